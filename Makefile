@@ -1,0 +1,55 @@
+# Two commands do everything: `make book` and `make test`. Each makes its environment in .venv first; interrupted or
+# repeated, it goes on where it stopped.
+
+PYTHON ?= python3
+PROFILE ?= small
+
+BIN := .venv/bin
+CHAPTERS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+INSTALLED := .venv/.installed
+TESTED := .venv/.tested
+SOURCES := $(shell find lkd tests notebooks book _config.yml _toc.yml pyproject.toml README.md \
+	-type f -not -path '*/_build/*' -not -path '*/__pycache__/*' -not -path '*/.*')
+
+.PHONY: book site test bench lint clean
+
+## book: train, run every chapter, build the site (PROFILE=smoke for a trial of minutes)
+book: $(INSTALLED)
+	@start=$$(date +%s) && \
+	$(BIN)/lkd run $(CHAPTERS) -p profile=$(PROFILE) && \
+	$(MAKE) --no-print-directory site && \
+	seconds=$$(( $$(date +%s) - start )) && \
+	echo "Made in $$(( seconds / 60 )) min $$(( seconds % 60 )) s."
+
+## site: build the site from the chapters as they were last run
+site: $(INSTALLED)
+	@$(BIN)/jupyter-book build . --path-output book -W --keep-going --quiet
+	@echo "Open book/_build/html/index.html"
+
+## test: everything that is tested, unless nothing has changed since it passed
+test: $(TESTED)
+	@echo "All tests have passed on this state of the files (to run them again: rm $(TESTED))."
+
+$(TESTED): $(INSTALLED) $(SOURCES)
+	$(BIN)/pytest
+	@touch $@
+
+## bench: speed, each figure beside a named alternative in the same run
+bench: $(INSTALLED)
+	@$(BIN)/python tests/bench.py
+
+## lint: style and types
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## clean: remove the built site and the environment; data and runs in .lkd stay
+clean:
+	rm -rf book/_build .venv .mypy_cache .pytest_cache .ruff_cache
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = sys.version_info >= (3, 11); ok or print(f"lkd needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11 ..."); sys.exit(not ok)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

@@ -1,0 +1,27 @@
+"""Knowledge distillation with large-kernel teachers.
+
+`import lkd` is light: what needs torch is loaded when it is first used, and the models enter timm's registry as soon as
+timm is imported.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from lkd.engine import distill, run, train
+    from lkd.recipe import Recipe
+
+_HOMES = {"Recipe": "lkd.recipe", "distill": "lkd.engine", "run": "lkd.engine", "train": "lkd.engine"}
+
+__all__ = ["Recipe", "distill", "run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lkd' has no attribute {name!r}")
+
+
+wrapt.register_post_import_hook(lambda timm: import_module("lkd.models"), "timm")

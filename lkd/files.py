@@ -1,0 +1,57 @@
+"""Where this machine's files live, and how they are written."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """The folder that holds all that this machine produces: data, runs, executed chapters.
+
+    `LKD_HOME` if it is set; `.lkd/` in a checkout of the project; else the user's data folder.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+
+    Example:
+        >>> from lkd.files import home
+        >>> home().is_dir()
+        True
+    """
+    if given := os.environ.get("LKD_HOME"):
+        folder = Path(given).expanduser().resolve()
+    elif (CHECKOUT / "notebooks").is_dir() and (CHECKOUT / "pyproject.toml").is_file():
+        folder = CHECKOUT / ".lkd"
+    else:
+        folder = platformdirs.user_data_path("lkd")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"lkd cannot write to its home {folder} ({error.strerror}): set LKD_HOME to a folder that you can write to"
+        ) from error
+    return folder
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; becomes `path` when the block ends well, and is removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,52 @@
+"""What a result comes from."""
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
+
+
+@lru_cache
+def source_hash() -> str:
+    """12 hexadecimal digits that change with any line of the package."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".yaml")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def provenance() -> dict[str, Any]:
+    """What a result made now comes from: versions, source hash, hardware, time.
+
+    Example:
+        >>> from lkd.provenance import provenance
+        >>> sorted(provenance())
+        ['hardware', 'lkd', 'packages', 'python', 'source', 'started']
+    """
+    return {
+        "lkd": version("lkd"),
+        "source": source_hash(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "hardware": _hardware(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@lru_cache
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or platform.machine()}"
