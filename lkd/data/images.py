@@ -1,0 +1,306 @@
+"""Labelled images in memory: what every data source gives, and how splits of them are drawn."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels, in a fixed order.
+
+    Args:
+        images: uint8 or float32, shape (N, C, H, W), N at least 1.
+        labels: int64, shape (N,), at least 0.
+
+    Raises:
+        TypeError: a tensor of another dtype.
+        ValueError: a wrong shape, no image at all, a negative label, or a value that is not finite.
+
+    Example:
+        >>> import torch
+        >>> from lkd.data import Split
+        >>> len(Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0])))
+        3
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        self._check_images()
+        self._check_labels()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> "Split":
+        """The images and labels at `indices`, in that order, as a copy.
+
+        Raises:
+            IndexError: an index outside the split.
+            TypeError: indices that are no whole numbers, a mask for example.
+            ValueError: no index at all.
+
+        Example:
+            >>> import torch
+            >>> from lkd.data import Split
+            >>> split = Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+            >>> split.take([2, 0]).labels
+            tensor([2, 0])
+        """
+        if len(indices) == 0:
+            raise ValueError("indices are empty: a split has at least one image")
+        chosen = torch.as_tensor(indices)
+        if chosen.dtype == torch.bool or chosen.is_floating_point():
+            raise TypeError(f"indices are {chosen.dtype}: give whole numbers (mask.nonzero().flatten() of a mask)")
+        return Split(self.images[chosen.long()], self.labels[chosen.long()])
+
+    def _check_images(self) -> None:
+        images = self.images
+        if images.dtype not in (torch.uint8, torch.float32):
+            raise TypeError(f"images are {images.dtype}: convert them to torch.uint8 (0..255) or torch.float32")
+        if images.ndim != 4 or 0 in images.shape:
+            raise ValueError(f"images have shape {tuple(images.shape)}: give (N, C, H, W), none of them 0")
+        if images.is_floating_point() and not images.isfinite().all():
+            raise ValueError("images have values that are NaN or infinite: remove or repair those images")
+
+    def _check_labels(self) -> None:
+        labels = self.labels
+        if labels.dtype != torch.int64:
+            raise TypeError(f"labels are {labels.dtype}: convert them with labels.to(torch.int64)")
+        if labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels have shape {tuple(labels.shape)} for {len(self.images)} images: "
+                f"give one label an image, shape ({len(self.images)},)"
+            )
+        if labels.min() < 0:
+            raise ValueError(f"labels go down to {int(labels.min())}: number the classes from 0")
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A data set: its classes, its three splits, and the statistics that its images are normalised with.
+
+    Args:
+        name: what the data set is called.
+        classes: name of each class; label k is `classes[k]`.
+        train, val, test: splits of one dtype, one number of channels and one size.
+        mean, std: per channel. For uint8 images in units of images scaled to [0, 1]; for float images in their own
+            units (mean 0 and std 1 leave them as they are).
+
+    Raises:
+        ValueError: splits that differ, a label without a class, or statistics that do not fit the channels.
+
+    Example:
+        >>> from lkd.data import load
+        >>> data = load("digits")
+        >>> data.channels, data.size, len(data.classes)
+        (1, (32, 32), 10)
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            self._check_split(name, split)
+        self._check_statistics()
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of every image."""
+        return self.train.images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        height, width = self.train.images.shape[2:]
+        return height, width
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images of this data set as a network sees them.
+
+        Args:
+            images: uint8 0..255, or float, shape (N, C, H, W).
+
+        Returns:
+            (images - mean) / std, float32, shape (N, C, H, W).
+        """
+        scale = 255.0 if self.train.images.dtype == torch.uint8 else 1.0
+        mean, std = (scale * torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+    def _check_split(self, name: str, split: Split) -> None:
+        ours, theirs = self.train.images, split.images
+        if theirs.dtype != ours.dtype:
+            raise ValueError(
+                f"{name} images are {theirs.dtype}, train images {ours.dtype}: use one dtype for all splits"
+            )
+        if theirs.shape[1:] != ours.shape[1:]:
+            raise ValueError(
+                f"{name} images have shape {tuple(theirs.shape[1:])}, train images {tuple(ours.shape[1:])} "
+                "(channels, height, width): bring all splits to one shape"
+            )
+        if (highest := int(split.labels.max())) >= len(self.classes):
+            raise ValueError(
+                f"{name} has label {highest}, classes names {len(self.classes)} (labels 0 to {len(self.classes) - 1}): "
+                "name every class, or correct the labels"
+            )
+
+    def _check_statistics(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(f"{name} has {len(values)} values for {self.channels} channels: give one a channel")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} is {values}: give finite values")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}: each must be above 0 (leave out a channel that never varies)")
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel, in units of images scaled to [0, 1].
+
+    Counted from the histogram of pixel values in exact integers, so every machine gives the same numbers.
+
+    Args:
+        images: uint8, shape (N, C, H, W).
+
+    Returns:
+        Mean and std, one value a channel.
+
+    Raises:
+        TypeError: images of another dtype.
+
+    Example:
+        >>> import torch
+        >>> from lkd.data.images import channel_statistics
+        >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+        ((0.5,), (0.5,))
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images are {images.dtype}: statistics are counted for torch.uint8 images only")
+    pairs = [_mean_and_std(images[:, channel]) for channel in range(images.shape[1])]
+    return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
+
+
+def _mean_and_std(pixels: Tensor) -> tuple[float, float]:
+    counts = torch.bincount(pixels.flatten(), minlength=256).tolist()
+    number = sum(counts)
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value**2 * count for value, count in enumerate(counts))
+    return total / (number * 255), math.sqrt(number * squares - total**2) / (number * 255)
+
+
+def stratified_order(labels: Tensor, seed: int) -> np.ndarray:
+    """A random order of all images in which each class is spread evenly from the first to the last.
+
+    The first n of it hold the classes in proportion to their sizes, for every n at once: class k's share is the one
+    that Webster's (Sainte-Laguë's) apportionment of n seats gives it. With classes of one size, no two of them differ
+    by more than one image.
+
+    Args:
+        labels: int64, shape (N,).
+        seed: which order; the same seed and labels give the same one.
+
+    Returns:
+        Indices, int64, shape (N,).
+
+    Example:
+        >>> import torch
+        >>> from lkd.data.images import stratified_order
+        >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> sorted(labels[stratified_order(labels, seed=0)[:2]].tolist())
+        [0, 1]
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    classes = labels.numpy()[shuffled]
+    sizes = np.bincount(classes)
+    by_class = np.argsort(classes, kind="stable")
+    rank = np.empty(len(classes), dtype=np.int64)
+    rank[by_class] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return shuffled[np.argsort((rank + 0.5) / sizes[classes], kind="stable")]
+
+
+def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """Parts `count` images from a split, stratified by class; both parts keep the order of the split.
+
+    Args:
+        split: what to part.
+        count: how many images to hold out, at least 1 and fewer than there are.
+        seed: which ones; see `stratified_order`.
+
+    Returns:
+        The rest, and the images held out.
+
+    Raises:
+        ValueError: a count that leaves one part empty.
+
+    Example:
+        >>> from lkd.data import load
+        >>> from lkd.data.images import hold_out
+        >>> [len(part) for part in hold_out(load("digits").train, 97, seed=0)]
+        [1200, 97]
+    """
+    if not 0 < count < len(split):
+        raise ValueError(f"cannot hold out {count} of {len(split)} images: count must be 1 to {len(split) - 1}")
+    order = stratified_order(split.labels, seed)
+    return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+
+
+def subset(split: Split, count: int, seed: int) -> Split:
+    """A random part of a split with its classes in proportion; a smaller one is the beginning of a larger one.
+
+    Args:
+        split: what to draw from.
+        count: how many images, at least 1 and at most as many as there are.
+        seed: which ones; see `stratified_order`.
+
+    Raises:
+        ValueError: a count of 0, or of more images than there are.
+
+    Example:
+        >>> from lkd.data import load, subset
+        >>> subset(load("digits").train, 100, seed=0).labels.bincount().tolist()
+        [10, 10, 10, 10, 10, 10, 10, 10, 10, 10]
+    """
+    if not 0 < count <= len(split):
+        raise ValueError(f"cannot take {count} of {len(split)} images: count must be 1 to {len(split)}")
+    return split.take(stratified_order(split.labels, seed)[:count])
+
+
+def fingerprint(images: Images) -> str:
+    """The identity of a data set: the same in every process, and another one when anything it holds changes.
+
+    Covers the classes, the statistics, and dtype, shape and bytes of all splits; not the name.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
+
+    Example:
+        >>> from lkd.data import fingerprint, load
+        >>> len(fingerprint(load("digits")))
+        16
+    """
+    statistics = [float(value) for value in (*images.mean, *images.std)]
+    digest = hashlib.sha256(repr((tuple(images.classes), statistics)).encode())
+    for name, split in images.splits.items():
+        for tensor in (split.images, split.labels):
+            digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
