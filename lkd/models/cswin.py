@@ -1,0 +1,186 @@
+"""CSWin: attention in cross-shaped windows (Dong et al. 2021, arXiv 2107.00652).
+
+Parameter names are those of the authors' release, so that their files fit.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, trunc_normal_
+from torch import Tensor, nn
+
+
+class StripeAttention(nn.Module):
+    """Attention inside stripes, plus LePE: a 3x3 depthwise convolution of the values, padded at the stripe's border.
+
+    Args:
+        dim: channels of q, k and v each.
+        heads: attention heads.
+        stripe: `(height, width)` of a stripe; None means the whole side of the map.
+    """
+
+    def __init__(self, dim: int, heads: int, stripe: tuple[int | None, int | None]):
+        super().__init__()
+        self.heads, self.stripe = heads, stripe
+        self.get_v = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, qkv: Tensor, side: tuple[int, int]) -> Tensor:
+        """`(B, H*W, 3, dim)` on a map of `side` (H, W) to `(B, H*W, dim)`."""
+        height, width = side
+        tall, broad = self.stripe[0] or height, self.stripe[1] or width
+        if height % tall or width % broad:
+            raise ValueError(
+                f"a {height}x{width} map does not divide into {tall}x{broad} stripes: change the image size"
+            )
+        rows, columns = height // tall, width // broad
+        batch, _, _, dim = qkv.shape
+        stripes = qkv.reshape(batch, rows, tall, columns, broad, 3, dim).permute(5, 0, 1, 3, 2, 4, 6)
+        query, key, value = stripes.reshape(3, -1, tall * broad, self.heads, dim // self.heads).transpose(2, 3)
+        images = stripes[2].reshape(-1, tall, broad, dim).permute(0, 3, 1, 2)
+        lepe = self.get_v(images).flatten(2).mT
+        out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(lepe.shape) + lepe
+        out = out.reshape(batch, rows, columns, tall, broad, dim).transpose(2, 3)
+        return out.reshape(batch, height * width, dim)
+
+
+class CSWinBlock(nn.Module):
+    """`x + proj(attention(LN x))`, then `x + mlp(LN x)`.
+
+    Half of the channels attends in vertical stripes and half in horizontal ones; with `split=None` all of them attend
+    over the whole map.
+    """
+
+    def __init__(self, dim: int, heads: int, split: int | None, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        stripes: list[tuple[int | None, int | None]] = (
+            [(None, None)] if split is None else [(None, split), (split, None)]
+        )
+        self.attns = nn.ModuleList(
+            StripeAttention(dim // len(stripes), heads // len(stripes), stripe) for stripe in stripes
+        )
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor, side: tuple[int, int]) -> Tensor:
+        """Tokens `(B, H*W, C)` on a map of `side` (H, W) to the same shape."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, -1)).chunk(len(self.attns), dim=-1)
+        attended = [attention(part, side) for attention, part in zip(self.attns, qkv, strict=True)]
+        x = x + self.drop_path(self.proj(torch.cat(attended, dim=-1)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Merge(nn.Module):
+    """Between stages: a 3x3 convolution of stride 2, then layer norm."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, 2, 1)
+        self.norm = nn.LayerNorm(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map `(B, C, H, W)` to tokens `(B, H*W/4, C')`."""
+        return self.norm(self.conv(x).flatten(2).mT)
+
+
+class ToTokens(nn.Module):
+    """A map to tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to `(B, H*W, C)`."""
+        return x.flatten(2).mT
+
+
+class CSWin(nn.Module):
+    """The CSWin transformer.
+
+    Args:
+        dims: channels of each stage.
+        depths: blocks of each stage.
+        heads: attention heads of each stage.
+        splits: stripe width of each stage; None for attention over the whole map.
+        embed: kernel, stride and padding of the first convolution.
+
+    Example:
+        >>> import torch
+        >>> from lkd.models.cswin import CSWin
+        >>> net = CSWin(1, 10, dims=(8, 16), depths=(1, 1), heads=(2, 4), splits=(2, None), embed=(3, 2, 1))
+        >>> net(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        dims: Sequence[int] = (64, 128, 256, 512),
+        depths: Sequence[int] = (1, 2, 21, 1),
+        heads: Sequence[int] = (2, 4, 8, 16),
+        splits: Sequence[int | None] = (1, 2, 7, None),
+        embed: tuple[int, int, int] = (7, 4, 2),
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        rates = [stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))]
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.stage1_conv_embed = nn.Sequential(nn.Conv2d(in_chans, dims[0], *embed), ToTokens(), nn.LayerNorm(dims[0]))
+        self.stage_names = [f"stage{i + 1}" for i in range(len(dims))]
+        for i, (name, dim) in enumerate(zip(self.stage_names, dims, strict=True)):
+            if i:
+                setattr(self, f"merge{i}", Merge(dims[i - 1], dim))
+            setattr(self, name, nn.ModuleList(CSWinBlock(dim, heads[i], splits[i], rate) for rate in rates[i]))
+        self.feature_info: list[dict[str, Any]] = [
+            {"num_chs": dim, "reduction": embed[1] * 2**i, "module": name}
+            for i, (name, dim) in enumerate(zip(self.stage_names, dims, strict=True))
+        ]
+        self.norm = nn.LayerNorm(dims[-1])
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        self.apply(_initialise)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images `(B, in_chans, H, W)` to the last stage's normed tokens `(B, h*w, C)`."""
+        convolution, to_tokens, norm = self.stage1_conv_embed
+        x = convolution(x)
+        side = (x.shape[2], x.shape[3])
+        x = norm(to_tokens(x))
+        for i, name in enumerate(self.stage_names):
+            if i:
+                x = getattr(self, f"merge{i}")(x.mT.unflatten(2, side))
+                side = ((side[0] + 1) // 2, (side[1] + 1) // 2)
+            for block in getattr(self, name):
+                x = block(x, side)
+        return self.norm(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Tokens `(B, N, C)` to logits `(B, num_classes)`, or to their mean `(B, C)`."""
+        x = x.mean(1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `(B, in_chans, H, W)` to logits `(B, num_classes)`."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """The linear head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the head by a new one; `global_pool` is timm's argument, of which only 'avg' exists here."""
+        if global_pool not in (None, "avg"):
+            raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head.apply(_initialise)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
