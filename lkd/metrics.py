@@ -1,0 +1,94 @@
+"""Figures of merit: what a teacher gives its student, and how sure that is."""
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+Percent = TypeVar("Percent", float, np.ndarray, pd.Series)
+
+
+def direct_gain(distilled: Percent, student: Percent) -> Percent:
+    """What distillation adds to a student's accuracy, `acc(distilled) - acc(student)` (L2S, equation 1).
+
+    Args:
+        distilled: accuracy of the student that had a teacher, in percent; a number, or an array or column of them.
+        student: accuracy of the same student trained alone, in percent.
+
+    Returns:
+        Percentage points.
+
+    Raises:
+        ValueError: an accuracy outside 0..100.
+
+    Example:
+        >>> from lkd.metrics import direct_gain
+        >>> round(direct_gain(83.1, 82.1), 6)
+        1.0
+    """
+    _check(distilled=distilled, student=student)
+    return distilled - student
+
+
+def effective_gain(distilled: Percent, student: Percent, teacher: Percent) -> Percent:
+    """The direct gain as a share of the teacher's accuracy, `(acc(distilled) - acc(student)) / acc(teacher)` (eq. 2).
+
+    Args:
+        distilled, student: as for `direct_gain`.
+        teacher: accuracy of the teacher, in percent, above 0.
+
+    Returns:
+        A ratio.
+
+    Raises:
+        ValueError: an accuracy outside 0..100, or a teacher of accuracy 0.
+
+    Example:
+        >>> from lkd.metrics import effective_gain
+        >>> round(100 * effective_gain(83.1, 82.1, 82.5), 2)
+        1.21
+    """
+    _check(teacher=teacher)
+    if (np.asarray(teacher) == 0).any():
+        raise ValueError(f"teacher must be above 0 percent, got {teacher}")
+    return direct_gain(distilled, student) / teacher
+
+
+class Spread(NamedTuple):
+    """Mean, standard deviation, and the ends of a confidence interval of the mean, of n values."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+def spread(values: ArrayLike, level: float = 0.95) -> Spread:
+    """Mean of a few independent values with Student's t interval; sd, low and high are NaN for a single one.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+
+    Example:
+        >>> from lkd.metrics import spread
+        >>> spread([1.0, 2.0, 3.0]).sd
+        1.0
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or not x.size or not np.isfinite(x).all():
+        raise ValueError(f"values must be one or more finite numbers, got {values!r}")
+    if x.size == 1:
+        return Spread(x[0].item(), *(float("nan"),) * 3, 1)
+    mean, sd = x.mean().item(), x.std(ddof=1).item()
+    half = stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
+    return Spread(mean, sd, mean - half, mean + half, x.size)
+
+
+def _check(**accuracies: ArrayLike) -> None:
+    for name, value in accuracies.items():
+        x = np.asarray(value, dtype=float)
+        if not ((x >= 0) & (x <= 100)).all():
+            raise ValueError(f"{name} must be in percent, 0 to 100, got {value!r}")

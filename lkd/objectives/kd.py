@@ -1,0 +1,67 @@
+"""KD: knowledge distillation by softened logits (Hinton et al. 2015, arXiv 1503.02531), in the form of SLaK's code."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lkd.checks import check_number
+from lkd.objectives.base import Objective, total
+from lkd.objectives.checks import check_logits
+from lkd.objectives.tensors import cross_entropy, upcast
+
+
+def kd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0, alpha: float = 0.1
+) -> Tensor:
+    r"""Distillation and label loss, `alpha T^2 KL(p_t^T || p_s^T) + (1 - alpha) CE(z_s, target)`, batch means.
+
+    `p^T = softmax(z / T)`; KL sums over classes. A soft target counts as a whole. The defaults are those of the
+    released code (VITA-Group/SLaK, `engine_kd.py` and `main_KD.py`): one tenth teacher, nine tenths label.
+
+    Args:
+        student_logits: `(B, C)` float, C >= 2.
+        teacher_logits: `(B, C)` float; no gradient flows into it.
+        target: `(B,)` int64, or `(B, C)` float with rows that sum to 1.
+        temperature: T > 0.
+        alpha: weight of the teacher's term, in [0, 1].
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+        TypeError, ValueError: a dtype, shape or value other than those above.
+
+    Example:
+        >>> import torch
+        >>> from lkd.objectives import kd_loss
+        >>> logits, label = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> kd_loss(logits, logits, label, alpha=1.0).item()
+        0.0
+    """
+    return total(_terms(student_logits, teacher_logits, target, temperature, alpha))
+
+
+class KD(Objective):
+    """`kd_loss` as an objective."""
+
+    def __init__(self, temperature: float = 1.0, alpha: float = 0.1):
+        super().__init__()
+        check_number("temperature", temperature, 0, above=True)
+        check_number("alpha", alpha, 0, 1)
+        self.temperature, self.alpha = temperature, alpha
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The teacher's and the label's part."""
+        return _terms(student_logits, teacher_logits, target, self.temperature, self.alpha)
+
+
+def _terms(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float, alpha: float
+) -> dict[str, Tensor]:
+    check_number("temperature", temperature, 0, above=True)
+    check_number("alpha", alpha, 0, 1)
+    check_logits(student_logits, teacher_logits, target)
+    student, teacher = upcast(student_logits), upcast(teacher_logits.detach())
+    log_p_student = F.log_softmax(student / temperature, dim=1)
+    log_p_teacher = F.log_softmax(teacher / temperature, dim=1)
+    divergence = F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
+    return {"kd": alpha * temperature**2 * divergence, "label": (1 - alpha) * cross_entropy(student, target)}

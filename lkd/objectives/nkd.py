@@ -1,0 +1,74 @@
+"""NKD: normalised knowledge distillation (Yang et al. 2023, arXiv 2303.13005), in the form of SLaK's code."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lkd.checks import check_number
+from lkd.objectives.base import Objective, total
+from lkd.objectives.checks import check_logits
+from lkd.objectives.tensors import hard_label, upcast, without_label
+
+
+def nkd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0, gamma: float = 1.0
+) -> Tensor:
+    r"""Target and non-target part of the teacher's distribution, each normalised by itself; means over the batch.
+
+    `-p_t,y log p_s,y  -  gamma T^2 sum_{i != y} N(z_t/T)_i log N(z_s/T)_i`, with N the softmax over the C-1 classes
+    other than the label y. The first term is at T = 1 always. The second is a cross-entropy, not a divergence: its
+    minimum is the entropy of N(z_t/T), and the gradient at equal logits is not zero. There is no hard-label term here;
+    the official NKD (yzd-v/cls_KD) adds the plain cross-entropy and uses `gamma=1.5`. SLaK's code (`engine_kd.py`) has
+    `gamma=1.0`.
+
+    Args:
+        student_logits: `(B, C)` float, C >= 2; at C = 2 the second term is 0.
+        teacher_logits: `(B, C)` float; no gradient flows into it.
+        target: `(B,)` int64, or `(B, C)` float, which counts by its argmax: under mixing, half of the label is lost.
+        temperature: T > 0.
+        gamma: weight of the non-target term, at least 0.
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits).
+
+    Raises:
+        TypeError, ValueError: a dtype, shape or value other than those above.
+
+    Example:
+        >>> import torch
+        >>> from lkd.objectives import nkd_loss
+        >>> round(nkd_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0])).item(), 4)
+        0.3466
+    """
+    return total(_terms(student_logits, teacher_logits, target, temperature, gamma))
+
+
+class NKD(Objective):
+    """`nkd_loss` as an objective."""
+
+    def __init__(self, temperature: float = 1.0, gamma: float = 1.0):
+        super().__init__()
+        check_number("temperature", temperature, 0, above=True)
+        check_number("gamma", gamma, 0)
+        self.temperature, self.gamma = temperature, gamma
+
+    def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The target's and the non-target classes' part."""
+        return _terms(student_logits, teacher_logits, target, self.temperature, self.gamma)
+
+
+def _terms(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float, gamma: float
+) -> dict[str, Tensor]:
+    check_number("temperature", temperature, 0, above=True)
+    check_number("gamma", gamma, 0)
+    check_logits(student_logits, teacher_logits, target)
+    student, teacher = upcast(student_logits), upcast(teacher_logits.detach())
+    label = hard_label(target)
+    p_label = F.softmax(teacher, dim=1).gather(1, label[:, None])
+    log_p_label = F.log_softmax(student, dim=1).gather(1, label[:, None])
+    others_teacher = F.softmax(without_label(teacher, label) / temperature, dim=1)
+    log_others_student = F.log_softmax(without_label(student, label) / temperature, dim=1)
+    return {
+        "target": -(p_label * log_p_label).mean(),
+        "non_target": -gamma * temperature**2 * (others_teacher * log_others_student).sum(1).mean(),
+    }
