@@ -1,0 +1,7 @@
+"""Training: recipes carried out on whatever devices Accelerate finds."""
+
+from lkd.engine.distill import distill, train
+from lkd.engine.evaluate import evaluate
+from lkd.engine.run import run
+
+__all__ = ["distill", "evaluate", "run", "train"]

@@ -1,0 +1,141 @@
+"""Distillation and training in one call, for models and data of one's own as well as for names."""
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from lkd.checks import unknown
+from lkd.data import Images, from_datasets
+from lkd.data.own import MapDataset
+from lkd.engine.run import carry_out
+from lkd.engine.setting import in_memory
+from lkd.objectives import OBJECTIVES
+from lkd.profiles import Profile
+from lkd.recipe import IN_MEMORY, Recipe
+from lkd.store import Run, Store
+
+Data = str | Images | tuple[MapDataset, MapDataset]
+
+
+def distill(
+    student: str | nn.Module,
+    teacher: str | nn.Module | Recipe | Run,
+    *,
+    objective: str = "nkd",
+    data: Data,
+    profile: str = "small",
+    store: Store | None = None,
+    **overrides: Any,
+) -> Run:
+    """Train a student on labels and on what a teacher says; found in the store if that has been done.
+
+    Args:
+        student: a timm name, or a module; it is copied, not changed.
+        teacher: a module, the recipe or run of a trained model, or a name: of a teacher of the profile, which is then
+            trained on `data` first, or of a pretrained timm model. It sees the images that the student sees; a timm
+            name sees them under the normalisation it was trained with.
+        objective: a name in `lkd.objectives.OBJECTIVES`.
+        data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
+            for validation. `lkd.data.from_datasets` has more choices.
+        profile: where settings come from that are not given.
+        store: where runs are looked for and kept; by default the store in this machine's home.
+        overrides: any field of `Recipe`, and any parameter of the objective.
+
+    Returns:
+        The run, with `metrics`, `history`, `path` and `student`.
+
+    Raises:
+        KeyError, TypeError, ValueError: something that does not exist or does not fit, before any training.
+
+    Example:
+        >>> import lkd
+        >>> run = lkd.distill("mini_resnet", "mini_slak", data="digits", profile="smoke")
+        >>> sorted(run.metrics)
+        ['test_loss', 'test_top1', 'val_loss', 'val_top1']
+    """
+    scale, given = Profile.load(profile), _Given()
+    fields, arguments = _sort(overrides, objective)
+    data_name = given.data(data)
+    recipe = scale.student_recipe(
+        given.model(student),
+        **{"data": data_name, "train_images": None, **fields},
+        teacher=given.teacher(teacher, data_name, scale),
+        objective=objective,
+    )
+    recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
+    return carry_out(recipe, store or Store(), given.objects)
+
+
+def train(
+    model: str | nn.Module, *, data: Data, profile: str = "small", store: Store | None = None, **overrides: Any
+) -> Run:
+    """Train a model on labels alone; found in the store if that has been done.
+
+    Args:
+        model: a timm name, or a module; it is copied, not changed. A teacher of the profile is trained as one.
+        data, profile, store, overrides: as for `distill`.
+
+    Example:
+        >>> import lkd
+        >>> lkd.train("mini_slak", data="digits", profile="smoke").recipe.student
+        'mini_slak'
+    """
+    scale, given = Profile.load(profile), _Given()
+    fields, _ = _sort(overrides, "label")
+    name = given.model(model)
+    as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
+    recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
+    return carry_out(recipe, store or Store(), given.objects)
+
+
+class _Given:
+    """What the caller gave: its names for a recipe, and the objects behind them."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, nn.Module | Images] = {}
+
+    def model(self, model: str | nn.Module) -> str:
+        if isinstance(model, str):
+            return model
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"a model must be a timm name or an nn.Module, got a {type(model).__name__}")
+        return self._keep(model)
+
+    def data(self, data: Data) -> str:
+        if isinstance(data, str):
+            return data
+        if isinstance(data, Images):
+            return self._keep(data)
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise TypeError(f"data must be a name or a pair (train, test) of data sets, got a {type(data).__name__}")
+        return self._keep(from_datasets(*data))
+
+    def teacher(self, teacher: str | nn.Module | Recipe | Run, data: str, scale: Profile) -> Recipe | str:
+        if isinstance(teacher, Recipe):
+            return teacher
+        if isinstance(teacher, Run):
+            if teacher.recipe.student.startswith(IN_MEMORY):
+                self.objects[teacher.recipe.student] = teacher.build()
+            return teacher.recipe
+        if isinstance(teacher, str) and teacher in scale.teachers:
+            return scale.teacher_recipe(teacher, data=data)
+        return self.model(teacher)
+
+    def _keep(self, thing: nn.Module | Images) -> str:
+        name = in_memory(thing)
+        self.objects[name] = thing
+        return name
+
+
+def _sort(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides as fields of the recipe and as parameters of the objective."""
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    parameters = OBJECTIVES[objective].hyperparameters()
+    for name in overrides:
+        if name not in (*fields, *parameters):
+            raise TypeError(unknown("setting", name, [*fields, *parameters]))
+    return (
+        {name: value for name, value in overrides.items() if name in fields},
+        {name: value for name, value in overrides.items() if name in parameters},
+    )

@@ -1,0 +1,47 @@
+"""Evaluation: each image counts once, on any number of processes."""
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import nn
+
+from lkd.data import Images, Split
+
+_BATCH = 256
+
+
+def evaluate(model: nn.Module, data: Images, split: Split, accelerator: Accelerator | None = None) -> dict[str, float]:
+    """Accuracy and label loss of a model on a split.
+
+    Args:
+        model: images `(B, C, H, W)`, normalised as `data` says, to logits.
+        data: where the split is from; its mean and std are used.
+        split: `data.val` or `data.test`, say.
+        accelerator: whose processes share the work, and whose device is used; None for one on the model's device.
+
+    Returns:
+        `top1` in percent and `loss`, the mean cross-entropy with the label in nats.
+
+    Example:
+        >>> import timm, lkd
+        >>> from lkd.data import load
+        >>> from lkd.engine import evaluate
+        >>> data = load("digits")
+        >>> sorted(evaluate(timm.create_model("mini_vit", in_chans=1, num_classes=10), data, data.val))
+        ['loss', 'top1']
+    """
+    process, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    device = next(model.parameters()).device
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for chosen in torch.arange(process, len(split), processes).split(_BATCH):
+            logits = model(data.normalise(split.images[chosen]).to(device)).float()
+            labels = split.labels[chosen].to(device)
+            sums += torch.stack([(logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")])
+    model.train(was_training)
+    if accelerator:
+        sums = accelerator.reduce(sums)
+    correct, loss = (sums / len(split)).tolist()
+    return {"top1": 100 * correct, "loss": loss}

@@ -1,0 +1,103 @@
+"""The training loop."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from lkd.data import Batch, Images, Stream
+from lkd.engine.evaluate import evaluate
+from lkd.engine.teacher import Teacher
+from lkd.recipe import Recipe
+
+
+def fit(
+    recipe: Recipe,
+    student: nn.Module,
+    teacher: Teacher | None,
+    data: Images,
+    stream: Stream,
+    accelerator: Accelerator,
+    progress: Callable[[int], object],
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Train a student along a stream.
+
+    Args:
+        recipe: what to do.
+        student: the network, with its initial weights; it is trained in place.
+        teacher: gives the teacher's logits of a batch; None where the objective needs none.
+        data: validated on after every epoch.
+        stream: the training batches.
+        accelerator: device, processes and precision.
+        progress: called with the number of images after every step.
+
+    Returns:
+        The network to keep (the moving average where the recipe has one), and one row of figures an epoch.
+
+    Raises:
+        FloatingPointError: a loss that is not finite; names epoch, step and term.
+    """
+    objective = recipe.make_objective()
+    optimizer = create_optimizer_v2(student, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    schedule = cosine(recipe, optimizer, stream.steps)
+    network, optimizer = accelerator.prepare(student, optimizer)
+    average = ModelEmaV3(student, decay=recipe.ema) if recipe.ema else None
+    kept = average.module if average else student
+    history = []
+    for epoch in range(recipe.epochs):
+        network.train()
+        losses = []
+        for step in range(stream.steps):
+            batch = stream.batch(epoch, step, accelerator.process_index, accelerator.num_processes)
+            batch = Batch(*(tensor.to(accelerator.device, non_blocking=True) for tensor in batch))
+            with accelerator.autocast():
+                logits = network(batch.images)
+                taught = teacher(epoch, batch) if teacher else logits.detach()
+            terms = objective(logits, taught, batch.target)
+            check_finite(terms, epoch, step)
+            accelerator.backward(terms["total"])
+            if recipe.clip:
+                accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step_update(epoch * stream.steps + step + 1)
+            if average:
+                average.update(student)
+            losses.append({name: term.detach() for name, term in terms.items()})
+            progress(stream.batch_size)
+        history.append({"epoch": epoch + 1, **means(losses, accelerator), **on_validation(kept, data, accelerator)})
+    return kept, pd.DataFrame(history)
+
+
+def cosine(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> CosineLRScheduler:
+    """Linear warm-up from 0, then a cosine to 0, both by the step."""
+    total = recipe.epochs * steps
+    warmup = min(round(recipe.warmup * total), total - 1)
+    return CosineLRScheduler(
+        optimizer, t_initial=total - warmup, warmup_t=warmup, warmup_prefix=True, t_in_epochs=False
+    )
+
+
+def check_finite(terms: dict[str, Tensor], epoch: int, step: int) -> None:
+    """Stop at a loss that is NaN or infinite, and say which."""
+    if not torch.isfinite(terms["total"]):
+        values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
+        raise FloatingPointError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: {values}")
+
+
+def means(losses: list[dict[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
+    """Mean of each term over the steps of an epoch and over all processes, as `train_<term>`."""
+    return {
+        f"train_{name}": accelerator.reduce(torch.stack([terms[name] for terms in losses]).mean(), "mean").item()
+        for name in losses[0]
+    }
+
+
+def on_validation(model: nn.Module, data: Images, accelerator: Accelerator) -> dict[str, float]:
+    """Figures on the validation split, as `val_<name>`."""
+    return {f"val_{name}": value for name, value in evaluate(model, data, data.val, accelerator).items()}

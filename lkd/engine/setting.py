@@ -1,0 +1,125 @@
+"""What a recipe needs, made ready and checked before any work: data, stream, student and teacher."""
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from lkd.data import Images, Stream, fingerprint, load, subset
+from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.recipe import IN_MEMORY, Recipe
+
+Objects = Mapping[str, Any]
+"""Models and data sets in the caller's memory, by the name that `in_memory` gave them."""
+
+
+class Setting:
+    """The data, stream and networks of a recipe.
+
+    Args:
+        recipe: what will be run.
+        objects: the models and data sets that it names as in memory.
+
+    Raises:
+        KeyError: something in memory that is not among `objects`.
+        ValueError: fewer images than a batch; networks whose input or classes do not fit the data.
+    """
+
+    def __init__(self, recipe: Recipe, objects: Objects):
+        self.recipe, self.objects = recipe, objects
+        self.data: Images = self._object(recipe.data) or load(recipe.data)
+        self.shape: dict[str, Any] = {"in_chans": self.data.channels, "num_classes": len(self.data.classes)}
+        train, count = self.data.train, recipe.train_images
+        images = train if count is None else subset(train, count, seed=0)
+        self.stream = Stream(self.data, images, recipe.augmentation, recipe.batch_size, recipe.seed)
+        with torch.random.fork_rng():
+            self._check_network("student", self.network())
+            self._check_teacher()
+
+    def network(self) -> nn.Module:
+        """The student as timm makes it, or a copy of the module given."""
+        given = self._object(self.recipe.student)
+        return timm.create_model(self.recipe.student, **self.shape) if given is None else copy.deepcopy(given)
+
+    def frozen_teacher(self, trained: nn.Module | None) -> LiveTeacher | None:
+        """The teacher, ready to be asked; None where the recipe has none.
+
+        Args:
+            trained: the network of the teacher's run, for a teacher that is a recipe.
+        """
+        name = self.recipe.teacher
+        if name is None:
+            return None
+        if isinstance(name, Recipe):
+            assert trained is not None
+            return LiveTeacher(trained, self.data)
+        if (given := self._object(name)) is not None:
+            return LiveTeacher(copy.deepcopy(given), self.data)
+        model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
+        config = timm.data.resolve_data_config(model=model)
+        return LiveTeacher(model, self.data, config["mean"], config["std"])
+
+    def _object(self, name: str) -> Any:
+        if not name.startswith(IN_MEMORY):
+            return None
+        if name not in self.objects:
+            raise KeyError(f"{name} was in the memory of another call: give the model or data set itself once more")
+        return self.objects[name]
+
+    def _check_teacher(self) -> None:
+        teacher = self.recipe.teacher
+        if isinstance(teacher, Recipe):
+            theirs = Setting(teacher, self.objects).data
+            if (theirs.channels, theirs.size, theirs.classes) != (
+                self.data.channels,
+                self.data.size,
+                self.data.classes,
+            ):
+                raise ValueError(
+                    f"teacher {teacher.student!r} learned from {_describe(theirs)}, the student is to learn from "
+                    f"{_describe(self.data)}: train the teacher on the student's data"
+                )
+        elif (live := self.frozen_teacher(None)) is not None:
+            self._check_network("teacher", live.model)
+
+    def _check_network(self, role: str, model: nn.Module) -> None:
+        images = self.data.normalise(self.stream.split.images[:2])
+        try:
+            with torch.no_grad():
+                shape = tuple(model.eval()(images).shape)
+        except RuntimeError as error:
+            raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
+        if shape != (len(images), len(self.data.classes)):
+            raise ValueError(
+                f"{role} gives outputs of shape {shape} for {len(images)} images of {len(self.data.classes)} classes, "
+                f"expected {(len(images), len(self.data.classes))}: change its number of classes"
+            )
+
+
+def in_memory(thing: nn.Module | Images) -> str:
+    """The name in a recipe of a model or data set that exists in memory only: equal content, equal name.
+
+    A model counts by its structure, its weights and the source of its classes, as far as Python finds that.
+    """
+    if isinstance(thing, Images):
+        return IN_MEMORY + fingerprint(thing)
+    digest = hashlib.sha256(f"{thing!r} {weights_hash(thing)}".encode())
+    for cls in sorted({type(module) for module in thing.modules()}, key=lambda cls: cls.__qualname__):
+        digest.update(f"{cls.__module__}.{cls.__qualname__} {_source(cls)}".encode())
+    return IN_MEMORY + digest.hexdigest()[:16]
+
+
+def _source(cls: type) -> str:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""
+
+
+def _describe(data: Images) -> str:
+    return f"{data.name} ({len(data.classes)} classes, {data.channels} x {data.size[0]} x {data.size[1]})"

@@ -1,0 +1,172 @@
+"""Many recipes at once, in processes of one thread each: teachers before students, a tape before its readers."""
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from multiprocessing.queues import SimpleQueue
+from threading import Thread
+from typing import Literal
+
+import timm
+import torch
+from tqdm import tqdm
+
+from lkd.data import load
+from lkd.engine.run import carry_out, record_tape
+from lkd.engine.setting import Setting
+from lkd.models.cost import cost
+from lkd.progress import progress_bar
+from lkd.recipe import Recipe
+from lkd.store import Store
+
+_REPORT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do: a run, or the tape of a recipe's teacher."""
+
+    kind: Literal["run", "tape"]
+    recipe: Recipe
+
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates: of the teacher for a tape, three forward passes of the student for a run."""
+        recipe = self.recipe
+        model = recipe.teacher_name if self.kind == "tape" else recipe.student
+        assert model is not None
+        images = recipe.train_images or len(load(recipe.data).train)
+        return (1 if self.kind == "tape" else 3) * recipe.epochs * images * _macs(model, recipe.data)
+
+
+def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> None:
+    """Carry out those of the recipes, and of their teachers' recipes, that the store does not have.
+
+    Args:
+        recipes: what to run.
+        store: where runs are looked for and kept.
+        workers: processes; by default one for each CPU, or a single one where there is a GPU.
+
+    Raises:
+        Exception: that of the first job that failed; what was finished stays in the store.
+    """
+    graph = plan(recipes, store)
+    if not graph:
+        return
+    _check(graph)
+    workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    with (
+        progress_bar(sum(job.work for job in graph)) as bar,
+        ProcessPoolExecutor(min(workers, len(graph)), context, _start_worker, (queue,)) as pool,
+    ):
+        try:
+            _schedule(graph, pool, store, queue, bar)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
+    """What is left to do for the recipes, and what each job waits for."""
+    missing = [recipe for recipe in dict.fromkeys(recipes) if store.find(recipe) is None]
+    readers = Counter(_tape_key(recipe) for recipe in missing)
+    graph: dict[Job, set[Job]] = {}
+    for recipe in missing:
+        before = set()
+        if isinstance(recipe.teacher, Recipe):
+            teacher = plan([recipe.teacher], store)
+            graph.update(teacher)
+            before = set(teacher)
+        if recipe.teacher is not None and readers[_tape_key(recipe)] > 1:
+            tape = next(
+                (job for job in graph if job.kind == "tape" and _tape_key(job.recipe) == _tape_key(recipe)), None
+            )
+            tape = tape or Job("tape", recipe)
+            graph[tape] = before
+            before = {tape}
+        graph[Job("run", recipe)] = before
+    return graph
+
+
+def _tape_key(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.teacher, recipe.stream_id, recipe.precision
+
+
+@cache
+def _macs(model: str, data: str) -> int:
+    images = load(data)
+    return cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size).macs
+
+
+def _check(graph: dict[Job, set[Job]]) -> None:
+    """Refuse, before any work, recipes whose networks do not fit their data."""
+    different = {(r.data, r.student, r.teacher, r.train_images, r.batch_size): r for r in (job.recipe for job in graph)}
+    for recipe in different.values():
+        Setting(recipe, {})
+
+
+def _schedule(
+    graph: dict[Job, set[Job]], pool: ProcessPoolExecutor, store: Store, queue: "SimpleQueue[int]", bar: "tqdm[None]"
+) -> None:
+    order = TopologicalSorter(graph)
+    order.prepare()
+    running: dict[Future[None], Job] = {}
+    finished = 0
+    while order.is_active():
+        for job in sorted(order.get_ready(), key=lambda job: -job.work):
+            running[pool.submit(_do, job, store)] = job
+        done, _ = wait(running, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+            order.done(running.pop(future))
+        finished += len(done)
+        bar.set_description_str(f"{finished} of {len(graph)} jobs done", refresh=False)
+        while not queue.empty():
+            bar.update(queue.get())
+
+
+_queue: "SimpleQueue[int]"
+
+
+def _start_worker(queue: "SimpleQueue[int]") -> None:
+    global _queue
+    _queue = queue
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _do(job: Job, store: Store) -> None:
+    if job.kind == "tape":
+        record_tape(job.recipe, store)
+        _queue.put(job.work)
+    else:
+        carry_out(job.recipe, store, {}, progress=_Report(job.recipe))
+
+
+class _Report:
+    """Tells the study's process what has been done in this one, twice a second."""
+
+    def __init__(self, recipe: Recipe):
+        self.macs = 3 * _macs(recipe.student, recipe.data)
+        self.done, self.sent = 0, time.monotonic()
+
+    def __call__(self, images: int) -> None:
+        self.done += images * self.macs
+        if time.monotonic() - self.sent > _REPORT_SECONDS:
+            _queue.put(self.done)
+            self.done, self.sent = 0, time.monotonic()

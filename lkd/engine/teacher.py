@@ -1,0 +1,57 @@
+"""Teachers: frozen models that see what the student sees, under their own input normalisation."""
+
+import hashlib
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lkd.data import Batch, Images
+
+
+class Teacher(Protocol):
+    """What gives the teacher's logits `(b, C)` for a batch of an epoch."""
+
+    def __call__(self, epoch: int, batch: Batch) -> Tensor:
+        """Logits of the batch, on its device, without gradients."""
+
+
+class LiveTeacher:
+    """A teacher that is run on every batch: in eval mode, without gradients, never trained.
+
+    Args:
+        model: images `(B, C, H, W)` to logits; it is frozen.
+        data: whose normalisation the student's images carry.
+        mean, std: what the model itself expects of images in [0, 1]; None for the same as `data`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Images,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ):
+        self.model = model.eval().requires_grad_(False)
+        ours, spread = torch.tensor(data.mean), torch.tensor(data.std)
+        theirs = ours if mean is None else torch.tensor(mean)
+        width = spread if std is None else torch.tensor(std)
+        self.scale, self.shift = (spread / width)[:, None, None], ((ours - theirs) / width)[:, None, None]
+        self.same = mean is None and std is None
+
+    def __call__(self, epoch: int, batch: Batch) -> Tensor:
+        """Logits `(b, C)` of the batch; an epoch is not looked at."""
+        images = batch.images
+        if not self.same:
+            images = images * self.scale.to(images.device) + self.shift.to(images.device)
+        with torch.no_grad():
+            return self.model(images)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """16 hexadecimal digits that change with any weight or buffer of a model, or with its name."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

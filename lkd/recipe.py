@@ -1,0 +1,208 @@
+"""The recipe: all that determines what a training run results in."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import timm
+from timm.optim import list_optimizers
+
+from lkd.checks import check_number, unknown
+from lkd.data import SOURCES, Augmentation
+from lkd.objectives import OBJECTIVES, Objective
+
+FORMAT = 1
+"""Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""
+
+IN_MEMORY = "memory:"
+"""Prefix of the names of data sets and models that exist only in the caller's memory; a hash of them follows."""
+
+_PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that determines a run's result; equal recipes have equal results, and what cannot change one is not in it.
+
+    Args:
+        data: a data set's name.
+        train_images: train on this many images, a fixed stratified part of the training split; None for all.
+        student: the timm name of the model that learns.
+        teacher: who it learns from: the recipe of a trained model, or the timm name of a pretrained one; None for a
+            model that learns from labels alone.
+        objective: a name in `lkd.objectives.OBJECTIVES`.
+        objective_args: the objective's own parameters.
+        crop, flip, cutout, mixup, cutmix, smoothing: see `lkd.data.Augmentation`.
+        optimizer: timm's name.
+        lr: highest learning rate, after warm-up.
+        weight_decay: not on biases, norms and other 1-D parameters.
+        clip: largest norm of the gradient; None for no clipping.
+        epochs: passes over the training images.
+        warmup: share of all steps in which the learning rate rises from 0; it then falls to 0 by a cosine.
+        batch_size: images in an optimiser step, on all processes together.
+        ema: decay of the moving average of the weights, which is then what is evaluated and kept; None for none.
+        precision: "no" (float32), "bf16" or "fp16".
+        seed: of initial weights, stream and stochastic layers.
+
+    Raises:
+        KeyError: an unknown name, with the nearest known one.
+        TypeError, ValueError: a value that makes no sense, named.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> teacher = Recipe(data="digits", student="mini_slak", epochs=2)
+        >>> recipe = Recipe(data="digits", student="mini_resnet", teacher=teacher, objective="nkd", seed=1)
+        >>> recipe.run_id == Recipe.from_dict(recipe.to_dict()).run_id
+        True
+    """
+
+    data: str
+    student: str
+    train_images: int | None = None
+    teacher: Union["Recipe", str, None] = None
+    objective: str = "label"
+    objective_args: Mapping[str, float] = field(default_factory=dict)
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    smoothing: float = 0.0
+    optimizer: str = "adamw"
+    lr: float = 5e-3
+    weight_decay: float = 0.05
+    clip: float | None = 1.0
+    epochs: int = 1
+    warmup: float = 0.15
+    batch_size: int = 64
+    ema: float | None = None
+    precision: str = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        _check_integers(self)
+        _check_floats(self)
+        self.make_objective()
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON."""
+        return _digest({"format": FORMAT, **self.to_dict()})
+
+    @property
+    def stream_id(self) -> str:
+        """Identity of the stream: recipes that share it show their students the same pixels."""
+        return _digest({"format": FORMAT, **{name: getattr(self, name) for name in _STREAM_FIELDS}})
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The augmentation of the training images."""
+        return Augmentation(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Augmentation)})
+
+    @property
+    def teacher_name(self) -> str | None:
+        """Name of the teacher's model; None without a teacher."""
+        return self.teacher.student if isinstance(self.teacher, Recipe) else self.teacher
+
+    def make_objective(self) -> Objective:
+        """The objective, with this recipe's parameters.
+
+        Raises:
+            TypeError: `objective_args` has a parameter that the objective does not know.
+        """
+        cls = OBJECTIVES[self.objective]
+        for name in self.objective_args:
+            if name not in cls.hyperparameters():
+                raise TypeError(unknown(f"parameter of objective {self.objective!r}", name, cls.hyperparameters()))
+        return cls(**self.objective_args)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, a teacher's recipe inside it; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_dict` wrote.
+
+        Raises:
+            TypeError: a field that a recipe does not have.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise TypeError(unknown("field of a recipe", name, known))
+        teacher = values.get("teacher")
+        return cls(**{**values, "teacher": cls.from_dict(teacher) if isinstance(teacher, Mapping) else teacher})
+
+
+_STREAM_FIELDS = (
+    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "epochs", "batch_size", "seed",
+)  # fmt: skip
+
+
+_INTEGERS = {"train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0}
+_FLOATS: dict[str, tuple[float, float]] = {
+    "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
+    "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
+}  # fmt: skip
+_OPTIONAL = ("train_images", "clip", "ema")
+
+
+def _check_names(recipe: Recipe) -> None:
+    if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES:
+        raise KeyError(unknown("data set", recipe.data, SOURCES))
+    for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):
+        if isinstance(name, str) and not name.startswith(IN_MEMORY) and not timm.is_model(name):
+            raise KeyError(unknown(f"{role} model", name, timm.list_models()))
+    if recipe.teacher is not None and not isinstance(recipe.teacher, str | Recipe):
+        raise TypeError(f"teacher must be a recipe or a model's name, got a {type(recipe.teacher).__name__}")
+    needs_teacher = OBJECTIVES[recipe.objective].needs_teacher
+    if needs_teacher and recipe.teacher is None:
+        raise ValueError(f"objective {recipe.objective!r} needs a teacher, got teacher=None")
+    if not needs_teacher and recipe.teacher is not None:
+        raise ValueError(
+            f"objective {recipe.objective!r} looks at no teacher, got {recipe.teacher_name!r}: leave it out"
+        )
+    optimizers = [str(name) for name in list_optimizers()]
+    if recipe.optimizer not in optimizers:
+        raise KeyError(unknown("optimizer", recipe.optimizer, optimizers))
+    if recipe.precision not in _PRECISIONS:
+        raise KeyError(unknown("precision", recipe.precision, _PRECISIONS))
+
+
+def _check_integers(recipe: Recipe) -> None:
+    for name, low in _INTEGERS.items():
+        value = getattr(recipe, name)
+        if value is None and name in _OPTIONAL:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        check_number(name, value, low)
+    if not isinstance(recipe.flip, bool):
+        raise TypeError(f"flip must be True or False, got {recipe.flip!r}")
+
+
+def _check_floats(recipe: Recipe) -> None:
+    """Numbers in range, and as floats, so that 1 and 1.0 make the same recipe."""
+    for name, (low, high) in _FLOATS.items():
+        value = getattr(recipe, name)
+        if value is None and name in _OPTIONAL:
+            continue
+        check_number(name, value, low, high, above=name in ("lr", "clip"))
+        object.__setattr__(recipe, name, float(value))
+    for name, value in recipe.objective_args.items():
+        check_number(f"objective_args[{name!r}]", value, -math.inf)
+    object.__setattr__(recipe, "objective_args", {name: float(value) for name, value in recipe.objective_args.items()})
+
+
+def _digest(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

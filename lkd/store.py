@@ -1,0 +1,138 @@
+"""Runs on disk: found by their recipe's id, written whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import timm
+from filelock import FileLock
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from lkd.files import home
+from lkd.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A recipe carried out.
+
+    Attributes:
+        recipe: what was run.
+        path: its folder in the store.
+        metrics: final figures by name: accuracies in percent, losses in nats, on `val` and `test`.
+        build: makes the student's network, without its trained weights.
+    """
+
+    recipe: Recipe
+    path: Path
+    metrics: Mapping[str, float]
+    build: Callable[[], nn.Module] = field(repr=False)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: learning rate, mean training loss and its terms, validation figures."""
+        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Package versions, source hash, hardware, threads, start and duration."""
+        return json.loads((self.path / "provenance.json").read_text())
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """The trained student, in eval mode."""
+        model = self.build()
+        load_model(model, self.path / "student.safetensors")
+        return model.eval()
+
+
+class Store:
+    """A folder of runs, shared by any number of processes.
+
+    Args:
+        folder: where it lies; by default the home of this machine's files.
+
+    Example:
+        >>> import tempfile
+        >>> from lkd import Recipe
+        >>> from lkd.store import Store
+        >>> Store(tempfile.mkdtemp()).find(Recipe(data="digits", student="mini_vit")) is None
+        True
+    """
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = home() if folder is None else Path(folder).expanduser().resolve()
+
+    def path(self, recipe: Recipe) -> Path:
+        """Where the run of a recipe lies, or would lie."""
+        return self.folder / "runs" / recipe.run_id
+
+    def find(self, recipe: Recipe, build: Callable[[], nn.Module] | None = None) -> Run | None:
+        """The finished run of a recipe; None when there is none.
+
+        Args:
+            recipe: what to look for.
+            build: makes the student's network; needed only for one that timm does not know.
+        """
+        path = self.path(recipe)
+        if not path.is_dir():
+            return None
+        metrics = json.loads((path / "metrics.json").read_text())
+        shape = json.loads((path / "student.json").read_text())
+        return Run(recipe, path, metrics, build or (lambda: timm.create_model(recipe.student, **shape)))
+
+    def lock(self, name: str) -> FileLock:
+        """A lock that one process at a time holds, to make what is called `name`."""
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name}.lock")
+
+    def save(
+        self,
+        recipe: Recipe,
+        student: nn.Module,
+        shape: Mapping[str, int],
+        metrics: Mapping[str, float],
+        history: pd.DataFrame,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        """Write a run; it appears in the store whole, replacing one of the same recipe.
+
+        Args:
+            recipe: what was run.
+            student: the trained network.
+            shape: what timm needs to build it again: `in_chans` and `num_classes`.
+            metrics: final figures.
+            history: one row an epoch.
+            provenance: see `provenance`.
+
+        Raises:
+            OSError: the folder cannot be written; nothing is left behind.
+        """
+        path = self.path(recipe)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
+            for name, content in values.items():
+                (temporary / f"{name}.json").write_text(json.dumps(content, indent=1))
+            history.to_csv(temporary / "history.csv", index=False)
+            save_model(student, str(temporary / "student.safetensors"))
+            temporary.chmod(0o755)
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            if path.exists():
+                path.rename(temporary / "replaced")
+            temporary.rename(path)
+            shutil.rmtree(path / "replaced", ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
