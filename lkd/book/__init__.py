@@ -1,0 +1,22 @@
+"""The Sphinx extension of the book: executed chapters, their figures, and files that keep it off the network."""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from lkd.book import chapter_pages, faults, offline
+from lkd.files import home
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Hook the extension into a Sphinx build."""
+    app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
+    app.connect("config-inited", offline.use_local_mathjax)
+    app.connect("config-inited", chapter_pages.announce_smoke)
+    app.connect("env-get-outdated", faults.faulty_pages)
+    app.connect("source-read", chapter_pages.show_executed)
+    app.connect("html-page-context", offline.drop_thebe, priority=900)
+    app.connect("build-finished", offline.copy_scripts)
+    app.add_css_file("lkd.css")
+    app.add_js_file("figures.js", loading_method="defer")
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,43 @@
+"""Chapter pages: the clean notebook gives the page its name, the executed copy gives it its contents."""
+
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from lkd.book.copies import Copy, read_copy, read_notebook
+from lkd.book.faults import report
+from lkd.book.made import fenced, how_made
+
+SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
+_FOLDER = "notebooks"
+
+
+def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Replace a chapter's clean source by its executed copy (handles `source-read`)."""
+    if not docname.startswith(f"{_FOLDER}/") or Path(app.env.doc2path(docname)).suffix != ".ipynb":
+        return
+    copy = read_copy(Path(app.config.lkd_chapters), docname.removeprefix(f"{_FOLDER}/"))
+    app.env.note_dependency(str(copy.path))
+    if copy.fault:
+        report(app.env, copy.fault, "chapter")
+    source[0] = nbformat.writes(_page(copy, source[0]))
+
+
+def announce_smoke(app: Sphinx, config: Config) -> None:
+    """Put a banner on every page if any chapter was run with the smoke profile (handles `config-inited`)."""
+    names = [path.stem for path in sorted((Path(app.srcdir) / _FOLDER).glob("*.ipynb"))]
+    if any(read_copy(Path(config.lkd_chapters), name).profile == "smoke" for name in names):
+        config.html_theme_options = {**config.html_theme_options, "announcement": SMOKE}
+
+
+def _page(copy: Copy, source: str) -> NotebookNode:
+    """The notebook to show: the copy and how it was made, or a note of what is wrong with it."""
+    notebook = copy.notebook or read_notebook(source)
+    if copy.fault:
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(copy.fault, "{error}")))
+    else:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
+    return notebook

@@ -1,0 +1,147 @@
+"""Carry out chapters: a clean notebook and parameters in, an executed copy out."""
+
+import ast
+import hashlib
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from lkd.checks import unknown
+from lkd.files import CHECKOUT, home, replacing
+from lkd.progress import shown_here
+from lkd.provenance import provenance, source_hash
+
+CHAPTERS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
+"""The chapters' clean sources, by name."""
+
+_START_SECONDS = 120
+
+
+class ChapterError(RuntimeError):
+    """A chapter that stopped with an error."""
+
+
+def run_chapter(
+    name: str, parameters: Mapping[str, Any], *, output: str | Path | None = None, again: bool = False
+) -> Path:
+    """Execute a chapter with papermill, unless that has been done with this source, package and parameters.
+
+    Args:
+        name: of a notebook in `notebooks/`.
+        parameters: values for names in its cell of parameters; the others keep their defaults.
+        output: where the executed copy goes; by default to where the book looks for it.
+        again: execute it even if that has been done.
+
+    Returns:
+        The path of the executed copy.
+
+    Raises:
+        KeyError: an unknown chapter or parameter, with the nearest known name.
+        ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
+    """
+    if name not in CHAPTERS:
+        raise KeyError(unknown("chapter", name, CHAPTERS))
+    declared = papermill.inspect_notebook(str(CHAPTERS[name]))
+    for parameter in parameters:
+        if parameter not in declared:
+            raise KeyError(unknown(f"parameter of chapter {name!r}", parameter, declared))
+    defaults = _defaults(declared)
+    parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
+    path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
+    key = _key(CHAPTERS[name], parameters)
+    if again or _key_of(path) != key:
+        with replacing(path) as temporary:
+            _execute(name, parameters, temporary, path)
+            _describe(temporary, _record(name, key, declared, parameters))
+    return path
+
+
+def read_value(text: str) -> Any:
+    """A parameter's value as typed on a command line: a Python literal, else YAML, else the text itself.
+
+    Example:
+        >>> from lkd.book.chapters import read_value
+        >>> read_value("[0, 1]"), read_value("1e-3"), read_value("None"), read_value("small")
+        ([0, 1], 0.001, None, 'small')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return yaml.safe_load(text)
+
+
+def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path) -> None:
+    try:
+        with shown_here():
+            papermill.execute_notebook(
+                str(CHAPTERS[name]),
+                str(temporary),
+                dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=_START_SECONDS,
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )
+    except PapermillExecutionError as error:
+        failed = path.with_suffix(".failed.ipynb")
+        shutil.copyfile(temporary, failed)
+        raise ChapterError(
+            f"chapter {name} stopped with {error.ename}: {error.evalue}\nIts notebook so far is {failed}"
+        ) from error
+
+
+def _key(source: Path, parameters: Mapping[str, Any]) -> str:
+    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{source_hash()}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _key_of(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return nbformat.read(path, 4).metadata.get("lkd", {}).get("key")
+
+
+def _record(
+    name: str, key: str, declared: Mapping[str, Mapping[str, str]], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the book tells of an executed copy; `parameters` are those that differ from their defaults."""
+    used = {**_defaults(declared), **parameters}
+    rows = [
+        {
+            "name": parameter,
+            "type": about["inferred_type_name"],
+            "default": repr(default),
+            "used": repr(used[parameter]),
+            "help": about["help"],
+        }
+        for (parameter, about), default in zip(declared.items(), _defaults(declared).values(), strict=True)
+    ]
+    settings = [f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in parameters.items()]
+    words = ["lkd", "run", name, *(word for setting in settings for word in ("-p", setting))]
+    origin = {field: value for field, value in provenance().items() if field != "started"}
+    return {
+        "key": key, "profile": used["profile"], "parameters": rows, "command": shlex.join(words), "provenance": origin
+    }  # fmt: skip
+
+
+def _defaults(declared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    return {parameter: ast.literal_eval(about["default"]) for parameter, about in declared.items()}
+
+
+def _describe(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record into an executed copy, and hide its cells of parameters from the page."""
+    notebook: NotebookNode = nbformat.read(path, 4)
+    notebook.metadata["lkd"] = dict(record)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "parameters" in tags or "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "remove-input"]
+    nbformat.write(notebook, path)

@@ -1,0 +1,57 @@
+"""Scripts of the pages: those they need come from installed packages, so that no page names another host."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
+from sphinx.config import Config
+from sphinx.util.osutil import copyfile
+
+PLOTLY = "plotly.min.js"
+MATHJAX = "tex-svg-full.js"
+
+
+def installed_file(distribution: str, name: str) -> Path:
+    """Where the file called `name` of an installed distribution lies.
+
+    Raises:
+        FileNotFoundError: the distribution is installed without it.
+    """
+    for file in importlib.metadata.files(distribution) or []:
+        if file.name == name:
+            return Path(str(file.locate()))
+    raise FileNotFoundError(
+        f"{distribution} is installed without {name}: run `pip install --force-reinstall {distribution}`"
+    )
+
+
+def use_local_mathjax(app: Sphinx, config: Config) -> None:
+    """Point Sphinx at the MathJax file of the book itself (handles `config-inited`)."""
+    config.mathjax_path = MATHJAX
+
+
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Take Thebe's scripts off a page (handles `html-page-context`).
+
+    Jupyter Book puts them on every page, with an address of another host, twice, even where no page can be run live.
+    """
+    context["script_files"] = [script for script in context["script_files"] if not _is_thebe(script)]
+
+
+def _is_thebe(script: Any) -> bool:
+    """Whether a script of Sphinx's list is Thebe's: its file, or the constants written into the page."""
+    return "thebe" in f"{script.filename} {script.attributes.get('body', '')}"
+
+
+def copy_scripts(app: Sphinx, exception: Exception | None) -> None:
+    """Put Plotly and MathJax beside the pages (handles `build-finished`)."""
+    if exception is not None or not isinstance(app.builder, StandaloneHTMLBuilder):
+        return
+    static = Path(app.outdir) / "_static"
+    copyfile(installed_file("plotly", PLOTLY), static / PLOTLY)
+    copyfile(installed_file("sphinx-mathjax-offline", MATHJAX), static / MATHJAX)

@@ -1,0 +1,274 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from playwright.sync_api import Browser, Page, Route
+from throwaway import ALT, COLUMNS, NAME, ROWS, Book, executed, figure, first
+
+from lkd.book.chapter_pages import SMOKE
+from lkd.book.data_table import number
+from lkd.book.made import code, duration, fenced
+from lkd.book.plotly import MIME_TYPE, PlotlyRenderer
+
+PAGES = ("index", "notes", f"notebooks/{NAME}")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book.written_to(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    book = Book.written_to(tmp_path_factory.mktemp("book"))
+    book.run(executed())
+    status, output = book.build()
+    assert status == 0, output
+    return book
+
+
+def with_error() -> NotebookNode:
+    notebook = executed()
+    error = new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"])
+    notebook.cells.append(new_code_cell("fail()", outputs=[error]))
+    return notebook
+
+
+def with_banner_of_papermill() -> NotebookNode:
+    notebook = executed()
+    tags = {"tags": ["papermill-error-cell-tag"]}
+    notebook.cells.append(new_markdown_cell("An exception was encountered", metadata=tags))
+    return notebook
+
+
+def without_record() -> NotebookNode:
+    notebook = executed()
+    del notebook.metadata["lkd"]
+    return notebook
+
+
+class TestFigures:
+    def test_each_output_is_one_figure_with_its_words(self, built: Book) -> None:
+        (shown,) = built.page().select("figure.lkd-figure")
+        target = first(shown, ".lkd-plot")
+        assert (target["role"], target["aria-label"]) == ("img", ALT)
+        assert target["style"] == "min-height: 300px"
+        assert first(shown, "figcaption").text == "A caption < here"
+
+    def test_table_holds_the_numbers(self, built: Book) -> None:
+        table = first(built.page(), ".lkd-figure table")
+        assert [cell.text for cell in table.select("thead th[scope=col]")] == COLUMNS
+        rows = [[cell.text for cell in row.select("td")] for row in table.select("tbody tr")]
+        assert rows == [["1", "0.5", "a"], ["2", "0.91235", "b"], ["3", "–", "c|d"]]
+
+    def test_csv_holds_them_in_full(self, built: Book) -> None:
+        link = first(built.page(), "a.lkd-download")
+        lines = unquote(str(link["href"]).partition(",")[2]).splitlines()
+        assert lines == [",".join(COLUMNS), "1,0.5,a", f"2,{ROWS[1][1]},b", "3,,c|d"]
+
+    def test_json_cannot_end_its_script(self, built: Book) -> None:
+        text = first(built.page(), ".lkd-figure script").text
+        expected = figure()
+        del expected["layout"]["meta"]["table"]
+        assert "<" not in text
+        assert json.loads(text) == {"data": expected["data"], "layout": expected["layout"]}
+
+    @pytest.mark.parametrize("word", ["alt", "table"])
+    def test_missing_words_fail_every_strict_build(self, book: Book, word: str) -> None:
+        book.run(executed(shown=figure(**{word: None})))
+        for _ in range(2):
+            status, output = book.build()
+            assert status != 0
+            assert f"A figure has no {word}" in output
+
+    def test_json_may_be_text(self, book: Book) -> None:
+        assert _rendered(json.dumps(figure())) == _rendered(figure())
+
+    def test_other_books_keep_their_figures(self) -> None:
+        assert _rendered(figure(), extensions=()) is None
+
+    def test_other_builders_say_what_it_shows(self, book: Book) -> None:
+        notebook = executed()
+        notebook.cells[1].outputs.pop()
+        book.run(notebook)
+        status, output = book.build("--builder", "custom", "--custom-builder", "text")
+        assert status == 0, output
+        text = (book.root / "_build" / "text" / "notebooks" / f"{NAME}.txt").read_text()
+        assert ALT in " ".join(text.split())
+
+
+def _rendered(content: Any, extensions: tuple[str, ...] = ("lkd.book",)) -> list[str] | None:
+    env = SimpleNamespace(docname="notebooks/x", app=SimpleNamespace(extensions=extensions))
+    renderer: Any = SimpleNamespace(renderer=SimpleNamespace(sphinx_env=env))
+    data: Any = SimpleNamespace(mime_type=MIME_TYPE, content=content, cell_index=0, output_index=0, line=None)
+    nodes = PlotlyRenderer.handle_mime(renderer, data, inline=False)
+    return nodes and [node.astext() for node in nodes]
+
+
+class TestBox:
+    def test_changed_parameters_are_bold(self, built: Book) -> None:
+        table = first(built.page(), ".lkd-made table")
+        rows = [[cell.text.strip() for cell in row.select("td")] for row in table.select("tbody tr")]
+        assert rows == [
+            ["seeds", "Seeds of the runs", "[0, 1]", "[0]"],
+            ["rate", "Learning rate | {{ x }} $a$ <i>", "0.1", "1e-05"],
+            ["note", "", "''", "x | `y` <b>"],
+            ["epochs", "How long", "2", "2"],
+        ]
+        assert [bold.text for bold in table.select("strong")] == ["[0]", "1e-05", "x | `y` <b>"]
+
+    def test_commands_run_it_again(self, built: Book) -> None:
+        ours, papermill = (block.text.strip() for block in built.page().select(".lkd-made pre"))
+        assert ours == f"lkd run {NAME} -p seeds='[0]' -p note='x | `y` <b>'"
+        values = "'{seeds: [0], rate: 1.0e-05, note: x | `y` <b>}'"
+        assert papermill == f"papermill notebooks/{NAME}.ipynb out.ipynb -y {values}"
+
+    def test_says_when_and_with_what(self, built: Book) -> None:
+        box = " ".join(first(built.page(), ".lkd-made").text.split())
+        assert "Started 2025-11-22 00:21 UTC with profile small; took 1 min 23 s." in box
+        assert "lkd 0.1.0, source 0123456789ab" in box
+        assert "torch 2.14.1" in box
+
+    @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [(0.04, "0.0 s"), (9.96, "10 s"), (59.7, "1 min 0 s"), (3599.6, "1 h 0 min"), (90061, "25 h 1 min")],
+    )
+    def test_durations_are_said(self, seconds: float, said: str) -> None:
+        assert duration(seconds) == said
+
+    def test_fences_outgrow_backticks(self) -> None:
+        assert code("a``b\n|") == "``` a``b \\| ```"
+        assert fenced("````\nx\n````", "bash").splitlines()[0] == "`````bash"
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [(0.873412, "0.87341"), (3.0, "3"), (1234567.8, "1234568"), (3e-5, "3e-05"), (-7, "-7")]
+    )
+    def test_numbers_are_rounded(self, value: float, shown: str) -> None:
+        assert number(value) == shown
+
+
+class TestChapters:
+    def test_missing_one_fails_until_it_is_run(self, book: Book) -> None:
+        for _ in range(2):
+            status, output = book.build()
+            assert status != 0
+            assert f"run `lkd run {NAME}`" in output
+        assert f"lkd run {NAME}" in first(book.page(), ".admonition.error").text
+        book.run(executed())
+        assert book.build()[0] == 0
+        assert book.page().select_one(".admonition.error") is None
+        book.copy.unlink()
+        assert book.build()[0] != 0
+
+    @pytest.mark.parametrize("notebook", [with_error(), with_banner_of_papermill(), without_record()])
+    def test_broken_one_fails_every_build(self, book: Book, notebook: NotebookNode) -> None:
+        book.run(notebook)
+        for _ in range(2):
+            status, output = book.build()
+            assert status != 0
+            assert f"run `lkd run {NAME}`" in output
+
+    def test_unreadable_one_fails(self, book: Book) -> None:
+        book.run(executed())
+        book.copy.write_text("{")
+        status, output = book.build()
+        assert status != 0
+        assert "cannot be read" in output
+
+    def test_new_run_renews_the_page(self, book: Book) -> None:
+        book.run(executed())
+        book.build()
+        renewed = executed()
+        renewed.cells[0].source = "# Renewed"
+        book.run(renewed)
+        assert book.build()[0] == 0
+        assert first(book.page(), "h1").text.startswith("Renewed")
+
+    def test_source_stays_clean(self, built: Book) -> None:
+        source = built.root / "_build" / "html" / "_sources" / "notebooks" / f"{NAME}.ipynb"
+        assert nbformat.read(source, as_version=4).cells == nbformat.read(built.source, as_version=4).cells
+
+    def test_smoke_run_is_announced_on_every_page(self, book: Book) -> None:
+        book.run(executed(profile="smoke"))
+        assert book.build()[0] == 0
+        banners = [book.page(page).select_one(".bd-header-announcement") for page in PAGES]
+        assert [banner and banner.text.strip() for banner in banners] == [SMOKE] * len(PAGES)
+        book.run(executed())
+        assert book.build()[0] == 0
+        assert not any(book.page(page).select_one(".bd-header-announcement") for page in PAGES)
+
+
+class TestOffline:
+    def test_pages_name_no_other_host(self, built: Book) -> None:
+        for page in (*PAGES, "search", "genindex"):
+            for tag in built.page(page).select("[src], link[href], a[href]"):
+                assert urlsplit(str(tag.get("src") or tag.get("href"))).scheme in ("", "data"), tag
+            assert "unpkg.com" not in built.html(page).read_text("utf8")
+
+    def test_local_scripts_exist(self, built: Book) -> None:
+        for page in PAGES:
+            for tag in built.page(page).select("script[src]"):
+                assert (built.html(page).parent / urlsplit(str(tag["src"])).path).is_file(), tag
+
+    def test_extension_does_not_import_torch(self) -> None:
+        program = "import sys, lkd.book; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+class TestBrowser:
+    def test_figures_are_drawn_and_follow_the_theme(self, built: Book, browser: Browser) -> None:
+        page, foreign = _opened(built, browser, width=1280)
+        colour = "() => getComputedStyle(document.querySelector('.lkd-plot .gtitle')).fill"
+        page.evaluate("document.documentElement.dataset.theme = 'light'")
+        light = page.evaluate(colour)
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.wait_for_function(f"light => ({colour})() !== light", arg=light)
+        assert page.locator(".lkd-plot .modebar-btn--logo").count() == 0
+        assert page.locator("mjx-container svg").count() == 0
+        page.goto(built.html("index").as_uri())
+        page.wait_for_selector("mjx-container svg")
+        assert page.evaluate("typeof Plotly") == "undefined"
+        assert foreign == []
+        page.context.close()
+
+    def test_nothing_overflows_a_phone(self, built: Book, browser: Browser) -> None:
+        page, _ = _opened(built, browser, width=390)
+        page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.context.close()
+
+    def test_without_scripts_the_numbers_stand_open(self, built: Book, browser: Browser) -> None:
+        context = browser.new_context(java_script_enabled=False)
+        page = context.new_page()
+        page.goto(built.html().as_uri())
+        assert page.locator(".lkd-data table").is_visible()
+        assert not page.locator(".lkd-plot").is_visible()
+        context.close()
+
+
+def _opened(book: Book, browser: Browser, width: int) -> tuple[Page, list[str]]:
+    """The chapter in a window of this width, its figure drawn, cut off the network; and what it asked other hosts."""
+    page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+    foreign: list[str] = []
+
+    def local_only(route: Route) -> None:
+        if route.request.url.startswith("file:"):
+            route.continue_()
+        else:
+            foreign.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", local_only)
+    page.on("pageerror", lambda error: foreign.append(f"error on the page: {error}"))
+    page.goto(book.html().as_uri())
+    page.locator(".lkd-plot").scroll_into_view_if_needed()
+    page.wait_for_selector(".lkd-plot[data-drawn=true] .main-svg")
+    return page, foreign
