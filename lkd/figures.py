@@ -91,7 +91,7 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
             f"Validation accuracy by epoch, {len(titles)} panels, one line for each teacher and one for the student "
             f"alone. Highest at the end: {best['mean']:.1f} %, {best.student} with {best.teacher}."
         ),
-        caption="Accuracy on the validation split after each epoch: mean over runs.",
+        caption="Accuracy on up to 1,000 images of the validation split after each epoch: mean over runs.",
         data=means.rename(columns={"mean": "validation top-1 (%)", "count": "runs"}),
     )
 

@@ -157,6 +157,11 @@ _OPTIONAL = ("train_images", "clip", "ema")
 
 
 def _check_names(recipe: Recipe) -> None:
+    for field_name in ("data", "student"):
+        if not isinstance(value := getattr(recipe, field_name), str):
+            raise TypeError(f"{field_name} must be a name, got a {type(value).__name__} (lkd.distill takes objects)")
+    if not isinstance(recipe.objective_args, Mapping):
+        raise TypeError(f"objective_args must map names to numbers, got {recipe.objective_args!r}")
     if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES:
         raise KeyError(unknown("data set", recipe.data, SOURCES))
     for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):

@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: learning rate, mean training loss and its terms, validation figures."""
+        """One row an epoch: mean training loss and its terms, figures on at most 1,000 validation images."""
         return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
 
     @cached_property

@@ -37,9 +37,7 @@ class Study:
             store: where runs are looked for and kept; by default the store in this machine's home.
             workers: processes; by default one for each CPU, or a single one where there is a GPU.
         """
-        store = store or Store()
-        carry_out_all(self.recipes, store, workers)
-        return Results([run for recipe in self.recipes if (run := store.find(recipe))])
+        return Results(carry_out_all(self.recipes, store or Store(), workers))
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,14 @@ def run_chapter(
         The path of the executed copy.
 
     Raises:
+        FileNotFoundError: the package does not lie in a checkout of the project.
         KeyError: an unknown chapter or parameter, with the nearest known name.
         ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
     """
+    if not CHAPTERS:
+        raise FileNotFoundError(
+            "there are no chapters here: they come with a checkout of the project, not with the package"
+        )
     if name not in CHAPTERS:
         raise KeyError(unknown("chapter", name, CHAPTERS))
     declared = papermill.inspect_notebook(str(CHAPTERS[name]))

@@ -10,10 +10,13 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Images, Stream
+from lkd.data import Batch, Images, Split, Stream, subset
 from lkd.engine.evaluate import evaluate
 from lkd.engine.teacher import Teacher
 from lkd.recipe import Recipe
+
+_WATCHED = 1000
+"""Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
 
 
 def fit(
@@ -31,7 +34,7 @@ def fit(
         recipe: what to do.
         student: the network, with its initial weights; it is trained in place.
         teacher: gives the teacher's logits of a batch; None where the objective needs none.
-        data: validated on after every epoch.
+        data: whose validation split is looked at after every epoch: a fixed stratified part of at most 1,000 images.
         stream: the training batches.
         accelerator: device, processes and precision.
         progress: called with the number of images after every step.
@@ -48,6 +51,7 @@ def fit(
     network, optimizer = accelerator.prepare(student, optimizer)
     average = ModelEmaV3(student, decay=recipe.ema) if recipe.ema else None
     kept = average.module if average else student
+    watched = subset(data.val, min(len(data.val), _WATCHED), seed=0)
     history = []
     for epoch in range(recipe.epochs):
         network.train()
@@ -70,7 +74,9 @@ def fit(
                 average.update(student)
             losses.append({name: term.detach() for name, term in terms.items()})
             progress(stream.batch_size)
-        history.append({"epoch": epoch + 1, **means(losses, accelerator), **on_validation(kept, data, accelerator)})
+        history.append(
+            {"epoch": epoch + 1, **means(losses, accelerator), **validation(kept, data, watched, accelerator)}
+        )
     return kept, pd.DataFrame(history)
 
 
@@ -98,6 +104,6 @@ def means(losses: list[dict[str, Tensor]], accelerator: Accelerator) -> dict[str
     }
 
 
-def on_validation(model: nn.Module, data: Images, accelerator: Accelerator) -> dict[str, float]:
-    """Figures on the validation split, as `val_<name>`."""
-    return {f"val_{name}": value for name, value in evaluate(model, data, data.val, accelerator).items()}
+def validation(model: nn.Module, data: Images, watched: Split, accelerator: Accelerator) -> dict[str, float]:
+    """Figures on the watched part of the validation split, as `val_<name>`."""
+    return {f"val_{name}": value for name, value in evaluate(model, data, watched, accelerator).items()}

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
@@ -17,13 +18,14 @@ import timm
 import torch
 from tqdm import tqdm
 
+from lkd.checks import check_number
 from lkd.data import load
 from lkd.engine.run import carry_out, record_tape
 from lkd.engine.setting import Setting
 from lkd.models.cost import cost
 from lkd.progress import progress_bar
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.store import Run, Store
 
 _REPORT_SECONDS = 0.5
 
@@ -45,8 +47,8 @@ class Job:
         return (1 if self.kind == "tape" else 3) * recipe.epochs * images * _macs(model, recipe.data)
 
 
-def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> None:
-    """Carry out those of the recipes, and of their teachers' recipes, that the store does not have.
+def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> list[Run]:
+    """The runs of the recipes; those that the store does not have, and those of their teachers, are carried out first.
 
     Args:
         recipes: what to run.
@@ -54,12 +56,18 @@ def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None =
         workers: processes; by default one for each CPU, or a single one where there is a GPU.
 
     Raises:
+        ValueError: fewer than one worker.
         Exception: that of the first job that failed; what was finished stays in the store.
     """
-    graph = plan(recipes, store)
-    if not graph:
-        return
-    _check(graph)
+    if workers is not None:
+        check_number("workers", workers, 1)
+    if graph := plan(recipes, store):
+        _check(graph)
+        _carry_out_graph(graph, store, workers)
+    return [carry_out(recipe, store, {}) for recipe in recipes]
+
+
+def _carry_out_graph(graph: dict[Job, set[Job]], store: Store, workers: int | None) -> None:
     workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
@@ -69,6 +77,9 @@ def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None =
     ):
         try:
             _schedule(graph, pool, store, queue, bar)
+        except BrokenProcessPool as error:
+            message = "a worker process died, perhaps for lack of memory: run again with fewer workers"
+            raise RuntimeError(f"{message}; finished runs are kept") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,0 +1,144 @@
+"""The real book, built from a smoke run of every chapter, parsed and opened as a reader would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page, Route
+
+from lkd.book.chapters import CHAPTERS
+from lkd.files import CHECKOUT
+
+pytestmark = pytest.mark.slow
+
+LINKED_HOSTS = {"", "arxiv.org", "jupyterbook.org", "www.sphinx-doc.org"}
+VIEWS = {"desk": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light")}
+
+
+class Site:
+    def __init__(self, folder: Path):
+        self.home, self.html = folder / "home", folder / "_build" / "html"
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=CHECKOUT,
+            env={**os.environ, "LKD_HOME": str(self.home)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def pages(self) -> dict[str, Path]:
+        toc = yaml.safe_load((CHECKOUT / "_toc.yml").read_text())
+        chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+        return {name: self.html / f"{name}.html" for name in [toc["root"], *chapters]}
+
+    def soup(self, page: str) -> BeautifulSoup:
+        return BeautifulSoup(self.pages[page].read_text("utf8"), "html.parser")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    site = Site(folder)
+    site.run("lkd", "run", *CHAPTERS, "-p", "profile=smoke")
+    site.run("jupyter_book", "build", ".", "--path-output", str(folder), "-W", "--keep-going")
+    return site
+
+
+def test_every_page_of_the_table_of_contents_is_there_and_marked_as_smoke(site: Site) -> None:
+    assert all("Smoke build" in site.soup(page).get_text() for page in site.pages)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_shows_each_figure_with_its_sentence_and_its_numbers(site: Site, chapter: str) -> None:
+    executed = nbformat.read(site.home / "chapters" / f"{chapter}.ipynb", 4)
+    drawn = [
+        output.data["application/vnd.plotly.v1+json"]["layout"]["meta"]
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if "application/vnd.plotly.v1+json" in output.get("data", {})
+    ]
+    shown = site.soup(f"notebooks/{chapter}").select("figure.lkd-figure")
+    assert drawn
+    assert [figure.select_one("[role=img]")["aria-label"] for figure in shown] == [meta["alt"] for meta in drawn]
+    assert [len(figure.select("tbody tr")) for figure in shown] == [len(meta["table"]["rows"]) for meta in drawn]
+
+
+def test_the_table_of_section_4_1_is_whole(site: Site) -> None:
+    soup = site.soup("notebooks/logit_kd")
+    table = next(t for t in soup.select("table.dataframe") if "effective gain" in t.get_text())
+    rows = [[cell.get_text(strip=True) for cell in row.select("td")] for row in table.select("tbody tr")]
+    assert len(rows) == 5 * 2 * 2
+    assert all(row[-1] == "2" and " ± " in row[-3] for row in rows)
+
+
+def test_nothing_is_loaded_from_another_host_and_links_go_where_they_should(site: Site) -> None:
+    for page in site.pages:
+        soup = site.soup(page)
+        loaded = [tag.get("src") for tag in soup.select("script, img, iframe, source")]
+        loaded += [tag.get("href") for tag in soup.select("link:not([rel=canonical])")]
+        assert {urlsplit(url or "").netloc for url in loaded} <= {""}, page
+        assert {urlsplit(tag["href"]).netloc for tag in soup.select("a[href]")} <= LINKED_HOSTS, page
+
+
+def test_links_within_the_book_lead_somewhere(site: Site) -> None:
+    for page, path in site.pages.items():
+        for tag in site.soup(page).select("a[href]"):
+            url = urlsplit(tag["href"])
+            if url.scheme or url.netloc or not url.path:
+                continue
+            assert (path.parent / url.path).is_file(), (page, tag["href"])
+
+
+def test_no_output_of_standard_error_or_of_an_exception_is_shown(site: Site) -> None:
+    for page in site.pages:
+        assert not site.soup(page).select(".output.stderr, .output.traceback"), page
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_pages_work_in_a_browser_without_network(site: Site, browser: Browser, view: str) -> None:
+    for name, path in site.pages.items():
+        width, scheme = VIEWS[view]
+        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+        complaints = _complaints(page)
+        page.goto(path.as_uri())
+        _scroll_through(page)
+        figures = page.locator(".lkd-figure")
+        if figures.count():
+            page.locator(".lkd-figure [data-drawn=true]").nth(figures.count() - 1).wait_for()
+        assert all(figures.nth(i).locator(".main-svg").count() for i in range(figures.count())), name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert complaints == [], name
+
+
+def _complaints(page: Page) -> list[str]:
+    """What goes wrong on a page from here on, the network cut off."""
+    complaints: list[str] = []
+    page.route("**/*", _local_only)
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+def _local_only(route: Route) -> None:
+    if urlsplit(route.request.url).scheme in ("file", "data", "blob"):
+        route.continue_()
+    else:
+        route.abort()
+
+
+def _scroll_through(page: Page) -> None:
+    for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
+        page.evaluate(f"window.scrollTo(0, {y})")
+        page.wait_for_timeout(50)
