@@ -4,7 +4,8 @@ Each figure carries in `layout.meta` a sentence for those who do not see it (`al
 (`table`). Colours keep a contrast of 3 to 1 on white and on black, and every teacher has a marker of its own as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -25,110 +26,117 @@ _SPARE = [("#56789A", symbol, "solid") for symbol in ("hexagon", "cross", "trian
 
 
 def gains(table: pd.DataFrame) -> go.Figure:
-    """Direct gain of each student by teacher and method, mean over runs with its 95 % interval.
+    """Direct gain by student (rows), method (columns) and teacher: mean over runs with its 95 % interval.
 
     Args:
         table: `Results.gains` of a study.
     """
     cells = by_cell(table, "direct_gain")
-    students, objectives = list(cells.student.unique()), list(cells.objective.unique())
-    figure = make_subplots(
-        1, len(students), subplot_titles=students, shared_xaxes="all", shared_yaxes=True, horizontal_spacing=0.06
-    )
-    for column, student in enumerate(students, 1):
-        for teacher in cells.teacher.unique():
-            for objective in objectives:
-                cell = cells[(cells.student == student) & (cells.teacher == teacher) & (cells.objective == objective)]
-                figure.add_trace(_interval(cell, objectives), 1, column)
-        figure.add_vline(x=0, line={"color": "#808080", "width": 1, "dash": "dot"}, row=1, col=column)
-    figure.update_xaxes(title_text="direct gain (points)")
+    figure = _panels(cells, cells.objective.unique(), shared_xaxes="all")
+    for panel, (row, column) in _each(cells, cells.objective.unique()):
+        for cell in panel.itertuples():
+            figure.add_trace(_interval(cell), row, column)
+        figure.add_vline(x=0, line={"color": "#808080", "width": 1, "dash": "dot"}, row=row, col=column)
+    figure.update_xaxes(title_text="gain (points)", row=cells.student.nunique())
     figure.update_yaxes(autorange="reversed")
     best = cells.loc[cells["mean"].idxmax()]
     return _finish(
         figure,
-        height=150 + 36 * cells.teacher.nunique() * len(objectives),
+        height=110 + cells.student.nunique() * (60 + 36 * cells.teacher.nunique()),
         alt=(
-            f"Direct gain in percentage points for {len(students)} students, {cells.teacher.nunique()} teachers and "
-            f"{len(objectives)} methods, with 95 % intervals. Largest: {best['mean']:+.2f} points, "
-            f"{best.student} taught by {best.teacher} with {best.objective.upper()}."
+            f"Direct gain in percentage points of {cells.student.nunique()} students by teacher and method, with 95 % "
+            f"intervals. Largest: {best['mean']:+.2f} points, {best.student} taught by {best.teacher} with "
+            f"{best.objective.upper()}."
         ),
-        caption="Direct gain on the test split: mean over runs, and 95 % t interval.",
+        caption="Direct gain on the test split: mean over runs, and its 95 % t interval.",
         data=cells.rename(columns={"low": "95 % low", "high": "95 % high", "n": "runs"}),
     )
 
 
 def learning_curves(curves: pd.DataFrame) -> go.Figure:
-    """Validation accuracy of students by epoch, a line for each teacher and one for the student alone; means over runs.
+    """Validation accuracy by epoch, student (rows), method (columns) and teacher, or none: means over runs.
 
     Args:
         curves: `Results.curves` of a study.
     """
-    learners = curves[curves.train_images.notna()]
-    students = list(learners.student.unique())
-    objectives = [name for name in learners.objective.unique() if name != "label"]
-    titles = [f"{student}, {objective.upper()}" for objective in objectives for student in students]
-    figure = make_subplots(
-        len(objectives), len(students), subplot_titles=titles, shared_xaxes=True, shared_yaxes=True,
-        horizontal_spacing=0.06, vertical_spacing=0.12,
-    )  # fmt: skip
-    cells = learners.assign(teacher=learners.teacher.fillna(ALONE))
-    means = cells.groupby(["student", "teacher", "objective", "epoch"], sort=False).val_top1.agg(["mean", "count"])
-    means = means.reset_index()
-    for row, objective in enumerate(objectives, 1):
-        for column, student in enumerate(students, 1):
-            panel = means[(means.student == student) & means.objective.isin([objective, "label"])]
-            for teacher in panel.teacher.unique():
-                line = _line(panel[panel.teacher == teacher], first=row == column == 1)
-                figure.add_trace(line, row, column)
-            figure.update_xaxes(title_text="epoch" if row == len(objectives) else None, row=row, col=column)
-        figure.update_yaxes(title_text="validation top-1 (%)", row=row, col=1)
+    learners = curves[curves.train_images.notna()].assign(teacher=lambda table: table.teacher.fillna(ALONE))
+    keys = ["student", "teacher", "objective", "epoch"]
+    means = learners.groupby(keys, sort=False).val_top1.agg(["mean", "count"]).reset_index()
+    objectives = [name for name in means.objective.unique() if name != "label"]
+    figure = _panels(means, objectives, shared_xaxes=True)
+    for panel, (row, column) in _each(means, objectives):
+        for _, line in panel.groupby("teacher", sort=False):
+            figure.add_trace(_line(line, in_legend=row == column == 1), row, column)
+    figure.update_xaxes(title_text="epoch", row=means.student.nunique())
     last = means[means.epoch == means.epoch.max()]
     best = last.loc[last["mean"].idxmax()]
     return _finish(
         figure,
-        height=120 + 290 * len(objectives),
+        height=160 + 260 * means.student.nunique(),
         alt=(
-            f"Validation accuracy by epoch, {len(titles)} panels, one line for each teacher and one for the student "
-            f"alone. Highest at the end: {best['mean']:.1f} %, {best.student} with {best.teacher}."
+            f"Validation accuracy by epoch of {means.student.nunique()} students, a line for each teacher and one for "
+            f"the student alone. Highest at the end: {best['mean']:.1f} %, {best.student} with {best.teacher}."
         ),
-        caption="Accuracy on up to 1,000 images of the validation split after each epoch: mean over runs.",
+        caption="Accuracy in per cent on up to 1,000 images of the validation split after each epoch: mean over runs.",
         data=means.rename(columns={"mean": "validation top-1 (%)", "count": "runs"}),
     )
 
 
-def _interval(cell: pd.DataFrame, objectives: Sequence[str]) -> go.Scatter:
-    """One point with its interval; the method is told by filled and open markers."""
-    row = cell.iloc[0]
-    color, symbol, _ = _style(row.teacher)
-    opened = "-open" if objectives.index(row.objective) % 2 else ""
+def _panels(cells: pd.DataFrame, objectives: Sequence[str], shared_xaxes: bool | str) -> go.Figure:
+    """Empty panels: a row for each student, a column for each objective."""
+    students = cells.student.unique()
+    figure = make_subplots(
+        len(students),
+        len(objectives),
+        column_titles=[objective.upper() for objective in objectives],
+        shared_xaxes=shared_xaxes,
+        shared_yaxes=True,
+        horizontal_spacing=0.05,
+        vertical_spacing=0.1,
+    )
+    for row, student in enumerate(students, 1):
+        figure.update_yaxes(title_text=student, row=row, col=1)
+    return figure
+
+
+def _each(cells: pd.DataFrame, objectives: Sequence[str]) -> Iterator[tuple[pd.DataFrame, tuple[int, int]]]:
+    """The cells of each panel, those without a teacher in every column, and the panel's place."""
+    for row, student in enumerate(cells.student.unique(), 1):
+        for column, objective in enumerate(objectives, 1):
+            here = (cells.student == student) & cells.objective.isin([objective, "label"])
+            yield cells[here], (row, column)
+
+
+def _interval(cell: Any) -> go.Scatter:
+    color, symbol, _ = _style(cell.teacher)
+    interval = f"95 % interval {cell.low:.2f} to {cell.high:.2f}" if cell.n > 1 else "no interval from one run"
     return go.Scatter(
-        x=[row["mean"]],
-        y=[f"{row.teacher} · {row.objective.upper()}"],
-        error_x={"type": "data", "array": [row.high - row["mean"]], "color": color, "thickness": 2},
+        x=[cell.mean],
+        y=[cell.teacher],
+        error_x={"type": "data", "array": [cell.high - cell.mean], "color": color, "thickness": 2},
         mode="markers",
-        marker={"color": color, "symbol": symbol + opened, "size": 10, "line": {"width": 2, "color": color}},
-        name=f"{row.teacher} · {row.objective.upper()}",
+        marker={"color": color, "symbol": symbol, "size": 10},
         showlegend=False,
         hovertemplate=(
-            f"{row.student} taught by {row.teacher}, {row.objective.upper()}<br>direct gain %{{x:.2f}} points"
-            f"<br>95 % interval {row.low:.2f} to {row.high:.2f}<br>{int(row.n)} runs<extra></extra>"
+            f"{cell.student} taught by {cell.teacher}, {cell.objective.upper()}<br>direct gain %{{x:.2f}} points"
+            f"<br>{interval}<br>runs: {cell.n:.0f}<extra></extra>"
         ),
     )
 
 
-def _line(cell: pd.DataFrame, first: bool) -> go.Scatter:
-    teacher = cell.teacher.iloc[0]
+def _line(line: pd.DataFrame, in_legend: bool) -> go.Scatter:
+    teacher = line.teacher.iloc[0]
     color, symbol, dash = _style(teacher)
     return go.Scatter(
-        x=cell.epoch,
-        y=cell["mean"],
+        x=line.epoch,
+        y=line["mean"],
         mode="lines+markers",
         line={"color": color, "dash": dash, "width": 2},
         marker={"symbol": symbol, "size": 7},
         name=teacher,
         legendgroup=teacher,
-        showlegend=first,
-        hovertemplate=f"{teacher}<br>epoch %{{x}}: %{{y:.2f}} %<br>mean of {cell['count'].iloc[0]} runs<extra></extra>",
+        showlegend=in_legend,
+        hovertemplate=f"{teacher}<br>epoch %{{x}}: %{{y:.2f}} %<br>runs: {line['count'].iloc[0]}<extra></extra>",
     )
 
 

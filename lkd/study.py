@@ -8,7 +8,7 @@ import pandas as pd
 
 from lkd.data import load
 from lkd.engine.side_by_side import carry_out_all
-from lkd.metrics import direct_gain, effective_gain, spread
+from lkd.metrics import Spread, direct_gain, effective_gain, spread
 from lkd.models.cost import cost, images_per_second
 from lkd.profiles import Profile
 from lkd.recipe import Recipe
@@ -107,24 +107,30 @@ def by_cell(gains: pd.DataFrame, column: str) -> pd.DataFrame:
     return cells.apply(lambda values: pd.Series(spread(values)._asdict())).unstack().reset_index()
 
 
-def paper_table(gains: pd.DataFrame) -> pd.DataFrame:
-    """The table of L2S section 4.1: one row for each student, teacher and method, as mean ± sd over runs.
+def paper_tables(gains: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The table of L2S section 4.1 for each student: a row for each teacher and method, as mean ± sd over runs.
 
     Accuracies in per cent, the direct gain in points, the effective gain in per cent.
     """
+    return {student: _paper_table(rows) for student, rows in gains.groupby("student", sort=False)}
+
+
+def _paper_table(gains: pd.DataFrame) -> pd.DataFrame:
+    """Each teacher and each student alone counts once, however many runs it stands beside."""
+    cell = ["teacher", "objective"]
     columns = {
-        "teacher_top1": "teacher",
-        "student_top1": "alone",
-        "distilled_top1": "distilled",
-        "direct_gain": "direct gain",
-        "effective_gain": "effective gain",
+        "teacher top-1": ("teacher_top1", ["teacher_seed"]),
+        "alone": ("student_top1", ["seed"]),
+        "distilled": ("distilled_top1", ["teacher_seed", "seed"]),
+        "direct gain": ("direct_gain", ["teacher_seed", "seed"]),
+        "effective gain": ("effective_gain", ["teacher_seed", "seed"]),
     }
-    students = list(gains.student.unique())
-    cells = gains.sort_values("student", key=lambda column: column.map(students.index), kind="stable").groupby(
-        _CELL, sort=False
-    )
-    table = cells[list(columns)].agg(_mean_and_sd).rename(columns=columns)
-    return table.assign(runs=cells.size()).rename_axis(["student", "teacher", "method"])
+    table = {
+        name: gains.drop_duplicates([*cell, *once]).groupby(cell, sort=False)[column].agg(_mean_and_sd)
+        for name, (column, once) in columns.items()
+    }
+    runs = gains.groupby(cell, sort=False).size()
+    return pd.DataFrame({**table, "runs": runs}).reset_index().rename(columns={"objective": "method"})
 
 
 def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -152,7 +158,8 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
         for other in gains.teacher.unique()
         if other != reference
     ]
-    return pd.DataFrame(rows).rename(columns={"n": "seeds", "low": "95 % low", "high": "95 % high"})
+    columns = ["compared with", *Spread._fields, "teacher's own difference"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"n": "seeds", "low": "95 % low", "high": "95 % high"})
 
 
 def _cost(name: str, run: Run) -> dict[str, Any]:
@@ -171,7 +178,7 @@ def _accuracy(table: pd.DataFrame, role: str) -> pd.DataFrame:
 
 def _mean_and_sd(values: pd.Series) -> str:
     s = spread(values)
-    return f"{s.mean:.2f}" if s.n == 1 or s.sd == 0 else f"{s.mean:.2f} ± {s.sd:.2f}"
+    return f"{s.mean:.2f}" if s.n == 1 else f"{s.mean:.2f} ± {s.sd:.2f}"
 
 
 def distillation(
