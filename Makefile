@@ -49,7 +49,8 @@ clean:
 	rm -rf book/_build .venv .mypy_cache .pytest_cache .ruff_cache
 
 $(INSTALLED): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; ok = sys.version_info >= (3, 11); ok or print(f"lkd needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11 ..."); sys.exit(not ok)'
+	@$(PYTHON) -c 'import sys; old = sys.version_info < (3, 11); sys.exit(old and \
+	"lkd needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

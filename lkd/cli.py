@@ -29,20 +29,24 @@ def run(
 
     Example: lkd run logit_kd -p seeds='[0]' -p teachers='["mini_slak"]'
     """
-    from lkd.book.chapters import ChapterError, run_chapter
+    from lkd.book.chapters import ChapterError, check_chapter, run_chapter
 
     if output and len(chapters) > 1:
         raise typer.BadParameter(f"--output is for one chapter, got {len(chapters)}")
+    if output and output.suffix != ".ipynb":
+        raise typer.BadParameter(f"--output is a notebook and ends in .ipynb, got {output}")
     parameters = dict(_assignment(text) for text in parameter or [])
-    for chapter in chapters:
-        try:
+    try:
+        for chapter in chapters:
+            check_chapter(chapter, parameters)
+        for chapter in chapters:
             typer.echo(run_chapter(chapter, parameters, output=output, again=again))
-        except ChapterError as error:
-            typer.secho(error, err=True)
-            raise typer.Exit(1) from error
-        except (KeyError, OSError) as error:
-            typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
-            raise typer.Exit(2) from error
+    except ChapterError as error:
+        typer.secho(error, err=True)
+        raise typer.Exit(1) from error
+    except (KeyError, OSError) as error:
+        typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _assignment(text: str) -> tuple[str, object]:

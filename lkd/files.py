@@ -30,13 +30,20 @@ def home() -> Path:
         folder = CHECKOUT / ".lkd"
     else:
         folder = platformdirs.user_data_path("lkd")
+    return writable(folder, "its home", "set LKD_HOME to a folder that you can write to")
+
+
+def writable(folder: Path, role: str, remedy: str) -> Path:
+    """The folder, made if it was not there.
+
+    Raises:
+        OSError: it cannot be made or written; says what it is for and what to do.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OSError(
-            f"lkd cannot write to its home {folder} ({error.strerror}): set LKD_HOME to a folder that you can write to"
-        ) from error
+        raise OSError(f"lkd cannot write to {role} {folder} ({error.strerror}): {remedy}") from error
     return folder
 
 

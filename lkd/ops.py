@@ -3,11 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Depthwise convolution, stride 1, 'same' zero padding; equal to `F.conv2d(groups=C)` in values and gradients.
+    """Depthwise convolution, stride 1, 'same' zero padding; equal to `F.conv2d(groups=C)` in values and derivatives.
 
     On CPU, PyTorch's own weight gradient of a depthwise convolution takes 10 to 30 times as long as its forward pass,
     and so does the forward pass of a kernel much wider than high. Here the weight gradient is a convolution with batch
@@ -32,9 +32,9 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         torch.Size([1, 2, 4, 4])
     """
     _check(input, weight, bias)
-    if input.device.type != "cpu" or torch.compiler.is_compiling():
+    if input.device.type != "cpu" or not input.numel() or torch.compiler.is_compiling():
         return F.conv2d(input, weight, bias, padding=_padding(weight), groups=input.shape[1])
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
         input, weight = input.to(dtype), weight.to(dtype)
         bias = bias if bias is None else bias.to(dtype)
@@ -49,7 +49,6 @@ class _Depthwise(torch.autograd.Function):
         return _convolve(input, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_input, needs_weight = ctx.needs_input_grad  # type: ignore[attr-defined]

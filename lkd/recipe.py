@@ -153,6 +153,7 @@ _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
 }  # fmt: skip
+_HIGHEST_SEED = 2**63 - 1
 _OPTIONAL = ("train_images", "clip", "ema")
 
 
@@ -190,7 +191,7 @@ def _check_integers(recipe: Recipe) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} must be a whole number, got {value!r}")
-        check_number(name, value, low)
+        check_number(name, value, low, _HIGHEST_SEED if name == "seed" else math.inf)
     if not isinstance(recipe.flip, bool):
         raise TypeError(f"flip must be True or False, got {recipe.flip!r}")
 

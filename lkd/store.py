@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import timm
+import torch
 from filelock import FileLock
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -47,6 +48,7 @@ class Run:
         return json.loads((self.path / "provenance.json").read_text())
 
     @cached_property
+    @torch.random.fork_rng(devices=[])
     def student(self) -> nn.Module:
         """The trained student, in eval mode."""
         model = self.build()
@@ -119,6 +121,8 @@ class Store:
         """
         path = self.path(recipe)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}

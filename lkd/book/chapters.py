@@ -4,13 +4,14 @@ import ast
 import hashlib
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
@@ -48,6 +49,20 @@ def run_chapter(
         KeyError: an unknown chapter or parameter, with the nearest known name.
         ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
     """
+    declared = check_chapter(name, parameters)
+    defaults = _defaults(declared)
+    parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
+    path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
+    key = _key(CHAPTERS[name], parameters)
+    if again or _key_of(path) != key:
+        with replacing(path) as temporary:
+            _execute(name, parameters, temporary, path)
+            _describe(temporary, _record(name, key, declared, parameters))
+    return path
+
+
+def check_chapter(name: str, parameters: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What a chapter declares of its parameters; refuses, as `run_chapter` does, what it does not know."""
     if not CHAPTERS:
         raise FileNotFoundError(
             "there are no chapters here: they come with a checkout of the project, not with the package"
@@ -58,15 +73,7 @@ def run_chapter(
     for parameter in parameters:
         if parameter not in declared:
             raise KeyError(unknown(f"parameter of chapter {name!r}", parameter, declared))
-    defaults = _defaults(declared)
-    parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
-    path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
-    key = _key(CHAPTERS[name], parameters)
-    if again or _key_of(path) != key:
-        with replacing(path) as temporary:
-            _execute(name, parameters, temporary, path)
-            _describe(temporary, _record(name, key, declared, parameters))
-    return path
+    return declared
 
 
 def read_value(text: str) -> Any:
@@ -80,7 +87,16 @@ def read_value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
+        pass
+    try:
         return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _typed(value: Any) -> str:
+    """A value as `read_value` reads it back."""
+    return value if isinstance(value, str) and read_value(value) == value else repr(value)
 
 
 def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path) -> None:
@@ -95,12 +111,14 @@ def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Pa
                 start_timeout=_START_SECONDS,
                 extra_arguments=["--IPKernelApp.log_level=40"],
             )
-    except PapermillExecutionError as error:
+    except (PapermillExecutionError, DeadKernelError) as error:
+        if isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        else:
+            reason = "a dead kernel, perhaps for lack of memory"
         failed = path.with_suffix(".failed.ipynb")
         shutil.copyfile(temporary, failed)
-        raise ChapterError(
-            f"chapter {name} stopped with {error.ename}: {error.evalue}\nIts notebook so far is {failed}"
-        ) from error
+        raise ChapterError(f"chapter {name} stopped with {reason}\nIts notebook so far is {failed}") from error
 
 
 def _key(source: Path, parameters: Mapping[str, Any]) -> str:
@@ -109,9 +127,10 @@ def _key(source: Path, parameters: Mapping[str, Any]) -> str:
 
 
 def _key_of(path: Path) -> str | None:
-    if not path.is_file():
+    try:
+        return nbformat.read(path, 4).metadata.get("lkd", {}).get("key")
+    except (FileNotFoundError, ValueError):
         return None
-    return nbformat.read(path, 4).metadata.get("lkd", {}).get("key")
 
 
 def _record(
@@ -129,7 +148,7 @@ def _record(
         }
         for (parameter, about), default in zip(declared.items(), _defaults(declared).values(), strict=True)
     ]
-    settings = [f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in parameters.items()]
+    settings = [f"{key}={_typed(value)}" for key, value in parameters.items()]
     words = ["lkd", "run", name, *(word for setting in settings for word in ("-p", setting))]
     origin = {field: value for field, value in provenance().items() if field != "started"}
     return {

@@ -130,7 +130,7 @@ class _Given:
 
 def _sort(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Overrides as fields of the recipe and as parameters of the objective."""
-    fields = [field.name for field in dataclasses.fields(Recipe)]
+    fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]
     parameters = OBJECTIVES[objective].hyperparameters()
     for name in overrides:
         if name not in (*fields, *parameters):

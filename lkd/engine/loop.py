@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, Images, Split, Stream, subset
 from lkd.engine.evaluate import evaluate
 from lkd.engine.teacher import Teacher
+from lkd.objectives import Objective
 from lkd.recipe import Recipe
 
 _WATCHED = 1000
@@ -62,8 +63,7 @@ def fit(
             with accelerator.autocast():
                 logits = network(batch.images)
                 taught = teacher(epoch, batch) if teacher else logits.detach()
-            terms = objective(logits, taught, batch.target)
-            check_finite(terms, epoch, step)
+            terms = finite_terms(objective, logits, taught, batch.target, f"epoch {epoch + 1}, step {step + 1}")
             accelerator.backward(terms["total"])
             if recipe.clip:
                 accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
@@ -89,11 +89,18 @@ def cosine(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> Cosi
     )
 
 
-def check_finite(terms: dict[str, Tensor], epoch: int, step: int) -> None:
-    """Stop at a loss that is NaN or infinite, and say which."""
+def finite_terms(objective: Objective, logits: Tensor, taught: Tensor, target: Tensor, place: str) -> dict[str, Tensor]:
+    """The terms of the loss; stop where one is NaN or infinite, and say which and at what place."""
+    try:
+        terms = objective(logits, taught, target)
+    except ValueError as error:
+        if logits.isfinite().all() and taught.isfinite().all():
+            raise
+        raise FloatingPointError(f"the loss is not finite in {place}: {error}") from error
     if not torch.isfinite(terms["total"]):
         values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-        raise FloatingPointError(f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: {values}")
+        raise FloatingPointError(f"the loss is not finite in {place}: {values}")
+    return terms
 
 
 def means(losses: list[dict[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:

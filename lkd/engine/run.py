@@ -17,6 +17,7 @@ from lkd.engine.loop import fit
 from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import Tape, record
 from lkd.engine.teacher import LiveTeacher, Teacher, weights_hash
+from lkd.files import writable
 from lkd.provenance import provenance
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
@@ -48,6 +49,7 @@ def run(recipe: Recipe, *, store: Store | None = None, resume: bool = True) -> R
     return carry_out(recipe, store or Store(), {}, resume=resume)
 
 
+@torch.random.fork_rng(devices=[])
 def carry_out(
     recipe: Recipe, store: Store, objects: Objects, *, resume: bool = True, progress: Progress | None = None
 ) -> Run:
@@ -132,6 +134,7 @@ def _bar(recipe: Recipe, setting: Setting) -> Iterator[Progress]:
 
 
 def _check_space(store: Store, setting: Setting) -> None:
+    writable(store.folder, "the store", "give another folder")
     state = setting.network().state_dict().values()
     needed = 2 * sum(tensor.numel() * tensor.element_size() for tensor in state) + 2**20
     free = shutil.disk_usage(store.folder).free

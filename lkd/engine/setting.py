@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lkd.data import Images, Stream, fingerprint, load, subset
 from lkd.engine.teacher import LiveTeacher, weights_hash
@@ -32,7 +32,7 @@ class Setting:
 
     def __init__(self, recipe: Recipe, objects: Objects):
         self.recipe, self.objects = recipe, objects
-        self.data: Images = self._object(recipe.data) or load(recipe.data)
+        self.data = self._images(recipe.data)
         self.shape: dict[str, Any] = {"in_chans": self.data.channels, "num_classes": len(self.data.classes)}
         train, count = self.data.train, recipe.train_images
         images = train if count is None else subset(train, count, seed=0)
@@ -57,12 +57,18 @@ class Setting:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
+            self._check_network("teacher", trained)
             return LiveTeacher(trained, self.data)
         if (given := self._object(name)) is not None:
             return LiveTeacher(copy.deepcopy(given), self.data)
+        if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
+            raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
         config = timm.data.resolve_data_config(model=model)
         return LiveTeacher(model, self.data, config["mean"], config["std"])
+
+    def _images(self, name: str) -> Images:
+        return self._object(name) or load(name)
 
     def _object(self, name: str) -> Any:
         if not name.startswith(IN_MEMORY):
@@ -74,7 +80,10 @@ class Setting:
     def _check_teacher(self) -> None:
         teacher = self.recipe.teacher
         if isinstance(teacher, Recipe):
-            theirs = Setting(teacher, self.objects).data
+            self._object(teacher.student)
+            if teacher.data.startswith(IN_MEMORY) and teacher.data not in self.objects:
+                return
+            theirs = self._images(teacher.data)
             if (theirs.channels, theirs.size, theirs.classes) != (
                 self.data.channels,
                 self.data.size,
@@ -91,10 +100,12 @@ class Setting:
         images = self.data.normalise(self.stream.split.images[:2])
         try:
             with torch.no_grad():
-                shape = tuple(model.eval()(images).shape)
-        except RuntimeError as error:
+                logits = model.eval()(images)
+        except Exception as error:
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
-        if shape != (len(images), len(self.data.classes)):
+        if not isinstance(logits, Tensor):
+            raise ValueError(f"{role} must return logits, a tensor, got a {type(logits).__name__}")
+        if (shape := tuple(logits.shape)) != (len(images), len(self.data.classes)):
             raise ValueError(
                 f"{role} gives outputs of shape {shape} for {len(images)} images of {len(self.data.classes)} classes, "
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"

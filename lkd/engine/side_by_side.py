@@ -112,6 +112,7 @@ def _tape_key(recipe: Recipe) -> tuple[object, ...]:
 
 
 @cache
+@torch.random.fork_rng(devices=[])
 def _macs(model: str, data: str) -> int:
     images = load(data)
     return cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size).macs

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -20,6 +21,8 @@ class Cost:
 def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
     """Count a model's parameters and multiply-accumulates.
 
+    PyTorch does not count its fused attention on a CPU, so attention is computed as matrix products here.
+
     Args:
         model: images `(B, channels, H, W)` to logits.
         channels: of an image.
@@ -33,7 +36,7 @@ def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
     """
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(torch.zeros(1, channels, *size, device=next(model.parameters()).device))
     model.train(was_training)
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
+
+from lkd.models.classifier import Classifier, initialise, linear_head
 
 
 class StripeAttention(nn.Module):
@@ -96,7 +98,7 @@ class ToTokens(nn.Module):
         return x.flatten(2).mT
 
 
-class CSWin(nn.Module):
+class CSWin(Classifier):
     """The CSWin transformer.
 
     Args:
@@ -126,7 +128,9 @@ class CSWin(nn.Module):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        rates = [stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))]
+        rates = [
+            stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
+        ]
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.stage1_conv_embed = nn.Sequential(nn.Conv2d(in_chans, dims[0], *embed), ToTokens(), nn.LayerNorm(dims[0]))
@@ -140,8 +144,10 @@ class CSWin(nn.Module):
             for i, (name, dim) in enumerate(zip(self.stage_names, dims, strict=True))
         ]
         self.norm = nn.LayerNorm(dims[-1])
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
-        self.apply(_initialise)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                initialise(module)
+        self.head = linear_head(dims[-1], num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images `(B, in_chans, H, W)` to the last stage's normed tokens `(B, h*w, C)`."""
@@ -161,26 +167,3 @@ class CSWin(nn.Module):
         """Tokens `(B, N, C)` to logits `(B, num_classes)`, or to their mean `(B, C)`."""
         x = x.mean(1)
         return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images `(B, in_chans, H, W)` to logits `(B, num_classes)`."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The linear head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one; `global_pool` is timm's argument, of which only 'avg' exists here."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head.apply(_initialise)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, trunc_normal_
+from timm.layers import DropPath
 from torch import Tensor, nn
 
+from lkd.models.classifier import Classifier, initialise, linear_head
 from lkd.ops import depthwise_conv2d
 
 
@@ -84,7 +85,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class SLaK(nn.Module):
+class SLaK(Classifier):
     """The SLaK network, and with `small_kernel=None` the ConvNeXt with batch norm that the papers use as a student.
 
     Args:
@@ -122,7 +123,9 @@ class SLaK(nn.Module):
                 f"dims, depths and kernel_sizes need one entry for each stage, got {dims=}, {depths=}, {kernel_sizes=}"
             )
         dims = [int(dim * width_factor) for dim in dims]
-        rates = [stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths)).split(list(depths))]
+        rates = [
+            stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
+        ]
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.downsample_layers = nn.ModuleList(
@@ -140,8 +143,10 @@ class SLaK(nn.Module):
             {"num_chs": dim, "reduction": patch_size * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
         self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
-        self.apply(_initialise)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                initialise(module)
+        self.head = linear_head(dims[-1], num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images `(B, in_chans, H, W)` to the last stage's map `(B, C, h, w)`."""
@@ -153,26 +158,3 @@ class SLaK(nn.Module):
         """A map `(B, C, h, w)` to logits `(B, num_classes)`, or to the pooled features `(B, C)`."""
         x = self.norm(x.mean((2, 3)))
         return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images `(B, in_chans, H, W)` to logits `(B, num_classes)`."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The linear head."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one; `global_pool` is timm's argument, of which only 'avg' exists here."""
-        if global_pool not in (None, "avg"):
-            raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-        self.head.apply(_initialise)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -4,37 +4,43 @@ import torch
 from torch import Tensor
 
 
-def check_logits(student_logits: Tensor, teacher_logits: Tensor | None, target: Tensor) -> None:
-    """Refuse logits that are not `(B, C)` floats of one shape with C >= 2, and a target that does not fit them.
+def check_logits(student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> None:
+    """`check_labelled`, and refuse teacher logits that are not of the student's shape.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a wrong shape or value.
+    """
+    check_labelled(student_logits, target)
+    _check_matrix("teacher_logits", teacher_logits)
+    if teacher_logits.shape != student_logits.shape:
+        raise ValueError(
+            f"teacher_logits must have student_logits' shape {tuple(student_logits.shape)}, "
+            f"got {tuple(teacher_logits.shape)}"
+        )
+
+
+def check_labelled(student_logits: Tensor, target: Tensor) -> None:
+    """Refuse logits that are not `(B, C)` floats with C >= 2, and a target that does not fit them.
 
     Values are looked at on CPU only, where that costs no synchronisation.
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: a wrong shape, a value that is not finite, a label outside 0..C-1.
+        ValueError: a wrong shape, a value that is not finite, a label outside 0..C-1, shares that do not sum to 1.
     """
     _check_matrix("student_logits", student_logits)
     if student_logits.shape[1] < 2:
         raise ValueError(f"student_logits needs at least 2 classes, got shape {tuple(student_logits.shape)}")
-    if teacher_logits is not None:
-        _check_matrix("teacher_logits", teacher_logits)
-        if teacher_logits.shape != student_logits.shape:
-            raise ValueError(
-                f"teacher_logits must have student_logits' shape {tuple(student_logits.shape)}, "
-                f"got {tuple(teacher_logits.shape)}"
-            )
-    if target.is_floating_point():
-        _check_matrix("target", target)
-        if target.shape != student_logits.shape:
-            raise ValueError(
-                f"a soft target must have student_logits' shape {tuple(student_logits.shape)}, "
-                f"got {tuple(target.shape)}"
-            )
-    else:
+    if isinstance(target, Tensor) and not target.is_floating_point():
         _check_labels(target, *student_logits.shape)
+    else:
+        _check_shares(target, student_logits)
 
 
 def _check_matrix(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got a {type(tensor).__name__}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
     if tensor.ndim != 2 or not tensor.numel():
@@ -53,6 +59,21 @@ def _check_labels(target: Tensor, batch: int, classes: int) -> None:
         raise ValueError(
             f"target must hold labels 0..{classes - 1}, got values from {int(target.min())} to {int(target.max())}"
         )
+
+
+def _check_shares(target: Tensor, student_logits: Tensor) -> None:
+    _check_matrix("target", target)
+    if target.shape != student_logits.shape:
+        raise ValueError(
+            f"a soft target must have student_logits' shape {tuple(student_logits.shape)}, got {tuple(target.shape)}"
+        )
+    if _readable(target):
+        low, off = target.min().item(), (target.sum(1, dtype=torch.float32) - 1).abs().max().item()
+        if low < 0 or off > 0.01:
+            raise ValueError(
+                f"a soft target must have rows that sum to 1 and nothing negative, "
+                f"got a sum that is {off:.3g} off, and {low:.3g} as the least value"
+            )
 
 
 def _readable(tensor: Tensor) -> bool:

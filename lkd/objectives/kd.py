@@ -37,6 +37,7 @@ def kd_loss(
         >>> kd_loss(logits, logits, label, alpha=1.0).item()
         0.0
     """
+    _check(temperature, alpha)
     return total(_terms(student_logits, teacher_logits, target, temperature, alpha))
 
 
@@ -45,8 +46,7 @@ class KD(Objective):
 
     def __init__(self, temperature: float = 1.0, alpha: float = 0.1):
         super().__init__()
-        check_number("temperature", temperature, 0, above=True)
-        check_number("alpha", alpha, 0, 1)
+        _check(temperature, alpha)
         self.temperature, self.alpha = temperature, alpha
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -54,11 +54,14 @@ class KD(Objective):
         return _terms(student_logits, teacher_logits, target, self.temperature, self.alpha)
 
 
+def _check(temperature: float, alpha: float) -> None:
+    check_number("temperature", temperature, 0, above=True)
+    check_number("alpha", alpha, 0, 1)
+
+
 def _terms(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float, alpha: float
 ) -> dict[str, Tensor]:
-    check_number("temperature", temperature, 0, above=True)
-    check_number("alpha", alpha, 0, 1)
     check_logits(student_logits, teacher_logits, target)
     student, teacher = upcast(student_logits), upcast(teacher_logits.detach())
     log_p_student = F.log_softmax(student / temperature, dim=1)

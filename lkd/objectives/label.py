@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lkd.objectives.base import Objective
-from lkd.objectives.checks import check_logits
+from lkd.objectives.checks import check_labelled
 from lkd.objectives.tensors import cross_entropy, upcast
 
 
@@ -26,7 +26,7 @@ def label_loss(student_logits: Tensor, target: Tensor) -> Tensor:
         >>> round(label_loss(torch.zeros(1, 4), torch.tensor([2])).item(), 4)
         1.3863
     """
-    check_logits(student_logits, None, target)
+    check_labelled(student_logits, target)
     return cross_entropy(upcast(student_logits), target)
 
 

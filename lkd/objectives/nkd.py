@@ -39,6 +39,7 @@ def nkd_loss(
         >>> round(nkd_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0])).item(), 4)
         0.3466
     """
+    _check(temperature, gamma)
     return total(_terms(student_logits, teacher_logits, target, temperature, gamma))
 
 
@@ -47,8 +48,7 @@ class NKD(Objective):
 
     def __init__(self, temperature: float = 1.0, gamma: float = 1.0):
         super().__init__()
-        check_number("temperature", temperature, 0, above=True)
-        check_number("gamma", gamma, 0)
+        _check(temperature, gamma)
         self.temperature, self.gamma = temperature, gamma
 
     def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -56,11 +56,14 @@ class NKD(Objective):
         return _terms(student_logits, teacher_logits, target, self.temperature, self.gamma)
 
 
+def _check(temperature: float, gamma: float) -> None:
+    check_number("temperature", temperature, 0, above=True)
+    check_number("gamma", gamma, 0)
+
+
 def _terms(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float, gamma: float
 ) -> dict[str, Tensor]:
-    check_number("temperature", temperature, 0, above=True)
-    check_number("gamma", gamma, 0)
     check_logits(student_logits, teacher_logits, target)
     student, teacher = upcast(student_logits), upcast(teacher_logits.detach())
     label = hard_label(target)
