@@ -3,9 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from lkd.store import Store
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -21,3 +26,31 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of this session's runs, so that no test finds or leaves anything in the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("LKD_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> "Store":
+    """An empty store."""
+    from lkd.store import Store
+
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: fast for tiny models, and the same sums as in a worker process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

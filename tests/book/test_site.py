@@ -25,9 +25,9 @@ class Site:
     def __init__(self, folder: Path):
         self.home, self.html = folder / "home", folder / "_build" / "html"
 
-    def run(self, *command: str) -> str:
+    def run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [Path(sys.executable).parent / program, *arguments],
             cwd=CHECKOUT,
             env={**os.environ, "LKD_HOME": str(self.home)},
             capture_output=True,
@@ -51,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("site")
     site = Site(folder)
     site.run("lkd", "run", *CHAPTERS, "-p", "profile=smoke")
-    site.run("jupyter_book", "build", ".", "--path-output", str(folder), "-W", "--keep-going")
+    site.run("jupyter-book", "build", ".", "--path-output", str(folder), "-W", "--keep-going")
     return site
 
 

@@ -1,0 +1,148 @@
+"""Evaluation counts each image once, and several processes give what one gives."""
+
+import json
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from short import TAUGHT, Perceptron
+from torch import Tensor, nn
+
+from lkd.data import Images, Split, load
+from lkd.engine import evaluate
+from lkd.engine.loop import fit
+from lkd.engine.setting import Setting
+from lkd.engine.teacher import LiveTeacher
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Linear(nn.Module):
+    """A classifier without batch norm, which would see another batch in each process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(1024, 12), nn.Linear(12, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.hidden(images.flatten(1)).relu())
+
+
+def made(number: int) -> Images:
+    """Float images that are used as they are, `number` of them in the test split."""
+    generator = torch.Generator().manual_seed(number)
+    splits = [
+        Split(torch.randn(n, 1, 4, 4, generator=generator), torch.randint(3, (n,), generator=generator))
+        for n in (3, 3, number)
+    ]
+    return Images("made", ("a", "b", "c"), *splits, mean=(0.5,), std=(2.0,))
+
+
+def linear(data: Images) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, len(data.classes)))
+
+
+# One process --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 255, 256, 257, 600])
+def test_figures_are_those_of_a_plain_computation_for_any_number_of_images(number: int) -> None:
+    data = made(number)
+    model = linear(data)
+    figures = evaluate(model, data, data.test)
+    right, loss = 0, 0.0
+    for image, label in zip(data.test.images, data.test.labels.tolist(), strict=True):
+        logits = model((image[None] - 0.5) / 2.0)[0].tolist()
+        right += max(range(3), key=logits.__getitem__) == label
+        loss += torch.tensor(logits, dtype=torch.float64).logsumexp(0).item() - logits[label]
+    assert figures["top1"] == pytest.approx(100 * right / number)
+    assert figures["loss"] == pytest.approx(loss / number, rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_is_evaluated_in_eval_mode_and_left_in_its_own(training: bool) -> None:
+    data, model = load("digits"), Perceptron()
+    model.train(training)
+    first = evaluate(model, data, data.val)
+    assert model.training == training
+    assert evaluate(model, data, data.val) == first, "dropout or batch norm was at work"
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# Two processes ------------------------------------------------------------------------------------------------------
+
+
+def work(folder: Path) -> None:
+    """Evaluate and train in this process, one of those that Accelerate finds; the main one writes what comes out."""
+    accelerator = Accelerator(cpu=True)
+    figures: dict[str, Any] = {"processes": accelerator.num_processes}
+    for number in (2, 255, 513):
+        data = made(number)
+        figures[f"evaluated {number}"] = evaluate(linear(data), data, data.test, accelerator)
+    recipe = replace(TAUGHT, teacher="memory:teacher", student="memory:student", ema=0.5, train_images=256)
+    torch.manual_seed(0)
+    setting = Setting(recipe, {"memory:teacher": Linear(), "memory:student": Linear()})
+    teacher = setting.frozen_teacher(None)
+    assert isinstance(teacher, LiveTeacher)
+    torch.manual_seed(1)
+    kept, history = fit(recipe, Linear(), teacher, setting.data, setting.stream, accelerator, lambda images: None)
+    figures["history"] = history.to_dict()
+    if accelerator.is_main_process:
+        torch.save(kept.state_dict(), folder / "kept.pt")
+        (folder / "figures.json").write_text(json.dumps(figures))
+
+
+def started(folder: Path, processes: int) -> list[Popen[bytes]]:
+    """As many processes that `work` together, joined by gloo."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": processes,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": 1,
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    working = []
+    for rank in range(processes):
+        places = {"RANK": rank, "LOCAL_RANK": rank, **shared} if processes > 1 else {"OMP_NUM_THREADS": 1}
+        environment = {**os.environ, **{name: str(value) for name, value in places.items()}}
+        working.append(Popen([sys.executable, __file__, str(folder)], env=environment))
+    return working
+
+
+def results(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the main process wrote: the figures, and the weights that are kept."""
+    return json.loads((folder / "figures.json").read_text()), torch.load(folder / "kept.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_train_as_one_does(tmp_path: Path) -> None:
+    working = started(tmp_path / "one", 1) + started(tmp_path / "two", 2)
+    assert [process.wait(timeout=300) for process in working] == [0, 0, 0]
+    (one, alone), (two, together) = results(tmp_path / "one"), results(tmp_path / "two")
+    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
+    history, other_history = one.pop("history"), two.pop("history")
+    for name, figures in one.items():
+        assert two[name]["top1"] == figures["top1"], name
+        assert two[name]["loss"] == pytest.approx(figures["loss"], rel=1e-6), name
+    assert {"train_kd", "train_label", "val_top1"} <= history.keys()
+    for name, column in history.items():
+        assert other_history[name] == pytest.approx(column, rel=1e-5), name
+    for name, weight in alone.items():
+        torch.testing.assert_close(together[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

@@ -1,0 +1,207 @@
+"""Many recipes at once: in the right order, with the same results, through failures and kills."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+import torch
+from short import ALONE, TAUGHT, TEACHER, same
+
+import lkd
+from lkd import Recipe
+from lkd.engine import side_by_side
+from lkd.engine.side_by_side import Job, carry_out_all, plan
+from lkd.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BY_NKD = replace(TAUGHT, objective="nkd", objective_args={})
+STUDY = (TEACHER, ALONE, TAUGHT, BY_NKD)
+DIVERGING = replace(TEACHER, optimizer="sgd", lr=1e30, clip=None, warmup=0.0)
+SECONDS = 60
+
+
+def run(recipe: Recipe) -> Job:
+    return Job("run", recipe)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Each recipe of the study, one after the other in this process, without a tape."""
+    torch.set_num_threads(1)
+    store = Store(tmp_path_factory.mktemp("uninterrupted"))
+    for recipe in STUDY:
+        lkd.run(recipe, store=store)
+    return store
+
+
+def assert_same(recipes: Sequence[Recipe], first: Store, second: Store) -> None:
+    for recipe in recipes:
+        ours, theirs = first.find(recipe), second.find(recipe)
+        assert ours and theirs and same(ours, theirs), recipe
+
+
+# The plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_teachers_come_before_tapes_and_tapes_before_the_students_that_share_them(store: Store) -> None:
+    tape = Job("tape", TAUGHT)
+    expected = {run(TEACHER): set(), tape: {run(TEACHER)}, run(TAUGHT): {tape}, run(BY_NKD): {tape}, run(ALONE): set()}
+    assert plan([TAUGHT, ALONE, BY_NKD], store) == expected
+    assert plan([TAUGHT, TAUGHT, ALONE, TEACHER, BY_NKD, ALONE], store) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(BY_NKD, seed=1),
+        replace(BY_NKD, crop=1),
+        replace(BY_NKD, precision="bf16"),
+        replace(BY_NKD, teacher=replace(TEACHER, seed=1)),
+        ALONE,
+    ],
+    ids=["seed", "crop", "precision", "teacher", "alone"],
+)
+def test_there_is_no_tape_for_a_single_student(other: Recipe, store: Store) -> None:
+    graph = plan([TAUGHT, other], store)
+    assert {job.kind for job in graph} == {"run"}
+    assert graph[run(TAUGHT)] == {run(TEACHER)}
+
+
+def test_what_the_store_has_is_not_planned(store: Store) -> None:
+    lkd.run(TEACHER, store=store)
+    tape = Job("tape", TAUGHT)
+    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {tape: set(), run(TAUGHT): {tape}, run(BY_NKD): {tape}}
+    lkd.run(TAUGHT, store=store)
+    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {run(BY_NKD): set()}
+    lkd.run(BY_NKD, store=store)
+    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {}
+
+
+def test_pretrained_teachers_are_taped_but_not_trained(store: Store) -> None:
+    first, second = replace(TAUGHT, teacher="resnet18"), replace(BY_NKD, teacher="resnet18")
+    tape = Job("tape", first)
+    assert plan([first, second], store) == {tape: set(), run(first): {tape}, run(second): {tape}}
+
+
+def test_teachers_of_teachers_come_first(store: Store) -> None:
+    second = replace(ALONE, teacher=TAUGHT, objective="nkd")
+    assert plan([second], store) == {
+        run(TEACHER): set(),
+        run(TAUGHT): {run(TEACHER)},
+        run(second): {run(TEACHER), run(TAUGHT)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipes", "workers", "message"),
+    [
+        ([replace(ALONE, batch_size=256)], 1, "batch_size 256 is more than the 128 training images"),
+        ([TAUGHT, replace(TAUGHT, teacher="mini_slak")], 1, "teacher 'mini_slak' has no pretrained weights"),
+        ([ALONE], 0, "workers must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_process_is_started(
+    recipes: list[Recipe], workers: int, message: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "ProcessPoolExecutor", lambda *_: pytest.fail("it started processes"))
+    with pytest.raises(ValueError, match=message):
+        carry_out_all(recipes, store, workers)
+
+
+def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "ProcessPoolExecutor", lambda *_: pytest.fail("it started processes"))
+    assert [found.recipe for found in carry_out_all(STUDY, uninterrupted)] == list(STUDY)
+
+
+# Processes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_do_not_depend_on_the_number_of_workers(workers: int, store: Store, uninterrupted: Store) -> None:
+    runs = carry_out_all(STUDY, store, workers)
+    assert [run.recipe for run in runs] == list(STUDY)
+    assert len(list((store.folder / "tapes").iterdir())) == 1
+    assert_same(STUDY, store, uninterrupted)
+
+
+@pytest.mark.slow
+def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(store: Store, uninterrupted: Store) -> None:
+    with pytest.raises(FloatingPointError, match="not finite in epoch 1, step 2"):
+        carry_out_all([ALONE, DIVERGING], store, workers=1)  # the longer one goes first
+    assert store.find(DIVERGING) is None
+    assert_same([ALONE], store, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_told_in_words(store: Store) -> None:
+    before = set(multiprocessing.active_children())
+
+    def kill() -> None:
+        while not (workers := set(multiprocessing.active_children()) - before):
+            time.sleep(0.1)
+        os.kill(workers.pop().pid, signal.SIGKILL)
+
+    Thread(target=kill, daemon=True).start()
+    with pytest.raises(RuntimeError, match="a worker process died, perhaps for lack of memory"):
+        carry_out_all([ALONE], store, workers=1)
+
+
+SCRIPT = """
+import json, sys
+from lkd import Recipe
+from lkd.engine.side_by_side import carry_out_all
+from lkd.store import Store
+
+if __name__ == "__main__":
+    carry_out_all([Recipe.from_dict(values) for values in json.loads(sys.argv[2])], Store(sys.argv[1]), workers=2)
+"""
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def killed_in_the_middle(recipes: Sequence[Recipe], store: Store, script: Path) -> list[psutil.Process]:
+    """Start a study in another process, kill that as soon as there is a run, and give the processes it had started."""
+    script.write_text(SCRIPT)
+    values = json.dumps([recipe.to_dict() for recipe in recipes])
+    study = subprocess.Popen([sys.executable, str(script), str(store.folder), values])
+    end = time.monotonic() + SECONDS
+    while not list(store.folder.glob("runs/[!.]*")):
+        assert study.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    workers = psutil.Process(study.pid).children(recursive=True)
+    study.kill()
+    study.wait()
+    return workers
+
+
+@pytest.mark.slow
+def test_a_study_killed_in_the_middle_goes_on_to_the_same_numbers(tmp_path: Path, uninterrupted: Store) -> None:
+    store = Store(tmp_path / "killed")
+    workers = killed_in_the_middle(STUDY, store, tmp_path / "study.py")
+    assert len(workers) >= 2
+    end = time.monotonic() + 10
+    while any(map(alive, workers)):
+        assert time.monotonic() < end, "workers outlive the process that started them"
+        time.sleep(0.1)
+    done = {path: path.stat().st_mtime_ns for path in store.folder.glob("runs/*/metrics.json")}
+    assert 0 < len(done) < len(STUDY)
+    carry_out_all(STUDY, store, workers=2)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert_same(STUDY, store, uninterrupted)

@@ -1,0 +1,163 @@
+"""Figures from small tables: what is plotted, what is told beside it, and colours that can be seen."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lkd import figures
+
+STUDENTS, OBJECTIVES = ["small", "smaller"], ["kd", "nkd"]
+TEACHERS = ["mini_slak", "mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]
+
+
+def gains_table(teachers=("mini_slak", "mini_vit"), seeds=(0, 1, 2)):
+    """One row a run; every gain is another."""
+    cells = itertools.product(STUDENTS, teachers, OBJECTIVES, seeds)
+    gains = np.random.default_rng(0).normal(1, 2, len(STUDENTS) * len(teachers) * len(OBJECTIVES) * len(seeds))
+    columns = ["student", "teacher", "objective", "seed", "direct_gain"]
+    return pd.DataFrame([(*cell, gain) for cell, gain in zip(cells, gains, strict=True)], columns=columns)
+
+
+def curves_table(teachers=("mini_slak", "mini_vit"), seeds=(0, 1), epochs=4):
+    """One row an epoch of a run: teachers (on all images), students alone, distilled students."""
+    kinds = [(teacher, None, "label", math.nan) for teacher in teachers]
+    kinds += [(student, None, "label", 100.0) for student in STUDENTS]
+    kinds += [(s, t, o, 100.0) for s in STUDENTS for t in teachers for o in OBJECTIVES]
+    rows = [(*kind, seed, epoch) for kind in kinds for seed in seeds for epoch in range(1, epochs + 1)]
+    table = pd.DataFrame(rows, columns=["student", "teacher", "objective", "train_images", "seed", "epoch"])
+    return table.assign(val_top1=np.random.default_rng(0).uniform(20, 90, len(table)))
+
+
+FIGURES = {"gains": lambda **kw: figures.gains(gains_table(**kw)),
+           "curves": lambda **kw: figures.learning_curves(curves_table(**kw))}  # fmt: skip
+every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+
+
+def panel_of(figure, trace):
+    """Student and objective of the panel that a trace lies in, as the figure's titles name them."""
+    number = int(trace.yaxis[1:] or 1) - 1
+    row_start = number - number % len(OBJECTIVES) + 1
+    student = figure.layout[f"yaxis{row_start}" if row_start > 1 else "yaxis"].title.text
+    titles = [note.text.lower() for note in figure.layout.annotations if note.text]
+    return student, titles[number % len(OBJECTIVES)]
+
+
+def color_of(trace):
+    return trace.line.color or trace.marker.color
+
+
+def colors_by_teacher(figure):
+    return {(trace.name or trace.y[0], color_of(trace)) for trace in figure.data}
+
+
+def test_gains_are_plotted_as_mean_and_t_interval():
+    table = gains_table()
+    figure = figures.gains(table)
+    drawn = {(*panel_of(figure, t), t.y[0]): (t.x[0], t.error_x.array[0]) for t in figure.data}
+    cells = {(s, o, t): group for (s, t, o), group in table.groupby(["student", "teacher", "objective"]).direct_gain}
+    assert drawn.keys() == cells.keys() and len(figure.data) == len(cells)
+    for key, values in cells.items():
+        half = stats.sem(values) * stats.t.ppf(0.975, 2)
+        assert drawn[key] == pytest.approx((values.mean(), half), rel=1e-9), key
+
+
+def test_curves_are_means_over_seeds_with_the_student_alone_in_every_panel():
+    table = curves_table()
+    figure = figures.learning_curves(table)
+    drawn = {(*panel_of(figure, t), t.name): list(t.y) for t in figure.data}
+    learners = table[table.train_images.notna()]
+    assert len(figure.data) == len(drawn) == len(STUDENTS) * len(OBJECTIVES) * 3
+    for (student, objective, teacher), values in drawn.items():
+        alone = teacher == figures.ALONE
+        runs = learners[learners.student == student]
+        runs = runs[runs.teacher.isna()] if alone else runs[(runs.teacher == teacher) & (runs.objective == objective)]
+        assert values == pytest.approx(runs.groupby("epoch").val_top1.mean().tolist())
+    assert all(list(trace.x) == [1, 2, 3, 4] for trace in figure.data)
+
+
+def test_each_teacher_stands_once_in_the_legend():
+    names = [trace.name for trace in figures.learning_curves(curves_table(TEACHERS)).data if trace.showlegend]
+    assert sorted(names) == sorted([*TEACHERS, figures.ALONE])
+
+
+@every_figure
+def test_a_figure_tells_what_it_shows_and_gives_its_numbers(make):
+    meta = make().layout.meta
+    assert meta["alt"].endswith(".") and len(meta["alt"].split()) > 10 and meta["caption"].endswith(".")
+    assert all(len(row) == len(meta["table"]["columns"]) for row in meta["table"]["rows"])
+
+
+def frame_of(figure):
+    return pd.DataFrame(figure.layout.meta["table"]["rows"], columns=figure.layout.meta["table"]["columns"])
+
+
+def test_the_table_beside_the_gains_has_their_numbers():
+    table = gains_table()
+    told = frame_of(figures.gains(table)).set_index(["student", "teacher", "objective"])
+    cells = table.groupby(["student", "teacher", "objective"]).direct_gain
+    pd.testing.assert_series_equal(
+        told["mean"].sort_index().astype(float), cells.mean(), check_names=False, rtol=0, atol=5.1e-4
+    )
+    pd.testing.assert_series_equal(
+        told["sd"].sort_index().astype(float), cells.std(), check_names=False, rtol=0, atol=5.1e-4
+    )
+    assert (told.runs == 3).all() and (told["95 % low"] < told["mean"]).all() and (told["95 % high"] > 0).any()
+
+
+def test_the_table_beside_the_curves_has_their_numbers():
+    table = curves_table()
+    told = frame_of(figures.learning_curves(table))
+    assert len(told) == len(STUDENTS) * (1 + 2 * len(OBJECTIVES)) * 4 and (told.runs == 2).all()
+    runs = table[(table.student == "small") & (table.teacher == "mini_vit") & (table.objective == "kd")]
+    rows = told[(told.student == "small") & (told.teacher == "mini_vit") & (told.objective == "kd")]
+    expected = runs.groupby("epoch").val_top1.mean().tolist()
+    assert rows["validation top-1 (%)"].tolist() == pytest.approx(expected, abs=5.1e-4)
+
+
+def test_the_sentence_names_the_largest_gain():
+    table = gains_table()
+    means = table.groupby(["student", "teacher", "objective"]).direct_gain.mean()
+    student, teacher, objective = means.idxmax()
+    alt = figures.gains(table).layout.meta["alt"]
+    assert f"{means.max():+.2f} points, {student} taught by {teacher} with {objective.upper()}" in alt
+
+
+@every_figure
+def test_one_run_has_no_interval_and_nothing_reads_nan(make):
+    figure = make(seeds=(0,))
+    assert not any("nan" in trace.hovertemplate.lower() for trace in figure.data)
+    assert "nan" not in (figure.layout.meta["alt"] + figure.layout.meta["caption"]).lower()
+    assert "NaN" not in json.dumps(json.loads(figure.to_json()))
+
+
+def test_a_teacher_has_one_color_and_a_marker_of_its_own_in_all_figures():
+    made = [make(teachers=[*TEACHERS, "own_net"]) for make in FIGURES.values()]
+    colors = dict(set().union(*map(colors_by_teacher, made)))
+    assert len(colors) == len(set().union(*map(colors_by_teacher, made))) == 7
+    assert len(set(colors.values())) == 7
+    for figure in made:
+        markers = {(trace.name or trace.y[0]): trace.marker.symbol for trace in figure.data}
+        assert len(set(markers.values())) == len(markers)
+
+
+def luminance(color):
+    """WCAG 2.2's relative luminance of #rrggbb."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#121212"])
+def test_every_color_stands_out_from_a_white_and_from_a_dark_page(paper):
+    made = [make(teachers=[*TEACHERS, "own_net"]) for make in FIGURES.values()]
+    colors = {color_of(trace) for figure in made for trace in figure.data}
+    colors |= {shape.line.color for figure in made for shape in figure.layout.shapes}
+    assert len(colors) >= 7
+    for color in colors:
+        dark, light = sorted((luminance(color), luminance(paper)))
+        assert (light + 0.05) / (dark + 0.05) >= 3, color

@@ -1,0 +1,62 @@
+"""`import lkd` costs next to nothing, and every example in a docstring runs as it is written."""
+
+import doctest
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import lkd
+from lkd.data import fashion_mnist
+from lkd.files import home
+
+HEAVY = ("torch", "timm", "pandas", "papermill", "IPython", "sphinx", "plotly", "lkd.models", "lkd.engine")
+PACKAGE = Path(lkd.__file__).parent
+USERS_HOME = home()
+SLOW = ("lkd.engine.distill",)
+
+
+def output_of(script):
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_lkd_loads_nothing_heavy():
+    loaded = output_of("import sys, lkd; print(*sys.modules)").split()
+    assert "lkd" in loaded and not set(HEAVY) & set(loaded)
+
+
+@pytest.mark.slow
+def test_what_lkd_promises_is_there_when_asked_for():
+    script = "import sys, lkd; print([getattr(lkd, name).__name__ for name in lkd.__all__], 'torch' in sys.modules)"
+    assert output_of(script).strip() == f"{lkd.__all__} True"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'lkd' has no attribute 'distil'"):
+        lkd.distil  # noqa: B018
+
+
+def modules_with_examples():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if ">>> " in path.read_text():
+            yield pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+
+
+@pytest.mark.parametrize("name", list(modules_with_examples()))
+def test_examples_run_as_they_are_written(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LKD_HOME", str(tmp_path))
+    if name == "lkd.data.fashion_mnist":
+        monkeypatch.setenv("LKD_HOME", str(USERS_HOME))
+        if all(map(fashion_mnist._lacks, (USERS_HOME / "data" / "fashion-mnist", fashion_mnist.DEBIAN_FOLDER))):
+            pytest.skip("Fashion-MNIST is not on this machine")
+    monkeypatch.setattr(fashion_mnist, "_obtained", no_network)
+    result = doctest.testmod(import_module(name))
+    assert result.attempted > 0 and result.failed == 0
+
+
+def no_network(*_):
+    raise AssertionError("an example asks the network for data")

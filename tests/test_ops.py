@@ -1,0 +1,174 @@
+"""The large-kernel depthwise convolution: `F.conv2d(groups=C)` in everything but speed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck, gradgradcheck
+
+from lkd.ops import depthwise_conv2d
+
+SHAPES = [
+    ((51, 5), (16, 16)),
+    ((5, 51), (16, 16)),
+    ((5, 51), (9, 60)),
+    ((15, 5), (16, 12)),
+    ((5, 15), (12, 16)),
+    ((5, 5), (3, 3)),
+    ((5, 5), (8, 13)),
+    ((7, 7), (4, 4)),
+    ((3, 3), (1, 6)),
+    ((1, 1), (5, 7)),
+    ((1, 9), (6, 1)),
+]
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.bfloat16: 4e-2}
+
+
+def normal(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def reference(input, weight, bias=None):
+    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    return F.conv2d(input, weight, bias, padding=padding, groups=input.shape[1])
+
+
+def value_and_gradients(convolution, *inputs):
+    """Output, then the gradient of each input, under a gradient of the output that differs everywhere."""
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    output = convolution(*leaves)
+    direction = normal(*output.shape, dtype=output.dtype, seed=9)
+    return output, *torch.autograd.grad(output, leaves, direction)
+
+
+def slow_convolution(input, weight):
+    """The sum that defines it, pixel after pixel."""
+    batch, channels, height, width = input.shape
+    tall, broad = weight.shape[2:]
+    output = torch.zeros_like(input)
+    for b, c, y, x in torch.cartesian_prod(*map(torch.arange, (batch, channels, height, width))).tolist():
+        for i in range(tall):
+            for j in range(broad):
+                row, column = y + i - tall // 2, x + j - broad // 2
+                if 0 <= row < height and 0 <= column < width:
+                    output[b, c, y, x] += input[b, c, row, column] * weight[c, 0, i, j]
+    return output
+
+
+@pytest.mark.parametrize("kernel", [(7, 3), (3, 7)])
+def test_is_the_sum_over_the_window(kernel):
+    input, weight = normal(2, 2, 4, 5), normal(2, 1, *kernel, seed=1)
+    torch.testing.assert_close(depthwise_conv2d(input, weight), slow_convolution(input, weight))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("kernel", "size"), SHAPES)
+def test_values_and_gradients_are_those_of_conv2d(kernel, size, dtype):
+    inputs = normal(3, 4, *size, dtype=dtype), normal(4, 1, *kernel, dtype=dtype, seed=1), normal(4, dtype=dtype)
+    exact = value_and_gradients(reference, *(tensor.double() for tensor in inputs))
+    for actual, expected in zip(value_and_gradients(depthwise_conv2d, *inputs), exact, strict=True):
+        assert actual.dtype == dtype and actual.shape == expected.shape
+        assert (actual.double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
+
+
+LAYOUTS = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "a slice": lambda x: torch.stack([x, -x], -1)[..., 0],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "expanded": lambda x: x[:1].expand_as(x),
+}
+
+
+@pytest.mark.parametrize("kernel", [(15, 5), (5, 15)])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_memory_layout_does_not_matter(layout, kernel):
+    inputs = layout(normal(2, 3, 8, 9)), layout(normal(3, 1, *kernel, seed=1))
+    assert not inputs[0].is_contiguous()
+    plain = value_and_gradients(depthwise_conv2d, *(tensor.contiguous() for tensor in inputs))
+    for actual, expected in zip(value_and_gradients(depthwise_conv2d, *inputs), plain, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("kernel", [(5, 3), (3, 5)])
+def test_first_and_second_derivatives_are_right(kernel):
+    inputs = [x.requires_grad_() for x in (normal(2, 2, 3, 4), normal(2, 1, *kernel, seed=1), normal(2, seed=2))]
+    assert gradcheck(depthwise_conv2d, inputs)
+    assert gradgradcheck(depthwise_conv2d, inputs)
+
+
+@pytest.mark.parametrize("kernel", [(5, 3), (3, 5)])
+def test_a_gradient_penalty_reaches_the_weight(kernel):
+    penalties = []
+    for convolution in (depthwise_conv2d, reference):
+        input, weight = (x.requires_grad_() for x in (normal(2, 2, 6, 6), normal(2, 1, *kernel, seed=1)))
+        output = convolution(input, weight)
+        (slope,) = torch.autograd.grad(output.sum(), input, create_graph=True)
+        penalties.append(torch.autograd.grad(output.sum() + slope.square().sum(), weight)[0])
+    torch.testing.assert_close(*penalties)
+
+
+@pytest.mark.parametrize("frozen", ["input", "weight", "both"])
+def test_what_is_frozen_gets_no_gradient_and_costs_none(frozen):
+    input, weight = normal(2, 3, 6, 6), normal(3, 1, 5, 3, seed=1)
+    input.requires_grad_(frozen == "weight")
+    weight.requires_grad_(frozen == "input")
+    output = depthwise_conv2d(input, weight)
+    assert output.requires_grad == (frozen != "both")
+    if frozen != "both":
+        with torch.profiler.profile() as profile:
+            output.sum().backward()
+        assert [x.grad is not None for x in (input, weight)] == [frozen == "weight", frozen == "input"]
+        assert sum(event.key == "aten::conv2d" and event.count for event in profile.key_averages()) == 1
+
+
+def test_no_graph_under_no_grad():
+    weight = normal(3, 1, 5, 5).requires_grad_()
+    with torch.no_grad():
+        assert not depthwise_conv2d(normal(2, 3, 6, 6), weight, normal(3).requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize("bias", [None, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_autocast_computes_what_conv2d_does(dtype, bias):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    inputs = [normal(2, 3, 6, 6, dtype=dtype), normal(3, 1, 5, 3, dtype=wide)] + ([normal(3, dtype=wide)] * bool(bias))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = value_and_gradients(reference, *inputs)
+        actual = value_and_gradients(depthwise_conv2d, *inputs)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2 * theirs.abs().max().item())
+
+
+def test_an_empty_batch_is_as_for_conv2d():
+    output, *gradients = value_and_gradients(depthwise_conv2d, normal(0, 3, 6, 6), normal(3, 1, 5, 3))
+    assert output.shape == (0, 3, 6, 6) and not gradients[1].any()
+
+
+def test_compiles_without_a_break_with_its_gradient():
+    inputs = normal(2, 3, 6, 6), normal(3, 1, 3, 5, seed=1), normal(3)
+    compiled = torch.compile(depthwise_conv2d, backend="aot_eager", fullgraph=True)
+    plain = value_and_gradients(depthwise_conv2d, *inputs)
+    for actual, expected in zip(value_and_gradients(compiled, *inputs), plain, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+INPUT, WEIGHT, BIAS = torch.zeros(2, 3, 8, 8), torch.zeros(3, 1, 5, 3), torch.zeros(3)
+WRONG = {
+    "no batch": ((INPUT[0], WEIGHT), ValueError, r"input.*\(B, C, H, W\).*\(3, 8, 8\)"),
+    "integers": ((INPUT.long(), WEIGHT.long()), TypeError, "input.*torch.int64"),
+    "even height": ((INPUT, torch.zeros(3, 1, 4, 3)), ValueError, r"weight.*odd.*\(3, 1, 4, 3\)"),
+    "even width": ((INPUT, torch.zeros(3, 1, 3, 4)), ValueError, r"weight.*odd.*\(3, 1, 3, 4\)"),
+    "side of 0": ((INPUT, torch.zeros(3, 1, 3, 0)), ValueError, r"weight.*\(3, 1, 3, 0\)"),
+    "other channels": ((INPUT, torch.zeros(6, 1, 3, 3)), ValueError, r"weight.*\(3, 1, odd, odd\).*\(6, 1, 3, 3\)"),
+    "not depthwise": ((INPUT, torch.zeros(3, 3, 3, 3)), ValueError, r"weight.*\(3, 3, 3, 3\)"),
+    "flat weight": ((INPUT, torch.zeros(3, 5, 3)), ValueError, r"weight.*\(3, 5, 3\)"),
+    "broadcast bias": ((INPUT, WEIGHT, torch.zeros(1)), ValueError, r"bias.*\(3,\).*\(1,\)"),
+    "weight's dtype": ((INPUT, WEIGHT.double()), TypeError, "weight.*torch.float32.*torch.float64"),
+    "bias's dtype": ((INPUT, WEIGHT, BIAS.half()), TypeError, "bias.*torch.float32.*torch.float16"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "error", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_inputs_are_refused_by_name(inputs, error, message):
+    with pytest.raises(error, match=message):
+        depthwise_conv2d(*inputs)
