@@ -1,7 +1,8 @@
 """Plotly figures from tidy tables: one style for the whole book.
 
 Each figure carries in `layout.meta` a sentence for those who do not see it (`alt`), a `caption`, and its data
-(`table`). Colours keep a contrast of 3 to 1 on white and on black, and every teacher has a marker of its own as well.
+(`table`). Colours keep a contrast of 3 to 1 on white and on black; each teacher of the book has a marker of its own as
+well.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,15 +41,16 @@ def gains(table: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title_text="gain (points)", row=cells.student.nunique())
     figure.update_yaxes(autorange="reversed")
     best = cells.loc[cells["mean"].idxmax()]
+    intervals = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
     return _finish(
         figure,
         height=110 + cells.student.nunique() * (60 + 36 * cells.teacher.nunique()),
         alt=(
-            f"Direct gain in percentage points of {cells.student.nunique()} students by teacher and method, with 95 % "
-            f"intervals. Largest: {best['mean']:+.2f} points, {best.student} taught by {best.teacher} with "
+            f"Direct gain in percentage points of {cells.student.nunique()} students by teacher and method, "
+            f"{intervals}. Largest: {best['mean']:+.2f} points, {best.student} taught by {best.teacher} with "
             f"{best.objective.upper()}."
         ),
-        caption="Direct gain on the test split: mean over runs, and its 95 % t interval.",
+        caption=f"Direct gain on the test split: means over runs, {intervals}.",
         data=cells.rename(columns={"low": "95 % low", "high": "95 % high", "n": "runs"}),
     )
 

@@ -7,6 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from lkd.checks import check_number
+
 Percent = TypeVar("Percent", float, np.ndarray, pd.Series)
 
 
@@ -70,13 +72,14 @@ def spread(values: ArrayLike, level: float = 0.95) -> Spread:
     """Mean of a few independent values with Student's t interval; sd, low and high are NaN for a single one.
 
     Raises:
-        ValueError: no value, or one that is not finite.
+        ValueError: no value, or one that is not finite; a level that is not between 0 and 1.
 
     Example:
         >>> from lkd.metrics import spread
         >>> spread([1.0, 2.0, 3.0]).sd
         1.0
     """
+    check_number("level", level, 0, 1, above=True)
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or not x.size or not np.isfinite(x).all():
         raise ValueError(f"values must be one or more finite numbers, got {values!r}")
