@@ -79,7 +79,7 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
             f"Validation accuracy by epoch of {means.student.nunique()} students, a line for each teacher and one for "
             f"the student alone. Highest at the end: {best['mean']:.1f} %, {best.student} with {best.teacher}."
         ),
-        caption="Accuracy in per cent on up to 1,000 images of the validation split after each epoch: mean over runs.",
+        caption="Accuracy in per cent on up to 500 images of the validation split after each epoch: mean over runs.",
         data=means.rename(columns={"mean": "validation top-1 (%)", "count": "runs"}),
     )
 

@@ -39,8 +39,8 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: mean training loss and its terms, figures on at most 1,000 validation images."""
-        return pd.read_csv(self.path / "history.csv", float_precision="round_trip")
+        """One row an epoch: mean training loss and its terms, figures on at most 500 validation images."""
+        return pd.read_csv(self.path / "history.csv")
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

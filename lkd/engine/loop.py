@@ -16,7 +16,7 @@ from lkd.engine.teacher import Teacher
 from lkd.objectives import Objective
 from lkd.recipe import Recipe
 
-_WATCHED = 1000
+_WATCHED = 500
 """Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
 
 
@@ -35,7 +35,7 @@ def fit(
         recipe: what to do.
         student: the network, with its initial weights; it is trained in place.
         teacher: gives the teacher's logits of a batch; None where the objective needs none.
-        data: whose validation split is looked at after every epoch: a fixed stratified part of at most 1,000 images.
+        data: whose validation split is looked at after every epoch: a fixed stratified part of at most 500 images.
         stream: the training batches.
         accelerator: device, processes and precision.
         progress: called with the number of images after every step.

@@ -28,6 +28,8 @@ from lkd.recipe import Recipe
 from lkd.store import Run, Store
 
 _REPORT_SECONDS = 0.5
+_BESIDES = 1_500_000
+"""Multiply-accumulates in the time that norms, activations and copies of a mini network's forward pass take."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,10 @@ class Job:
 
     @property
     def work(self) -> int:
-        """Multiply-accumulates: of the teacher for a tape, three forward passes of the student for a run."""
+        """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
         recipe = self.recipe
-        model = recipe.teacher_name if self.kind == "tape" else recipe.student
-        assert model is not None
-        images = recipe.train_images or len(load(recipe.data).train)
-        return (1 if self.kind == "tape" else 3) * recipe.epochs * images * _macs(model, recipe.data)
+        images = recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
+        return images * (_pass(recipe.teacher_name or "", recipe.data) if self.kind == "tape" else _training(recipe))
 
 
 def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> list[Run]:
@@ -111,11 +111,20 @@ def _tape_key(recipe: Recipe) -> tuple[object, ...]:
     return recipe.teacher, recipe.stream_id, recipe.precision
 
 
+def _training(recipe: Recipe) -> int:
+    """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
+    data = load(recipe.data)
+    evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
+    return round((3 + evaluated) * _pass(recipe.student, recipe.data))
+
+
 @cache
 @torch.random.fork_rng(devices=[])
-def _macs(model: str, data: str) -> int:
+def _pass(model: str, data: str) -> int:
+    """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
     images = load(data)
-    return cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size).macs
+    counted = cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size)
+    return counted.macs + _BESIDES
 
 
 def _check(graph: dict[Job, set[Job]]) -> None:
@@ -174,11 +183,11 @@ class _Report:
     """Tells the study's process what has been done in this one, twice a second."""
 
     def __init__(self, recipe: Recipe):
-        self.macs = 3 * _macs(recipe.student, recipe.data)
+        self.work = _training(recipe)
         self.done, self.sent = 0, time.monotonic()
 
     def __call__(self, images: int) -> None:
-        self.done += images * self.macs
+        self.done += images * self.work
         if time.monotonic() - self.sent > _REPORT_SECONDS:
             _queue.put(self.done)
             self.done, self.sent = 0, time.monotonic()
