@@ -196,7 +196,7 @@ def test_a_study_killed_in_the_middle_goes_on_to_the_same_numbers(tmp_path: Path
     store = Store(tmp_path / "killed")
     workers = killed_in_the_middle(STUDY, store, tmp_path / "study.py")
     assert len(workers) >= 2
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while any(map(alive, workers)):
         assert time.monotonic() < end, "workers outlive the process that started them"
         time.sleep(0.1)
