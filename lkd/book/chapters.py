@@ -5,6 +5,7 @@ import hashlib
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,10 @@ def read_value(text: str) -> Any:
         >>> read_value("[0, 1]"), read_value("1e-3"), read_value("None"), read_value("small")
         ([0, 1], 0.001, None, 'small')
     """
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+    for read in (ast.literal_eval, yaml.safe_load):
+        with suppress(ValueError, SyntaxError, yaml.YAMLError):
+            return read(text)
+    return text
 
 
 def _typed(value: Any) -> str:
