@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from short import TAUGHT, Perceptron
 from torch import Tensor, nn
 
@@ -80,9 +82,8 @@ def test_a_model_is_evaluated_in_eval_mode_and_left_in_its_own(training: bool) -
 # Two processes ------------------------------------------------------------------------------------------------------
 
 
-def work(folder: Path) -> None:
-    """Evaluate and train in this process, one of those that Accelerate finds; the main one writes what comes out."""
-    accelerator = Accelerator(cpu=True)
+def work(accelerator: Accelerator) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Evaluate and train, alone or together with others: the figures, and the weights that are kept."""
     figures: dict[str, Any] = {"processes": accelerator.num_processes}
     for number in (2, 255, 513):
         data = made(number)
@@ -94,15 +95,21 @@ def work(folder: Path) -> None:
     assert isinstance(teacher, LiveTeacher)
     torch.manual_seed(1)
     kept, history = fit(recipe, Linear(), teacher, setting.data, setting.stream, accelerator, lambda images: None)
-    figures["history"] = history.to_dict()
+    figures["history"] = history.to_dict("list")
+    return figures, kept.state_dict()
+
+
+def work_to(path: Path) -> None:
+    """`work` in this process, one of several; the main one writes what comes out."""
+    torch.set_num_threads(1)
+    accelerator = Accelerator(cpu=True)
+    figures, kept = work(accelerator)
     if accelerator.is_main_process:
-        torch.save(kept.state_dict(), folder / "kept.pt")
-        (folder / "figures.json").write_text(json.dumps(figures))
+        torch.save((json.dumps(figures), kept), path)
 
 
-def started(folder: Path, processes: int) -> list[Popen[bytes]]:
-    """As many processes that `work` together, joined by gloo."""
-    folder.mkdir()
+def worked_together(path: Path, processes: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What as many processes, joined by gloo, find out together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -111,27 +118,29 @@ def started(folder: Path, processes: int) -> list[Popen[bytes]]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": 1,
         "CUDA_VISIBLE_DEVICES": "",
     }
     working = []
     for rank in range(processes):
-        places = {"RANK": rank, "LOCAL_RANK": rank, **shared} if processes > 1 else {"OMP_NUM_THREADS": 1}
-        environment = {**os.environ, **{name: str(value) for name, value in places.items()}}
-        working.append(Popen([sys.executable, __file__, str(folder)], env=environment))
-    return working
+        place = {name: str(value) for name, value in {"RANK": rank, "LOCAL_RANK": rank, **shared}.items()}
+        working.append(Popen([sys.executable, __file__, str(path)], env={**os.environ, **place}))
+    assert [process.wait(timeout=300) for process in working] == [0] * processes
+    figures, kept = torch.load(path, weights_only=True)
+    return json.loads(figures), kept
 
 
-def results(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the main process wrote: the figures, and the weights that are kept."""
-    return json.loads((folder / "figures.json").read_text()), torch.load(folder / "kept.pt", weights_only=True)
+@pytest.fixture
+def alone() -> Iterator[Accelerator]:
+    """This process, on its CPU, whatever other tests made of it before and will make of it later."""
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(True)
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_train_as_one_does(tmp_path: Path) -> None:
-    working = started(tmp_path / "one", 1) + started(tmp_path / "two", 2)
-    assert [process.wait(timeout=300) for process in working] == [0, 0, 0]
-    (one, alone), (two, together) = results(tmp_path / "one"), results(tmp_path / "two")
+def test_two_processes_evaluate_and_train_as_one_does(tmp_path: Path, alone: Accelerator) -> None:
+    two, theirs = worked_together(tmp_path / "two.pt", 2)
+    one, ours = work(alone)
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     history, other_history = one.pop("history"), two.pop("history")
     for name, figures in one.items():
@@ -140,9 +149,9 @@ def test_two_processes_evaluate_and_train_as_one_does(tmp_path: Path) -> None:
     assert {"train_kd", "train_label", "val_top1"} <= history.keys()
     for name, column in history.items():
         assert other_history[name] == pytest.approx(column, rel=1e-5), name
-    for name, weight in alone.items():
-        torch.testing.assert_close(together[name], weight, rtol=1e-4, atol=1e-5, msg=name)
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    work_to(Path(sys.argv[1]))

@@ -192,7 +192,7 @@ def test_the_history_holds_the_mean_of_every_term_by_epoch(store: Store, monkeyp
 class BreaksAtThirdStep(Perceptron):
     def __init__(self, highest: float):
         super().__init__()
-        self.steps, self.broken = 0, torch.linspace(-highest, highest, 10)
+        self.steps, self.broken = 0, torch.tensor([-highest, highest] * 5)
 
     def forward(self, images: Tensor) -> Tensor:
         self.steps += self.training
@@ -215,8 +215,9 @@ def test_a_learning_rate_that_is_too_high_ends_the_run(store: Store) -> None:
     assert store.find(wild) is None
 
 
-@pytest.mark.slow
 def test_a_network_learns_the_digits(store: Store) -> None:
-    run = lkd.run(Recipe(data="digits", student="mini_convnext", epochs=3), store=store)
-    assert run.metrics["test_top1"] > 80
+    run = lkd.run(
+        Recipe(data="digits", student="mini_convnext", train_images=500, epochs=4, batch_size=32), store=store
+    )
+    assert run.metrics["test_top1"] > 75
     assert run.history.train_total.is_monotonic_decreasing

@@ -128,15 +128,6 @@ def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_do_not_depend_on_the_number_of_workers(workers: int, store: Store, uninterrupted: Store) -> None:
-    runs = carry_out_all(STUDY, store, workers)
-    assert [run.recipe for run in runs] == list(STUDY)
-    assert len(list((store.folder / "tapes").iterdir())) == 1
-    assert_same(STUDY, store, uninterrupted)
-
-
-@pytest.mark.slow
 def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(store: Store, uninterrupted: Store) -> None:
     with pytest.raises(FloatingPointError, match="not finite in epoch 1, step 2"):
         carry_out_all([ALONE, DIVERGING], store, workers=1)  # the longer one goes first
@@ -192,7 +183,9 @@ def killed_in_the_middle(recipes: Sequence[Recipe], store: Store, script: Path) 
 
 
 @pytest.mark.slow
-def test_a_study_killed_in_the_middle_goes_on_to_the_same_numbers(tmp_path: Path, uninterrupted: Store) -> None:
+def test_two_workers_killed_in_the_middle_end_in_the_numbers_of_one_process(
+    tmp_path: Path, uninterrupted: Store
+) -> None:
     store = Store(tmp_path / "killed")
     workers = killed_in_the_middle(STUDY, store, tmp_path / "study.py")
     assert len(workers) >= 2
@@ -202,6 +195,8 @@ def test_a_study_killed_in_the_middle_goes_on_to_the_same_numbers(tmp_path: Path
         time.sleep(0.1)
     done = {path: path.stat().st_mtime_ns for path in store.folder.glob("runs/*/metrics.json")}
     assert 0 < len(done) < len(STUDY)
-    carry_out_all(STUDY, store, workers=2)
+    runs = carry_out_all(STUDY, store, workers=2)
+    assert [run.recipe for run in runs] == list(STUDY)
     assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert len(list((store.folder / "tapes").glob("[!.]*"))) == 1
     assert_same(STUDY, store, uninterrupted)
