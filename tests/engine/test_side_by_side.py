@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
@@ -128,7 +129,11 @@ def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypat
 
 
 @pytest.mark.slow
-def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(store: Store, uninterrupted: Store) -> None:
+def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(
+    store: Store, uninterrupted: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = import_module("lkd.engine.run")
+    monkeypatch.setattr(here, "fit", lambda *_: pytest.fail("the study's own process trained"))
     with pytest.raises(FloatingPointError, match="not finite in epoch 1, step 2"):
         carry_out_all([ALONE, DIVERGING], store, workers=1)  # the longer one goes first
     assert store.find(DIVERGING) is None
