@@ -34,9 +34,9 @@ $(TESTED): $(INSTALLED) $(SOURCES)
 	$(BIN)/pytest
 	@touch $@
 
-## bench: speed, each figure beside a named alternative in the same run
+## bench: speed, each figure beside a named alternative in the same run (PARTS="ops models", SLAK=checkout)
 bench: $(INSTALLED)
-	@$(BIN)/python tests/bench.py
+	@$(BIN)/python tests/bench.py $(PARTS) $(if $(SLAK),--slak $(SLAK))
 
 ## lint: style and types
 lint: $(INSTALLED)

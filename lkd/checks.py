@@ -19,15 +19,40 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint}" + (f" There are: {', '.join(names)}" if len(names) <= 30 else "")
 
 
-def check_number(name: str, value: float, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    """Refuse a hyper-parameter outside [low, high], or at `low` itself where it must lie `above`.
+def check_number(
+    name: str, value: float, low: float, high: float = math.inf, *, above: bool = False, below: bool = False
+) -> None:
+    """Refuse a number outside [low, high], at `low` itself where it must lie `above`, at `high` where `below`.
 
     Raises:
         TypeError: not a number.
         ValueError: outside the range.
+
+    Example:
+        >>> from lkd.checks import check_number
+        >>> check_number("smoothing", 0.1, 0, 1)
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (low < value or (low == value and not above)) or not value <= high or math.isinf(value):
-        bound = f"{'above' if above else 'at least'} {low:g}" + ("" if math.isinf(high) else f" and at most {high:g}")
+    high_enough = low < value or (low == value and not above)
+    low_enough = value < high or (value == high and not below)
+    if not (high_enough and low_enough) or math.isinf(value):
+        bound = f"{'above' if above else 'at least'} {low:g}"
+        bound += "" if math.isinf(high) else f" and {'below' if below else 'at most'} {high:g}"
         raise ValueError(f"{name} must be {bound}, got {value!r}")
+
+
+def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None:
+    """Refuse what is not a whole number in [low, high].
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: outside the range.
+
+    Example:
+        >>> from lkd.checks import check_whole
+        >>> check_whole("epochs", 3, 1)
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    check_number(name, value, low, high)

@@ -1,17 +1,25 @@
 """The large-kernel depthwise convolution."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.nn.grad import conv2d_weight
+from torch.utils.flop_counter import register_flop_formula
+
+_NARROW = 13
+"""The widest kernel that oneDNN convolves fast where channels are not last in memory; a wider one takes 20 times as
+long, but not where channels are last."""
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution, stride 1, 'same' zero padding; equal to `F.conv2d(groups=C)` in values and derivatives.
 
-    On CPU, PyTorch's own weight gradient of a depthwise convolution takes 10 to 30 times as long as its forward pass,
-    and so does the forward pass of a kernel much wider than high. Here the weight gradient is a convolution with batch
-    and channels as groups, and a wide kernel runs on the transposed map. Other devices use `F.conv2d` as it is.
+    On a CPU, PyTorch's own gradient of the weight takes 10 to 100 times as long as its forward pass, and so does the
+    forward pass of a wide kernel. Here both are convolutions in the form and memory format that were measured to be
+    fast for their shape, and taps that only ever meet padding are left out. Other devices use `F.conv2d` as it is.
 
     Args:
         input: `(B, C, H, W)`, floating point, any H and W.
@@ -19,7 +27,7 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         bias: `(C,)` or None.
 
     Returns:
-        `(B, C, H, W)`.
+        `(B, C, H, W)`, with channels last in memory where those of `input` are.
 
     Raises:
         TypeError: not floating point, or dtypes differ.
@@ -32,54 +40,168 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         torch.Size([1, 2, 4, 4])
     """
     _check(input, weight, bias)
-    if input.device.type != "cpu" or not input.numel() or torch.compiler.is_compiling():
+    if input.device.type != "cpu" or not input.numel():
         return F.conv2d(input, weight, bias, padding=_padding(weight), groups=input.shape[1])
     if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
         input, weight = input.to(dtype), weight.to(dtype)
         bias = bias if bias is None else bias.to(dtype)
-    output = _Depthwise.apply(input, weight)
+    output = _convolution(input, weight)
     return output if bias is None else output + bias[:, None, None]
 
 
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, input: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(input, weight)
-        return _convolve(input, weight)
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` with one kernel a channel, stride 1 and 'same' padding, computed by `depthwise_conv2d`.
 
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        input, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        needs_input, needs_weight = ctx.needs_input_grad  # type: ignore[attr-defined]
-        return (
-            _convolve(grad, weight.flip(2, 3)) if needs_input else None,
-            _weight_gradient(input, grad, weight) if needs_weight else None,
-        )
+    Args:
+        channels: of input and output.
+        kernel_size: height and width, odd.
+        bias: whether there is one.
+
+    Example:
+        >>> import torch
+        >>> from lkd.ops import DepthwiseConv2d
+        >>> DepthwiseConv2d(2, (51, 5))(torch.zeros(1, 2, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
+    """
+
+    def __init__(self, channels: int, kernel_size: tuple[int, int], bias: bool = True):
+        padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+        super().__init__(channels, channels, kernel_size, padding=padding, groups=channels, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        return depthwise_conv2d(input, self.weight, self.bias)
 
 
-def _convolve(input: Tensor, weight: Tensor) -> Tensor:
-    if _wide(weight):
-        return _convolve(input.mT.contiguous(), weight.mT.contiguous()).mT
-    return F.conv2d(input, weight, padding=_padding(weight), groups=input.shape[1])
+def fast_depthwise(model: nn.Module) -> nn.Module:
+    """Let every depthwise `nn.Conv2d` of stride 1 and 'same' padding in a model use `depthwise_conv2d`.
+
+    Args:
+        model: changed in place; its parameters, state dict and outputs stay as they are.
+
+    Returns:
+        The model.
+
+    Example:
+        >>> import timm
+        >>> from lkd.ops import fast_depthwise
+        >>> model = fast_depthwise(timm.create_model("convnext_atto"))
+    """
+    for module in model.modules():
+        if type(module) is nn.Conv2d and _is_depthwise(module):
+            module.__class__ = DepthwiseConv2d
+    return model
 
 
-def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """`dL/dw[c,0,i,j] = sum_{b,y,x} input[b,c,y+i-kh//2,x+j-kw//2] grad[b,c,y,x]`, each (b, c) a group of its own."""
-    if _wide(weight):
-        return _weight_gradient(input.mT.contiguous(), grad.mT.contiguous(), weight.mT).mT
-    batch, channels, height, width = input.shape
-    per_image = F.conv2d(
-        input.reshape(1, batch * channels, height, width),
-        grad.reshape(batch * channels, 1, height, width),
-        padding=_padding(weight),
-        groups=batch * channels,
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    kernel = conv.kernel_size
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and all(side % 2 for side in kernel)
+        and conv.padding in ("same", (kernel[0] // 2, kernel[1] // 2))
+        and (conv.stride, conv.dilation, conv.padding_mode) == ((1, 1), (1, 1), "zeros")
     )
-    return per_image.reshape(batch, *weight.shape).sum(0)
 
 
-def _wide(weight: Tensor) -> bool:
-    return weight.shape[3] > weight.shape[2]
+@torch.library.custom_op("lkd::depthwise_conv2d", mutates_args=(), device_types="cpu")
+def _convolution(input: Tensor, weight: Tensor) -> Tensor:
+    kernel, layout = _crop(weight, input), _memory_format(input)
+    if kernel.shape[3] > _NARROW:
+        kernel = _widened(kernel)
+        input = _widened(input).contiguous(memory_format=torch.channels_last)
+    output = F.conv2d(input, kernel, padding=_padding(kernel), groups=input.shape[1])
+    return output.to(weight.dtype, memory_format=layout)
+
+
+@torch.library.custom_op("lkd::depthwise_weight_gradient", mutates_args=(), device_types="cpu")
+def _weight_gradient(input: Tensor, grad: Tensor, height: int, width: int) -> Tensor:
+    """`dL/dw[c,0,i,j] = sum_{b,y,x} input[b,c,y+i-height//2,x+j-width//2] grad[b,c,y,x]`."""
+    dtype, input, grad = input.dtype, _widened(input), _widened(grad)
+    kernel = _crop(input.new_empty(input.shape[1], 1, height, width), input)
+    rows, columns = kernel.shape[2:]
+    if max(rows, columns) <= 3 and _memory_format(input) == torch.channels_last:
+        gradient = conv2d_weight(input, kernel.shape, grad, padding=_padding(kernel), groups=input.shape[1])
+    elif columns > _NARROW >= rows:
+        gradient = _gradient_by_image(input.mT.contiguous(), grad.mT, (columns, rows)).mT
+    else:
+        layout = torch.channels_last if columns > _NARROW else torch.contiguous_format
+        gradient = _gradient_by_image(input, grad, (rows, columns), layout)
+    down, right = (height - rows) // 2, (width - columns) // 2
+    return F.pad(gradient, (right, right, down, down)).to(dtype, memory_format=torch.contiguous_format)
+
+
+def _gradient_by_image(
+    input: Tensor, grad: Tensor, kernel: tuple[int, int], layout: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """A convolution in which each channel of each image is a group of its own, with its gradient as the kernel."""
+    batch, channels, height, width = input.shape
+    groups = batch * channels
+    maps = input.reshape(1, groups, height, width).contiguous(memory_format=layout)
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    gradients = F.conv2d(maps, grad.reshape(groups, 1, height, width), padding=padding, groups=groups)
+    return gradients.reshape(batch, channels, 1, *kernel).sum(0)
+
+
+@_convolution.register_fake
+def _(input: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty_like(input, memory_format=_memory_format(input))
+
+
+@_weight_gradient.register_fake
+def _(input: Tensor, grad: Tensor, height: int, width: int) -> Tensor:
+    return input.new_empty(input.shape[1], 1, height, width)
+
+
+def _save(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _convolution_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    input, weight = ctx.saved_tensors
+    needs_input, needs_weight = ctx.needs_input_grad
+    return (
+        _convolution(grad, weight.flip(2, 3)) if needs_input else None,
+        _weight_gradient(input, grad, *weight.shape[2:]) if needs_weight else None,
+    )
+
+
+def _weight_gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, gradient = ctx.saved_tensors
+    needs_input, needs_gradient = ctx.needs_input_grad[:2]
+    return (
+        _convolution(gradient, grad.flip(2, 3)) if needs_input else None,
+        _convolution(input, grad) if needs_gradient else None,
+        None,
+        None,
+    )
+
+
+_convolution.register_autograd(_convolution_backward, setup_context=_save)
+_weight_gradient.register_autograd(_weight_gradient_backward, setup_context=_save)
+
+
+@register_flop_formula(torch.ops.lkd.depthwise_conv2d)
+def _flops(input_shape: torch.Size, weight_shape: torch.Size, *_: Any, **__: Any) -> int:
+    """Those of a convolution with all taps, as for PyTorch's own."""
+    batch, channels, height, width = input_shape
+    return 2 * batch * channels * height * width * weight_shape[2] * weight_shape[3]
+
+
+def _crop(weight: Tensor, input: Tensor) -> Tensor:
+    """The kernel without the taps that lie outside the map wherever they are applied."""
+    rows, columns = (max(0, k // 2 - n + 1) for k, n in zip(weight.shape[2:], input.shape[2:], strict=True))
+    return weight[:, :, rows : weight.shape[2] - rows, columns : weight.shape[3] - columns]
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """Half precision as float32: from some wide kernels in half precision oneDNN never returns."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _memory_format(input: Tensor) -> torch.memory_format:
+    last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _padding(weight: Tensor) -> tuple[int, int]:

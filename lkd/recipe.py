@@ -11,11 +11,12 @@ from typing import Any, Union
 import timm
 from timm.optim import list_optimizers
 
-from lkd.checks import check_number, unknown
+from lkd.checks import check_number, check_whole, unknown
 from lkd.data import SOURCES, Augmentation
 from lkd.objectives import OBJECTIVES, Objective
+from lkd.sparse import LAST_RATE, SCOPES
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""
 
 IN_MEMORY = "memory:"
@@ -46,7 +47,12 @@ class Recipe:
         batch_size: images in an optimiser step, on all processes together.
         ema: decay of the moving average of the weights, which is then what is evaluated and kept; None for none.
         precision: "no" (float32), "bf16" or "fp16".
-        seed: of initial weights, stream and stochastic layers.
+        seed: of initial weights, stream, stochastic layers and masks.
+        sparsity: share of the weights that is zero throughout (see `lkd.sparse`); 0 for dense training, in which the
+            next three have no effect.
+        sparse_scope: which weights these are: "all" or "large_kernels".
+        prune_rate: share of the active weights that move in an update of the masks, at first; it falls to 0.005.
+        prune_every: steps from one update of the masks to the next.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
@@ -82,6 +88,10 @@ class Recipe:
     ema: float | None = None
     precision: str = "no"
     seed: int = 0
+    sparsity: float = 0.0
+    sparse_scope: str = "all"
+    prune_rate: float = 0.5
+    prune_every: int = 2000
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -148,10 +158,11 @@ _STREAM_FIELDS = (
 )  # fmt: skip
 
 
-_INTEGERS = {"train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0}
+_INTEGERS = {"train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0, "prune_every": 1}
 _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
+    "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
 _HIGHEST_SEED = 2**63 - 1
 _OPTIONAL = ("train_images", "clip", "ema")
@@ -182,6 +193,8 @@ def _check_names(recipe: Recipe) -> None:
         raise KeyError(unknown("optimizer", recipe.optimizer, optimizers))
     if recipe.precision not in _PRECISIONS:
         raise KeyError(unknown("precision", recipe.precision, _PRECISIONS))
+    if recipe.sparse_scope not in list(SCOPES):
+        raise KeyError(unknown("sparse_scope", recipe.sparse_scope, SCOPES))
 
 
 def _check_integers(recipe: Recipe) -> None:
@@ -189,9 +202,7 @@ def _check_integers(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be a whole number, got {value!r}")
-        check_number(name, value, low, _HIGHEST_SEED if name == "seed" else math.inf)
+        check_whole(name, value, low, _HIGHEST_SEED if name == "seed" else math.inf)
     if not isinstance(recipe.flip, bool):
         raise TypeError(f"flip must be True or False, got {recipe.flip!r}")
 
@@ -202,7 +213,7 @@ def _check_floats(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        check_number(name, value, low, high, above=name in ("lr", "clip"))
+        check_number(name, value, low, high, above=name in ("lr", "clip"), below=name == "sparsity")
         object.__setattr__(recipe, name, float(value))
     for name, value in recipe.objective_args.items():
         check_number(f"objective_args[{name!r}]", value, -math.inf)

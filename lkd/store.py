@@ -14,8 +14,8 @@ import pandas as pd
 import timm
 import torch
 from filelock import FileLock
-from safetensors.torch import load_model, save_model
-from torch import nn
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
 
 from lkd.files import home
 from lkd.recipe import Recipe
@@ -54,6 +54,12 @@ class Run:
         model = self.build()
         load_model(model, self.path / "student.safetensors")
         return model.eval()
+
+    @cached_property
+    def masks(self) -> dict[str, Tensor]:
+        """Where weights of sparse training may differ from 0: bool, by parameter's name; empty for dense training."""
+        path = self.path / "masks.safetensors"
+        return load_file(path) if path.exists() else {}
 
 
 class Store:
@@ -105,6 +111,7 @@ class Store:
         metrics: Mapping[str, float],
         history: pd.DataFrame,
         provenance: Mapping[str, Any],
+        masks: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Write a run; it appears in the store whole, replacing one of the same recipe.
 
@@ -115,6 +122,7 @@ class Store:
             metrics: final figures.
             history: one row an epoch.
             provenance: see `provenance`.
+            masks: of sparse training, by parameter's name.
 
         Raises:
             OSError: the folder cannot be written; nothing is left behind.
@@ -130,6 +138,9 @@ class Store:
                 (temporary / f"{name}.json").write_text(json.dumps(content, indent=1))
             history.to_csv(temporary / "history.csv", index=False)
             save_model(student, str(temporary / "student.safetensors"))
+            if masks:
+                whole = {name: mask.contiguous() for name, mask in masks.items()}
+                save_file(whole, temporary / "masks.safetensors")
             temporary.chmod(0o755)
             for file in temporary.iterdir():
                 with file.open("rb") as written:

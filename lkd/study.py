@@ -93,9 +93,13 @@ class Results:
 
     @property
     def costs(self) -> pd.DataFrame:
-        """One row a model: parameters, multiply-accumulates of an image, and speed as measured here and now."""
-        models = {run.recipe.student: run for run in self.runs}
-        return pd.DataFrame([_cost(name, run) for name, run in models.items()])
+        """One row a model: parameters and multiply-accumulates of an image, as stored and without the zeros, and speed.
+
+        A model that was trained dense and sparse has a row for each. A sparse model's zeros are stored and multiplied
+        like all else. Speed is measured here and now.
+        """
+        models = {(run.recipe.student, run.recipe.sparsity, run.recipe.sparse_scope): run for run in self.runs}
+        return pd.DataFrame([_cost(run) for run in models.values()])
 
 
 _CELL = ["student", "teacher", "objective"]
@@ -162,11 +166,18 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).rename(columns={"n": "seeds", "low": "95 % low", "high": "95 % high"})
 
 
-def _cost(name: str, run: Run) -> dict[str, Any]:
+def _cost(run: Run) -> dict[str, Any]:
     data = load(run.recipe.data)
     counted = cost(run.student, data.channels, data.size)
     speed = images_per_second(run.student, data.channels, data.size)
-    return {"model": name, "parameters": counted.parameters, "MMACs": counted.macs / 1e6, "images/s": round(speed)}
+    return {
+        "model": run.recipe.student,
+        "parameters": counted.parameters,
+        "non-zero parameters": counted.nonzero_parameters,
+        "MMACs": counted.macs / 1e6,
+        "non-zero MMACs": counted.nonzero_macs / 1e6,
+        "images/s": round(speed),
+    }
 
 
 def _accuracy(table: pd.DataFrame, role: str) -> pd.DataFrame:

@@ -1,52 +1,159 @@
 """Speed, each figure beside a named alternative in the same run: `make bench`.
 
-Medians of several repetitions, alternating between the alternatives, on one thread.
+Medians of several repetitions, the alternatives taken in turns. `make bench PARTS="ops models"` measures parts of it;
+`make bench SLAK=folder` also measures the authors' own SLaK, from a checkout of github.com/VITA-Group/SLaK, with
+`nn.Conv2d` in place of its CUDA extension.
 """
 
+import argparse
+import importlib.util
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
+import timm
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 import lkd
 from lkd.engine.run import record_tape
-from lkd.ops import depthwise_conv2d
+from lkd.models import fold_batchnorm
+from lkd.ops import depthwise_conv2d, fast_depthwise
 from lkd.store import Store
 
-BATCH, REPEATS = 64, 7
-SHAPES = [(24, 16, 15, 5), (24, 16, 5, 15), (24, 16, 5, 5), (48, 8, 13, 5), (96, 4, 7, 5), (24, 16, 7, 7)]
+sys.path.insert(0, str(Path(__file__).parent))
+from models.plain_slak import plain_slak
+
+MINI = [(24, 16, (15, 5)), (24, 16, (5, 15)), (24, 16, (5, 5)), (48, 8, (13, 5)), (96, 4, (7, 5)), (24, 16, (7, 7))]
+LARGE = [
+    (channels, side, kernel)
+    for channels, side, k in ((124, 56, 51), (249, 28, 49), (499, 14, 47), (998, 7, 13))
+    for kernel in ((k, 5), (5, k), (5, 5))
+] + [(64, 56, (31, 31)), (128, 28, (29, 29)), (96, 56, (7, 7)), (384, 14, (7, 7))]
 
 
-def milliseconds(*alternatives: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Median time of each alternative, taken in turns after one round to warm up."""
+def seconds(*alternatives: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Median time of each alternative, taken in turns; each turn begins with a run that is not counted."""
     times: list[list[float]] = [[] for _ in alternatives]
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         for run, taken in zip(alternatives, times, strict=True):
+            run()
             start = time.perf_counter()
             run()
-            taken.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(taken[1:]) for taken in times]
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
 
 
-def depthwise() -> None:
-    """Forward and backward pass of the operator against F.conv2d."""
-    print(f"\ndepthwise_conv2d, forward + backward, batch {BATCH}, float32: ms, against F.conv2d(groups=C)")
-    for channels, side, height, width in SHAPES:
-        images = torch.randn(BATCH, channels, side, side, requires_grad=True)
-        weight = torch.randn(channels, 1, height, width, requires_grad=True)
-        padding = (height // 2, width // 2)
-        ours, theirs = milliseconds(
-            lambda x=images, w=weight: depthwise_conv2d(x, w).sum().backward(),
-            lambda x=images, w=weight, p=padding: F.conv2d(x, w, padding=p, groups=len(w)).sum().backward(),
-        )
-        print(f"  {height:2} x {width:2} on {side:2} px: {ours:6.2f}  {theirs:6.2f}  {theirs / ours:5.1f} x as fast")
+def ops() -> None:
+    """The operator, forward and with its backward pass, against F.conv2d, in both memory formats."""
+    for threads, batch, shapes in ((1, 64, MINI), (2, 4, LARGE)):
+        torch.set_num_threads(threads)
+        print(f"\ndepthwise_conv2d on {threads} thread(s), batch {batch}, float32: ms, against F.conv2d(groups=C)")
+        print("  C, kernel, map                       forward              forward + backward")
+        for channels, side, kernel in shapes:
+            for layout in (torch.contiguous_format, torch.channels_last):
+                _operator(batch, channels, side, kernel, layout)
+
+
+def _operator(batch: int, channels: int, side: int, kernel: tuple[int, int], layout: torch.memory_format) -> None:
+    images = torch.randn(batch, channels, side, side).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(channels, 1, *kernel, requires_grad=True)
+    direction = torch.randn_like(images)
+
+    def plain(x: Tensor, w: Tensor) -> Tensor:
+        return F.conv2d(x, w, padding=(kernel[0] // 2, kernel[1] // 2), groups=channels)
+
+    forward = [lambda op=op: op(images.detach(), weight.detach()) for op in (depthwise_conv2d, plain)]
+    both = [lambda op=op: op(images, weight).backward(direction) for op in (depthwise_conv2d, plain)]
+    memory = "NHWC" if layout == torch.channels_last else "NCHW"
+    columns = [1e3 * value for run in (forward, both) for value in seconds(*run, repeats=3)]
+    figures = "   ".join(_against(ours, theirs) for ours, theirs in (columns[:2], columns[2:]))
+    print(f"  {channels:3}  {kernel[0]:2} x {kernel[1]:2}  {side:2} px  {memory}   {figures}", flush=True)
+
+
+def _against(ours: float, theirs: float) -> str:
+    return f"{ours:8.2f} {theirs:8.2f} {theirs / ours:6.1f} x"
+
+
+Net = tuple[Callable[[Tensor, bool], Tensor], list[Tensor]]
+"""Images and whether to train, to logits; and the parameters."""
+
+
+def models() -> None:
+    """SLaK-T at 224 pixels against its plain construction: a training step, and inference."""
+    torch.set_num_threads(2)
+    ours = timm.create_model("slak_tiny")
+    nets = {"lkd": _module(ours), "plain PyTorch": _plain(ours)}
+    if OPTIONS.slak:
+        nets["the authors' code"] = _module(_authors_slak(OPTIONS.slak))
+    folded = {"lkd folded": _module(fold_batchnorm(ours)), **nets}
+    for batch in (4, 8):
+        images = torch.randn(batch, 3, 224, 224)
+        steps = [lambda net=net, x=images: _step(net, x) for net in nets.values()]
+        _table(f"slak_tiny, training step, batch {batch}", list(nets), seconds(*steps, repeats=OPTIONS.repeats))
+        with torch.no_grad():
+            runs = [lambda net=net, x=images: net[0](x, False) for net in folded.values()]
+            _table(f"slak_tiny, inference, batch {batch}", list(folded), seconds(*runs, repeats=OPTIONS.repeats))
+
+
+def _step(net: Net, images: Tensor) -> None:
+    """Forward and backward pass; gradients are new, as after `zero_grad`."""
+    loss = F.cross_entropy(net[0](images, True), torch.arange(len(images)))
+    torch.autograd.grad(loss, net[1])
+
+
+def _module(model: nn.Module) -> Net:
+    return lambda images, training: model.train(training)(images), list(model.parameters())
+
+
+def _plain(model: nn.Module) -> Net:
+    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    parameters = [weights[name].requires_grad_() for name, _ in model.named_parameters()]
+    return lambda images, training: plain_slak(weights, images, training), parameters
+
+
+def _table(title: str, names: list[str], times: list[float]) -> None:
+    """Times, and the first one's speed against each other."""
+    print(f"\n{title}, 224 px, float32, {torch.get_num_threads()} thread(s): s, and {names[0]} against it")
+    for name, value in zip(names, times, strict=True):
+        print(f"  {name:20} {value:7.3f}  {value / times[0]:5.2f} x", flush=True)
+
+
+def _authors_slak(folder: str) -> nn.Module:
+    """SLaK-T as the public code makes it, its CUDA extension replaced by `nn.Conv2d`."""
+
+    class Conv2d(nn.Conv2d):
+        def __init__(self, channels: int, kernel: int | tuple[int, int], bias: bool):
+            super().__init__(channels, channels, kernel, padding="same", groups=channels, bias=bias)
+
+    extension = ModuleType("depthwise_conv2d_implicit_gemm")
+    extension.DepthWiseConv2dImplicitGEMM = Conv2d
+    sys.modules[extension.__name__] = extension
+    spec = importlib.util.spec_from_file_location("authors_slak", Path(folder) / "models" / "SLaK.py")
+    code = sys.modules["authors_slak"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(code)
+    code.use_sync_bn = False
+    return code.SLaK_tiny(Decom=True, width_factor=1.3, kernel_size=[51, 49, 47, 13, 5])
+
+
+def timm_models() -> None:
+    """A training step of timm's ConvNeXt with the operator, against without."""
+    torch.set_num_threads(2)
+    fast, plain = fast_depthwise(timm.create_model("convnext_tiny")), timm.create_model("convnext_tiny")
+    images = torch.randn(8, 3, 224, 224)
+    steps = [lambda net=_module(model): _step(net, images) for model in (fast, plain)]
+    times = seconds(*steps, repeats=OPTIONS.repeats)
+    _table("timm's convnext_tiny, training step, batch 8", ["fast_depthwise", "as timm makes it"], times)
 
 
 def distillation() -> None:
     """A student's training with its teacher run live, with the teacher's tape, and without any teacher."""
+    torch.set_num_threads(1)
     store = Store(tempfile.mkdtemp())
     teacher = lkd.Recipe(data="digits", student="mini_slak")
     taught = lkd.Recipe(data="digits", student="mini_resnet", teacher=teacher, objective="kd", epochs=2)
@@ -54,15 +161,21 @@ def distillation() -> None:
     alone = lkd.Recipe(data="digits", student="mini_resnet", epochs=2)
     lkd.run(teacher, store=store)
     record_tape(taped, store)
-    live, read, none = milliseconds(
+    live, read, none = seconds(
         *(lambda r=recipe: lkd.run(r, store=store, resume=False) for recipe in (taught, taped, alone)), repeats=3
     )
     print("\nmini_slak -> mini_resnet, 2 epochs of 1,280 digits with evaluation: s, against the student alone")
     for name, value in (("teacher live", live), ("teacher's tape", read), ("student alone", none)):
-        print(f"  {name:15} {value / 1e3:6.2f}  {none / value:5.2f} x as fast")
+        print(f"  {name:15} {value:6.2f}  {none / value:5.2f} x as fast")
 
+
+PARTS = {part.__name__: part for part in (ops, models, timm_models, distillation)}
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    depthwise()
-    distillation()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="what to measure; all by default")
+    parser.add_argument("--repeats", type=int, default=3, help="of each step of a large model")
+    parser.add_argument("--slak", help="a checkout of github.com/VITA-Group/SLaK, to be measured too")
+    OPTIONS = parser.parse_args()
+    for part in OPTIONS.parts or PARTS:
+        PARTS[part]()

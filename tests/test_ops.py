@@ -1,11 +1,15 @@
 """The large-kernel depthwise convolution: `F.conv2d(groups=C)` in everything but speed."""
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.library import opcheck
+from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.ops import depthwise_conv2d
+from lkd.ops import DepthwiseConv2d, depthwise_conv2d, fast_depthwise
 
 SHAPES = [
     ((51, 5), (16, 16)),
@@ -19,6 +23,9 @@ SHAPES = [
     ((3, 3), (1, 6)),
     ((1, 1), (5, 7)),
     ((1, 9), (6, 1)),
+    ((31, 31), (20, 20)),
+    ((15, 17), (9, 24)),
+    ((13, 15), (24, 20)),
 ]
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12, torch.bfloat16: 4e-2}
 
@@ -142,6 +149,75 @@ def test_autocast_computes_what_conv2d_does(dtype, bias):
 def test_an_empty_batch_is_as_for_conv2d():
     output, *gradients = value_and_gradients(depthwise_conv2d, normal(0, 3, 6, 6), normal(3, 1, 5, 3))
     assert output.shape == (0, 3, 6, 6) and not gradients[1].any()
+
+
+def test_the_output_has_the_memory_format_of_the_input():
+    weight = normal(3, 1, 5, 15)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        output = depthwise_conv2d(normal(2, 3, 8, 9).contiguous(memory_format=layout), weight)
+        assert output.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 15)])
+def test_is_an_operator_as_pytorch_asks_for(kernel, layout):
+    input = normal(2, 3, 8, 9, dtype=torch.float32).contiguous(memory_format=layout).requires_grad_()
+    weight = normal(3, 1, *kernel, dtype=torch.float32).requires_grad_()
+    opcheck(torch.ops.lkd.depthwise_conv2d, (input, weight))
+    opcheck(torch.ops.lkd.depthwise_weight_gradient, (input, normal(2, 3, 8, 9, dtype=torch.float32), *kernel))
+
+
+def test_counts_the_operations_of_the_whole_kernel():
+    counts = []
+    for convolution in (depthwise_conv2d, reference):
+        with FlopCounterMode(display=False) as counter:
+            convolution(normal(2, 3, 8, 8), normal(3, 1, 51, 5))
+        counts.append(counter.get_total_flops())
+    assert counts == [2 * 2 * 3 * 8 * 8 * 51 * 5] * 2
+
+
+class Convolutions(nn.Module):
+    """Depthwise ones, and others that are not: strided, dilated, of even side, padded otherwise, full."""
+
+    def __init__(self):
+        super().__init__()
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(4, 4, (7, 5), padding=(3, 2), groups=4), nn.Conv2d(4, 4, 5, padding="same", groups=4, bias=False)
+        )
+        self.others = nn.Sequential(
+            nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4),
+            nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4),
+            nn.Conv2d(4, 4, 2, padding=1, groups=4),
+            nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="circular"),
+            nn.Conv2d(4, 4, 3, padding=0, groups=4),
+            nn.Conv2d(4, 8, 3, padding=1, groups=4),
+            nn.Conv2d(8, 4, 3, padding=1),
+        )
+
+    def forward(self, x):
+        return self.others(self.depthwise(x))
+
+
+@pytest.mark.parametrize("make", [Convolutions, lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1))])
+def test_a_model_with_fast_depthwise_convolutions_is_the_same_model(make):
+    torch.manual_seed(0)
+    model, channels = make().double(), 4 if make is Convolutions else 3
+    images = normal(2, channels, 32, 32)
+    parameters, state = list(model.parameters()), {key: value.clone() for key, value in model.state_dict().items()}
+    before = model(images)
+    gradients = torch.autograd.grad(before.square().sum(), parameters)
+    assert fast_depthwise(model) is model
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
+    after = model(images)
+    torch.testing.assert_close(after, before)
+    torch.testing.assert_close(torch.autograd.grad(after.square().sum(), parameters), gradients)
+
+
+def test_only_depthwise_convolutions_of_stride_1_and_same_padding_are_changed():
+    model = fast_depthwise(Convolutions())
+    assert all(isinstance(conv, DepthwiseConv2d) for conv in model.depthwise)
+    assert not any(isinstance(conv, DepthwiseConv2d) for conv in model.others)
 
 
 def test_compiles_without_a_break_with_its_gradient():

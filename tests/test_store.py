@@ -40,6 +40,10 @@ def save(store: Store, student: nn.Module, metrics: dict[str, float] = METRICS) 
     store.save(RECIPE, student, SHAPE, metrics, HISTORY, {"seconds": 1.5})
 
 
+def files(path: Path) -> set[str]:
+    return {file.name for file in path.iterdir()}
+
+
 def names(store: Store) -> list[str]:
     """All that lies among the runs, hidden or not."""
     return [path.name for path in (store.folder / "runs").iterdir()]
@@ -92,7 +96,19 @@ def test_a_run_saved_again_replaces_the_first(store: Store) -> None:
     assert found.metrics == {"val_top1": 2.0}
     assert torch.equal(found.student.stem.conv.weight, network(1).stem.conv.weight)
     assert names(store) == [RECIPE.run_id]
-    assert {path.name for path in found.path.iterdir()} == FILES
+    assert files(found.path) == FILES
+
+
+def test_masks_are_kept_beside_the_weights_and_none_for_a_dense_run(store: Store) -> None:
+    masks = {"fc.weight": torch.tensor([[True, False]]), "conv.weight": torch.ones(2, 1, 3, 3).bool().mT}
+    store.save(RECIPE, network(), SHAPE, METRICS, HISTORY, {}, masks)
+    sparse = store.find(RECIPE)
+    assert sparse is not None and sparse.masks.keys() == masks.keys()
+    assert all(torch.equal(sparse.masks[name], mask) for name, mask in masks.items())
+    assert files(sparse.path) == FILES | {"masks.safetensors"}
+    save(store, network())
+    dense = store.find(RECIPE)
+    assert dense is not None and dense.masks == {} and files(dense.path) == FILES
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt()], ids=["full", "interrupt"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import timm
 
 from lkd import Recipe
 from lkd.profiles import PROFILES, Profile
@@ -203,6 +204,20 @@ def test_the_papers_table_counts_each_teacher_and_each_student_alone_once() -> N
     }
     assert (second["teacher top-1"], second["direct gain"], second["runs"]) == ("75.00", "-1.00", 1)
     assert tables["r"].to_dict("records")[0]["effective gain"] == "4.00"
+
+
+def test_costs_tell_what_is_stored_beside_what_is_not_zero() -> None:
+    recipe = Recipe(data="digits", student="mini_resnet")
+    dense, sparse = fake(recipe, 50.0), fake(replace(recipe, sparsity=0.4), 50.0)
+    for run in (dense, sparse):
+        vars(run)["student"] = timm.create_model("mini_resnet", in_chans=1, num_classes=10)
+    sparse.student.head.fc.weight.data[:5] = 0
+    rows = Results([dense, sparse]).costs.to_dict("records")
+    assert [row["model"] for row in rows] == ["mini_resnet"] * 2
+    for row, zeros in zip(rows, (0, 5 * 32), strict=True):
+        assert row["parameters"] - row["non-zero parameters"] == zeros
+        assert 1e6 * (row["MMACs"] - row["non-zero MMACs"]) == pytest.approx(zeros)
+    assert rows[0]["MMACs"] == rows[1]["MMACs"]
 
 
 # Profiles -----------------------------------------------------------------------------------------------------------

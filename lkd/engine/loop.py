@@ -15,6 +15,7 @@ from lkd.engine.evaluate import evaluate
 from lkd.engine.teacher import Teacher
 from lkd.objectives import Objective
 from lkd.recipe import Recipe
+from lkd.sparse import SparseTraining
 
 _WATCHED = 500
 """Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
@@ -28,7 +29,7 @@ def fit(
     stream: Stream,
     accelerator: Accelerator,
     progress: Callable[[int], object],
-) -> tuple[nn.Module, pd.DataFrame]:
+) -> tuple[nn.Module, pd.DataFrame, dict[str, Tensor]]:
     """Train a student along a stream.
 
     Args:
@@ -41,12 +42,14 @@ def fit(
         progress: called with the number of images after every step.
 
     Returns:
-        The network to keep (the moving average where the recipe has one), and one row of figures an epoch.
+        The network to keep (the moving average where the recipe has one), one row of figures an epoch, and the masks
+        of sparse training, by parameter's name.
 
     Raises:
         FloatingPointError: a loss that is not finite; names epoch, step and term.
     """
     objective = recipe.make_objective()
+    sparse = sparse_training(recipe, student.to(accelerator.device), stream)
     optimizer = create_optimizer_v2(student, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
     schedule = cosine(recipe, optimizer, stream.steps)
     network, optimizer = accelerator.prepare(student, optimizer)
@@ -69,15 +72,37 @@ def fit(
                 accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
             optimizer.step()
             optimizer.zero_grad()
+            if sparse:
+                sparse.step()
             schedule.step_update(epoch * stream.steps + step + 1)
-            if average:
+            if average and sparse:
+                sparse.update_average(average)
+            elif average:
                 average.update(student)
             losses.append({name: term.detach() for name, term in terms.items()})
             progress(stream.batch_size)
         history.append(
             {"epoch": epoch + 1, **means(losses, accelerator), **validation(kept, data, watched, accelerator)}
         )
-    return kept, pd.DataFrame(history)
+    return kept, pd.DataFrame(history), sparse.masks if sparse else {}
+
+
+def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
+    """Sparse training, begun with one batch that is neither augmented nor mixed; None for a dense recipe."""
+    if not recipe.sparsity:
+        return None
+    sparse = SparseTraining(
+        student,
+        steps=recipe.epochs * stream.steps,
+        sparsity=recipe.sparsity,
+        prune_rate=recipe.prune_rate,
+        update_every=recipe.prune_every,
+        scope=recipe.sparse_scope,
+        seed=recipe.seed,
+    )
+    batch = subset(stream.split, recipe.batch_size, seed=0)
+    sparse.start(stream.data.normalise(batch.images), batch.labels)
+    return sparse
 
 
 def cosine(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> CosineLRScheduler:

@@ -35,7 +35,7 @@ def run(recipe: Recipe, *, store: Store | None = None, resume: bool = True) -> R
         resume: False trains again even if the run is there, and replaces it.
 
     Returns:
-        The run, with `metrics`, `history`, `path` and `student`.
+        The run, with `metrics`, `history`, `path`, `student` and `masks`.
 
     Raises:
         KeyError, TypeError, ValueError, FileNotFoundError, OSError: a recipe that cannot be run, before any training.
@@ -98,7 +98,7 @@ def _train(setting: Setting, teacher: LiveTeacher | None, store: Store, progress
         teacher.model.to(accelerator.device)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        student, history = fit(recipe, setting.network(), source, data, setting.stream, accelerator, progress)
+        student, history, masks = fit(recipe, setting.network(), source, data, setting.stream, accelerator, progress)
     metrics = {
         f"{split}_{name}": value
         for split in ("val", "test")
@@ -106,7 +106,7 @@ def _train(setting: Setting, teacher: LiveTeacher | None, store: Store, progress
     }
     if accelerator.is_main_process:
         origin |= {"threads": torch.get_num_threads(), "seconds": round(time.perf_counter() - start, 3)}
-        store.save(recipe, student, setting.shape, metrics, history, origin)
+        store.save(recipe, student, setting.shape, metrics, history, origin, masks)
     accelerator.wait_for_everyone()
 
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from lkd.data import Images, Stream, fingerprint, load, subset
 from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
+from lkd.sparse import sparse_parameters
 
 Objects = Mapping[str, Any]
 """Models and data sets in the caller's memory, by the name that `in_memory` gave them."""
@@ -27,7 +29,8 @@ class Setting:
 
     Raises:
         KeyError: something in memory that is not among `objects`.
-        ValueError: fewer images than a batch; networks whose input or classes do not fit the data.
+        ValueError: fewer images than a batch; networks whose input or classes do not fit the data; a student without
+            any parameter in the scope of sparse training.
     """
 
     def __init__(self, recipe: Recipe, objects: Objects):
@@ -38,13 +41,17 @@ class Setting:
         images = train if count is None else subset(train, count, seed=0)
         self.stream = Stream(self.data, images, recipe.augmentation, recipe.batch_size, recipe.seed)
         with torch.random.fork_rng():
-            self._check_network("student", self.network())
+            student = self.network()
+            self._check_network("student", student)
+            if recipe.sparsity:
+                sparse_parameters(student, recipe.sparse_scope)
             self._check_teacher()
 
     def network(self) -> nn.Module:
-        """The student as timm makes it, or a copy of the module given."""
+        """The student as timm makes it, or a copy of the module given, with fast depthwise convolutions."""
         given = self._object(self.recipe.student)
-        return timm.create_model(self.recipe.student, **self.shape) if given is None else copy.deepcopy(given)
+        model = timm.create_model(self.recipe.student, **self.shape) if given is None else copy.deepcopy(given)
+        return fast_depthwise(model)
 
     def frozen_teacher(self, trained: nn.Module | None) -> LiveTeacher | None:
         """The teacher, ready to be asked; None where the recipe has none.

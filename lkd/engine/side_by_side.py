@@ -129,8 +129,9 @@ def _pass(model: str, data: str) -> int:
 
 def _check(graph: dict[Job, set[Job]]) -> None:
     """Refuse, before any work, recipes whose networks do not fit their data."""
-    different = {(r.data, r.student, r.teacher, r.train_images, r.batch_size): r for r in (job.recipe for job in graph)}
-    for recipe in different.values():
+    names = ("data", "student", "teacher", "train_images", "batch_size", "sparsity", "sparse_scope")
+    recipes = (job.recipe for job in graph)
+    for recipe in {tuple(getattr(recipe, name) for name in names): recipe for recipe in recipes}.values():
         Setting(recipe, {})
 
 

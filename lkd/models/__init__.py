@@ -1,3 +1,8 @@
 """Models registered with timm: `import lkd` makes their names known to `timm.create_model`."""
 
 from lkd.models import mini as mini
+from lkd.models import vit as vit
+from lkd.models.folding import fold_batchnorm, to_timm_convnext
+from lkd.models.weights import load_checkpoint, load_model, save_model
+
+__all__ = ["fold_batchnorm", "load_checkpoint", "load_model", "save_model", "to_timm_convnext"]

@@ -5,21 +5,34 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and multiply-accumulates of one image's forward pass (convolutions, matrix products, attention)."""
+    """What a model stores and multiplies, and what of it is not zero.
+
+    A device stores and multiplies the zeros of a sparse model like all else, so that `parameters` and `macs` are what
+    it costs; papers on sparse models often state the other two.
+
+    Attributes:
+        parameters: entries of all parameters.
+        macs: multiply-accumulates of one image's forward pass: convolutions, matrix products, attention.
+        nonzero_parameters: those without the zeros of matrices and kernels; vectors (biases, norms) count whole.
+        nonzero_macs: those in which a convolution or linear layer counts by the share of its weight that is not zero.
+    """
 
     parameters: int
     macs: int
+    nonzero_parameters: int
+    nonzero_macs: int
 
 
 def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
-    """Count a model's parameters and multiply-accumulates.
+    """Count a model's parameters and multiply-accumulates, with and without its zeros.
 
     PyTorch does not count its fused attention on a CPU, so attention is computed as matrix products here.
 
@@ -39,7 +52,26 @@ def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(torch.zeros(1, channels, *size, device=next(model.parameters()).device))
     model.train(was_training)
-    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+    parameters, macs = sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+    zeros = sum(_zeros(p) for p in model.parameters() if p.ndim > 1)
+    return Cost(parameters, macs, parameters - zeros, macs - _macs_of_zeros(model, counter))
+
+
+def _macs_of_zeros(model: nn.Module, counter: FlopCounterMode) -> int:
+    """Multiply-accumulates with weights of value 0 in convolutions and linear layers."""
+    root = type(model).__name__
+    by_path = counter.get_flop_counts()
+    counts = {path.removeprefix(root): sum(ops.values()) // 2 for path, ops in by_path.items() if path != "Global"}
+    total = 0
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | _ConvNd):
+            macs = counts.get(f".{name}" if name else "", 0)
+            total += macs * _zeros(module.weight) // module.weight.numel()
+    return total
+
+
+def _zeros(weight: Tensor) -> int:
+    return weight.numel() - int(weight.count_nonzero())
 
 
 def images_per_second(

@@ -3,15 +3,16 @@
 Parameter names are those of the authors' release, so that their files fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
+from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from lkd.models.classifier import Classifier, initialise, linear_head
+from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_head
 
 
 class StripeAttention(nn.Module):
@@ -139,7 +140,7 @@ class CSWin(Classifier):
             if i:
                 setattr(self, f"merge{i}", Merge(dims[i - 1], dim))
             setattr(self, name, nn.ModuleList(CSWinBlock(dim, heads[i], splits[i], rate) for rate in rates[i]))
-        self.feature_info: list[dict[str, Any]] = [
+        self.feature_info = [
             {"num_chs": dim, "reduction": embed[1] * 2**i, "module": name}
             for i, (name, dim) in enumerate(zip(self.stage_names, dims, strict=True))
         ]
@@ -149,8 +150,8 @@ class CSWin(Classifier):
                 initialise(module)
         self.head = linear_head(dims[-1], num_classes)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Images `(B, in_chans, H, W)` to the last stage's normed tokens `(B, h*w, C)`."""
+    def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
+        """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn."""
         convolution, to_tokens, norm = self.stage1_conv_embed
         x = convolution(x)
         side = (x.shape[2], x.shape[3])
@@ -160,10 +161,27 @@ class CSWin(Classifier):
                 x = getattr(self, f"merge{i}")(x.mT.unflatten(2, side))
                 side = ((side[0] + 1) // 2, (side[1] + 1) // 2)
             for block in getattr(self, name):
-                x = block(x, side)
-        return self.norm(x)
+                x = checkpoint(block, x, side) if self.grad_checkpointing and self.training else block(x, side)
+            yield x.mT.unflatten(2, side)
+
+    def features_of(self, last: Tensor) -> Tensor:
+        """The last stage's map `(B, C, h, w)` as normed tokens `(B, h*w, C)`."""
+        return self.norm(last.flatten(2).mT)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Tokens `(B, N, C)` to logits `(B, num_classes)`, or to their mean `(B, C)`."""
         x = x.mean(1)
         return x if pre_logits else self.head(x)
+
+
+default_cfgs = generate_default_cfgs(
+    {"cswin_tiny": imagenet_cfg("stage1_conv_embed.0", "head", crop_pct=0.9, paper_ids="arXiv:2107.00652")}
+)
+
+
+@register_model
+def cswin_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSWin-T: stripes of 1, 2 and 7, so an image's sides are multiples of 112; the last stage sees its whole map."""
+    return build_model_with_cfg(
+        CSWin, "cswin_tiny", pretrained, feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **kwargs
+    )

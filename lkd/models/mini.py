@@ -28,6 +28,7 @@ _HEADS = {
     "mini_resnet": ("stem.conv", "head.fc"),
 }
 _FIXED_SIZE = ("mini_swin", "mini_vit")
+_MAPS = {"mini_vit": 2, "mini_resnet": 3}
 default_cfgs = generate_default_cfgs(
     {
         name: {**_CFG, "first_conv": first, "classifier": head, "fixed_input_size": name in _FIXED_SIZE}
@@ -39,11 +40,18 @@ default_cfgs = generate_default_cfgs(
 def _build(
     cls: type[nn.Module], name: str, pretrained: bool, defaults: dict[str, Any], given: dict[str, Any]
 ) -> nn.Module:
-    model = build_model_with_cfg(cls, name, pretrained, **{**defaults, **given})
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            trunc_normal_(module.weight, std=module.in_features**-0.5)
-    return model
+    arguments = {**defaults, **given}
+    maps = range(len(arguments["depths"]) if "depths" in arguments else _MAPS[name])
+    feature_cfg = {"out_indices": tuple(maps), "feature_cls": "getter"}
+
+    def initialised(**kwargs: Any) -> nn.Module:
+        model = cls(**kwargs)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=module.in_features**-0.5)
+        return model
+
+    return build_model_with_cfg(initialised, name, pretrained, feature_cfg=feature_cfg, **arguments)
 
 
 @register_model

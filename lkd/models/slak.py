@@ -3,17 +3,18 @@
 Parameter names are those of the authors' release, so that their files fit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from lkd.models.classifier import Classifier, initialise, linear_head
-from lkd.ops import depthwise_conv2d
+from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_head
+from lkd.ops import DepthwiseConv2d
 
 
 class ConvBN(nn.Module):
@@ -21,13 +22,21 @@ class ConvBN(nn.Module):
 
     def __init__(self, channels: int, kernel: tuple[int, int]):
         super().__init__()
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        self.conv = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels, bias=False)
+        self.conv = DepthwiseConv2d(channels, kernel, bias=False)
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        return self.bn(depthwise_conv2d(x, self.conv.weight))
+        return self.bn(self.conv(x))
+
+    @torch.no_grad()
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the convolution that does both in eval mode."""
+        bn = self.bn
+        assert bn.running_mean is not None and bn.running_var is not None
+        scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
+        weight, bias = self.conv.weight * scale[:, None, None, None], bn.bias - bn.running_mean * scale
+        return weight.to(bn.weight.dtype), bias.to(bn.weight.dtype)
 
 
 class LargeKernel(nn.Module):
@@ -54,8 +63,38 @@ class LargeKernel(nn.Module):
         first, *others = self.children()
         y = first(x)
         for branch in others:
-            y = y + branch(x)
+            y += branch(x)
         return y
+
+    def fuse(self) -> nn.Module:
+        """Without batch norm: one convolution for a whole kernel, two for a decomposed one."""
+        return TwoBranches(self) if hasattr(self, "LoRA1") else _convolution(*self.lkb_origin.folded())
+
+
+class TwoBranches(nn.Module):
+    """A decomposed large kernel in eval mode: k x s, with s x s added to its centre, plus s x k, and one bias."""
+
+    def __init__(self, kernel: LargeKernel):
+        super().__init__()
+        branches = kernel.LoRA1, kernel.LoRA2, kernel.small_conv
+        (tall, bias1), (wide, bias2), (small, bias3) = (branch.folded() for branch in branches)
+        longer = (tall.shape[2] - small.shape[2]) // 2
+        self.vertical = _convolution(tall + F.pad(small, (0, 0, longer, longer)), bias1 + bias2 + bias3)
+        self.horizontal = _convolution(wide, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        y = self.vertical(x)
+        y += self.horizontal(x)
+        return y
+
+
+def _convolution(weight: Tensor, bias: Tensor | None) -> DepthwiseConv2d:
+    channels, _, height, width = weight.shape
+    convolution = DepthwiseConv2d(channels, (height, width), bias=bias is not None)
+    convolution.weight = nn.Parameter(weight)
+    convolution.bias = bias if bias is None else nn.Parameter(bias)
+    return convolution
 
 
 class Block(nn.Module):
@@ -72,9 +111,26 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        y = self.norm(self.large_kernel(x).permute(0, 2, 3, 1))
-        y = self.pwconv2(F.gelu(self.pwconv1(y))) * self.gamma
-        return x + self.drop_path(y.permute(0, 3, 1, 2))
+        y = self.large_kernel(x).permute(0, 2, 3, 1)
+        parts = y.split(_images_at_once(y))
+        y = torch.cat([self.mlp(part) for part in parts]) if len(parts) > 1 else self.mlp(y)
+        y = self.drop_path(y.permute(0, 3, 1, 2))
+        y += x
+        return y
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """`(B, H, W, C)` to the same shape."""
+        return self.pwconv2(F.gelu(self.pwconv1(self.norm(x)))) * self.gamma
+
+
+_HIDDEN_BYTES = 2**24
+"""Of the MLP's hidden layer at once on a CPU. An allocation above 32 MiB comes fresh from the system each time, page by
+page, which takes longer than the arithmetic on it."""
+
+
+def _images_at_once(x: Tensor) -> int:
+    hidden = 4 * x[0].numel() * x.element_size()
+    return max(1, _HIDDEN_BYTES // hidden) if x.device.type == "cpu" else len(x)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -92,7 +148,8 @@ class SLaK(Classifier):
         dims: channels of each stage before `width_factor`.
         depths: blocks of each stage.
         kernel_sizes: the long side k of each stage's kernels.
-        small_kernel: the short side s of the decomposed kernels; None for whole k x k kernels.
+        small_kernel: the short side s of the decomposed kernels; None for whole k x k kernels (timm drops arguments
+            that are None: for whole kernels ask it for `convnext_bn_tiny`).
         patch_size: side and stride of the stem's convolution.
         layer_scale: initial value of gamma.
 
@@ -139,7 +196,7 @@ class SLaK(Classifier):
             nn.Sequential(*(Block(dim, kernel, small_kernel, rate, layer_scale) for rate in stage_rates))
             for dim, kernel, stage_rates in zip(dims, kernel_sizes, rates, strict=True)
         )
-        self.feature_info: list[dict[str, Any]] = [
+        self.feature_info = [
             {"num_chs": dim, "reduction": patch_size * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
         self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
@@ -148,13 +205,74 @@ class SLaK(Classifier):
                 initialise(module)
         self.head = linear_head(dims[-1], num_classes)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Images `(B, in_chans, H, W)` to the last stage's map `(B, C, h, w)`."""
+    def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
+        """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn, channels last in memory."""
+        x = x.contiguous(memory_format=torch.channels_last)
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
-            x = stage(downsample(x))
-        return x
+            x = downsample(x)
+            x = checkpoint_seq(stage, x) if self.grad_checkpointing and self.training else stage(x)
+            yield x
+
+    def features_of(self, last: Tensor) -> Tensor:
+        """The last stage's map `(B, C, h, w)` as it is: the final norm comes after pooling."""
+        return last
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """A map `(B, C, h, w)` to logits `(B, num_classes)`, or to the pooled features `(B, C)`."""
         x = self.norm(x.mean((2, 3)))
         return x if pre_logits else self.head(x)
+
+
+def build_slak(name: str, pretrained: bool, defaults: dict[str, Any], given: dict[str, Any]) -> nn.Module:
+    """A registered SLaK, with timm's options of `create_model`."""
+    arguments = {**defaults, **given}
+    stages = tuple(range(len(arguments["depths"])))
+    feature_cfg = {"out_indices": stages, "feature_cls": "getter"}
+    return build_model_with_cfg(SLaK, name, pretrained, feature_cfg=feature_cfg, **arguments)
+
+
+FIRST_AND_LAST = ("downsample_layers.0.0", "head")
+_TINY, _SMALL = (3, 3, 9, 3), (3, 3, 27, 3)
+_WHOLE = dict(kernel_sizes=(7, 7, 7, 7), small_kernel=None)
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: imagenet_cfg(*FIRST_AND_LAST, paper_ids=f"arXiv:{paper}")
+        for paper, names in (
+            ("2207.03620", ("slak_tiny", "slak_small", "slak_base")),
+            ("2305.19412", ("convnext_bn_tiny", "convnext_bn_small")),
+        )
+        for name in names
+    }
+)
+
+
+@register_model
+def slak_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SLaK-T: 50.7 M parameters stored, 30 M of them not zero in the paper's sparse teachers."""
+    return build_slak("slak_tiny", pretrained, dict(depths=_TINY, width_factor=1.3), kwargs)
+
+
+@register_model
+def slak_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SLaK-S: 91.1 M parameters stored, 55 M not zero."""
+    return build_slak("slak_small", pretrained, dict(depths=_SMALL, width_factor=1.3), kwargs)
+
+
+@register_model
+def slak_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SLaK-B: 158 M parameters stored, 95 M not zero."""
+    wide = dict(depths=_SMALL, dims=(128, 256, 512, 1024), width_factor=1.3)
+    return build_slak("slak_base", pretrained, wide, kwargs)
+
+
+@register_model
+def convnext_bn_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """The paper's student ConvNeXt-T: SLaK's skeleton with whole 7 x 7 kernels, each with batch norm."""
+    return build_slak("convnext_bn_tiny", pretrained, dict(depths=_TINY, **_WHOLE), kwargs)
+
+
+@register_model
+def convnext_bn_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """The paper's student ConvNeXt-S."""
+    return build_slak("convnext_bn_small", pretrained, dict(depths=_SMALL, **_WHOLE), kwargs)

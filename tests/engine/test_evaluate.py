@@ -94,7 +94,7 @@ def work(accelerator: Accelerator) -> tuple[dict[str, Any], dict[str, Tensor]]:
     teacher = setting.frozen_teacher(None)
     assert isinstance(teacher, LiveTeacher)
     torch.manual_seed(1)
-    kept, history = fit(recipe, Linear(), teacher, setting.data, setting.stream, accelerator, lambda images: None)
+    kept, history, _ = fit(recipe, Linear(), teacher, setting.data, setting.stream, accelerator, lambda images: None)
     figures["history"] = history.to_dict("list")
     return figures, kept.state_dict()
 

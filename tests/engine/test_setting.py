@@ -139,6 +139,9 @@ CASES = {
     "teacher's data": of_run(
         replace(TAUGHT, teacher=FASHION_TEACHER), ValueError, r"teacher 'mini_slak' learned from fashion_mnist .*digits"
     ),
+    "scope of sparse training": of_run(
+        replace(ALONE, sparsity=0.4, sparse_scope="large_kernels"), ValueError, "scope 'large_kernels' has no parameter"
+    ),
     "student of another call": of_run(
         replace(ALONE, student="memory:0123"), KeyError, "memory:0123 was in the memory of another call: give the mod"
     ),

@@ -1,0 +1,128 @@
+"""Why a state dict does not fit a model: the keys, and the arguments that would make the model fit."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+SHOWN = 5
+WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
+"""The stages of the papers' networks, before their `width_factor`."""
+
+
+def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
+    """Refuse a state dict whose names, shapes or kinds of number are not the model's.
+
+    Raises:
+        ValueError: names the keys, and how the network behind the state dict differs from the model.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.mismatch import check_fit
+        >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
+    """
+    own = model.state_dict()
+    misfits = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another form": [
+            f"{name} is {_form(state[name])}, in the model {_form(own[name])}"
+            for name in own
+            if name in state and _form(state[name]) != _form(own[name])
+        ],
+    }
+    if any(misfits.values()):
+        raise ValueError(
+            f"{origin} does not fit {type(model).__name__}. "
+            + " ".join(_causes(state, own, getattr(model, "pretrained_cfg", {})))
+            + "".join(f"\n  {len(names)} {kind}: {_some(names)}" for kind, names in misfits.items() if names)
+        )
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" of {tensor.dtype}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> Iterable[str]:
+    """Sentences that say how the file's network differs from the model, as arguments to type."""
+    if not state.keys() & own.keys():
+        yield "It is of another architecture: they have no key in common."
+        return
+    yield from _foreign_forms(state, own)
+    there, here = _arguments(state, cfg), _arguments(own, cfg)
+    other = {name: value for name, value in there.items() if name in here and here[name] != value}
+    if "dims" in other:
+        other |= _width(other["dims"])
+    if other:
+        asked, given = (
+            ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            for arguments in (other, {name: here[name] for name in other if name in here})
+        )
+        yield f"The file is of a network with {asked}; the model has {given}: make it with the file's values."
+    if other.get("small_kernel", 0) is None:
+        yield "Whole kernels are those of convnext_bn_tiny and convnext_bn_small."
+
+
+def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+    """Forms of a large kernel that the model cannot have, whatever its arguments."""
+    kernels = [name for name in state if ".large_kernel." in name]
+    parts = {part for name in kernels for part in name.split(".")}
+    if not any(".large_kernel." in name for name in own):
+        return
+    if any(name.endswith("dwconv.weight") for name in state):
+        yield "The file is of a ConvNeXt without batch norm: load it into timm's, for example convnext_tiny."
+    elif kernels and "bn" not in parts:
+        yield "The file's kernels have no batch norm (trained with bn=False, or folded): the models here have one."
+    elif {"lkb_origin", "small_conv"} <= parts:
+        yield "The file has whole kernels with a small kernel beside them: no model here has this form."
+
+
+def _arguments(state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that made a network, as far as the names and shapes of its weights tell them."""
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    found: dict[str, Any] = {"num_classes": shapes.get(f"{cfg.get('classifier')}.weight", (0,))[0]}
+    stem = shapes.get(f"{cfg.get('first_conv')}.weight", ())
+    if len(stem) == 4:
+        found["in_chans"] = stem[1]
+    found |= _depths(shapes)
+    if "cls_token" in shapes:
+        found["embed_dim"] = shapes["cls_token"][-1]
+    if "downsample_layers.0.0.weight" in shapes:
+        found |= _slak_arguments(shapes, len(found.get("depths", ())))
+    return found
+
+
+def _depths(names: Iterable[str]) -> dict[str, Any]:
+    """Blocks of each stage, by names such as `stages.2.8.norm` and `stage3.20.norm1`, or all, by `blocks.7.norm1`."""
+    blocks: dict[str, set[str]] = {}
+    for name in names:
+        if found := re.match(r"(stages\.\d+|stage\d+|blocks)\.(?:blocks\.)?(\d+)\.", name):
+            blocks.setdefault(found[1], set()).add(found[2])
+    depths = tuple(len(numbers) for _, numbers in sorted(blocks.items()))
+    if "blocks" in blocks:
+        return {"depth": depths[0]}
+    return {"depths": depths} if depths else {}
+
+
+def _slak_arguments(shapes: Mapping[str, tuple[int, ...]], stages: int) -> dict[str, Any]:
+    branch = "LoRA1" if any(".LoRA1." in name for name in shapes) else "lkb_origin"
+    kernels = [shapes.get(f"stages.{i}.0.large_kernel.{branch}.conv.weight", ()) for i in range(stages)]
+    found: dict[str, Any] = {"dims": tuple(shapes.get(f"stages.{i}.0.norm.weight", (0,))[0] for i in range(stages))}
+    if all(len(kernel) == 4 for kernel in kernels):
+        found["kernel_sizes"] = tuple(kernel[2] for kernel in kernels)
+        found["small_kernel"] = kernels[0][3] if branch == "LoRA1" else None
+    return found
+
+
+def _width(dims: tuple[int, ...]) -> dict[str, Any]:
+    """`dims` and `width_factor`: one of the papers' widths times a round factor, or `dims` alone times 1."""
+    for factor in (tenths / 10 for tenths in (10, 13, *range(5, 31))):
+        for base in WIDTHS:
+            if tuple(int(dim * factor) for dim in base) == dims:
+                return {"dims": base, "width_factor": factor}
+    return {"dims": dims, "width_factor": 1.0}

@@ -1,0 +1,587 @@
+"""Weights read, refused, folded, converted, saved: on small networks whose every parameter is drawn at random."""
+
+import argparse
+import io
+import os
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+import lkd  # noqa: F401
+from lkd.models import fold_batchnorm, load_checkpoint, load_model, save_model, to_timm_convnext
+from lkd.models.slak import LargeKernel, SLaK
+
+SLAK = dict(dims=(8, 12, 16, 20), depths=(1, 1, 2, 1), kernel_sizes=(9, 9, 7, 7), small_kernel=5)
+CONVNEXT = dict(dims=(8, 12, 16, 20), depths=(1, 1, 2, 1), kernel_sizes=(7, 5, 7, 3), small_kernel=None)
+
+
+def settled(model, seed=0):
+    """Every weight and statistic drawn at random, of either sign where it may be; in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.normal_(0, 1 if tensor.ndim == 1 else tensor[0].numel() ** -0.5, generator=generator)
+    return model.eval()
+
+
+def net(seed=0, **kwargs):
+    return settled(timm.create_model("mini_convnext_nano", in_chans=1, **kwargs), seed)
+
+
+def images(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def same(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def training_file(model, under="model"):
+    """What the released training script saves: weights, and all that it keeps beside them."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer.param_groups[0]["lr"] = np.linspace(1e-3, 0, 5)[1]
+    model(images(2, model.downsample_layers[0][0].in_channels, 32, 32)).sum().backward()
+    optimizer.step()
+    options = argparse.Namespace(model="SLaK_tiny", kernel_size=[7, 7, 7, 7, 100], drop_path=0.1, resume=None)
+    beside = {"optimizer": optimizer.state_dict(), "epoch": "best", "scaler": {"scale": 65536.0}, "args": options}
+    return {under: model.state_dict(), **beside}
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("under", ["model", "state_dict", "state_dict_ema", "model_ema", None])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_reads_what_a_training_script_wrote(tmp_path, under, zipped):
+    source, path = net(seed=1), tmp_path / "checkpoint.pth"
+    content = training_file(source, under) if under else source.state_dict()
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    model = net()
+    assert load_checkpoint(model, path) is model
+    assert same(model, source)
+    assert same(load_checkpoint(net(), str(path)), source)
+    assert same(load_checkpoint(net(), content), source)
+
+
+def test_reads_the_numbers_of_an_older_numpy(tmp_path):
+    source, new, old = net(seed=1), io.BytesIO(), tmp_path / "checkpoint.pth"
+    torch.save(training_file(source), new)
+    with zipfile.ZipFile(new) as read, zipfile.ZipFile(old, "w") as written:
+        for entry in read.namelist():
+            written.writestr(entry, read.read(entry).replace(b"numpy._core", b"numpy.core"))
+    assert b"numpy._core" in new.getvalue() and b"numpy._core" not in old.read_bytes()
+    assert same(load_checkpoint(net(), old), source)
+
+
+def test_reads_safetensors(tmp_path):
+    source = net(seed=1)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "model.safetensors")
+    assert same(load_checkpoint(net(), tmp_path / "model.safetensors"), source)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_are_dropped(prefix):
+    source = net(seed=1)
+    assert same(load_checkpoint(net(), {prefix + key: value for key, value in source.state_dict().items()}), source)
+
+
+def test_reads_what_data_parallel_training_with_synchronised_batch_norm_wrote():
+    source = net(seed=1)
+    wrapped = nn.Sequential()
+    wrapped.add_module("module", nn.SyncBatchNorm.convert_sync_batchnorm(source))
+    assert same(load_checkpoint(net(), {"model": wrapped.state_dict()}), source)
+
+
+@pytest.mark.parametrize(
+    ("held", "taken"),
+    [
+        (["state_dict", "state_dict_ema", "model_ema", "model"], "model"),
+        (["model_ema", "state_dict", "state_dict_ema"], "state_dict_ema"),
+        (["model_ema", "state_dict"], "state_dict"),
+    ],
+)
+def test_of_several_weights_the_one_that_the_released_scripts_evaluate_is_taken(held, taken):
+    sources = {name: net(seed=seed) for seed, name in enumerate(held)}
+    content = {name: source.state_dict() for name, source in sources.items()}
+    assert same(load_checkpoint(net(9), content), sources[taken])
+    for name, source in sources.items():
+        assert same(load_checkpoint(net(9), content, key=name), source)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest():
+    with pytest.raises(KeyError, match=r"unknown key 'modle'.*did you mean 'model'"):
+        load_checkpoint(net(), {"model": net().state_dict(), "epoch": 3}, key="modle")
+
+
+def test_projectors_of_feature_distillation_are_dropped_and_other_layers_are_not():
+    source = net(seed=1)
+    extra = {
+        "projector.weight": torch.ones(3, 2),
+        "projects.0.0.bias": torch.ones(3),
+        "project.0.weight": torch.ones(1),
+    }
+    assert same(load_checkpoint(net(), {"model": {**source.state_dict(), **extra}}), source)
+    with pytest.raises(ValueError, match=r"1 unexpected: projection\.weight"):
+        load_checkpoint(net(), {**source.state_dict(), "projection.weight": torch.ones(1)})
+
+
+def test_projectors_of_the_model_itself_are_loaded():
+    source, model = nn.ModuleDict({"projector": nn.Linear(2, 3)}), nn.ModuleDict({"projector": nn.Linear(2, 3)})
+    assert same(load_checkpoint(model, source.state_dict()), source)
+
+
+def test_half_precision_weights_are_loaded_into_a_model_of_full_precision():
+    source = net(seed=1).half()
+    weight = load_checkpoint(net(), source.state_dict()).head.weight
+    assert weight.dtype == torch.float32 and torch.equal(weight, source.head.weight.float())
+
+
+def test_the_model_does_not_share_memory_with_the_state_dict():
+    source, model = net(seed=1), net()
+    load_checkpoint(model, source.state_dict())
+    source.head.weight.data.zero_()
+    assert model.head.weight.any()
+
+
+def test_an_original_convnext_fits_timms():
+    model = settled(timm.create_model("convnext_tiny", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_classes=5))
+    names = {"stem.": "downsample_layers.0.", ".blocks": "", "conv_dw": "dwconv", "mlp.fc": "pwconv", "head.fc": "head"}
+    original = {}
+    for key, value in model.state_dict().items():
+        key = key.replace("head.norm", "norm")
+        if ".downsample." in key:
+            key = key.replace("stages.", "downsample_layers.").replace(".downsample.", ".")
+        for new, old in names.items():
+            key = key.replace(new, old)
+        original[key] = value.clone()
+    again = timm.create_model("convnext_tiny", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_classes=5)
+    assert same(load_checkpoint(again, {"model": original}), model)
+
+
+# Refusing -----------------------------------------------------------------------------------------------------------
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def refused(given, match, error=ValueError, model=None):
+    model = net() if model is None else model
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(error, match=match) as caught:
+        load_checkpoint(model, given)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path, zipped, beside):
+    trap, path = tmp_path / "sprung", tmp_path / "hostile.pth"
+    content = {"model": net(1).state_dict(), "args": Hostile(trap)} if beside else Hostile(trap)
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    message = refused(path, "hostile.pth was not read: it asks for .*mkdir")
+    assert not trap.exists() and "weights_only=False" not in message
+
+
+def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
+    (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(Hostile(tmp_path / "sprung"), protocol=2))
+    refused(tmp_path / "hostile.pkl", "hostile.pkl was not read")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_file_cut_short_is_refused(tmp_path, kind, share):
+    path = tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pth")
+    if kind == "safetensors":
+        safetensors.torch.save_file(net(1).state_dict(), path)
+    else:
+        torch.save(net(1).state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    refused(path, f"{path.name} was not read: it is damaged or no checkpoint")
+
+
+@pytest.mark.parametrize("name", ["noise.pth", "noise.safetensors"])
+def test_a_file_of_something_else_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(1000))
+    refused(tmp_path / name, "was not read: it is damaged or no checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ([1, 2], "holds a list: expected a dict of names to tensors"),
+        (torch.ones(3), "holds a Tensor: expected a dict"),
+        ({"model": {"head.weight": [1.0]}}, "has list under 'head.weight': expected names and tensors only"),
+        ({0: torch.ones(3)}, "has Tensor under 0: expected names and tensors only"),
+        ({"epoch": 3, "args": argparse.Namespace()}, "has int under 'epoch'"),
+        ({}, "does not fit SLaK. It is of another architecture"),
+        ({"model": {}}, "does not fit SLaK. It is of another architecture"),
+    ],
+)
+def test_a_file_without_weights_is_refused(tmp_path, content, match):
+    torch.save(content, tmp_path / "checkpoint.pth")
+    refused(tmp_path / "checkpoint.pth", f"checkpoint.pth {match}")
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (torch.full((10, 32), torch.nan), "not finite under 'head.weight'"),
+        (torch.full((10, 32), torch.inf), "not finite under 'head.weight'"),
+        (torch.ones(10, 32).to_sparse(), "no plain dense tensor under 'head.weight'"),
+        (torch.ones(10, 32, device="meta"), "no plain dense tensor under 'head.weight'"),
+        (torch.ones(10, 32, dtype=torch.int64), r"head.weight is \(10, 32\) of torch.int64, in the model \(10, 32\)"),
+        (torch.ones(10, 32, dtype=torch.complex64), "head.weight is .* of torch.complex64"),
+        (torch.ones(32, 10), r"head.weight is \(32, 10\), in the model \(10, 32\)"),
+    ],
+)
+def test_a_weight_that_no_network_can_use_is_refused(value, match):
+    refused({**net(1).state_dict(), "head.weight": value}, match)
+
+
+def test_a_missing_file_is_a_file_not_found_error(tmp_path):
+    refused(tmp_path / "none.pth", r"no file .*none\.pth", FileNotFoundError)
+    refused(tmp_path, "no file", FileNotFoundError)
+
+
+@pytest.mark.parametrize("given", [None, 3, b"model.pth", [("head.weight", torch.ones(1))]])
+def test_an_argument_of_another_type_is_a_type_error(given):
+    refused(given, "path_or_state_dict must be a path or a mapping", TypeError)
+
+
+def test_a_model_of_another_type_is_a_type_error():
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got str"):
+        load_checkpoint("mini_slak", {})
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "told"),
+    [
+        (
+            {"kernel_sizes": (11, 9, 7, 7)},
+            {},
+            r"with kernel_sizes=\(11, 9, 7, 7\); the model has kernel_sizes=\(9, 9, 7, 7\)",
+        ),
+        ({"small_kernel": 3}, {}, "with small_kernel=3; the model has small_kernel=5"),
+        ({"depths": (1, 1, 4, 1)}, {}, r"with depths=\(1, 1, 4, 1\); the model has depths=\(1, 1, 2, 1\)"),
+        ({"num_classes": 7}, {}, "with num_classes=7; the model has num_classes=10"),
+        ({"num_classes": 7}, {"num_classes": 0}, "with num_classes=7; the model has num_classes=0"),
+        ({"num_classes": 0}, {}, "with num_classes=0; the model has num_classes=10"),
+        ({"in_chans": 1}, {}, "with in_chans=1; the model has in_chans=3"),
+        ({"dims": (4, 6, 8, 10)}, {}, r"with dims=\(4, 6, 8, 10\), width_factor=1.0; the model has dims=\(8, 12"),
+        (
+            {"dims": (96, 192, 384, 768), "width_factor": 1.3},
+            {},
+            r"with dims=\(96, 192, 384, 768\), width_factor=1.3; the model",
+        ),
+        (
+            "mini_convnext",
+            "mini_slak",
+            r"kernel_sizes=\(3, 3, 3\), small_kernel=None; .* are those of convnext_bn_tiny",
+        ),
+        (
+            "mini_slak",
+            "mini_convnext",
+            r"with kernel_sizes=\(15, 13, 7\), small_kernel=5; the model has .* small_kernel=None",
+        ),
+        ({"num_classes": 7, "small_kernel": 3}, {}, "with num_classes=7, small_kernel=3; the model has num_classes=10"),
+    ],
+)
+def test_the_error_says_which_arguments_the_file_needs(file, model, told):
+    with torch.device("meta"):
+        other = slak(file)
+    state = {key: torch.zeros_like(value, device="cpu") for key, value in other.state_dict().items()}
+    refused(state, f"does not fit SLaK.*{told}", model=slak(model))
+
+
+def slak(given):
+    return timm.create_model(given) if isinstance(given, str) else timm.create_model("mini_slak", **{**SLAK, **given})
+
+
+def whole_kernels(state):
+    return {key: value for key, value in state.items() if ".lkb_origin.bn." not in key}
+
+
+def with_small_branch(state):
+    return state | {
+        key.replace("lkb_origin", "small_conv"): value for key, value in state.items() if "lkb_origin" in key
+    }
+
+
+def plain_convnext(state):
+    return {key.replace("large_kernel.lkb_origin.conv", "dwconv"): value for key, value in whole_kernels(state).items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (whole_kernels, "kernels have no batch norm"),
+        (with_small_branch, "whole kernels with a small kernel beside them"),
+        (plain_convnext, "a ConvNeXt without batch norm: load it into timm's"),
+    ],
+)
+def test_the_error_names_a_form_that_no_model_has(change, told):
+    refused(change(net(1).state_dict()), told)
+
+
+def test_the_error_counts_the_keys_and_lists_a_few():
+    message = refused(timm.create_model("mini_resnet").state_dict(), "It is of another architecture")
+    own, other = len(net().state_dict()), len(timm.create_model("mini_resnet").state_dict())
+    assert f"{own} missing: " in message and f"{other} unexpected: " in message
+    assert len(message) < 1500
+
+
+def test_a_transformer_of_other_depth_and_width_is_told():
+    other = timm.create_model("mini_vit", depth=1, embed_dim=32, class_token=True, global_pool="token")
+    model = timm.create_model("mini_vit", class_token=True, global_pool="token")
+    refused(other.state_dict(), "with depth=1, embed_dim=32; the model has depth=2, embed_dim=64", model=model)
+
+
+# Folding ------------------------------------------------------------------------------------------------------------
+
+
+def folded_and_original(model):
+    model = settled(model).double()
+    return fold_batchnorm(model), model
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 64), (96, 32)])
+@pytest.mark.parametrize("form", [SLAK, CONVNEXT])
+def test_a_folded_network_has_equal_outputs_and_no_batch_norm(form, size):
+    folded, model = folded_and_original(SLaK(layer_scale=1.0, **form))
+    x = images(2, 3, *size).double()
+    torch.testing.assert_close(folded(x), model(x))
+    torch.testing.assert_close(folded.forward_features(x), model.forward_features(x))
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
+    assert not any("running" in key or ".bn." in key for key in folded.state_dict())
+
+
+def depthwise(model):
+    return sorted(tuple(m.kernel_size) for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+
+
+@pytest.mark.parametrize(
+    ("small", "kernels", "parameters"), [(5, [(5, 13), (13, 5)], 6 * (2 * 65 + 1)), (None, [(13, 13)], 6 * (169 + 1))]
+)
+def test_a_folded_kernel_is_two_convolutions_or_one(small, kernels, parameters):
+    folded, model = folded_and_original(LargeKernel(6, 13, small))
+    assert depthwise(folded) == kernels
+    assert sum(p.numel() for p in folded.parameters()) == parameters
+    x = images(2, 6, 7, 20).double()
+    torch.testing.assert_close(folded(x), model(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_folding_leaves_the_model_as_it_was(training):
+    model = net().train(training)
+    names, before = str(model), {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold_batchnorm(model)
+    assert not folded.training and all(module.training == training for module in model.modules())
+    assert str(model) == names and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    folded.head.weight.data.zero_()
+    assert model.head.weight.any()
+
+
+def test_folding_uses_the_running_statistics_whatever_the_mode():
+    model, x = net(), images(2, 1, 32, 32)
+    torch.testing.assert_close(fold_batchnorm(model.train())(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_folded_network_folds_to_itself():
+    once = fold_batchnorm(net())
+    assert same(fold_batchnorm(once), once)
+
+
+def test_a_network_without_batch_norm_comes_back_as_a_copy_in_eval_mode():
+    model = timm.create_model("mini_cswin", drop_path_rate=0.5).train()
+    folded = fold_batchnorm(model)
+    assert same(folded, model) and folded is not model and model.training
+    assert not any(module.training for module in folded.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        (timm.create_model("mini_resnet"), "stem.bn of"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.SyncBatchNorm(3)), "1 of"),
+        (nn.BatchNorm2d(3), "the model itself of"),
+    ],
+)
+def test_a_batch_norm_that_would_be_left_is_refused_by_name(model, first):
+    with pytest.raises(ValueError, match=f"fold_batchnorm cannot fold .*{first.split()[0]}"):
+        fold_batchnorm(model)
+
+
+# timm's ConvNeXt ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"patch_size": 1}, {"patch_size": 7, "depths": (2, 1, 1, 1)}, {"in_chans": 1, "num_classes": 0}]
+)
+def test_a_converted_student_has_equal_outputs(form):
+    model = settled(SLaK(layer_scale=1.0, **{"num_classes": 7, **CONVNEXT, **form})).double()
+    plain = to_timm_convnext(model)
+    assert type(plain) is timm.models.ConvNeXt and not plain.training
+    x = images(2, form.get("in_chans", 3), 96, 64).double()
+    torch.testing.assert_close(plain(x), model(x))
+    torch.testing.assert_close(plain.forward_features(x), model.forward_features(x))
+
+
+def test_a_converted_student_keeps_its_preprocessing():
+    model = timm.create_model("mini_convnext", **{**CONVNEXT, "patch_size": 4})
+    assert to_timm_convnext(model).pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    assert to_timm_convnext(fold_batchnorm(model)).num_classes == 10
+
+
+@pytest.mark.slow
+def test_convnext_bn_tiny_becomes_timms_convnext_tiny():
+    plain = to_timm_convnext(timm.create_model("convnext_bn_tiny"))
+    assert sum(p.numel() for p in plain.parameters()) == 28_589_128
+    timm.create_model("convnext_tiny").load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        (SLAK, "the model has decomposed ones"),
+        ({**CONVNEXT, "patch_size": 2}, "a stem of stride 1 or 3 to 7, the model one of 2"),
+        ({**CONVNEXT, "patch_size": 8}, "a stem of stride 1 or 3 to 7, the model one of 8"),
+        (dict(dims=(8, 8), depths=(1, 1), kernel_sizes=(3, 3), small_kernel=None), "four stages, the model has 2"),
+    ],
+)
+def test_a_network_that_timms_convnext_cannot_be_is_refused(form, told):
+    with pytest.raises(ValueError, match=told):
+        to_timm_convnext(SLaK(**form))
+
+
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match="got CSWin"):
+        to_timm_convnext(timm.create_model("mini_cswin"))
+
+
+# Saving -------------------------------------------------------------------------------------------------------------
+
+MADE = {
+    "mini_slak": dict(kernel_sizes=(11, 9, 7), depths=(1, 2, 1), drop_path_rate=0.2),
+    "mini_convnext": dict(in_chans=1, num_classes=3),
+    "mini_vit": dict(depth=1, embed_dim=32),
+    "mini_swin": dict(num_classes=0),
+    "mini_resnet": dict(in_chans=2),
+    "cswin_tiny": dict(in_chans=1, dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), heads=(2, 2, 2, 2), splits=(1, 1, 1, None)),
+    "vit_small_2020": dict(img_size=32, embed_dim=32, depth=1, num_heads=2, num_classes=3),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_saved_model_is_made_again(name, tmp_path):
+    model = settled(timm.create_model(name, **MADE[name]))
+    assert save_model(model, tmp_path / "net") == tmp_path / "net"
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == ["config.json", "model.safetensors"]
+    again = load_model(tmp_path / "net")
+    assert type(again) is type(model) and same(again, model)
+    x = images(2, MADE[name].get("in_chans", 3), 32, 32)
+    assert torch.equal(again.eval()(x), model(x))
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_saved_model_is_made_again_by_timm(name, tmp_path):
+    model = settled(timm.create_model(name, **MADE[name]))
+    save_model(model, tmp_path)
+    assert same(timm.create_model(f"local-dir:{tmp_path}", pretrained=True), model)
+
+
+def test_a_new_head_is_saved_with_its_classes(tmp_path):
+    model = net()
+    model.reset_classifier(3)
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).num_classes == 3
+
+
+def test_a_converted_student_is_loaded_by_timm_alone(tmp_path):
+    model = settled(timm.create_model("mini_convnext", **{**CONVNEXT, "patch_size": 4, "num_classes": 3}))
+    save_model(to_timm_convnext(model), tmp_path)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = images(2, 3, 64, 64)
+    torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_memory_formats_do_not_hinder_saving(tmp_path):
+    model = net().to(memory_format=torch.channels_last)
+    save_model(model, tmp_path)
+    assert same(load_model(tmp_path), model)
+
+
+def test_saving_again_replaces_what_was_there(tmp_path):
+    save_model(net(seed=1), tmp_path)
+    save_model(net(seed=2), tmp_path)
+    assert same(load_model(tmp_path), net(seed=2)) and len(list(tmp_path.iterdir())) == 2
+
+
+def test_arguments_that_are_not_saved_can_be_given(tmp_path):
+    save_model(timm.create_model("mini_slak", drop_path_rate=0.5), tmp_path)
+    rates = [
+        [module.drop_prob for module in load_model(tmp_path, **given).modules() if hasattr(module, "drop_prob")]
+        for given in ({}, {"drop_path_rate": 0.3})
+    ]
+    assert rates[0] == [] and max(rates[1]) == pytest.approx(0.3)
+
+
+def test_a_model_that_could_not_be_made_again_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="SLaK has no configuration to save: make it with timm"):
+        save_model(SLaK(**SLAK), tmp_path)
+    with pytest.raises(ValueError, match=r"SLaK is not what timm\.create_model makes .*: save it before it is folded"):
+        save_model(fold_batchnorm(net()), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_model_and_damaged_weights_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        load_model(tmp_path)
+    save_model(net(), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"model\.safetensors was not read"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        load_model(tmp_path)
+
+
+class Hub:
+    """Stands for the Hugging Face hub: keeps what would be uploaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def create_repo(self, repo_id, **_):
+        return argparse.Namespace(repo_id=repo_id)
+
+    def file_exists(self, **_):
+        return False
+
+    def upload_folder(self, folder_path, **_):
+        shutil.copytree(folder_path, self.folder)
+
+
+def test_what_timm_sends_to_the_hub_makes_the_model_again(tmp_path, monkeypatch):
+    hub = Hub(tmp_path / "uploaded")
+    monkeypatch.setattr("timm.models._hub.HfApi", lambda **_: hub)
+    model = settled(timm.create_model("mini_slak", kernel_sizes=(9, 9, 7)))
+    timm.models.push_to_hf_hub(model, "someone/net", safe_serialization=True)
+    assert same(load_model(hub.folder), model)
