@@ -111,7 +111,7 @@ def _convolution(input: Tensor, weight: Tensor) -> Tensor:
         kernel = _widened(kernel)
         input = _widened(input).contiguous(memory_format=torch.channels_last)
     output = F.conv2d(input, kernel, padding=_padding(kernel), groups=input.shape[1])
-    return output.to(weight.dtype, memory_format=layout)
+    return output.to(weight.dtype).contiguous(memory_format=layout)
 
 
 @torch.library.custom_op("lkd::depthwise_weight_gradient", mutates_args=(), device_types="cpu")
@@ -128,7 +128,7 @@ def _weight_gradient(input: Tensor, grad: Tensor, height: int, width: int) -> Te
         layout = torch.channels_last if columns > _NARROW else torch.contiguous_format
         gradient = _gradient_by_image(input, grad, (rows, columns), layout)
     down, right = (height - rows) // 2, (width - columns) // 2
-    return F.pad(gradient, (right, right, down, down)).to(dtype, memory_format=torch.contiguous_format)
+    return F.pad(gradient, (right, right, down, down)).to(dtype).contiguous()
 
 
 def _gradient_by_image(

@@ -22,7 +22,7 @@ class Cost:
         parameters: entries of all parameters.
         macs: multiply-accumulates of one image's forward pass: convolutions, matrix products, attention.
         nonzero_parameters: those without the zeros of matrices and kernels; vectors (biases, norms) count whole.
-        nonzero_macs: those in which a convolution or linear layer counts by the share of its weight that is not zero.
+        nonzero_macs: those in which a call of a convolution or linear layer counts by its weight's share of non-zeros.
     """
 
     parameters: int

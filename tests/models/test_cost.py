@@ -68,25 +68,6 @@ def test_attention_counts_whole() -> None:
     assert cost(model, 3, (32, 32)).nonzero_macs == 2 * 64**2 * 64
 
 
-class Borrowed(nn.Module):
-    """Uses the weight of a layer that it does not call, beside one that it calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lent, self.called = nn.Linear(16, 8, bias=False), nn.Linear(16, 8)
-
-    def forward(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1)
-        return nn.functional.linear(flat, self.lent.weight) + self.called(flat)
-
-
-@pytest.mark.parametrize("name", ["lent", "called"])
-def test_a_weight_that_is_used_without_a_call_of_its_layer_counts_by_its_share(name: str) -> None:
-    layer = Borrowed()
-    halved(layer.get_submodule(name).weight)
-    assert cost(layer, 1, (4, 4)).nonzero_macs == cost(nn.Sequential(layer), 1, (4, 4)).nonzero_macs == 256 - 64
-
-
 def test_each_branch_of_a_large_kernel_counts_by_its_own_share() -> None:
     model = SLaK(1, 10, dims=(8,), depths=(1,), kernel_sizes=(9,), small_kernel=5, patch_size=2)
     dense = cost(model, 1, (32, 32))
