@@ -16,6 +16,7 @@ from lkd.engine.run import record_tape
 from lkd.engine.setting import Setting
 from lkd.engine.tape import Tape
 from lkd.engine.teacher import LiveTeacher
+from lkd.models import fold_batchnorm
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +68,7 @@ def test_a_tape_holds_the_teachers_logits_of_every_place_in_the_stream(store: St
     logits = np.load(path)
     assert logits.shape == (2, 128, 10) and logits.dtype == np.float32
     assert path.stat().st_size == pytest.approx(logits.nbytes, abs=256)
-    teacher, stream = lkd.run(TEACHER, store=store).student, Setting(AUGMENTED, {}).stream
+    teacher, stream = fold_batchnorm(lkd.run(TEACHER, store=store).student), Setting(AUGMENTED, {}).stream
     for epoch in range(2):
         for step in range(2):
             batch = stream.batch(epoch, step)
