@@ -129,7 +129,7 @@ page, which takes longer than the arithmetic on it."""
 
 
 def _images_at_once(x: Tensor) -> int:
-    hidden = 4 * x[0].numel() * x.element_size()
+    hidden = 4 * x.shape[1:].numel() * x.element_size()
     return max(1, _HIDDEN_BYTES // hidden) if x.device.type == "cpu" else len(x)
 
 

@@ -121,6 +121,11 @@ def test_an_mlp_in_parts_of_a_batch_is_the_same(monkeypatch):
     assert calls == [2, 2, 1]
 
 
+def test_an_empty_batch_has_no_logits():
+    model = network("slak_tiny", **SMALL)
+    assert model(normal(0, 3, 64, 64)).shape == (0, 5)
+
+
 def test_maps_stay_channels_last_on_their_way():
     model = network("slak_tiny", **SMALL)
     for features in model.forward_intermediates(normal(2, 3, 64, 96), intermediates_only=True):
