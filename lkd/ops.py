@@ -46,7 +46,7 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         dtype = torch.get_autocast_dtype("cpu")
         input, weight = input.to(dtype), weight.to(dtype)
         bias = bias if bias is None else bias.to(dtype)
-    output = _convolution(input, weight)
+    output = _Depthwise.apply(input, weight)
     return output if bias is None else output + bias[:, None, None]
 
 
@@ -104,8 +104,23 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
     )
 
 
-@torch.library.custom_op("lkd::depthwise_conv2d", mutates_args=(), device_types="cpu")
-def _convolution(input: Tensor, weight: Tensor) -> Tensor:
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, input: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        return torch.ops.lkd.depthwise_conv2d(input, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        input, weight = ctx.saved_tensors
+        needs_input, needs_weight = ctx.needs_input_grad
+        return (
+            _convolve(grad, weight.flip(2, 3)) if needs_input else None,
+            _weight_gradient(input, grad, weight) if needs_weight else None,
+        )
+
+
+def _convolve(input: Tensor, weight: Tensor) -> Tensor:
     kernel, layout = _crop(weight, input), _memory_format(input)
     if kernel.shape[3] > _NARROW:
         kernel = _widened(kernel)
@@ -114,11 +129,9 @@ def _convolution(input: Tensor, weight: Tensor) -> Tensor:
     return output.to(weight.dtype).contiguous(memory_format=layout)
 
 
-@torch.library.custom_op("lkd::depthwise_weight_gradient", mutates_args=(), device_types="cpu")
-def _weight_gradient(input: Tensor, grad: Tensor, height: int, width: int) -> Tensor:
-    """`dL/dw[c,0,i,j] = sum_{b,y,x} input[b,c,y+i-height//2,x+j-width//2] grad[b,c,y,x]`."""
-    dtype, input, grad = input.dtype, _widened(input), _widened(grad)
-    kernel = _crop(input.new_empty(input.shape[1], 1, height, width), input)
+def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """`dL/dw[c,0,i,j] = sum_{b,y,x} input[b,c,y+i-kh//2,x+j-kw//2] grad[b,c,y,x]`."""
+    input, grad, kernel = _widened(input), _widened(grad), _crop(weight, input)
     rows, columns = kernel.shape[2:]
     if max(rows, columns) <= 3 and _memory_format(input) == torch.channels_last:
         gradient = conv2d_weight(input, kernel.shape, grad, padding=_padding(kernel), groups=input.shape[1])
@@ -127,8 +140,8 @@ def _weight_gradient(input: Tensor, grad: Tensor, height: int, width: int) -> Te
     else:
         layout = torch.channels_last if columns > _NARROW else torch.contiguous_format
         gradient = _gradient_by_image(input, grad, (rows, columns), layout)
-    down, right = (height - rows) // 2, (width - columns) // 2
-    return F.pad(gradient, (right, right, down, down)).to(dtype).contiguous()
+    down, right = (weight.shape[2] - rows) // 2, (weight.shape[3] - columns) // 2
+    return F.pad(gradient, (right, right, down, down)).to(weight.dtype)
 
 
 def _gradient_by_image(
@@ -143,42 +156,13 @@ def _gradient_by_image(
     return gradients.reshape(batch, channels, 1, *kernel).sum(0)
 
 
-@_convolution.register_fake
-def _(input: Tensor, weight: Tensor) -> Tensor:
+torch.library.define("lkd::depthwise_conv2d", "(Tensor input, Tensor weight) -> Tensor")
+torch.library.impl("lkd::depthwise_conv2d", "CPU", _convolve)
+
+
+@torch.library.register_fake("lkd::depthwise_conv2d")
+def _fake(input: Tensor, weight: Tensor) -> Tensor:
     return torch.empty_like(input, memory_format=_memory_format(input))
-
-
-@_weight_gradient.register_fake
-def _(input: Tensor, grad: Tensor, height: int, width: int) -> Tensor:
-    return input.new_empty(input.shape[1], 1, height, width)
-
-
-def _save(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-
-
-def _convolution_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    input, weight = ctx.saved_tensors
-    needs_input, needs_weight = ctx.needs_input_grad
-    return (
-        _convolution(grad, weight.flip(2, 3)) if needs_input else None,
-        _weight_gradient(input, grad, *weight.shape[2:]) if needs_weight else None,
-    )
-
-
-def _weight_gradient_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input, gradient = ctx.saved_tensors
-    needs_input, needs_gradient = ctx.needs_input_grad[:2]
-    return (
-        _convolution(gradient, grad.flip(2, 3)) if needs_input else None,
-        _convolution(input, grad) if needs_gradient else None,
-        None,
-        None,
-    )
-
-
-_convolution.register_autograd(_convolution_backward, setup_context=_save)
-_weight_gradient.register_autograd(_weight_gradient_backward, setup_context=_save)
 
 
 @register_flop_formula(torch.ops.lkd.depthwise_conv2d)
