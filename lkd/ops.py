@@ -1,5 +1,6 @@
 """The large-kernel depthwise convolution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,12 +43,38 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
     _check(input, weight, bias)
     if input.device.type != "cpu" or not input.numel():
         return F.conv2d(input, weight, bias, padding=_padding(weight), groups=input.shape[1])
+    (output,) = depthwise_branches(input, [weight])
+    return output if bias is None else output + bias.to(output.dtype)[:, None, None]
+
+
+def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """`depthwise_conv2d` of one input with several weights, whose backward pass brings the input into form only once.
+
+    Args:
+        input: `(B, C, H, W)`, floating point, any H and W.
+        weights: each `(C, 1, kh, kw)`, kh and kw odd, dtype of `input`.
+
+    Returns:
+        `(B, C, H, W)` for each weight, with channels last in memory where those of `input` are.
+
+    Raises:
+        TypeError: not floating point, or dtypes differ.
+        ValueError: a shape other than those above.
+
+    Example:
+        >>> import torch
+        >>> from lkd.ops import depthwise_branches
+        >>> len(depthwise_branches(torch.ones(1, 2, 4, 4), [torch.ones(2, 1, 5, 3), torch.ones(2, 1, 3, 5)]))
+        2
+    """
+    for weight in weights:
+        _check(input, weight, None)
+    if input.device.type != "cpu" or not input.numel():
+        return [F.conv2d(input, weight, padding=_padding(weight), groups=input.shape[1]) for weight in weights]
     if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
-        input, weight = input.to(dtype), weight.to(dtype)
-        bias = bias if bias is None else bias.to(dtype)
-    output = _Depthwise.apply(input, weight)
-    return output if bias is None else output + bias[:, None, None]
+        input, weights = input.to(dtype), [weight.to(dtype) for weight in weights]
+    return _Depthwise.apply(input, *weights)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -106,18 +133,26 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, input: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(input, weight)
-        return torch.ops.lkd.depthwise_conv2d(input, weight)
+    def forward(ctx: FunctionCtx, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(input, *weights)
+        return tuple(torch.ops.lkd.depthwise_conv2d(input, weight) for weight in weights)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        input, weight = ctx.saved_tensors
-        needs_input, needs_weight = ctx.needs_input_grad
-        return (
-            _convolve(grad, weight.flip(2, 3)) if needs_input else None,
-            _weight_gradient(input, grad, weight) if needs_weight else None,
-        )
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        input, *weights = ctx.saved_tensors
+        needs_input, *needs_weight = ctx.needs_input_grad
+        input_gradient = None
+        if needs_input:
+            input_gradient = _convolve(grads[0], weights[0].flip(2, 3))
+            for grad, weight in zip(grads[1:], weights[1:], strict=True):
+                input_gradient += _convolve(grad, weight.flip(2, 3))
+        if len(weights) > 1:
+            input = input.contiguous()
+        weight_gradients = [
+            _weight_gradient(input, grad, weight) if needed else None
+            for grad, weight, needed in zip(grads, weights, needs_weight, strict=True)
+        ]
+        return input_gradient, *weight_gradients
 
 
 def _convolve(input: Tensor, weight: Tensor) -> Tensor:

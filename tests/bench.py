@@ -1,8 +1,8 @@
 """Speed, each figure beside a named alternative in the same run: `make bench`.
 
-Medians of several repetitions, the alternatives taken in turns. `make bench PARTS="ops models"` measures parts of it;
-`make bench SLAK=folder` also measures the authors' own SLaK, from a checkout of github.com/VITA-Group/SLaK, with
-`nn.Conv2d` in place of its CUDA extension.
+Medians of several repetitions, the alternatives taken in turns; all of them with `keep_freed_memory`, as in lkd's own
+runs. `make bench PARTS="ops models"` measures parts of it; `make bench SLAK=folder` also measures the authors' own
+SLaK, from a checkout of github.com/VITA-Group/SLaK, with `nn.Conv2d` in place of its CUDA extension.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lkd
+from lkd.engine.memory import keep_freed_memory
 from lkd.engine.run import record_tape
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
@@ -177,5 +178,6 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3, help="of each step of a large model")
     parser.add_argument("--slak", help="a checkout of github.com/VITA-Group/SLaK, to be measured too")
     OPTIONS = parser.parse_args()
+    keep_freed_memory()
     for part in OPTIONS.parts or PARTS:
         PARTS[part]()

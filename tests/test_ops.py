@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.ops import DepthwiseConv2d, depthwise_conv2d, fast_depthwise
+from lkd.ops import DepthwiseConv2d, depthwise_branches, depthwise_conv2d, fast_depthwise
 
 SHAPES = [
     ((51, 5), (16, 16)),
@@ -247,3 +247,28 @@ WRONG = {
 def test_wrong_inputs_are_refused_by_name(inputs, error, message):
     with pytest.raises(error, match=message):
         depthwise_conv2d(*inputs)
+
+
+def test_branches_have_the_values_and_derivatives_of_separate_convolutions():
+    input, weights = normal(2, 3, 17, 15), [normal(3, 1, *k, seed=i) for i, k in enumerate([(15, 3), (3, 15), (3, 3)])]
+    together = value_and_gradients(lambda x, *ws: torch.cat(depthwise_branches(x, ws)), input, *weights)
+    apart = value_and_gradients(lambda x, *ws: torch.cat([reference(x, w) for w in ws]), input, *weights)
+    for actual, expected in zip(together, apart, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_branches_have_a_second_derivative():
+    inputs = [normal(1, 2, 4, 5), normal(2, 1, 5, 3, seed=1), normal(2, 1, 3, 5, seed=2)]
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    assert gradgradcheck(lambda x, *ws: sum(depthwise_branches(x, ws)), leaves)
+
+
+def test_a_branch_without_gradient_gets_none():
+    x, fixed, trained = normal(1, 2, 4, 5), normal(2, 1, 5, 3), normal(2, 1, 3, 5).requires_grad_()
+    sum(depthwise_branches(x, [fixed, trained])).sum().backward()
+    assert fixed.grad is None and trained.grad is not None
+
+
+def test_a_wrong_branch_is_refused():
+    with pytest.raises(ValueError, match=r"weight must be \(2, 1, odd, odd\)"):
+        depthwise_branches(normal(1, 2, 4, 5), [normal(2, 1, 3, 3), normal(2, 1, 3, 4)])

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from lkd.engine.evaluate import evaluate
 from lkd.engine.loop import fit
+from lkd.engine.memory import keep_freed_memory
 from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import Tape, record
 from lkd.engine.teacher import LiveTeacher, Teacher, weights_hash
@@ -91,6 +92,7 @@ def _train(setting: Setting, teacher: LiveTeacher | None, store: Store, progress
     recipe, data = setting.recipe, setting.data
     origin, start = provenance(), time.perf_counter()
     accelerator = make_accelerator(recipe.precision)
+    keep_freed_memory()
     source: Teacher | None = teacher
     if teacher and (path := _tape_path(recipe, teacher, store)).exists():
         source = Tape(path)

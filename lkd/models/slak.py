@@ -14,20 +14,16 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from torch import Tensor, nn
 
 from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_head
-from lkd.ops import DepthwiseConv2d
+from lkd.ops import DepthwiseConv2d, depthwise_branches
 
 
 class ConvBN(nn.Module):
-    """Depthwise convolution without bias, then batch norm."""
+    """Depthwise convolution without bias, then batch norm: one branch of a `LargeKernel`, which runs it."""
 
     def __init__(self, channels: int, kernel: tuple[int, int]):
         super().__init__()
         self.conv = DepthwiseConv2d(channels, kernel, bias=False)
         self.bn = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
-        return self.bn(self.conv(x))
 
     @torch.no_grad()
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -60,11 +56,15 @@ class LargeKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        first, *others = self.children()
-        y = first(x)
-        for branch in others:
-            y += branch(x)
-        return y
+        branches = [branch for branch in self.children() if isinstance(branch, ConvBN)]
+        if self.training:
+            maps = depthwise_branches(x, [branch.conv.weight for branch in branches])
+        else:
+            maps = [branch.conv(x) for branch in branches]
+        first, *others = (branch.bn(y) for branch, y in zip(branches, maps, strict=True))
+        for y in others:
+            first += y
+        return first
 
     def fuse(self) -> nn.Module:
         """Without batch norm: one convolution for a whole kernel, two for a decomposed one."""

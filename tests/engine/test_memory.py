@@ -1,0 +1,28 @@
+"""Memory between training steps."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import resource, torch
+from lkd.engine.memory import keep_freed_memory
+{first}
+for step in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.zeros(3 * 2**20) for _ in range(10)]
+    del kept
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(first):
+    done = subprocess.run([sys.executable, "-c", STEPS.format(first=first)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_step_gets_the_memory_of_the_step_before():
+    assert page_faults("keep_freed_memory()") < 100 < 10_000 < page_faults("")

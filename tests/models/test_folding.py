@@ -1,0 +1,130 @@
+"""Networks folded and converted have equal outputs."""
+
+import pytest
+import timm
+import torch
+from small_nets import CONVNEXT, SLAK, images, net, same, settled
+from torch import nn
+
+import lkd  # noqa: F401
+from lkd.models import fold_batchnorm, to_timm_convnext
+from lkd.models.slak import LargeKernel, SLaK
+
+
+def folded_and_original(model):
+    model = settled(model).double()
+    return fold_batchnorm(model), model
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 64), (96, 32)])
+@pytest.mark.parametrize("form", [SLAK, CONVNEXT])
+def test_a_folded_network_has_equal_outputs_and_no_batch_norm(form, size):
+    folded, model = folded_and_original(SLaK(layer_scale=1.0, **form))
+    x = images(2, 3, *size).double()
+    torch.testing.assert_close(folded(x), model(x))
+    torch.testing.assert_close(folded.forward_features(x), model.forward_features(x))
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
+    assert not any("running" in key or ".bn." in key for key in folded.state_dict())
+
+
+def depthwise(model):
+    return sorted(tuple(m.kernel_size) for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+
+
+@pytest.mark.parametrize(
+    ("small", "kernels", "parameters"), [(5, [(5, 13), (13, 5)], 6 * (2 * 65 + 1)), (None, [(13, 13)], 6 * (169 + 1))]
+)
+def test_a_folded_kernel_is_two_convolutions_or_one(small, kernels, parameters):
+    folded, model = folded_and_original(LargeKernel(6, 13, small))
+    assert depthwise(folded) == kernels
+    assert sum(p.numel() for p in folded.parameters()) == parameters
+    x = images(2, 6, 7, 20).double()
+    torch.testing.assert_close(folded(x), model(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_folding_leaves_the_model_as_it_was(training):
+    model = net().train(training)
+    names, before = str(model), {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold_batchnorm(model)
+    assert not folded.training and all(module.training == training for module in model.modules())
+    assert str(model) == names and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    folded.head.weight.data.zero_()
+    assert model.head.weight.any()
+
+
+def test_folding_uses_the_running_statistics_whatever_the_mode():
+    model, x = net(), images(2, 1, 32, 32)
+    torch.testing.assert_close(fold_batchnorm(model.train())(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_folded_network_folds_to_itself():
+    once = fold_batchnorm(net())
+    assert same(fold_batchnorm(once), once)
+
+
+def test_a_network_without_batch_norm_comes_back_as_a_copy_in_eval_mode():
+    model = timm.create_model("mini_cswin", drop_path_rate=0.5).train()
+    folded = fold_batchnorm(model)
+    assert same(folded, model) and folded is not model and model.training
+    assert not any(module.training for module in folded.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "first"),
+    [
+        (timm.create_model("mini_resnet"), "stem.bn of"),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.SyncBatchNorm(3)), "1 of"),
+        (nn.BatchNorm2d(3), "the model itself of"),
+    ],
+)
+def test_a_batch_norm_that_would_be_left_is_refused_by_name(model, first):
+    with pytest.raises(ValueError, match=f"fold_batchnorm cannot fold .*{first.split()[0]}"):
+        fold_batchnorm(model)
+
+
+# timm's ConvNeXt ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"patch_size": 1}, {"patch_size": 7, "depths": (2, 1, 1, 1)}, {"in_chans": 1, "num_classes": 0}]
+)
+def test_a_converted_student_has_equal_outputs(form):
+    model = settled(SLaK(layer_scale=1.0, **{"num_classes": 7, **CONVNEXT, **form})).double()
+    plain = to_timm_convnext(model)
+    assert type(plain) is timm.models.ConvNeXt and not plain.training
+    x = images(2, form.get("in_chans", 3), 96, 64).double()
+    torch.testing.assert_close(plain(x), model(x))
+    torch.testing.assert_close(plain.forward_features(x), model.forward_features(x))
+
+
+def test_a_converted_student_keeps_its_preprocessing():
+    model = timm.create_model("mini_convnext", **{**CONVNEXT, "patch_size": 4})
+    assert to_timm_convnext(model).pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    assert to_timm_convnext(fold_batchnorm(model)).num_classes == 10
+
+
+@pytest.mark.slow
+def test_convnext_bn_tiny_becomes_timms_convnext_tiny():
+    plain = to_timm_convnext(timm.create_model("convnext_bn_tiny"))
+    assert sum(p.numel() for p in plain.parameters()) == 28_589_128
+    timm.create_model("convnext_tiny").load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        (SLAK, "the model has decomposed ones"),
+        ({**CONVNEXT, "patch_size": 2}, "a stem of stride 1 or 3 to 7, the model one of 2"),
+        ({**CONVNEXT, "patch_size": 8}, "a stem of stride 1 or 3 to 7, the model one of 8"),
+        (dict(dims=(8, 8), depths=(1, 1), kernel_sizes=(3, 3), small_kernel=None), "four stages, the model has 2"),
+    ],
+)
+def test_a_network_that_timms_convnext_cannot_be_is_refused(form, told):
+    with pytest.raises(ValueError, match=told):
+        to_timm_convnext(SLaK(**form))
+
+
+def test_a_network_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match="got CSWin"):
+        to_timm_convnext(timm.create_model("mini_cswin"))
