@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, Images, Split, Stream, subset
 from lkd.engine.evaluate import evaluate
 from lkd.engine.teacher import Teacher
-from lkd.objectives import Objective
+from lkd.objectives import Objective, Outputs
 from lkd.recipe import Recipe
 from lkd.sparse import SparseTraining
 
@@ -117,7 +117,7 @@ def cosine(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> Cosi
 def finite_terms(objective: Objective, logits: Tensor, taught: Tensor, target: Tensor, place: str) -> dict[str, Tensor]:
     """The terms of the loss; stop where one is NaN or infinite, and say which and at what place."""
     try:
-        terms = objective(logits, taught, target)
+        terms = objective(Outputs(logits), Outputs(taught), target)
     except ValueError as error:
         if logits.isfinite().all() and taught.isfinite().all():
             raise

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.checks import check_number
-from lkd.objectives.base import Objective, total
+from lkd.objectives.base import Objective, Outputs, total
 from lkd.objectives.checks import check_logits
 from lkd.objectives.tensors import cross_entropy, upcast
 
@@ -49,9 +49,9 @@ class KD(Objective):
         _check(temperature, alpha)
         self.temperature, self.alpha = temperature, alpha
 
-    def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         """The teacher's and the label's part."""
-        return _terms(student_logits, teacher_logits, target, self.temperature, self.alpha)
+        return _terms(student.logits, teacher.logits, target, self.temperature, self.alpha)
 
 
 def _check(temperature: float, alpha: float) -> None:

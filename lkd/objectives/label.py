@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lkd.objectives.base import Objective
+from lkd.objectives.base import Objective, Outputs
 from lkd.objectives.checks import check_labelled
 from lkd.objectives.tensors import cross_entropy, upcast
 
@@ -35,6 +35,6 @@ class Label(Objective):
 
     needs_teacher = False
 
-    def terms(self, student_logits: Tensor, teacher_logits: Tensor | None, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
         """The label's part; the teacher is not looked at."""
-        return {"label": label_loss(student_logits, target)}
+        return {"label": label_loss(student.logits, target)}

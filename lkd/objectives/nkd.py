@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.checks import check_number
-from lkd.objectives.base import Objective, total
+from lkd.objectives.base import Objective, Outputs, total
 from lkd.objectives.checks import check_logits
 from lkd.objectives.tensors import hard_label, upcast, without_label
 
@@ -51,9 +51,9 @@ class NKD(Objective):
         _check(temperature, gamma)
         self.temperature, self.gamma = temperature, gamma
 
-    def terms(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         """The target's and the non-target classes' part."""
-        return _terms(student_logits, teacher_logits, target, self.temperature, self.gamma)
+        return _terms(student.logits, teacher.logits, target, self.temperature, self.gamma)
 
 
 def _check(temperature: float, gamma: float) -> None:
