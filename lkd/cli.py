@@ -49,6 +49,23 @@ def run(
         raise typer.Exit(2) from error
 
 
+@app.command("run-recipe")
+def run_recipe(
+    file: Annotated[Path, typer.Argument(help="A recipe as JSON: the recipe.json of a run, or one of your own.")],
+) -> None:
+    """Carry out one recipe, here or in the processes that `accelerate launch` has started.
+
+    Example: accelerate launch --num_processes 8 -m lkd run-recipe recipe.json
+    """
+    from lkd.engine.launch import carry_out_task
+
+    try:
+        carry_out_task(file)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
+        raise typer.Exit(2) from error
+
+
 def _assignment(text: str) -> tuple[str, object]:
     from lkd.book.chapters import read_value
 

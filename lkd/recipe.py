@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, Union
 
 import timm
 from timm.optim import list_optimizers
+from timm.scheduler import create_scheduler_v2
 
 from lkd.checks import check_number, check_whole, unknown
 from lkd.data import SOURCES, Augmentation
@@ -33,18 +35,27 @@ class Recipe:
         data: a data set's name.
         train_images: train on this many images, a fixed stratified part of the training split; None for all.
         student: the timm name of the model that learns.
+        student_args: its arguments of `timm.create_model`, `{"drop_path_rate": 0.1}` for example.
         teacher: who it learns from: the recipe of a trained model, or the timm name of a pretrained one; None for a
             model that learns from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         objective_args: the objective's own parameters.
+        teacher_top_k: of the teacher's distribution only this many classes, the label's probability, and the rest in
+            equal parts (see `lkd.engine.top_k`); None for all of it.
         crop, flip, cutout, mixup, cutmix, smoothing: see `lkd.data.Augmentation`.
         optimizer: timm's name.
+        optimizer_args: its arguments, `{"betas": [0.9, 0.95]}` for example.
         lr: highest learning rate, after warm-up.
         weight_decay: not on biases, norms and other 1-D parameters.
         clip: largest norm of the gradient; None for no clipping.
         epochs: passes over the training images.
-        warmup: share of all steps in which the learning rate rises from 0; it then falls to 0 by a cosine.
+        warmup: share of all steps in which the learning rate rises from 0.
+        schedule: timm's name of how it falls after that, by the step.
+        schedule_args: arguments of `timm.scheduler.create_scheduler_v2`, `{"min_lr": 1e-6}` for example; times are in
+            epochs.
         batch_size: images in an optimiser step, on all processes together.
+        accumulation: parts in which a process takes its share of a batch, one after the other.
+        sync_bn: batch statistics over all processes; on GPUs only.
         ema: decay of the moving average of the weights, which is then what is evaluated and kept; None for none.
         precision: "no" (float32), "bf16" or "fp16".
         seed: of initial weights, stream, stochastic layers and masks.
@@ -68,10 +79,12 @@ class Recipe:
 
     data: str
     student: str
+    student_args: Mapping[str, Any] = field(default_factory=dict)
     train_images: int | None = None
     teacher: Union["Recipe", str, None] = None
     objective: str = "label"
-    objective_args: Mapping[str, float] = field(default_factory=dict)
+    objective_args: Mapping[str, Any] = field(default_factory=dict)
+    teacher_top_k: int | None = None
     crop: int = 0
     flip: bool = False
     cutout: int = 0
@@ -79,12 +92,17 @@ class Recipe:
     cutmix: float = 0.0
     smoothing: float = 0.0
     optimizer: str = "adamw"
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
     weight_decay: float = 0.05
     clip: float | None = 1.0
     epochs: int = 1
     warmup: float = 0.15
+    schedule: str = "cosine"
+    schedule_args: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 64
+    accumulation: int = 1
+    sync_bn: bool = False
     ema: float | None = None
     precision: str = "no"
     seed: int = 0
@@ -97,6 +115,7 @@ class Recipe:
         _check_names(self)
         _check_integers(self)
         _check_floats(self)
+        _check_arguments(self)
         self.make_objective()
 
     def __hash__(self) -> int:
@@ -158,22 +177,29 @@ _STREAM_FIELDS = (
 )  # fmt: skip
 
 
-_INTEGERS = {"train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0, "prune_every": 1}
+_INTEGERS = {
+    "train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0, "prune_every": 1,
+    "teacher_top_k": 1, "accumulation": 1,
+}  # fmt: skip
+_BOOLEANS = ("flip", "sync_bn")
+_ARGUMENTS = ("student_args", "objective_args", "optimizer_args", "schedule_args")
+_SCHEDULE_SET_HERE = {"optimizer", "sched", "num_epochs", "warmup_epochs", "warmup_prefix", "step_on_epochs"} | {
+    "updates_per_epoch", "patience_epochs", "plateau_mode", "cooldown_epochs",
+}  # fmt: skip
+_SCHEDULES = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt")
 _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
 _HIGHEST_SEED = 2**63 - 1
-_OPTIONAL = ("train_images", "clip", "ema")
+_OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k")
 
 
 def _check_names(recipe: Recipe) -> None:
     for field_name in ("data", "student"):
         if not isinstance(value := getattr(recipe, field_name), str):
             raise TypeError(f"{field_name} must be a name, got a {type(value).__name__} (lkd.distill takes objects)")
-    if not isinstance(recipe.objective_args, Mapping):
-        raise TypeError(f"objective_args must map names to numbers, got {recipe.objective_args!r}")
     if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES:
         raise KeyError(unknown("data set", recipe.data, SOURCES))
     for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):
@@ -191,6 +217,8 @@ def _check_names(recipe: Recipe) -> None:
     optimizers = [str(name) for name in list_optimizers()]
     if recipe.optimizer not in optimizers:
         raise KeyError(unknown("optimizer", recipe.optimizer, optimizers))
+    if recipe.schedule not in _SCHEDULES:
+        raise KeyError(unknown("schedule", recipe.schedule, _SCHEDULES))
     if recipe.precision not in _PRECISIONS:
         raise KeyError(unknown("precision", recipe.precision, _PRECISIONS))
     if recipe.sparse_scope not in list(SCOPES):
@@ -203,8 +231,11 @@ def _check_integers(recipe: Recipe) -> None:
         if value is None and name in _OPTIONAL:
             continue
         check_whole(name, value, low, _HIGHEST_SEED if name == "seed" else math.inf)
-    if not isinstance(recipe.flip, bool):
-        raise TypeError(f"flip must be True or False, got {recipe.flip!r}")
+    if recipe.batch_size % recipe.accumulation:
+        raise ValueError(f"accumulation must divide batch_size {recipe.batch_size}, got {recipe.accumulation}")
+    for name in _BOOLEANS:
+        if not isinstance(getattr(recipe, name), bool):
+            raise TypeError(f"{name} must be True or False, got {getattr(recipe, name)!r}")
 
 
 def _check_floats(recipe: Recipe) -> None:
@@ -215,9 +246,30 @@ def _check_floats(recipe: Recipe) -> None:
             continue
         check_number(name, value, low, high, above=name in ("lr", "clip"), below=name == "sparsity")
         object.__setattr__(recipe, name, float(value))
-    for name, value in recipe.objective_args.items():
-        check_number(f"objective_args[{name!r}]", value, -math.inf)
-    object.__setattr__(recipe, "objective_args", {name: float(value) for name, value in recipe.objective_args.items()})
+
+
+def _check_arguments(recipe: Recipe) -> None:
+    """Arguments of others' functions: what JSON can hold, so that they can be written down and read back."""
+    for field_name in _ARGUMENTS:
+        if not isinstance(values := getattr(recipe, field_name), Mapping):
+            raise TypeError(f"{field_name} must map names to values, got {values!r}")
+        try:
+            plain = json.loads(json.dumps(dict(values), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{field_name} must hold numbers, texts, lists of them or None: {error}") from error
+        object.__setattr__(recipe, field_name, {name: _shortest(value) for name, value in plain.items()})
+    for name in ("in_chans", "num_classes"):
+        if name in recipe.student_args:
+            raise ValueError(f"student_args has {name!r}: it follows from the data, leave it out")
+    timed = inspect.signature(create_scheduler_v2).parameters.keys() - _SCHEDULE_SET_HERE
+    for name in recipe.schedule_args:
+        if name not in timed:
+            raise TypeError(unknown("argument of a schedule", name, timed))
+
+
+def _shortest(value: Any) -> Any:
+    """A whole number as an int, so that 1 and 1.0 make the same recipe."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _digest(values: dict[str, Any]) -> str:

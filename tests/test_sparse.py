@@ -22,7 +22,9 @@ from torch import Tensor, nn
 import lkd
 from lkd import Recipe
 from lkd.data import load, subset
-from lkd.engine.loop import fit
+from lkd.engine import Options
+from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.loop import Training
 from lkd.engine.setting import Setting
 from lkd.models.slak import SLaK
 from lkd.sparse import SparseTraining, snip_densities, sparse_parameters
@@ -544,10 +546,10 @@ def work(rank: int, folder: Path) -> None:
     sparse = SparseTraining(small_slak(), steps=10)
     sparse.start(*batch(seed=rank))
     setting = Setting(RECIPE, {})
-    torch.manual_seed(0)
-    student = setting.network()
     torch.manual_seed(rank)
-    _, _, masks = fit(RECIPE, student, None, setting.data, setting.stream, accelerator, lambda images: None)
+    training = Training(setting, None, accelerator, Options())
+    training.run(lambda images: None, Checkpoints(folder / "checkpoints"))
+    masks, student = training.masks, training.lesson.student
     weights = {name: parameter.data for name, parameter in student.named_parameters()}
     processes = torch.tensor(accelerator.num_processes)
     torch.save({"other batches": sparse.masks, "masks": masks, "weights": weights, "n": processes}, folder / f"{rank}")
@@ -631,7 +633,7 @@ def test_a_dense_run_is_what_it_is_without_sparse_training(store: Store, tmp_pat
 def test_a_student_without_large_kernels_is_refused_before_training(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lkd.engine.loop.fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("lkd.engine.loop.Training.run", lambda *_: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="scope 'large_kernels' has no parameter in a ByobNet"):
         lkd.run(replace(RECIPE, student="mini_resnet", sparse_scope="large_kernels"), store=store)
 

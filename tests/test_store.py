@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -19,11 +18,11 @@ from torch import nn
 
 import lkd
 from lkd import Recipe, provenance
+from lkd.engine.loop import Training
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-engine = import_module("lkd.engine.run")  # `lkd.engine.run` itself is the function
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=128)
 SHAPE = {"in_chans": 1, "num_classes": 10}
 METRICS = {"val_top1": 1 / 3, "test_loss": 0.1 + 0.2}
@@ -154,7 +153,7 @@ def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("it trained"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot write to the store .*/file/store \(Not a directory\): give another"):
         lkd.run(RECIPE, store=Store(tmp_path / "file" / "store"))
@@ -196,13 +195,13 @@ def test_the_source_hash_changes_with_any_line_and_any_name(tmp_path: Path, monk
 def train_counted(folder: Path, together: Barrier, reports: "Queue[tuple[int, dict[str, float]]]") -> None:
     """Carry out `RECIPE` and report how often this process trained; training starts slowly, so that two would meet."""
     torch.set_num_threads(1)
-    fits, fit = [], engine.fit
+    fits, train = [], Training.run
 
     def slowly(*args: Any) -> Any:
         fits.append(time.sleep(2))
-        return fit(*args)
+        return train(*args)
 
-    engine.fit = slowly
+    Training.run = slowly
     together.wait()
     run = lkd.run(RECIPE, store=Store(folder))
     reports.put((len(fits), dict(run.metrics)))

@@ -1,5 +1,6 @@
 """The stream: the training batches of a recipe, each a function of (seed, epoch, position) alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -100,6 +101,13 @@ class Stream:
             mirrored = 2 * first + self.batch_size - 1 - positions
             images, target = draws.mix(positions, images, target, *self._view(draws, mirrored))
         return Batch(self.data.normalise(images), target, positions)
+
+    def batches(
+        self, epoch: int, first_step: int = 0, process: int = 0, processes: int = 1, workers: int = 0
+    ) -> Iterator[Batch]:
+        """The share of `process` in each step of an epoch from `first_step` on; `workers` are of no use in memory."""
+        for step in range(first_step, self.steps):
+            yield self.batch(epoch, step, process, processes)
 
     def _view(self, draws: "_Draws", positions: Tensor) -> tuple[Tensor, Tensor]:
         index = draws.order[positions]

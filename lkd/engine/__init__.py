@@ -2,6 +2,7 @@
 
 from lkd.engine.distill import distill, train
 from lkd.engine.evaluate import evaluate
+from lkd.engine.options import Options
 from lkd.engine.run import run
 
-__all__ = ["distill", "evaluate", "run", "train"]
+__all__ = ["Options", "distill", "evaluate", "run", "train"]

@@ -1,90 +1,225 @@
 """The training loop."""
 
-from collections.abc import Callable
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Images, Split, Stream, subset
+from lkd.data import Batch, Stream, subset
+from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
+from lkd.engine.lesson import Lesson
+from lkd.engine.options import Options
+from lkd.engine.setting import Setting
 from lkd.engine.teacher import Teacher
-from lkd.objectives import Objective, Outputs
 from lkd.recipe import Recipe
 from lkd.sparse import SparseTraining
 
 _WATCHED = 500
 """Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
 
+_AGREED_STEPS = 20
+"""Several processes ask this often whether it is time for a checkpoint."""
 
-def fit(
-    recipe: Recipe,
-    student: nn.Module,
-    teacher: Teacher | None,
-    data: Images,
-    stream: Stream,
-    accelerator: Accelerator,
-    progress: Callable[[int], object],
-) -> tuple[nn.Module, pd.DataFrame, dict[str, Tensor]]:
-    """Train a student along a stream.
+
+class Training:
+    """A student's training along a stream, and all that changes in it.
 
     Args:
-        recipe: what to do.
-        student: the network, with its initial weights; it is trained in place.
-        teacher: gives the teacher's logits of a batch; None where the objective needs none.
-        data: whose validation split is looked at after every epoch: a fixed stratified part of at most 500 images.
-        stream: the training batches.
+        setting: the recipe, with its data and networks.
+        teacher: gives the teacher's outputs for a batch; None where the objective needs none.
         accelerator: device, processes and precision.
-        progress: called with the number of images after every step.
+        options: how to go about it.
 
-    Returns:
-        The network to keep (the moving average where the recipe has one), one row of figures an epoch, and the masks
-        of sparse training, by parameter's name.
-
-    Raises:
-        FloatingPointError: a loss that is not finite; names epoch, step and term.
+    Attributes:
+        kept: the network to keep: the moving average where the recipe has one, else the student.
+        masks: of sparse training, by parameter's name.
+        history: one row of figures an epoch.
     """
-    objective = recipe.make_objective()
-    sparse = sparse_training(recipe, student.to(accelerator.device), stream)
-    optimizer = create_optimizer_v2(student, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = cosine(recipe, optimizer, stream.steps)
-    network, optimizer = accelerator.prepare(student, optimizer)
-    average = ModelEmaV3(student, decay=recipe.ema) if recipe.ema else None
-    kept = average.module if average else student
-    watched = subset(data.val, min(len(data.val), _WATCHED), seed=0)
-    history = []
-    for epoch in range(recipe.epochs):
-        network.train()
-        losses = []
-        for step in range(stream.steps):
-            batch = stream.batch(epoch, step, accelerator.process_index, accelerator.num_processes)
-            batch = Batch(*(tensor.to(accelerator.device, non_blocking=True) for tensor in batch))
-            with accelerator.autocast():
-                logits = network(batch.images)
-                taught = teacher(epoch, batch) if teacher else logits.detach()
-            terms = finite_terms(objective, logits, taught, batch.target, f"epoch {epoch + 1}, step {step + 1}")
-            accelerator.backward(terms["total"])
-            if recipe.clip:
-                accelerator.clip_grad_norm_(network.parameters(), recipe.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            if sparse:
-                sparse.step()
-            schedule.step_update(epoch * stream.steps + step + 1)
-            if average and sparse:
-                sparse.update_average(average)
-            elif average:
-                average.update(student)
-            losses.append({name: term.detach() for name, term in terms.items()})
-            progress(stream.batch_size)
-        history.append(
-            {"epoch": epoch + 1, **means(losses, accelerator), **validation(kept, data, watched, accelerator)}
+
+    def __init__(self, setting: Setting, teacher: Teacher | None, accelerator: Accelerator, options: Options):
+        recipe = self.recipe = setting.recipe
+        self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
+        self.accelerator, self.options = accelerator, options
+        torch.manual_seed(recipe.seed)
+        lesson = Lesson(setting.network(), setting.objective()).to(accelerator.device)
+        if recipe.sync_bn:
+            lesson.student = nn.SyncBatchNorm.convert_sync_batchnorm(lesson.student)
+        if options.channels_last:
+            lesson = lesson.to(memory_format=torch.channels_last)
+        self.lesson, self.sparse = lesson, sparse_training(recipe, lesson.student, self.stream)
+        optimizer = create_optimizer_v2(
+            lesson, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **recipe.optimizer_args
         )
-    return kept, pd.DataFrame(history), sparse.masks if sparse else {}
+        self.schedule = schedule(recipe, optimizer, self.stream.steps)
+        self.average = ModelEmaV3(lesson.student, decay=recipe.ema) if recipe.ema else None
+        self.kept = self.average.module if self.average else lesson.student
+        if options.compile_student:
+            lesson.compile()
+        self.network, self.optimizer = accelerator.prepare(lesson, optimizer)
+        accelerator.gradient_accumulation_steps = recipe.accumulation
+        self.watched = subset(self.data.val, min(len(self.data.val), _WATCHED), seed=0)
+        self.epoch = self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}
+        torch.manual_seed(_seed(recipe.seed, accelerator.process_index))
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Of sparse training, by parameter's name."""
+        return self.sparse.masks if self.sparse else {}
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the optimizer since the beginning."""
+        return self.epoch * self.stream.steps + self.step
+
+    def run(self, progress: Callable[[int], object], checkpoints: Checkpoints) -> pd.DataFrame:
+        """Train to the end, from where the training stands.
+
+        Args:
+            progress: called with the number of images after every step.
+            checkpoints: where the state goes from time to time.
+
+        Returns:
+            One row of figures an epoch.
+
+        Raises:
+            FloatingPointError: a loss that is not finite; names epoch, step and term.
+        """
+        due = self._due()
+        while self.epoch < self.recipe.epochs:
+            self.network.train()
+            for batch in self._batches():
+                self._step(batch)
+                progress(self.stream.batch_size)
+                if next(due):
+                    self._save(checkpoints)
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self._validation()})
+            self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        return pd.DataFrame(self.history)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, of all processes: tensors and plain values."""
+        mine = {"random": _random_state(), "sums": {name: value.cpu() for name, value in self.sums.items()}}
+        scaler = self.accelerator.scaler
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "lesson": self.lesson.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "sparse": self.sparse.state_dict() if self.sparse else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "processes": gather_object([mine]),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where a state was taken; on another number of processes, with new random states."""
+        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        self.lesson.load_state_dict(state["lesson"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for part, name in ((self.average, "average"), (self.sparse, "sparse"), (self.accelerator.scaler, "scaler")):
+            if part is not None:
+                part.load_state_dict(state[name])
+        accelerator, theirs = self.accelerator, state["processes"]
+        names, device = theirs[0]["sums"], accelerator.device
+        if len(theirs) == accelerator.num_processes:
+            mine = theirs[accelerator.process_index]
+            _set_random_state(mine["random"])
+            self.sums = {name: mine["sums"][name].to(device) for name in names}
+        else:
+            torch.manual_seed(_seed(self.recipe.seed, accelerator.process_index, self.steps_done))
+            self.sums = {name: torch.stack([one["sums"][name] for one in theirs]).mean(0).to(device) for name in names}
+
+    def _batches(self) -> Iterator[Batch]:
+        accelerator = self.accelerator
+        share = accelerator.process_index, accelerator.num_processes
+        return self.stream.batches(self.epoch, self.step, *share, workers=self.options.workers)
+
+    def _step(self, batch: Batch) -> None:
+        """One step of the optimizer."""
+        *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
+        for part in others:
+            with self.accelerator.no_sync(self.network):
+                self._learn(part)
+        self._learn(last)
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.sparse:
+            self.sparse.step()
+        self.step += 1
+        self.schedule.step_update(self.steps_done)
+        if self.average and self.sparse:
+            self.sparse.update_average(self.average)
+        elif self.average:
+            self.average.update(self.lesson.student)
+
+    def _learn(self, part: Batch) -> None:
+        """Forward and backward pass of a part of a batch."""
+        images = part.images
+        if self.options.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        with self.accelerator.autocast():
+            taught = self.teacher(self.epoch, part) if self.teacher else None
+        try:
+            terms = self.network(images, taught, part.target)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"the loss is not finite in {place}: {error}") from error
+        if not torch.isfinite(terms["total"]):
+            values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
+            raise FloatingPointError(f"the loss is not finite in {place}: {values}")
+        self.accelerator.backward(terms["total"])
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term.detach().double()
+
+    def _due(self) -> Iterator[bool]:
+        """After each step, whether it is time for a checkpoint; all processes get the same answer."""
+        alone, last = self.accelerator.num_processes == 1, time.monotonic()
+        while True:
+            due = [time.monotonic() - last >= self.options.checkpoint_seconds]
+            if not alone and self.options.checkpoint_seconds:
+                due = broadcast_object_list(due) if self.steps_done % _AGREED_STEPS == 0 else [False]
+            if due[0]:
+                last = time.monotonic()
+            yield due[0]
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        state = self.state_dict()
+        if self.accelerator.is_main_process:
+            checkpoints.save(self.steps_done, state)
+
+    def _means(self) -> dict[str, float]:
+        """Mean of each term over the epoch and all processes, as `train_<term>`."""
+        count = self.stream.steps * self.recipe.accumulation
+        return {
+            f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
+        }
+
+    def _validation(self) -> dict[str, float]:
+        """Figures on the watched part of the validation split, as `val_<name>`."""
+        figures = evaluate(self.kept, self.data, self.watched, self.accelerator)
+        return {f"val_{name}": value for name, value in figures.items()}
+
+
+def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
+    """A batch in equal parts, on a device."""
+    columns = (tensor.to(device, non_blocking=True).chunk(count) for tensor in batch)
+    return [Batch(*part) for part in zip(*columns, strict=True)]
 
 
 def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
@@ -105,37 +240,37 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
     return sparse
 
 
-def cosine(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> CosineLRScheduler:
-    """Linear warm-up from 0, then a cosine to 0, both by the step."""
+def schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> Scheduler:
+    """Linear warm-up from 0, then timm's schedule of that name, both by the step."""
     total = recipe.epochs * steps
     warmup = min(round(recipe.warmup * total), total - 1)
-    return CosineLRScheduler(
-        optimizer, t_initial=total - warmup, warmup_t=warmup, warmup_prefix=True, t_in_epochs=False
+    arguments: dict[str, Any] = {"warmup_lr": 0.0, **recipe.schedule_args}
+    if arguments.get("decay_epochs", 0) >= 1:
+        arguments["decay_epochs"] *= steps
+    if "decay_milestones" in arguments:
+        arguments["decay_milestones"] = [epoch * steps for epoch in arguments["decay_milestones"]]
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        recipe.schedule,
+        num_epochs=total - warmup,
+        warmup_epochs=warmup,
+        warmup_prefix=True,
+        step_on_epochs=False,
+        updates_per_epoch=1,
+        **arguments,
     )
+    return scheduler
 
 
-def finite_terms(objective: Objective, logits: Tensor, taught: Tensor, target: Tensor, place: str) -> dict[str, Tensor]:
-    """The terms of the loss; stop where one is NaN or infinite, and say which and at what place."""
-    try:
-        terms = objective(Outputs(logits), Outputs(taught), target)
-    except ValueError as error:
-        if logits.isfinite().all() and taught.isfinite().all():
-            raise
-        raise FloatingPointError(f"the loss is not finite in {place}: {error}") from error
-    if not torch.isfinite(terms["total"]):
-        values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-        raise FloatingPointError(f"the loss is not finite in {place}: {values}")
-    return terms
+def _seed(*key: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
 
 
-def means(losses: list[dict[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
-    """Mean of each term over the steps of an epoch and over all processes, as `train_<term>`."""
-    return {
-        f"train_{name}": accelerator.reduce(torch.stack([terms[name] for terms in losses]).mean(), "mean").item()
-        for name in losses[0]
-    }
+def _random_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
-def validation(model: nn.Module, data: Images, watched: Split, accelerator: Accelerator) -> dict[str, float]:
-    """Figures on the watched part of the validation split, as `val_<name>`."""
-    return {f"val_{name}": value for name, value in evaluate(model, data, watched, accelerator).items()}
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,23 +1,30 @@
 """From a recipe to its run in the store."""
 
 import copy
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
+from lkd.checks import check_whole
+from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
-from lkd.engine.loop import fit
+from lkd.engine.launch import launch
+from lkd.engine.loop import Training, parts
 from lkd.engine.memory import keep_freed_memory
+from lkd.engine.options import Options
 from lkd.engine.setting import Objects, Setting
-from lkd.engine.tape import Tape, record
-from lkd.engine.teacher import LiveTeacher, Teacher, weights_hash
+from lkd.engine.tape import Tape, TapedTeacher
+from lkd.engine.teacher import BriefTeacher, LiveTeacher, Teacher, weights_hash
 from lkd.files import writable
 from lkd.provenance import provenance
 from lkd.recipe import Recipe
@@ -27,13 +34,22 @@ Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
 
 
-def run(recipe: Recipe, *, store: Store | None = None, resume: bool = True) -> Run:
-    """Carry out a recipe, or find it done.
+def run(
+    recipe: Recipe,
+    *,
+    store: Store | None = None,
+    resume: bool = True,
+    num_processes: int = 1,
+    options: Options | None = None,
+) -> Run:
+    """Carry out a recipe, or find it done. A run that was interrupted goes on from its last checkpoint.
 
     Args:
         recipe: what to run; a teacher that is a recipe is run first.
         store: where runs are looked for and kept; by default the store in this machine's home.
-        resume: False trains again even if the run is there, and replaces it.
+        resume: False trains again from the beginning even if the run is there, and replaces it.
+        num_processes: more than 1 starts so many processes with `accelerate launch`, which outlive this one.
+        options: how to go about it, as far as that is not part of the result.
 
     Returns:
         The run, with `metrics`, `history`, `path`, `student` and `masks`.
@@ -41,75 +57,122 @@ def run(recipe: Recipe, *, store: Store | None = None, resume: bool = True) -> R
     Raises:
         KeyError, TypeError, ValueError, FileNotFoundError, OSError: a recipe that cannot be run, before any training.
         FloatingPointError: a loss that is not finite.
+        RuntimeError: processes that were started have failed; ends with what they said.
 
     Example:
         >>> import lkd
         >>> lkd.run(lkd.Recipe(data="digits", student="mini_resnet", train_images=128)).metrics["test_top1"] > 5
         True
     """
-    return carry_out(recipe, store or Store(), {}, resume=resume)
+    return carry_out(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
 
 
 @torch.random.fork_rng(devices=[])
 def carry_out(
-    recipe: Recipe, store: Store, objects: Objects, *, resume: bool = True, progress: Progress | None = None
+    recipe: Recipe,
+    store: Store,
+    objects: Objects,
+    *,
+    resume: bool = True,
+    num_processes: int = 1,
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """`run`, with the models and data sets that the recipe names as in memory, and a listener to its progress."""
+    check_whole("num_processes", num_processes, 1)
+    options = options or Options()
     if resume and (found := _find(recipe, store, objects)):
         return found
     setting = Setting(recipe, objects)
     _check_space(store, setting)
-    with store.lock(recipe.run_id):
-        if not (resume and _find(recipe, store, objects)):
-            teacher = _teacher(setting, store)
-            with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
-                _train(setting, teacher, store, report)
+    if num_processes > 1:
+        _check_share(setting, num_processes)
+        launch(recipe, store, objects, resume, num_processes, options, _images(setting))
+    else:
+        _check_share(setting, PartialState().num_processes)
+        with _alone(store, recipe.run_id):
+            if not (resume and _agreed(_find(recipe, store, objects) is not None)):
+                teacher = _teacher(setting, store, options)
+                with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
+                    _train(setting, teacher, store, options, report, resume)
     run = _find(recipe, store, objects)
     assert run is not None
     return run
 
 
-def record_tape(recipe: Recipe, store: Store) -> None:
-    """Record the logits of a recipe's teacher along the recipe's stream, unless that has been done."""
+def record_tape(recipe: Recipe, store: Store) -> Tape:
+    """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
     setting = Setting(recipe, {})
-    teacher = _teacher(setting, store)
+    teacher = _teacher(setting, store, Options())
     assert teacher is not None
-    path = _tape_path(recipe, teacher, store)
-    with store.lock(path.stem):
-        if not path.exists():
-            record(teacher, setting.stream, recipe.epochs, path, make_accelerator(recipe.precision))
+    accelerator = make_accelerator(recipe.precision)
+    teacher.model.to(accelerator.device)
+    tape = _tape(setting, teacher, store)
+    if not tape.complete:
+        taped = TapedTeacher(tape, teacher)
+        for epoch in range(recipe.epochs):
+            for batch in setting.stream.batches(epoch):
+                for part in parts(batch, recipe.accumulation, accelerator.device):
+                    with accelerator.autocast():
+                        taped(epoch, part)
+        tape.finish()
+    return tape
 
 
-def make_accelerator(precision: str) -> Accelerator:
+def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
     """An accelerator of a precision, also where this process has had one of another."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        AcceleratorState._reset_state(True)
+        AcceleratorState._reset_state(PartialState().num_processes == 1)
         GradientState._reset_state()
-    return Accelerator(mixed_precision=precision)
+    return Accelerator(mixed_precision=precision, **arguments)
 
 
-def _train(setting: Setting, teacher: LiveTeacher | None, store: Store, progress: Progress) -> None:
+def _train(
+    setting: Setting, teacher: LiveTeacher | None, store: Store, options: Options, progress: Progress, resume: bool
+) -> None:
     recipe, data = setting.recipe, setting.data
     origin, start = provenance(), time.perf_counter()
-    accelerator = make_accelerator(recipe.precision)
+    partly = DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
+    accelerator = make_accelerator(recipe.precision, kwargs_handlers=[partly])
     keep_freed_memory()
-    source: Teacher | None = teacher
-    if teacher and (path := _tape_path(recipe, teacher, store)).exists():
-        source = Tape(path)
-    elif teacher:
-        teacher.model.to(accelerator.device)
+    checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        student, history, masks = fit(recipe, setting.network(), source, data, setting.stream, accelerator, progress)
+        source = _source(setting, teacher, store, options, accelerator)
+        training = Training(setting, source, accelerator, options)
+        if resume and (state := checkpoints.load()):
+            training.load_state_dict(state)
+            progress(training.steps_done * recipe.batch_size)
+        history = training.run(progress, checkpoints)
     metrics = {
         f"{split}_{name}": value
         for split in ("val", "test")
-        for name, value in evaluate(student, data, data.splits[split], accelerator).items()
+        for name, value in evaluate(training.kept, data, data.splits[split], accelerator).items()
     }
     if accelerator.is_main_process:
-        origin |= {"threads": torch.get_num_threads(), "seconds": round(time.perf_counter() - start, 3)}
-        store.save(recipe, student, setting.shape, metrics, history, origin, masks)
+        origin |= {
+            "threads": torch.get_num_threads(),
+            "processes": accelerator.num_processes,
+            "options": dataclasses.asdict(options),
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+        store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
+        checkpoints.clear()
+        if isinstance(source, TapedTeacher):
+            source.tape.finish()
     accelerator.wait_for_everyone()
+
+
+def _source(
+    setting: Setting, teacher: LiveTeacher | None, store: Store, options: Options, accelerator: Accelerator
+) -> Teacher | None:
+    """Who answers for the teacher: a tape that is there or is to be written, or the teacher itself."""
+    if teacher is None:
+        return None
+    recipe = setting.recipe
+    teacher.model.to(accelerator.device)
+    if options.tape or _tape_path(recipe, teacher, store).is_dir():
+        return TapedTeacher(_tape(setting, teacher, store), teacher)
+    return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
 
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
@@ -117,22 +180,80 @@ def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     return store.find(recipe, None if given is None else lambda: copy.deepcopy(given))
 
 
-def _teacher(setting: Setting, store: Store) -> LiveTeacher | None:
-    teacher = setting.recipe.teacher
-    trained = carry_out(teacher, store, setting.objects).student if isinstance(teacher, Recipe) else None
-    return setting.frozen_teacher(trained)
+def _teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | None:
+    recipe = setting.recipe.teacher
+    trained = None
+    if isinstance(recipe, Recipe):
+        trained = carry_out(recipe, store, setting.objects, options=options).student
+    teacher = setting.frozen_teacher(trained)
+    if teacher and options.channels_last:
+        teacher.model.to(memory_format=torch.channels_last)
+    if teacher and options.compile_teacher:
+        teacher.model.compile()
+    return teacher
+
+
+def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
+    """The tape of a recipe's teacher along its stream, made if it was not there."""
+    recipe, path = setting.recipe, _tape_path(setting.recipe, teacher, store)
+    with _alone(store, path.name):
+        if PartialState().is_main_process and not path.is_dir():
+            Tape.make(
+                path,
+                epochs=recipe.epochs,
+                samples=setting.stream.steps * recipe.batch_size,
+                classes=len(setting.data.classes),
+                top_k=recipe.teacher_top_k,
+                maps=tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps),
+                about={"teacher": weights_hash(teacher.model), "stream": recipe.stream_id, "recipe": recipe.to_dict()},
+            )
+    PartialState().wait_for_everyone()
+    return Tape(path)
+
+
+def _tape_name(recipe: Recipe, teacher: LiveTeacher) -> str:
+    kind = f"{recipe.precision}-{recipe.teacher_top_k or 'all'}-{teacher.stages}"
+    return f"{weights_hash(teacher.model)}-{recipe.stream_id}-{kind}"
 
 
 def _tape_path(recipe: Recipe, teacher: LiveTeacher, store: Store) -> Path:
-    return store.folder / "tapes" / f"{weights_hash(teacher.model)}-{recipe.stream_id}-{recipe.precision}.npy"
+    return store.folder / "tapes" / _tape_name(recipe, teacher)
+
+
+@contextmanager
+def _alone(store: Store, name: str) -> Iterator[None]:
+    """A lock that the main process holds for all processes of this run."""
+    state = PartialState()
+    with store.lock(name) if state.is_main_process else nullcontext():
+        state.wait_for_everyone()
+        yield
+
+
+def _agreed(value: bool) -> bool:
+    """The main process's value, in all processes."""
+    return bool(broadcast_object_list([value])[0])
+
+
+def _check_share(setting: Setting, processes: int) -> None:
+    """Refuse a batch that does not part evenly."""
+    recipe = setting.recipe
+    if recipe.batch_size % (processes * recipe.accumulation):
+        raise ValueError(
+            f"batch_size {recipe.batch_size} does not part evenly among {processes} process(es) in "
+            f"{recipe.accumulation} part(s) each: take a multiple of {processes * recipe.accumulation}"
+        )
 
 
 @contextmanager
 def _bar(recipe: Recipe, setting: Setting) -> Iterator[Progress]:
-    total = recipe.epochs * setting.stream.steps * recipe.batch_size
     title = f"{recipe.teacher_name} -> {recipe.student}" if recipe.teacher else recipe.student
-    with tqdm(total=total, desc=title, unit=" images", disable=None, leave=False) as bar:
+    with tqdm(total=_images(setting), desc=title, unit=" images", disable=None, leave=False) as bar:
         yield bar.update
+
+
+def _images(setting: Setting) -> int:
+    """How many images go through training."""
+    return setting.recipe.epochs * setting.stream.steps * setting.recipe.batch_size
 
 
 def _check_space(store: Store, setting: Setting) -> None:

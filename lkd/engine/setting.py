@@ -4,6 +4,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import timm
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Images, Stream, fingerprint, load, subset
+from lkd.engine.outputs import outputs
 from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.sparse import sparse_parameters
@@ -36,22 +39,40 @@ class Setting:
     def __init__(self, recipe: Recipe, objects: Objects):
         self.recipe, self.objects = recipe, objects
         self.data = self._images(recipe.data)
-        self.shape: dict[str, Any] = {"in_chans": self.data.channels, "num_classes": len(self.data.classes)}
+        self.shape = self._shape(recipe)
+        self.stages = recipe.make_objective().stages
         train, count = self.data.train, recipe.train_images
         images = train if count is None else subset(train, count, seed=0)
         self.stream = Stream(self.data, images, recipe.augmentation, recipe.batch_size, recipe.seed)
         with torch.random.fork_rng():
             student = self.network()
-            self._check_network("student", student)
+            self.student_outputs = self._outputs("student", student)
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
             self._check_teacher()
+            self.objective()
 
     def network(self) -> nn.Module:
         """The student as timm makes it, or a copy of the module given, with fast depthwise convolutions."""
-        given = self._object(self.recipe.student)
-        model = timm.create_model(self.recipe.student, **self.shape) if given is None else copy.deepcopy(given)
-        return fast_depthwise(model)
+        return fast_depthwise(self._made("student", self.recipe))
+
+    def objective(self) -> Objective:
+        """The objective, with the layers that fit student and teacher."""
+        objective = self.recipe.make_objective()
+        if objective.stages:
+            objective.connect(self.student_outputs, self.teacher_outputs)
+        return objective
+
+    @cached_property
+    def teacher_outputs(self) -> Outputs:
+        """What the teacher, trained or not, gives for two images."""
+        teacher = self.recipe.teacher
+        if isinstance(teacher, Recipe):
+            with torch.random.fork_rng():
+                return self._outputs("teacher", self._made("teacher", teacher))
+        live = self.frozen_teacher(None)
+        assert live is not None
+        return self._outputs("teacher", live.model)
 
     def frozen_teacher(self, trained: nn.Module | None) -> LiveTeacher | None:
         """The teacher, ready to be asked; None where the recipe has none.
@@ -64,15 +85,15 @@ class Setting:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._check_network("teacher", trained)
-            return LiveTeacher(trained, self.data)
+            self._outputs("teacher", trained)
+            return LiveTeacher(trained, self.data, stages=self.stages)
         if (given := self._object(name)) is not None:
-            return LiveTeacher(copy.deepcopy(given), self.data)
+            return LiveTeacher(copy.deepcopy(given), self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
         config = timm.data.resolve_data_config(model=model)
-        return LiveTeacher(model, self.data, config["mean"], config["std"])
+        return LiveTeacher(model, self.data, config["mean"], config["std"], self.stages)
 
     def _images(self, name: str) -> Images:
         return self._object(name) or load(name)
@@ -100,16 +121,32 @@ class Setting:
                     f"teacher {teacher.student!r} learned from {_describe(theirs)}, the student is to learn from "
                     f"{_describe(self.data)}: train the teacher on the student's data"
                 )
-        elif (live := self.frozen_teacher(None)) is not None:
-            self._check_network("teacher", live.model)
+        elif teacher is not None:
+            self.teacher_outputs  # noqa: B018
 
-    def _check_network(self, role: str, model: nn.Module) -> None:
+    def _shape(self, recipe: Recipe) -> dict[str, Any]:
+        """What timm needs to make a recipe's student."""
+        classes = len(self.data.classes)
+        return {"in_chans": self.data.channels, "num_classes": classes, **recipe.student_args}
+
+    def _made(self, role: str, recipe: Recipe) -> nn.Module:
+        """A recipe's student, not trained."""
+        if (given := self._object(recipe.student)) is not None:
+            return copy.deepcopy(given)
+        try:
+            return timm.create_model(recipe.student, **self._shape(recipe))
+        except TypeError as error:
+            raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
+
+    def _outputs(self, role: str, model: nn.Module) -> Outputs:
+        """What a network gives for two images; refuse one that cannot take them or gives something else."""
         images = self.data.normalise(self.stream.split.images[:2])
         try:
             with torch.no_grad():
-                logits = model.eval()(images)
+                given = outputs(model.eval(), images, self.stages)
         except Exception as error:
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
+        logits = given.logits
         if not isinstance(logits, Tensor):
             raise ValueError(f"{role} must return logits, a tensor, got a {type(logits).__name__}")
         if (shape := tuple(logits.shape)) != (len(images), len(self.data.classes)):
@@ -117,6 +154,7 @@ class Setting:
                 f"{role} gives outputs of shape {shape} for {len(images)} images of {len(self.data.classes)} classes, "
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"
             )
+        return given
 
 
 def in_memory(thing: nn.Module | Images) -> str:

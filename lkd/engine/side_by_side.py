@@ -1,5 +1,6 @@
 """Many recipes at once, in processes of one thread each: teachers before students, a tape before its readers."""
 
+import json
 import multiprocessing
 import os
 import time
@@ -44,7 +45,7 @@ class Job:
         """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
         recipe = self.recipe
         images = recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
-        return images * (_pass(recipe.teacher_name or "", recipe.data) if self.kind == "tape" else _training(recipe))
+        return images * (_pass_of_teacher(recipe) if self.kind == "tape" else _training(recipe))
 
 
 def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> list[Run]:
@@ -108,30 +109,41 @@ def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
 
 
 def _tape_key(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.teacher, recipe.stream_id, recipe.precision
+    return recipe.teacher, recipe.stream_id, recipe.precision, recipe.teacher_top_k, recipe.make_objective().stages
 
 
 def _training(recipe: Recipe) -> int:
     """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
     data = load(recipe.data)
     evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
-    return round((3 + evaluated) * _pass(recipe.student, recipe.data))
+    return round((3 + evaluated) * _pass(recipe.student, recipe.data, json.dumps(recipe.student_args)))
+
+
+def _pass_of_teacher(recipe: Recipe) -> int:
+    arguments = recipe.teacher.student_args if isinstance(recipe.teacher, Recipe) else {}
+    return _pass(recipe.teacher_name or "", recipe.data, json.dumps(arguments))
 
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _pass(model: str, data: str) -> int:
+def _pass(model: str, data: str, arguments: str) -> int:
     """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
     images = load(data)
-    counted = cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size)
+    counted = cost(
+        timm.create_model(model, in_chans=images.channels, **json.loads(arguments)), images.channels, images.size
+    )
     return counted.macs + _BESIDES
 
 
 def _check(graph: dict[Job, set[Job]]) -> None:
     """Refuse, before any work, recipes whose networks do not fit their data."""
-    names = ("data", "student", "teacher", "train_images", "batch_size", "sparsity", "sparse_scope")
-    recipes = (job.recipe for job in graph)
-    for recipe in {tuple(getattr(recipe, name) for name in names): recipe for recipe in recipes}.values():
+    names = ("data", "student", "teacher", "objective", "train_images", "batch_size", "sparsity", "sparse_scope")
+    arguments = ("student_args", "objective_args")
+    different = {}
+    for job in graph:
+        texts = (json.dumps(getattr(job.recipe, name)) for name in arguments)
+        different[(*(getattr(job.recipe, name) for name in names), *texts)] = job.recipe
+    for recipe in different.values():
         Setting(recipe, {})
 
 

@@ -1,43 +1,184 @@
-"""The tape: a teacher's logits along a stream, recorded once and read by every student of that stream."""
+"""The tape: a teacher's outputs along a stream, recorded once and read by every later student of that stream."""
 
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
-from lkd.data import Batch, Stream
-from lkd.engine.teacher import LiveTeacher
+from lkd.data import Batch
+from lkd.engine.teacher import Teacher
+from lkd.engine.top_k import TopK, lengthen, shorten
 from lkd.files import replacing
+from lkd.objectives import Outputs
+from lkd.objectives.tensors import hard_label
+
+_RECORDS, _MANIFEST = "records.bin", "manifest.json"
 
 
 class Tape:
-    """A recorded teacher: gives the logits of a batch by its place in the stream.
+    """A teacher's outputs, a record of fixed size for each sample of each epoch, in a file mapped into memory.
+
+    Each record ends with a checksum of its content and place: what was written in part, damaged or moved counts as not
+    recorded. Any number of processes may write and read at the same time; equal places get equal content.
 
     Args:
-        path: a file that `record` wrote, float32 `(epochs, samples of an epoch, C)`; it is mapped, not read.
+        folder: where `Tape.make` made it.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from lkd.data import Batch
+        >>> from lkd.engine.tape import Tape
+        >>> from lkd.objectives import Outputs
+        >>> tape = Tape.make(tempfile.mkdtemp() + "/tape", epochs=1, samples=4, classes=10)
+        >>> batch = Batch(torch.zeros(2, 1, 8, 8), torch.tensor([3, 1]), positions=torch.tensor([0, 2]))
+        >>> tape.read(0, batch) is None
+        True
+        >>> tape.write(0, batch, Outputs(torch.ones(2, 10)))
+        >>> tape.read(0, batch).logits.shape
+        torch.Size([2, 10])
     """
 
-    def __init__(self, path: Path):
-        self.logits = np.load(path, mmap_mode="r")
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.manifest = json.loads((self.folder / _MANIFEST).read_text())
+        self.classes, self.top_k = self.manifest["classes"], self.manifest["top_k"]
+        shape = self.manifest["epochs"], self.manifest["samples"]
+        self.records = np.memmap(self.folder / _RECORDS, _record(self.manifest), "r+", shape=shape)
 
-    def __call__(self, epoch: int, batch: Batch) -> Tensor:
-        """Logits `(b, C)` float32 of the batch, on its device."""
-        return torch.from_numpy(self.logits[epoch, batch.positions.cpu()]).to(batch.images.device)
+    @classmethod
+    def make(
+        cls,
+        folder: str | Path,
+        *,
+        epochs: int,
+        samples: int,
+        classes: int,
+        top_k: int | None = None,
+        maps: tuple[tuple[int, ...], ...] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> "Tape":
+        """An empty tape, with all of its space reserved.
+
+        Args:
+            folder: where it will lie; it must not be there.
+            epochs, samples: of the stream; samples of an epoch.
+            classes: C.
+            top_k: how many classes of each distribution are held (see `lkd.engine.top_k`); None for all logits.
+            maps: shape `(c, h, w)` of each feature map.
+            about: what else the manifest says.
+
+        Raises:
+            OSError: too little space; says how much is needed.
+        """
+        folder = Path(folder)
+        manifest = {"epochs": epochs, "samples": samples, "classes": classes, "top_k": top_k, "maps": maps}
+        needed = epochs * samples * _record(manifest).itemsize
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+        if needed > free:
+            raise OSError(
+                f"the tape {folder.name} takes {needed:,} bytes, {folder.parent} has {free:,} free: make room, record "
+                "fewer classes (teacher_top_k), or do without a tape"
+            )
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        temporary.mkdir()
+        try:
+            with (temporary / _RECORDS).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, needed)
+            (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed, **(about or {})}, indent=1))
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return cls(folder)
+
+    def write(self, epoch: int, batch: Batch, outputs: Outputs) -> None:
+        """Record what the teacher says of a batch."""
+        positions = batch.positions.cpu().numpy()
+        records = np.zeros(len(positions), self.records.dtype)
+        for name, value in self._columns(batch, outputs).items():
+            records[name] = value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
+        records["check"] = _checks(records, epoch, positions)
+        self.records[epoch, positions] = records
+
+    def read(self, epoch: int, batch: Batch) -> Outputs | None:
+        """What the teacher said of a batch, on the batch's device; None where a record is missing or damaged."""
+        positions = batch.positions.cpu().numpy()
+        records = self.records[epoch, positions]
+        if (records["check"] != _checks(records, epoch, positions)).any():
+            return None
+        values = {name: torch.from_numpy(records[name].copy()).to(batch.images.device) for name in records.dtype.names}
+        maps = tuple(values[f"map{i}"] for i in range(len(self.manifest["maps"])))
+        if self.top_k is None:
+            return Outputs(values["logits"], maps)
+        short = TopK(*(values[name] for name in TopK._fields))
+        return Outputs(lengthen(short, hard_label(batch.target), self.classes), maps)
+
+    def recorded(self) -> int:
+        """How many records have been written, as far as that shows without checking them."""
+        return int(np.count_nonzero(self.records["check"]))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record was written; stays True once `finish` has said so."""
+        return self.manifest.get("complete", False)
+
+    def finish(self) -> None:
+        """Say in the manifest that the tape is complete, if it is."""
+        if not self.complete and self.recorded() == self.records.size:
+            self.records.flush()
+            self.manifest["complete"] = True
+            with replacing(self.folder / _MANIFEST) as temporary:
+                temporary.write_text(json.dumps(self.manifest, indent=1))
+
+    def _columns(self, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
+        maps = {f"map{i}": value for i, value in enumerate(outputs.maps)}
+        if self.top_k is None:
+            return {"logits": outputs.logits, **maps}
+        return {**shorten(outputs.logits, hard_label(batch.target), self.top_k)._asdict(), **maps}
 
 
-def record(teacher: LiveTeacher, stream: Stream, epochs: int, path: Path, accelerator: Accelerator) -> None:
-    """Run a teacher along a stream and write its logits; the file appears whole."""
-    teacher.model.to(accelerator.device)
-    logits = [
-        [_logits(teacher, stream, epoch, step, accelerator) for step in range(stream.steps)] for epoch in range(epochs)
-    ]
-    with replacing(path) as temporary:
-        np.save(temporary, torch.stack([torch.cat(epoch) for epoch in logits]).numpy())
+class TapedTeacher:
+    """A teacher that is asked only for what its tape does not hold, and whose answers the tape then holds.
+
+    Args:
+        tape: of this teacher along this stream.
+        teacher: the teacher itself.
+    """
+
+    def __init__(self, tape: Tape, teacher: Teacher):
+        self.tape, self.teacher = tape, teacher
+
+    def __call__(self, epoch: int, batch: Batch) -> Outputs:
+        """Outputs for the batch."""
+        if (found := self.tape.read(epoch, batch)) is not None:
+            return found
+        self.tape.write(epoch, batch, self.teacher(epoch, batch))
+        written = self.tape.read(epoch, batch)
+        assert written is not None
+        return written
 
 
-def _logits(teacher: LiveTeacher, stream: Stream, epoch: int, step: int, accelerator: Accelerator) -> Tensor:
-    batch = Batch(*(tensor.to(accelerator.device) for tensor in stream.batch(epoch, step)))
-    with accelerator.autocast():
-        return teacher(epoch, batch).float().cpu()
+def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
+    """The layout of a record, little-endian float32 but for the classes of the K likeliest and the checksum."""
+    k = manifest["top_k"]
+    logits: list[tuple[Any, ...]] = (
+        [("logits", "<f4", (manifest["classes"],))]
+        if k is None
+        else [("values", "<f4", (k,)), ("classes", "<i4", (k,)), ("label", "<f4"), ("rest", "<f4")]
+    )
+    maps = [(f"map{i}", "<f4", tuple(shape)) for i, shape in enumerate(manifest["maps"])]
+    return np.dtype([*logits, *maps, ("check", "<u4")])
+
+
+def _checks(records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarray:
+    """A checksum of each record and its place, never 0."""
+    content = records.view(np.uint8).reshape(len(records), -1)[:, :-4]
+    places = (zlib.crc32(f"{epoch} {position}".encode()) for position in positions)
+    return np.array([zlib.crc32(row, place) or 1 for row, place in zip(content, places, strict=True)], np.uint32)

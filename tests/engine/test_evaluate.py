@@ -18,8 +18,9 @@ from short import TAUGHT, Perceptron
 from torch import Tensor, nn
 
 from lkd.data import Images, Split, load
-from lkd.engine import evaluate
-from lkd.engine.loop import fit
+from lkd.engine import Options, evaluate
+from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.loop import Training
 from lkd.engine.setting import Setting
 from lkd.engine.teacher import LiveTeacher
 
@@ -93,10 +94,9 @@ def work(accelerator: Accelerator) -> tuple[dict[str, Any], dict[str, Tensor]]:
     setting = Setting(recipe, {"memory:teacher": Linear(), "memory:student": Linear()})
     teacher = setting.frozen_teacher(None)
     assert isinstance(teacher, LiveTeacher)
-    torch.manual_seed(1)
-    kept, history, _ = fit(recipe, Linear(), teacher, setting.data, setting.stream, accelerator, lambda images: None)
-    figures["history"] = history.to_dict("list")
-    return figures, kept.state_dict()
+    training = Training(setting, teacher, accelerator, Options())
+    figures["history"] = training.run(lambda images: None, Checkpoints("nowhere")).to_dict("list")
+    return figures, training.kept.state_dict()
 
 
 def work_to(path: Path) -> None:

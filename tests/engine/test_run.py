@@ -4,7 +4,6 @@ import copy
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 from short import ALONE, TAUGHT, TEACHER, Perceptron, equal, same
-from torch import Tensor, nn
+from torch import Tensor
 
 import lkd
 from lkd import Recipe
 from lkd.data import load
 from lkd.engine import evaluate
+from lkd.engine.loop import Training
 from lkd.objectives import Objective
 from lkd.store import Run, Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-engine = import_module("lkd.engine.run")  # `lkd.engine.run` itself is the function
 AUGMENTED = replace(TAUGHT, crop=2, flip=True, cutout=8, mixup=0.2, cutmix=1.0, smoothing=0.1)
 
 
@@ -35,13 +34,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes trained from now on."""
-    trained, fit = [], engine.fit
+    trained, run = [], Training.run
 
-    def counted(recipe: Recipe, *arguments: Any) -> Any:
-        trained.append(recipe)
-        return fit(recipe, *arguments)
+    def counted(training: Training, *arguments: Any) -> Any:
+        trained.append(training.recipe)
+        return run(training, *arguments)
 
-    monkeypatch.setattr(engine, "fit", counted)
+    monkeypatch.setattr(Training, "run", counted)
     return trained
 
 
@@ -127,17 +126,17 @@ def test_without_resume_a_run_is_trained_again_and_replaced_but_not_its_teacher(
 
 
 def test_a_teacher_stays_frozen_while_it_teaches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit, seen = engine.fit, []
+    run, seen = Training.run, []
 
-    def watched(recipe: Recipe, student: nn.Module, teacher: Any, *arguments: Any) -> Any:
-        before = copy.deepcopy(teacher.model)
-        result = fit(recipe, student, teacher, *arguments)
-        seen.append((before, teacher.model))
+    def watched(training: Training, *arguments: Any) -> Any:
+        before = copy.deepcopy(training.teacher.model)
+        result = run(training, *arguments)
+        seen.append((before, training.teacher.model))
         return result
 
     with_batchnorm = replace(TEACHER, student="mini_resnet")
     trained = lkd.run(with_batchnorm, store=store).student
-    monkeypatch.setattr(engine, "fit", watched)
+    monkeypatch.setattr(Training, "run", watched)
     lkd.run(replace(TAUGHT, teacher=with_batchnorm), store=store)
     ((before, after),) = seen
     assert any(name.endswith("running_mean") for name, _ in after.named_buffers())

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +17,13 @@ from torch.utils.data import Subset, TensorDataset
 import lkd
 from lkd import Recipe
 from lkd.data import Batch, Images, load
+from lkd.engine.loop import Training
 from lkd.engine.setting import Setting, in_memory
 from lkd.engine.teacher import LiveTeacher
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-engine = import_module("lkd.engine.run")  # `lkd.engine.run` itself is the function
 SMOKE = {"data": "digits", "profile": "smoke", "train_images": 128}
 
 
@@ -49,7 +48,7 @@ def pairs(number: int = 80, channels: int = 3, size: int = 16, classes: int = 4)
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch, store: Store) -> Iterator[None]:
     """Whatever is asked in this test, nothing is trained and no run appears."""
-    monkeypatch.setattr(engine, "fit", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("it trained"))
     yield
     assert not list(store.folder.glob("runs/*"))
 

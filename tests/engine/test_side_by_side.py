@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
@@ -21,6 +20,7 @@ from short import ALONE, TAUGHT, TEACHER, same
 import lkd
 from lkd import Recipe
 from lkd.engine import side_by_side
+from lkd.engine.loop import Training
 from lkd.engine.side_by_side import Job, carry_out_all, plan
 from lkd.store import Store
 
@@ -132,8 +132,7 @@ def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypat
 def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(
     store: Store, uninterrupted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = import_module("lkd.engine.run")
-    monkeypatch.setattr(here, "fit", lambda *_: pytest.fail("the study's own process trained"))
+    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("the study's own process trained"))
     with pytest.raises(FloatingPointError, match="not finite in epoch 1, step 2"):
         carry_out_all([ALONE, DIVERGING], store, workers=1)  # the longer one goes first
     assert store.find(DIVERGING) is None

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from short import TAUGHT, TEACHER, same
@@ -12,11 +11,13 @@ from short import TAUGHT, TEACHER, same
 import lkd
 from lkd import Recipe
 from lkd.data import Batch
+from lkd.engine import Options
 from lkd.engine.run import record_tape
 from lkd.engine.setting import Setting
 from lkd.engine.tape import Tape
 from lkd.engine.teacher import LiveTeacher
 from lkd.models import fold_batchnorm
+from lkd.objectives import Outputs
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,12 +31,18 @@ def tapes(store: Store) -> list[Path]:
     return list((store.folder / "tapes").iterdir())
 
 
+def logits(tape: Tape, epoch: int, batch: Batch) -> torch.Tensor:
+    found = tape.read(epoch, batch)
+    assert found is not None
+    return found.logits
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that live teachers are asked about from now on."""
     batches, call = [], LiveTeacher.__call__
 
-    def counted(teacher: LiveTeacher, epoch: int, batch: Batch) -> torch.Tensor:
+    def counted(teacher: LiveTeacher, epoch: int, batch: Batch) -> Outputs:
         batches.append(len(batch.images))
         return call(teacher, epoch, batch)
 
@@ -62,28 +69,23 @@ def test_a_tape_is_recorded_once(store: Store, asked: list[int]) -> None:
     assert len(tapes(store)) == 1
 
 
-def test_a_tape_holds_the_teachers_logits_of_every_place_in_the_stream(store: Store) -> None:
-    record_tape(AUGMENTED, store)
-    (path,) = tapes(store)
-    logits = np.load(path)
-    assert logits.shape == (2, 128, 10) and logits.dtype == np.float32
-    assert path.stat().st_size == pytest.approx(logits.nbytes, abs=256)
+def test_a_tape_holds_what_the_teacher_says_at_every_place_in_the_stream(store: Store) -> None:
+    tape = record_tape(AUGMENTED, store)
+    assert (tape.folder / "records.bin").stat().st_size == 2 * 128 * (10 + 1) * 4 == tape.manifest["bytes"]
+    assert tape.complete and Tape(tape.folder).complete
     teacher, stream = fold_batchnorm(lkd.run(TEACHER, store=store).student), Setting(AUGMENTED, {}).stream
     for epoch in range(2):
-        for step in range(2):
-            batch = stream.batch(epoch, step)
+        for batch in stream.batches(epoch):
             with torch.no_grad():
                 expected = teacher(batch.images)
-            assert torch.equal(torch.from_numpy(logits[epoch, batch.positions]), expected)
-            assert torch.equal(Tape(path)(epoch, batch), expected)
+            assert torch.equal(logits(tape, epoch, batch), expected)
 
 
 def test_a_process_reads_its_share_of_the_tape(store: Store) -> None:
-    record_tape(TAUGHT, store)
-    tape, stream = Tape(tapes(store)[0]), Setting(TAUGHT, {}).stream
-    whole = tape(1, stream.batch(1, 1))
+    tape, stream = record_tape(TAUGHT, store), Setting(TAUGHT, {}).stream
+    whole = logits(tape, 1, stream.batch(1, 1))
     for process in range(2):
-        assert torch.equal(tape(1, stream.batch(1, 1, process, 2)), whole[process::2])
+        assert torch.equal(logits(tape, 1, stream.batch(1, 1, process, 2)), whole[process::2])
 
 
 @pytest.mark.parametrize(
@@ -107,17 +109,74 @@ def test_a_teacher_trained_again_to_other_weights_has_another_tape(store: Store,
     assert len(asked) == 4, "the tape of other weights was read"
 
 
-def test_a_tape_that_broke_off_is_never_read(store: Store, monkeypatch: pytest.MonkeyPatch, asked: list[int]) -> None:
-    def fail(path: Path, logits: np.ndarray) -> NoReturn:
-        Path(path).write_bytes(b"half")
-        raise OSError("disk full")
+def test_a_tape_that_broke_off_is_finished_and_not_begun_again(store: Store, asked: list[int]) -> None:
+    calls = iter(range(100))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "save", fail)
-        with pytest.raises(OSError, match="disk full"):
-            record_tape(TAUGHT, store)
-    assert tapes(store) == []
+    def break_off(*arguments: Any) -> Outputs:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    write = Tape.write
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Tape, "write", break_off)
+        record_tape(TAUGHT, store)
+    (path,) = tapes(store)
+    assert Tape(path).recorded() == 3 * 64 and not Tape(path).complete
     asked.clear()
-    record_tape(TAUGHT, store)
+    assert record_tape(TAUGHT, store).complete
+    assert asked == [64]
+
+
+@pytest.mark.parametrize("byte", [0, 41], ids=["content", "checksum"])
+def test_a_damaged_record_is_asked_for_again(byte: int, store: Store, asked: list[int]) -> None:
+    tape = record_tape(TAUGHT, store)
+    before = bytearray((tape.folder / "records.bin").read_bytes())
+    place = 70 * tape.records.dtype.itemsize + byte
+    damaged = bytearray(before)
+    damaged[place] ^= 1
+    (tape.folder / "records.bin").write_bytes(damaged)
+    asked.clear()
+    taped = lkd.run(TAUGHT, store=store)
+    assert asked == [64]
+    assert (tape.folder / "records.bin").read_bytes() == before
+    assert same(taped, lkd.run(TAUGHT, store=Store(store.folder / "other")))
+
+
+def test_a_record_at_another_place_is_no_record(tmp_path: Path) -> None:
+    tape = Tape.make(tmp_path / "tape", epochs=2, samples=4, classes=3)
+    here = Batch(torch.zeros(1, 1, 2, 2), torch.tensor([0]), torch.tensor([1]))
+    tape.write(0, here, Outputs(torch.ones(1, 3)))
+    tape.records[1, 1] = tape.records[0, 1]
+    assert tape.read(0, here) is not None and tape.read(1, here) is None
+
+
+def test_a_tape_that_does_not_fit_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"the tape big takes 4,400,000,000,000,000 bytes, .* has [\d,]+ free: make room"):
+        Tape.make(tmp_path / "big", epochs=10**6, samples=10**8, classes=10)
+    assert not list(tmp_path.iterdir())
+
+
+# The first student writes it ----------------------------------------------------------------------------------------
+
+
+def test_a_student_that_writes_the_tape_is_the_student_of_the_teacher_and_the_next_one_reads(
+    store: Store, tmp_path: Path, asked: list[int]
+) -> None:
+    first = lkd.run(AUGMENTED, store=store, options=Options(tape=True))
     assert len(asked) == 4
-    assert np.load(tapes(store)[0]).shape == (2, 128, 10)
+    lkd.run(replace(AUGMENTED, objective="nkd", objective_args={}), store=store)
+    assert len(asked) == 4, "the teacher was asked again"
+    assert same(first, lkd.run(AUGMENTED, store=Store(tmp_path / "live")))
+
+
+# The likeliest classes only -----------------------------------------------------------------------------------------
+
+
+def test_with_k_classes_a_student_of_the_tape_is_the_student_of_the_teacher(tmp_path: Path, store: Store) -> None:
+    brief = replace(AUGMENTED, teacher_top_k=3)
+    live = lkd.run(brief, store=Store(tmp_path / "live"))
+    tape = record_tape(brief, store)
+    assert tape.records.dtype.itemsize == 4 * (3 + 3 + 1 + 1 + 1)
+    assert same(lkd.run(brief, store=store), live)
+    assert not same(lkd.run(AUGMENTED, store=store), live)

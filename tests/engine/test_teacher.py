@@ -24,7 +24,7 @@ def test_a_teacher_is_asked_without_batch_norm_and_says_the_same() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in teacher.model.modules())
     batch = Batch(images, torch.zeros(4, dtype=torch.long), torch.arange(4))
-    torch.testing.assert_close(teacher(0, batch), model(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(teacher(0, batch).logits, model(images), rtol=1e-4, atol=1e-4)
 
 
 def test_any_models_depthwise_convolutions_are_the_fast_ones() -> None:

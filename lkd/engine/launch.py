@@ -1,0 +1,176 @@
+"""Several processes for one run: `accelerate launch` as a child that outlives whoever started it."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lkd.engine.options import Options
+from lkd.files import replacing
+from lkd.recipe import Recipe
+from lkd.store import Store
+
+_POLL_SECONDS = 0.3
+_SAID = 12
+"""Lines at the end of what failed processes printed that are shown."""
+
+
+def launch(
+    recipe: Recipe,
+    store: Store,
+    objects: Mapping[str, Any],
+    resume: bool,
+    num_processes: int,
+    options: Options,
+    images: int,
+) -> None:
+    """Carry out a recipe in several processes, and wait for them; if they are at work already, only wait.
+
+    Args:
+        recipe, store, objects, resume, options: as for `lkd.engine.run.carry_out`.
+        num_processes: how many.
+        images: that go through training, for the progress shown.
+
+    Raises:
+        RuntimeError: they failed; ends with what they said.
+        ValueError: a model or data set that cannot be sent to them.
+    """
+    files = _Files(store, recipe)
+    if files.child_is_gone():
+        files.progress.unlink(missing_ok=True)
+        _write_task(files, recipe, store, objects, resume, options)
+        _start(files, num_processes)
+    _follow(files, recipe, images)
+    said = files.log.read_text(errors="replace").splitlines() if files.log.exists() else []
+    if not files.done.exists():
+        raise RuntimeError("\n".join([f"training in {num_processes} processes failed ({files.log}):", *said[-_SAID:]]))
+
+
+def carry_out_task(path: Path) -> None:
+    """What each of the processes does: carry out the recipe in a file.
+
+    Args:
+        path: a file that `launch` wrote, or a recipe's own `recipe.json`.
+    """
+    from lkd.engine.run import carry_out
+
+    task = json.loads(path.read_text())
+    task = task if "task" in task else {"recipe": task}
+    objects = torch.load(task["objects"], weights_only=False) if task.get("objects") else {}
+    store = Store(task.get("store"))
+    recipe = Recipe.from_dict(task["recipe"])
+    files, main = _Files(store, recipe), os.environ.get("RANK", "0") == "0"
+    carry_out(
+        recipe,
+        store,
+        objects,
+        resume=task.get("resume", True),
+        options=Options(**task.get("options", {})),
+        progress=_Report(files.progress) if main and "task" in task else None,
+    )
+    if main:
+        files.done.write_text("")
+
+
+class _Files:
+    """What tells parent and children about each other."""
+
+    def __init__(self, store: Store, recipe: Recipe):
+        folder = store.folder / "launches"
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("task.json", "objects.pt", "log", "progress", "done", "alive")
+        self.task, self.objects, self.log, self.progress, self.done, self.alive = (
+            folder / f"{recipe.run_id}.{name}" for name in names
+        )
+
+    def child_is_gone(self) -> bool:
+        """Whether nobody holds the lock that children inherit and that ends with the last of them."""
+        with self.alive.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def images_done(self) -> int:
+        """How many images have gone through training."""
+        return int(self.progress.read_text() or 0) if self.progress.exists() else 0
+
+
+class _Report:
+    """Writes the number of images done for whoever follows."""
+
+    def __init__(self, path: Path):
+        self.path, self.done, self.written = path, 0, 0.0
+
+    def __call__(self, images: int) -> None:
+        self.done += images
+        if time.monotonic() - self.written > _POLL_SECONDS:
+            self.path.write_text(str(self.done))
+            self.written = time.monotonic()
+
+
+def _write_task(
+    files: _Files, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
+) -> None:
+    files.done.unlink(missing_ok=True)
+    if objects:
+        with replacing(files.objects) as temporary:
+            try:
+                torch.save(dict(objects), temporary)
+            except Exception as error:
+                raise ValueError(
+                    f"a model or data set cannot be sent to other processes ({error}): define its class in a file that "
+                    "can be imported, or use num_processes=1"
+                ) from error
+    task = {
+        "task": 1,
+        "recipe": recipe.to_dict(),
+        "store": str(store.folder),
+        "objects": str(files.objects) if objects else None,
+        "resume": resume,
+        "options": dataclasses.asdict(options),
+    }
+    with replacing(files.task) as temporary:
+        temporary.write_text(json.dumps(task, indent=1))
+
+
+def _start(files: _Files, num_processes: int) -> None:
+    threads = max(1, (os.cpu_count() or 1) // num_processes)
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines=1", f"--num_processes={num_processes}"]
+    setting = ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+    setting.append(f"--num_cpu_threads_per_process={threads}")
+    command = [sys.executable, "-m", *launcher, *setting, "-m", "lkd", "run-recipe", str(files.task)]
+    with files.alive.open("w") as alive, files.log.open("w") as log:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(alive.fileno(),),
+        )
+        alive.write(str(child.pid))
+
+
+def _follow(files: _Files, recipe: Recipe, images: int) -> None:
+    """Show the progress of children until the last of them has ended; an interrupt ends them too."""
+    with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
+        try:
+            while not files.child_is_gone():
+                bar.update(files.images_done() - bar.n)
+                time.sleep(_POLL_SECONDS)
+        except KeyboardInterrupt:
+            os.killpg(int(files.alive.read_text()), signal.SIGTERM)
+            raise

@@ -1,0 +1,77 @@
+"""A teacher's distribution in short: its K likeliest classes, the label's probability, and what is left."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class TopK(NamedTuple):
+    """Log-probabilities of a batch in short, float32.
+
+    `values` and `classes` `(B, K)`: the likeliest classes; `label` `(B,)`: that of the label; `rest` `(B,)`: that of
+    all classes that are neither.
+    """
+
+    values: Tensor
+    classes: Tensor
+    label: Tensor
+    rest: Tensor
+
+
+def shorten(logits: Tensor, label: Tensor, k: int) -> TopK:
+    """The K likeliest classes of each row, the label and the rest.
+
+    Args:
+        logits: `(B, C)` float.
+        label: `(B,)` int64.
+        k: 1 to C - 2.
+
+    Example:
+        >>> import torch
+        >>> from lkd.engine.top_k import shorten
+        >>> shorten(torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([3]), 2).classes
+        tensor([[0, 1]], dtype=torch.int32)
+    """
+    log_p = F.log_softmax(logits.float(), dim=1)
+    values, classes = log_p.topk(k, dim=1)
+    named = torch.zeros_like(log_p, dtype=torch.bool).scatter_(1, classes, True).scatter_(1, label[:, None], True)
+    rest = log_p.masked_fill(named, -torch.inf).logsumexp(1)
+    return TopK(values, classes.int(), log_p.gather(1, label[:, None]).squeeze(1), rest)
+
+
+def lengthen(short: TopK, label: Tensor, classes: int) -> Tensor:
+    """`(B, classes)` logits of the distribution in which the rest has equal parts.
+
+    Args:
+        short: what `shorten` gave.
+        label: `(B,)` int64, the same labels.
+        classes: C.
+
+    Example:
+        >>> import torch
+        >>> from lkd.engine.top_k import lengthen, shorten
+        >>> logits, label = torch.tensor([[3.0, 2.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> p = lengthen(shorten(logits, label, 2), label, 5).softmax(1)
+        >>> bool(torch.allclose(p, logits.softmax(1)))
+        True
+    """
+    index = short.classes.long()
+    others = classes - short.values.shape[1] - (index != label[:, None]).all(1).float()
+    logits = (short.rest - others.log())[:, None].repeat(1, classes)
+    return logits.scatter_(1, label[:, None], short.label[:, None]).scatter_(1, index, short.values)
+
+
+def divergence(logits: Tensor, label: Tensor, k: int) -> Tensor:
+    """What is lost: `KL(p || p~)` in nats for each row, `p~` being the distribution after `shorten` and `lengthen`.
+
+    Example:
+        >>> import torch
+        >>> from lkd.engine.top_k import divergence
+        >>> divergence(torch.tensor([[3.0, 1.0, 1.0, 1.0]]), torch.tensor([0]), 1).abs().item() < 1e-6
+        True
+    """
+    short = lengthen(shorten(logits, label, k), label, logits.shape[1])
+    terms = F.kl_div(short.log_softmax(1), logits.float().log_softmax(1), reduction="none", log_target=True)
+    return terms.sum(1)
