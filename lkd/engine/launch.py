@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from lkd.engine.options import Options
@@ -23,6 +24,12 @@ from lkd.store import Store
 _POLL_SECONDS = 0.3
 _SAID = 12
 """Lines at the end of what failed processes printed that are shown."""
+
+
+def processes() -> PartialState:
+    """The processes that carry out this run; without a GPU they are joined on CPUs."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return PartialState(cpu=several and not torch.cuda.is_available())
 
 
 def launch(
@@ -69,7 +76,7 @@ def carry_out_task(path: Path) -> None:
     objects = torch.load(task["objects"], weights_only=False) if task.get("objects") else {}
     store = Store(task.get("store"))
     recipe = Recipe.from_dict(task["recipe"])
-    files, main = _Files(store, recipe), os.environ.get("RANK", "0") == "0"
+    files, main = _Files(store, recipe), processes().is_main_process
     carry_out(
         recipe,
         store,

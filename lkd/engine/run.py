@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lkd.checks import check_whole
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
-from lkd.engine.launch import launch
+from lkd.engine.launch import launch, processes
 from lkd.engine.loop import Training, parts
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.options import Options
@@ -89,7 +89,7 @@ def carry_out(
         _check_share(setting, num_processes)
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
     else:
-        _check_share(setting, PartialState().num_processes)
+        _check_share(setting, processes().num_processes)
         with _alone(store, recipe.run_id):
             if not (resume and _agreed(_find(recipe, store, objects) is not None)):
                 teacher = _teacher(setting, store, options)
@@ -122,7 +122,7 @@ def record_tape(recipe: Recipe, store: Store) -> Tape:
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
     """An accelerator of a precision, also where this process has had one of another."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        AcceleratorState._reset_state(PartialState().num_processes == 1)
+        AcceleratorState._reset_state(processes().num_processes == 1)
         GradientState._reset_state()
     return Accelerator(mixed_precision=precision, **arguments)
 
@@ -197,7 +197,7 @@ def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
     """The tape of a recipe's teacher along its stream, made if it was not there."""
     recipe, path = setting.recipe, _tape_path(setting.recipe, teacher, store)
     with _alone(store, path.name):
-        if PartialState().is_main_process and not path.is_dir():
+        if processes().is_main_process and not path.is_dir():
             Tape.make(
                 path,
                 epochs=recipe.epochs,
@@ -207,7 +207,7 @@ def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
                 maps=tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps),
                 about={"teacher": weights_hash(teacher.model), "stream": recipe.stream_id, "recipe": recipe.to_dict()},
             )
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     return Tape(path)
 
 
@@ -223,7 +223,7 @@ def _tape_path(recipe: Recipe, teacher: LiveTeacher, store: Store) -> Path:
 @contextmanager
 def _alone(store: Store, name: str) -> Iterator[None]:
     """A lock that the main process holds for all processes of this run."""
-    state = PartialState()
+    state = processes()
     with store.lock(name) if state.is_main_process else nullcontext():
         state.wait_for_everyone()
         yield

@@ -1,0 +1,109 @@
+"""Runs in processes of their own that are killed at a given step, or while they write a checkpoint."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lkd import Recipe
+from lkd.store import Run, Store
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lkd.engine.run", "timm.models", "sklearn.datasets"])
+SECONDS = 240
+
+
+class Killed:
+    """Ends its process by SIGKILL when so many steps have been done since it started."""
+
+    def __init__(self, step: int):
+        self.left = step
+
+    def __call__(self, images: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def work(
+    recipe: Recipe, folder: Path, options: dict[str, Any], step: int | None, in_save: bool, place: dict[str, str]
+) -> None:
+    """Carry out a recipe, to its end or to the kill."""
+    import torch
+
+    from lkd.engine import Options
+    from lkd.engine.run import carry_out
+
+    os.environ.update(place)
+    torch.set_num_threads(1)
+    progress = Killed(10**9 if step is None or in_save else step)
+    if in_save and step is not None:
+        left, save = Killed(step), torch.save
+
+        def half(state: dict[str, Any], file: Any) -> None:
+            file.write(b"half")
+            left(1)
+            file.seek(0)
+            save(state, file)
+
+        torch.save = half
+    carry_out(recipe, Store(folder), {}, options=Options(checkpoint_seconds=0, **options), progress=progress)
+
+
+def attempt(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    processes: int = 1,
+    step: int | None = None,
+    in_save: bool = False,
+    **options: Any,
+) -> list[int | None]:
+    """Carry out a recipe in processes of their own; exit codes, -9 for a process that was killed.
+
+    Args:
+        recipe, folder: what to run, and the store.
+        processes: how many, joined by gloo. As a launcher does, all are killed when one has died.
+        step: the main process is killed when it has done so many; None for not at all.
+        in_save: the kill comes while a checkpoint is being written.
+        options: of the run.
+    """
+    started = []
+    for rank in range(processes):
+        place = {} if processes == 1 else _place(rank, processes, _free_port() if rank == 0 else port)
+        port = int(place.get("MASTER_PORT", 0))
+        arguments = (recipe, folder, options, step if rank == 0 else None, in_save, place)
+        started.append(CONTEXT.Process(target=work, args=arguments))
+        started[-1].start()
+    started[0].join(SECONDS)
+    for process in started:
+        if started[0].exitcode != 0:
+            process.kill()
+        process.join(SECONDS)
+    return [process.exitcode for process in started]
+
+
+def finished(recipe: Recipe, folder: Path, steps: Sequence[tuple[int, bool]], **how: Any) -> Run:
+    """The run of a recipe that was killed at each of some steps since its start, and then left alone."""
+    for step, in_save in steps:
+        codes = attempt(recipe, folder, step=step, in_save=in_save, **how)
+        assert codes[0] == -signal.SIGKILL, codes
+    codes = attempt(recipe, folder, **how)
+    assert set(codes) == {0}, codes
+    run = Store(folder).find(recipe)
+    assert run is not None
+    return run
+
+
+def _place(rank: int, processes: int, port: int) -> dict[str, str]:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {name: str(value) for name, value in place.items()}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

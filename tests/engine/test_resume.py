@@ -1,0 +1,64 @@
+"""A run that is killed, at any step and any number of times, ends as one that was left alone, bit for bit."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killing import attempt, finished
+from short import ALONE, TAUGHT, TEACHER, same
+
+from lkd import Recipe
+from lkd.store import Store
+
+TAUGHT = replace(TAUGHT, batch_size=32, crop=2, mixup=0.2)
+ALONE = replace(ALONE, batch_size=32)
+SPARSE = replace(TEACHER, student="mini_slak", batch_size=32, epochs=2, sparsity=0.4, prune_every=2)
+WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
+    "averaged": (replace(TAUGHT, ema=0.5), {}),
+    "features": (replace(TAUGHT, objective="nkd+fd", objective_args={"stages": 2}), {}),
+    "with its tape": (replace(TAUGHT, objective="dkd", objective_args={}, ema=0.5), {"tape": True}),
+    "stochastic": (replace(ALONE, student="mini_convnext_nano", student_args={"drop_path_rate": 0.3}), {}),
+    "sparse": (replace(SPARSE, ema=0.5), {}),
+    "in parts": (replace(TAUGHT, objective="dist", objective_args={}, accumulation=2), {}),
+    "two processes": (replace(TAUGHT, accumulation=2, ema=0.5), {"processes": 2}),
+    "two processes, features and tape": (
+        replace(TAUGHT, objective="kd+fd", objective_args={}, student_args={"drop_path_rate": 0.3}, student="mini_slak"),
+        {"processes": 2, "tape": True},
+    ),
+}
+"""Eight steps each."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_at_random_steps_it_ends_as_if_it_had_been_left_alone(way: str, tmp_path: Path) -> None:
+    recipe, how = WAYS[way]
+    draw = random.Random(way)
+    steps = [(draw.randrange(3), draw.random() < 0.3) for _ in range(3)]
+    undisturbed = finished(recipe, tmp_path / "undisturbed", [], **how)
+    killed = finished(recipe, tmp_path / "killed", steps, **how)
+    assert same(killed, undisturbed)
+    assert killed.masks.keys() == undisturbed.masks.keys()
+    assert all((mask == undisturbed.masks[name]).all() for name, mask in killed.masks.items())
+    assert not list((tmp_path / "killed").glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    undisturbed = finished(TAUGHT, tmp_path / "undisturbed", [])
+    attempt(TAUGHT, tmp_path / "killed", step=5)
+    older, newest = sorted((tmp_path / "killed").glob("checkpoints/*/*.pt"))
+    assert older.name.startswith("000000004-") and newest.name.startswith("000000005-")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert same(finished(TAUGHT, tmp_path / "killed", []), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    attempt(TAUGHT, tmp_path, step=6, processes=2)
+    assert set(attempt(TAUGHT, tmp_path)) == {0}
+    run = Store(tmp_path).find(TAUGHT)
+    assert run is not None and run.history.epoch.tolist() == [1, 2]
+    assert run.provenance["processes"] == 1
