@@ -37,8 +37,8 @@ def test_the_label_objective_needs_no_teacher_and_the_others_do():
 
 def test_a_recipe_may_set_what_the_losses_take():
     assert OBJECTIVES["kd"].hyperparameters() == ["temperature", "alpha"]
-    assert OBJECTIVES["nkd"].hyperparameters() == ["temperature", "gamma"]
-    assert OBJECTIVES["label"].hyperparameters() == []
+    assert OBJECTIVES["nkd"].hyperparameters() == ["temperature", "gamma", "label"]
+    assert OBJECTIVES["label"].hyperparameters() == ["hard"]
 
 
 @pytest.mark.parametrize("loss", [kd_loss, nkd_loss])
