@@ -36,7 +36,7 @@ def check_number(
         raise TypeError(f"{name} must be a number, got {value!r}")
     high_enough = low < value or (low == value and not above)
     low_enough = value < high or (value == high and not below)
-    if not (high_enough and low_enough) or math.isinf(value):
+    if not (high_enough and low_enough) or abs(value) == math.inf:
         bound = f"{'above' if above else 'at least'} {low:g}"
         bound += "" if math.isinf(high) else f" and {'below' if below else 'at most'} {high:g}"
         raise ValueError(f"{name} must be {bound}, got {value!r}")

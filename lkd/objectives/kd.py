@@ -1,12 +1,11 @@
 """KD: knowledge distillation by softened logits (Hinton et al. 2015, arXiv 1503.02531), in the form of SLaK's code."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.checks import check_number
 from lkd.objectives.base import Objective, Outputs, total
 from lkd.objectives.checks import check_logits
-from lkd.objectives.tensors import cross_entropy, upcast
+from lkd.objectives.tensors import cross_entropy, divergence, upcast
 
 
 def kd_loss(
@@ -64,7 +63,7 @@ def _terms(
 ) -> dict[str, Tensor]:
     check_logits(student_logits, teacher_logits, target)
     student, teacher = upcast(student_logits), upcast(teacher_logits.detach())
-    log_p_student = F.log_softmax(student / temperature, dim=1)
-    log_p_teacher = F.log_softmax(teacher / temperature, dim=1)
-    divergence = F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
-    return {"kd": alpha * temperature**2 * divergence, "label": (1 - alpha) * cross_entropy(student, target)}
+    return {
+        "kd": alpha * temperature**2 * divergence(student, teacher, temperature),
+        "label": (1 - alpha) * cross_entropy(student, target),
+    }

@@ -6,6 +6,7 @@ from torch import Tensor
 from lkd.checks import check_number
 from lkd.objectives.base import Objective, Outputs, total
 from lkd.objectives.checks import check_logits
+from lkd.objectives.label import weighted_label
 from lkd.objectives.tensors import hard_label, upcast, without_label
 
 
@@ -17,8 +18,8 @@ def nkd_loss(
     `-p_t,y log p_s,y  -  gamma T^2 sum_{i != y} N(z_t/T)_i log N(z_s/T)_i`, with N the softmax over the C-1 classes
     other than the label y. The first term is at T = 1 always. The second is a cross-entropy, not a divergence: its
     minimum is the entropy of N(z_t/T), and the gradient at equal logits is not zero. There is no hard-label term here;
-    the official NKD (yzd-v/cls_KD) adds the plain cross-entropy and uses `gamma=1.5`. SLaK's code (`engine_kd.py`) has
-    `gamma=1.0`.
+    the official NKD (yzd-v/cls_KD, `nkd.py`) adds the plain cross-entropy and uses `gamma=1.5`: `NKD(gamma=1.5,
+    label=1.0)`. SLaK's code (`engine_kd.py`) has `gamma=1.0` and adds nothing.
 
     Args:
         student_logits: `(B, C)` float, C >= 2; at C = 2 the second term is 0.
@@ -44,16 +45,18 @@ def nkd_loss(
 
 
 class NKD(Objective):
-    """`nkd_loss` as an objective."""
+    """`nkd_loss` plus `label` times the cross-entropy, as an objective."""
 
-    def __init__(self, temperature: float = 1.0, gamma: float = 1.0):
+    def __init__(self, temperature: float = 1.0, gamma: float = 1.0, label: float = 0.0):
         super().__init__()
         _check(temperature, gamma)
-        self.temperature, self.gamma = temperature, gamma
+        check_number("label", label, 0)
+        self.temperature, self.gamma, self.label = temperature, gamma, label
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The target's and the non-target classes' part."""
-        return _terms(student.logits, teacher.logits, target, self.temperature, self.gamma)
+        """The target's and the non-target classes' part, and the label's where it has weight."""
+        terms = _terms(student.logits, teacher.logits, target, self.temperature, self.gamma)
+        return {**terms, **weighted_label(self.label, student.logits, target)}
 
 
 def _check(temperature: float, gamma: float) -> None:

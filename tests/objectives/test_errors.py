@@ -3,7 +3,23 @@
 import pytest
 import torch
 
-from lkd.objectives import KD, NKD, OBJECTIVES, kd_loss, label_loss, nkd_loss
+from lkd.objectives import (
+    DIST,
+    DKD,
+    FD,
+    KD,
+    NKD,
+    OBJECTIVES,
+    Label,
+    Vanilla,
+    dist_loss,
+    dkd_loss,
+    fd_loss,
+    kd_loss,
+    label_loss,
+    nkd_loss,
+    vanilla_kd_loss,
+)
 
 GOOD = {"student_logits": torch.zeros(4, 3), "teacher_logits": torch.zeros(4, 3), "target": torch.tensor([0, 1, 2, 0])}
 NAN = torch.tensor([[0.0, 0, 0], [0, 0, 0], [0, float("nan"), 0], [0, 0, 0]])
@@ -53,11 +69,21 @@ WRONG_TEACHER = {
 }
 
 
-@pytest.mark.parametrize("loss", [kd_loss, nkd_loss])
+@pytest.mark.parametrize("loss", [kd_loss, nkd_loss, dkd_loss, vanilla_kd_loss])
 @pytest.mark.parametrize(("change", "error", "message"), (WRONG | WRONG_TEACHER).values(), ids=WRONG | WRONG_TEACHER)
 def test_wrong_tensors_are_refused_by_name(loss, change, error, message):
     with pytest.raises(error, match=message):
         loss(**(GOOD | change))
+
+
+WRONG_LOGITS = {name: case for name, case in (WRONG | WRONG_TEACHER).items() if case[0].keys() != {"target"}}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), WRONG_LOGITS.values(), ids=WRONG_LOGITS)
+def test_a_loss_without_a_target_refuses_the_same(change, error, message):
+    given = GOOD | change
+    with pytest.raises(error, match=message):
+        dist_loss(given["student_logits"], given["teacher_logits"])
 
 
 @pytest.mark.parametrize(("change", "error", "message"), WRONG.values(), ids=WRONG)
@@ -79,29 +105,84 @@ NUMBERS = [
     *(("temperature", value, TypeError) for value in ("3", True, None, torch.tensor(3.0))),
 ]
 ALPHAS = [("alpha", value, ValueError) for value in (-0.1, 1.1, float("nan"))] + [("alpha", False, TypeError)]
-GAMMAS = [("gamma", value, ValueError) for value in (-0.1, float("inf"))] + [("gamma", "1", TypeError)]
+PAIR = {name: GOOD[name] for name in ("student_logits", "teacher_logits")}
+MAPS = {"student_map": torch.zeros(2, 3, 4, 4), "teacher_map": torch.zeros(2, 3, 4, 4)}
+
+
+def weights(*names):
+    return [
+        (name, *case)
+        for name in names
+        for case in ((-0.1, ValueError), (float("inf"), ValueError), ("1", TypeError), (True, TypeError))
+    ]
 
 
 @pytest.mark.parametrize(
-    ("loss", "objective", "name", "value", "error"),
-    [(kd_loss, KD, *case) for case in NUMBERS + ALPHAS] + [(nkd_loss, NKD, *case) for case in NUMBERS + GAMMAS],
+    ("loss", "given", "objective", "name", "value", "error"),
+    [
+        *((kd_loss, GOOD, KD, *case) for case in NUMBERS + ALPHAS),
+        *((nkd_loss, GOOD, NKD, *case) for case in NUMBERS + weights("gamma")),
+        *((dkd_loss, GOOD, DKD, *case) for case in NUMBERS + weights("alpha", "beta")),
+        *((dist_loss, PAIR, DIST, *case) for case in NUMBERS + weights("beta", "gamma")),
+        *((fd_loss, MAPS, FD, *case) for case in [*weights("beta"), ("beta", 0.0, ValueError)]),
+    ],
 )
-def test_wrong_numbers_are_refused_by_name_before_any_step(loss, objective, name, value, error):
+def test_wrong_numbers_are_refused_by_name_before_any_step(loss, given, objective, name, value, error):
     with pytest.raises(error, match=f"{name} must be"):
-        loss(**GOOD, **{name: value})
+        loss(**given, **{name: value})
     with pytest.raises(error, match=f"{name} must be"):
         objective(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("objective", "name", "value", "error"),
+    [
+        *((objective, *case) for objective in (NKD, DKD, DIST, FD) for case in weights("label")),
+        *((FD, *case) for case in weights("weight")),
+        *((FD, "stages", value, ValueError) for value in (0, -1)),
+        *((FD, "stages", value, TypeError) for value in (1.0, "1", True)),
+    ],
+)
+def test_wrong_numbers_of_an_objective_are_refused_by_name(objective, name, value, error):
+    with pytest.raises(error, match=f"{name} must be"):
+        objective(**{name: value})
+
+
+CHOICES = [
+    (label_loss, {name: GOOD[name] for name in ("student_logits", "target")}, Label, "hard", "bec", "bce"),
+    (vanilla_kd_loss, GOOD, Vanilla, "hard", "bbce", "bce"),
+    (None, None, DKD, "hard", "CE", None),
+    (None, None, DIST, "hard", 1, None),
+    (fd_loss, MAPS, FD, "normalize", "channel", "channels"),
+    (fd_loss, MAPS, FD, "normalize", None, "none"),
+    (fd_loss, MAPS, FD, "kind", "smoothl1", "smooth_l1"),
+    (fd_loss, MAPS, FD, "kind", "huber", None),
+]
+
+
+@pytest.mark.parametrize(("loss", "given", "objective", "name", "value", "nearest"), CHOICES)
+def test_unknown_names_are_refused_with_the_nearest(loss, given, objective, name, value, nearest):
+    message = f"unknown {name} {value!r}.*" + (f"did you mean '{nearest}'" if nearest else "There are")
+    with pytest.raises(KeyError, match=message):
+        objective(**{name: value})
+    if loss:
+        with pytest.raises(KeyError, match=message):
+            loss(**given, **{name: value})
 
 
 def test_the_ends_of_the_ranges_are_taken():
     assert kd_loss(**GOOD, temperature=1, alpha=0).isfinite() and kd_loss(**GOOD, alpha=1).isfinite()
     assert nkd_loss(**GOOD, gamma=0).isfinite()
+    assert dkd_loss(**GOOD, alpha=0, beta=0) == 0 and dist_loss(**PAIR, beta=0, gamma=0) == 0
 
 
 def test_numbers_are_given_by_name_only():
-    for loss in (kd_loss, nkd_loss):
+    for loss in (kd_loss, nkd_loss, dkd_loss, vanilla_kd_loss):
         with pytest.raises(TypeError, match="positional"):
             loss(*GOOD.values(), 3.0)
+    for loss, given in ((dist_loss, PAIR), (fd_loss, MAPS)):
+        with pytest.raises(TypeError, match="positional"):
+            loss(*given.values(), 3.0)
 
 
 def test_an_unknown_objective_offers_the_nearest():

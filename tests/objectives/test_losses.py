@@ -1,4 +1,4 @@
-"""KD, NKD and the label loss against their formulas, in slow loops of Python floats, and against what is known of them.
+"""KD, NKD and the label loss against their formulas and what follows from them, and what holds of every loss.
 
 The formulas stand in the docstrings of the functions; limits and gradients follow from them on paper.
 """
@@ -8,62 +8,21 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_losses import (
+    every_shape,
+    every_temperature,
+    every_width,
+    gradient,
+    plain_bce,
+    plain_kd,
+    plain_label,
+    plain_nkd,
+    sample,
+)
 
-from lkd.objectives import NKD, Outputs, kd_loss, label_loss, nkd_loss
+from lkd.objectives import NKD, Outputs, dist_loss, dkd_loss, kd_loss, label_loss, nkd_loss, vanilla_kd_loss
 
-TEMPERATURES = (1.0, 3.0, 20.0)
-
-
-# The formulas, one sample after the other ---------------------------------------------------------------------------
-
-
-def slow_softmax(row, temperature=1.0):
-    top = max(row)
-    powers = [math.exp((z - top) / temperature) for z in row]
-    return [power / math.fsum(powers) for power in powers]
-
-
-def slow_label(student, shares):
-    rows = zip(student, shares, strict=True)
-    return math.fsum(-q * math.log(p) for z, row in rows for p, q in zip(slow_softmax(z), row, strict=True)) / len(
-        student
-    )
-
-
-def slow_kd(student, teacher, shares, temperature, alpha):
-    divergence = 0.0
-    for z_s, z_t in zip(student, teacher, strict=True):
-        for p_s, p_t in zip(slow_softmax(z_s, temperature), slow_softmax(z_t, temperature), strict=True):
-            divergence += p_t * math.log(p_t / p_s)
-    return alpha * temperature**2 * divergence / len(student) + (1 - alpha) * slow_label(student, shares)
-
-
-def slow_nkd(student, teacher, shares, temperature, gamma):
-    loss = 0.0
-    for z_s, z_t, row in zip(student, teacher, shares, strict=True):
-        y = row.index(max(row))
-        loss -= slow_softmax(z_t)[y] * math.log(slow_softmax(z_s)[y])
-        n_s = slow_softmax(z_s[:y] + z_s[y + 1 :], temperature)
-        n_t = slow_softmax(z_t[:y] + z_t[y + 1 :], temperature)
-        loss -= gamma * temperature**2 * math.fsum(t * math.log(s) for s, t in zip(n_s, n_t, strict=True))
-    return loss / len(student)
-
-
-def sample(classes, soft=False, batch=4, dtype=torch.float64, seed=0):
-    """Logits of a student and of a teacher, a target, and that target as shares of the classes."""
-    rng = torch.Generator().manual_seed(seed)
-    student, teacher = (2.5 * torch.randn(batch, classes, dtype=torch.float64, generator=rng) for _ in range(2))
-    labels = torch.randint(classes, (batch,), generator=rng)
-    shares = F.one_hot(labels, classes).double()
-    if soft:
-        shares = 0.55 * shares + 0.35 * shares.flip(0) + 0.1 / classes
-    target = shares.to(dtype) if soft else labels
-    return student.to(dtype), teacher.to(dtype), target, shares
-
-
-every_shape = pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-every_width = pytest.mark.parametrize("classes", [2, 10, 1000])
-every_temperature = pytest.mark.parametrize("temperature", TEMPERATURES)
+# Formulas -----------------------------------------------------------------------------------------------------------
 
 
 @every_shape
@@ -71,7 +30,7 @@ every_temperature = pytest.mark.parametrize("temperature", TEMPERATURES)
 @every_temperature
 def test_kd_is_its_formula(soft, classes, temperature):
     student, teacher, target, shares = sample(classes, soft)
-    expected = slow_kd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, alpha=0.3)
+    expected = plain_kd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, alpha=0.3)
     assert kd_loss(student, teacher, target, temperature=temperature, alpha=0.3).item() == pytest.approx(
         expected, 1e-11
     )
@@ -82,7 +41,7 @@ def test_kd_is_its_formula(soft, classes, temperature):
 @every_temperature
 def test_nkd_is_its_formula(soft, classes, temperature):
     student, teacher, target, shares = sample(classes, soft)
-    expected = slow_nkd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, gamma=1.5)
+    expected = plain_nkd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, gamma=1.5)
     assert nkd_loss(student, teacher, target, temperature=temperature, gamma=1.5).item() == pytest.approx(
         expected, 1e-11
     )
@@ -92,14 +51,29 @@ def test_nkd_is_its_formula(soft, classes, temperature):
 @every_width
 def test_label_loss_is_its_formula(soft, classes):
     student, _, target, shares = sample(classes, soft)
-    assert label_loss(student, target).item() == pytest.approx(slow_label(student.tolist(), shares.tolist()), 1e-11)
+    assert label_loss(student, target).item() == pytest.approx(plain_label(student.tolist(), shares.tolist()), 1e-11)
 
 
 def test_defaults_are_those_of_the_released_code():
     student, teacher, target, shares = sample(10)
     rows = student.tolist(), teacher.tolist(), shares.tolist()
-    assert kd_loss(student, teacher, target).item() == pytest.approx(slow_kd(*rows, 1.0, 0.1), 1e-11)
-    assert nkd_loss(student, teacher, target).item() == pytest.approx(slow_nkd(*rows, 1.0, 1.0), 1e-11)
+    assert kd_loss(student, teacher, target).item() == pytest.approx(plain_kd(*rows, 1.0, 0.1), 1e-11)
+    assert nkd_loss(student, teacher, target).item() == pytest.approx(plain_nkd(*rows, 1.0, 1.0), 1e-11)
+
+
+@every_shape
+@every_width
+def test_binary_label_loss_is_its_formula(soft, classes):
+    student, _, target, shares = sample(classes, soft)
+    expected = plain_bce(student.tolist(), shares.tolist())
+    assert label_loss(student, target, hard="bce").item() == pytest.approx(expected, 1e-11)
+
+
+@every_shape
+def test_gradient_of_the_binary_label_loss(soft):
+    student, _, target, shares = sample(10, soft)
+    expected = (student.sigmoid() - shares) / student.numel()
+    torch.testing.assert_close(gradient(label_loss, student, target, hard="bce"), expected, rtol=1e-10, atol=1e-14)
 
 
 # NKD as two code bases publish it -----------------------------------------------------------------------------------
@@ -139,11 +113,6 @@ def test_nkd_is_both_published_forms(temperature):
 
 
 # Gradients ----------------------------------------------------------------------------------------------------------
-
-
-def gradient(loss, student, *args, **kwargs):
-    student = student.clone().requires_grad_()
-    return torch.autograd.grad(loss(student, *args, **kwargs), student)[0]
 
 
 @every_shape
@@ -216,11 +185,19 @@ LOSSES = {
     "label": lambda student, teacher, target: label_loss(student, target),
     "kd": lambda *args: kd_loss(*args, temperature=3.0, alpha=0.4),
     "nkd": lambda *args: nkd_loss(*args, temperature=3.0, gamma=1.5),
+    "dkd": lambda *args: dkd_loss(*args, temperature=3.0, beta=8.0),
+    "dist": lambda student, teacher, target: dist_loss(student, teacher, temperature=3.0, gamma=0.5),
+    "vanilla": lambda *args: vanilla_kd_loss(*args, hard="ce"),
 }
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+BINARY = {
+    "binary label": lambda student, teacher, target: label_loss(student, target, hard="bce"),
+    "binary vanilla": vanilla_kd_loss,
+}
+every_loss_of_softmax = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_loss = pytest.mark.parametrize("loss", (LOSSES | BINARY).values(), ids=LOSSES | BINARY)
 
 
-@every_loss
+@every_loss_of_softmax
 def test_a_constant_added_to_a_row_changes_nothing(loss):
     student, teacher, label, _ = sample(10)
     moved = student + torch.tensor([[-7.0], [0.0], [3.0], [90.0]]), teacher + torch.tensor([[5.0], [-60.0], [1.0], [0]])

@@ -1,0 +1,174 @@
+"""FD: distillation of feature maps (Wei et al. 2022, arXiv 2205.14141), in the forms of its own and of SLaK's code."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkd.checks import check_number, check_whole
+from lkd.objectives.base import Objective, Outputs
+from lkd.objectives.checks import check_choice, check_map, check_maps
+from lkd.objectives.label import weighted_label
+from lkd.objectives.tensors import upcast
+
+NORMALIZE = ("none", "channels", "chw")
+KIND = ("smooth_l1", "mse")
+
+
+def fd_loss(
+    student_map: Tensor, teacher_map: Tensor, *, normalize: str = "none", kind: str = "smooth_l1", beta: float = 2.0
+) -> Tensor:
+    r"""Distance of two feature maps, `mean over B, C, H, W of l(F_s - norm(F_t))`.
+
+    Smooth L1 is `d^2 / (2 beta)` for `|d| < beta` and `|d| - beta / 2` beyond; "mse" is `d^2`. Only the teacher's map
+    is normalised: "channels" is a layer norm over C at each position, "chw" over C, H and W, both with eps 1e-5 and
+    no weights of their own. The original (SwinTransformer/Feature-Distillation, `feature_distillation.py`) is
+    `normalize="channels"`; SLaK's release (`engine_kd.py`) is "none": its flag for "chw" builds norms and uses none.
+
+    Args:
+        student_map: `(B, C, H, W)` float, already projected to the teacher's channels and size.
+        teacher_map: `(B, C, H, W)` float; no gradient flows into it.
+        normalize: "none", "channels" or "chw".
+        kind: "smooth_l1" or "mse".
+        beta: width of the quadratic zone of smooth L1, above 0; of no effect on "mse".
+
+    Returns:
+        A scalar, float32 (float64 for float64 maps).
+
+    Raises:
+        TypeError, ValueError: a dtype, shape or value other than those above.
+        KeyError: an unknown `normalize` or `kind`, with the nearest known one.
+
+    Example:
+        >>> import torch
+        >>> from lkd.objectives import fd_loss
+        >>> student, teacher = torch.zeros(1, 2, 1, 1), torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)
+        >>> fd_loss(student, teacher).item()
+        1.125
+    """
+    _check(normalize, kind, beta)
+    check_maps(student_map, teacher_map)
+    distance = partial(F.smooth_l1_loss, beta=beta) if kind == "smooth_l1" else F.mse_loss
+    return distance(upcast(student_map), _normalised(upcast(teacher_map.detach()), normalize))
+
+
+class Features(Objective):
+    """`weight` times the mean of `fd_loss` over the last `stages` stages, and nothing for the label.
+
+    For each of these stages it has a projector, a 1x1 convolution with bias from the student's channels to the
+    teacher's, in float32 (also under autocast; float64 for float64 maps). `connect` makes them from the maps that it
+    is given, on their device, with PyTorch's initialisation and global generator: seed it before. A projected map of
+    another size than the teacher's is resized to it by the nearest neighbour, as in SLaK's release. `stages` counts
+    from the last; networks that have fewer maps are refused. Record `weight`, `normalize`, `kind`, `beta` and the
+    stages with a result: publications differ in all of them.
+
+    Example:
+        >>> import torch
+        >>> from lkd.objectives import FD, Outputs
+        >>> student = Outputs(torch.zeros(2, 5), (torch.zeros(2, 8, 4, 4),))
+        >>> teacher = Outputs(torch.zeros(2, 5), (torch.zeros(2, 16, 2, 2),))
+        >>> objective = FD(normalize="channels")
+        >>> objective.connect(student, teacher)
+        >>> sorted(objective(student, teacher, torch.tensor([0, 1])))
+        ['fd', 'label', 'total']
+    """
+
+    def __init__(
+        self,
+        normalize: str = "none",
+        kind: str = "smooth_l1",
+        beta: float = 2.0,
+        stages: int = 1,
+        weight: float = 1.0,
+    ):
+        super().__init__()
+        _check(normalize, kind, beta)
+        check_whole("stages", stages, 1)
+        check_number("weight", weight, 0)
+        self.normalize, self.kind, self.beta, self.stages, self.weight = normalize, kind, beta, stages, weight
+        self.projectors = nn.ModuleList()
+
+    def connect(self, student: Outputs, teacher: Outputs) -> None:
+        """Make new projectors from the student's to the teacher's channels.
+
+        Raises:
+            TypeError, ValueError: too few maps, or a map that is not `(B, c, h, w)` floats.
+        """
+        self.projectors = nn.ModuleList(_projector(s, t) for s, t in self._pairs(student, teacher))
+
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        """The feature maps' part, the mean over the stages.
+
+        Raises:
+            RuntimeError: `connect` was not called.
+            TypeError, ValueError: too few maps, or a map that is not what `connect` saw.
+        """
+        if not self.projectors:
+            raise RuntimeError(f"{type(self).__name__} has no projectors yet: call connect(student, teacher) first")
+        distance = partial(fd_loss, normalize=self.normalize, kind=self.kind, beta=self.beta)
+        pairs = zip(self.projectors, self._pairs(student, teacher), strict=True)
+        losses = [distance(_projected(projector, s, t), t) for projector, (s, t) in pairs]
+        return {"fd": self.weight * torch.stack(losses).mean()}
+
+    def _pairs(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """The maps of the last stages, the student's and the teacher's."""
+        for owner, maps in (("student", student.maps), ("teacher", teacher.maps)):
+            if len(maps) < self.stages:
+                raise ValueError(f"stages={self.stages} needs as many maps, got {len(maps)} of the {owner}")
+            for feature_map in maps[-self.stages :]:
+                check_map(f"{owner}_map", feature_map)
+        return list(zip(student.maps[-self.stages :], teacher.maps[-self.stages :], strict=True))
+
+
+class FD(Features):
+    """`Features` plus `label` times the cross-entropy; the original has no labels, which is `label=0`."""
+
+    def __init__(
+        self,
+        normalize: str = "none",
+        kind: str = "smooth_l1",
+        beta: float = 2.0,
+        stages: int = 1,
+        weight: float = 1.0,
+        label: float = 1.0,
+    ):
+        super().__init__(normalize, kind, beta, stages, weight)
+        check_number("label", label, 0)
+        self.label = label
+
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        """The feature maps' part, and the label's where it has weight."""
+        return {**super().terms(student, teacher, target), **weighted_label(self.label, student.logits, target)}
+
+
+def _check(normalize: str, kind: str, beta: float) -> None:
+    check_choice("normalize", normalize, NORMALIZE)
+    check_choice("kind", kind, KIND)
+    check_number("beta", beta, 0, above=True)
+
+
+def _normalised(feature_map: Tensor, normalize: str) -> Tensor:
+    if normalize == "chw":
+        return F.layer_norm(feature_map, feature_map.shape[1:], eps=1e-5)
+    if normalize == "channels":
+        return F.layer_norm(feature_map.movedim(1, -1), feature_map.shape[1:2], eps=1e-5).movedim(-1, 1)
+    return feature_map
+
+
+def _projector(student_map: Tensor, teacher_map: Tensor) -> nn.Conv2d:
+    dtype = torch.promote_types(student_map.dtype, torch.float32)
+    return nn.Conv2d(student_map.shape[1], teacher_map.shape[1], 1, device=student_map.device, dtype=dtype)
+
+
+def _projected(projector: nn.Module, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """The student's map with the teacher's channels and size."""
+    channels, connected = (student_map.shape[1], teacher_map.shape[1]), (projector.in_channels, projector.out_channels)
+    if channels != connected:
+        raise ValueError(
+            f"the student's and teacher's map must have {connected} channels as in connect, got {channels}"
+        )
+    with torch.autocast(student_map.device.type, enabled=False):
+        projected = projector(upcast(student_map))
+    size = teacher_map.shape[2:]
+    return projected if projected.shape[2:] == size else F.interpolate(projected, size=size, mode="nearest")

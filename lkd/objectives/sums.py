@@ -1,0 +1,83 @@
+"""Sums of objectives: logits and feature maps together, as in SLaK's code (VITA-Group/SLaK, `engine_kd.py`)."""
+
+from collections import Counter
+from typing import Any, ClassVar, cast
+
+from torch import Tensor, nn
+
+from lkd.checks import unknown
+from lkd.objectives.base import Objective, Outputs
+from lkd.objectives.fd import Features
+from lkd.objectives.kd import KD
+from lkd.objectives.nkd import NKD
+
+
+class Sum(Objective):
+    """The sum of several objectives, named as a subclass; it takes the hyperparameters of all of them by name.
+
+    Raises:
+        TypeError: where the class is made, a hyperparameter that two parts have; where it is used, an unknown one.
+
+    Example:
+        >>> from lkd.objectives import KD, Features, Sum
+        >>> class Both(Sum, parts=(KD, Features)):
+        ...     '''KD and FD.'''
+        >>> Both(alpha=0.5, stages=2).stages
+        2
+    """
+
+    parts: ClassVar[tuple[type[Objective], ...]] = ()
+
+    def __init_subclass__(cls, *, parts: tuple[type[Objective], ...], **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        cls.parts, cls.needs_teacher = parts, any(part.needs_teacher for part in parts)
+        twice = [name for name, count in Counter(cls.hyperparameters()).items() if count > 1]
+        if twice:
+            names = " and ".join(part.__name__ for part in parts)
+            raise TypeError(f"{names} cannot be summed: more than one of them has the hyperparameter {twice[0]!r}")
+
+    @classmethod
+    def hyperparameters(cls) -> list[str]:
+        """Names of the parameters that a recipe may set: those of all parts."""
+        return [name for part in cls.parts for name in part.hyperparameters()]
+
+    def __init__(self, **hyperparameters: float | str):
+        super().__init__()
+        for name in hyperparameters:
+            if name not in self.hyperparameters():
+                raise TypeError(unknown(f"parameter of {type(self).__name__}", name, self.hyperparameters()))
+        self.addends = nn.ModuleList(
+            part(**{name: hyperparameters[name] for name in part.hyperparameters() if name in hyperparameters})
+            for part in self.parts
+        )
+        self.stages = max(objective.stages for objective in self._objectives())
+
+    def connect(self, student: Outputs, teacher: Outputs) -> None:
+        """Make each part's layers."""
+        for objective in self._objectives():
+            objective.connect(student, teacher)
+
+    def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
+        """The terms of all parts.
+
+        Raises:
+            ValueError: two parts have a term of the same name.
+        """
+        terms: dict[str, Tensor] = {}
+        for objective in self._objectives():
+            added = objective.terms(student, teacher, target)
+            if twice := terms.keys() & added.keys():
+                raise ValueError(f"more than one part of {type(self).__name__} has the term {min(twice)!r}")
+            terms |= added
+        return terms
+
+    def _objectives(self) -> list[Objective]:
+        return cast(list[Objective], list(self.addends))
+
+
+class KDAndFD(Sum, parts=(KD, Features)):
+    """`KD + weight FD`; the label counts once, within KD."""
+
+
+class NKDAndFD(Sum, parts=(NKD, Features)):
+    """`NKD + weight FD`; a cross-entropy beside them is NKD's `label`."""

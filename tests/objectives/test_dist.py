@@ -1,0 +1,70 @@
+"""DIST against its formula, in slow loops of Python floats, and against what is known of it."""
+
+import pytest
+import torch
+from plain_losses import every_temperature, gradient, plain_dist, plain_gradient, sample
+
+from lkd.objectives import DIST, Outputs, dist_loss
+
+WEIGHTS = {"beta": 0.7, "gamma": 2.0}
+
+
+@pytest.mark.parametrize("classes", [3, 10, 1000])
+@every_temperature
+def test_dist_is_its_formula(classes, temperature):
+    student, teacher, _, _ = sample(classes)
+    expected = plain_dist(student.tolist(), teacher.tolist(), temperature, **WEIGHTS)
+    assert dist_loss(student, teacher, temperature=temperature, **WEIGHTS).item() == pytest.approx(expected, 1e-10)
+
+
+@every_temperature
+def test_gradient_of_dist(temperature):
+    student, teacher, _, _ = sample(6)
+    rows = teacher.tolist()
+    expected = plain_gradient(lambda z: plain_dist(z, rows, temperature, **WEIGHTS), student.tolist())
+    actual = gradient(dist_loss, student, teacher, temperature=temperature, **WEIGHTS)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_dist_of_equal_logits_is_zero_but_for_the_epsilon():
+    student, _, _, _ = sample(10, batch=64)
+    assert 0 <= dist_loss(student, student).item() < 1e-5
+    assert gradient(dist_loss, student, student).abs().max() < 1e-6
+
+
+@every_temperature
+def test_one_sample_has_no_correlation_over_the_batch(temperature):
+    student, teacher, _, _ = sample(10, batch=1)
+    terms = DIST(temperature=temperature, label=0.0)(Outputs(student), Outputs(teacher), None)
+    assert terms["intra"] == temperature**2
+    assert gradient(dist_loss, student, teacher, temperature=temperature, beta=0.0).abs().max() == 0
+    assert gradient(dist_loss, student, teacher, temperature=temperature, gamma=0.0).abs().max() > 0
+
+
+def test_two_classes_are_refused():
+    student, teacher, label, _ = sample(2)
+    with pytest.raises(ValueError, match=r"3 classes for DIST.*no gradient.*\(4, 2\)"):
+        dist_loss(student, teacher)
+    with pytest.raises(ValueError, match="3 classes for DIST"):
+        DIST()(Outputs(student), Outputs(teacher), label)
+
+
+def test_a_correlation_knows_no_scale_and_no_offset():
+    """Probabilities of the teacher that are mixed with the uniform distribution correlate as before."""
+    student, teacher, _, _ = sample(10, batch=16)
+    mixed = (0.25 * teacher.softmax(1) + 0.75 / 10).log()
+    torch.testing.assert_close(dist_loss(student, mixed), dist_loss(student, teacher), rtol=1e-4, atol=0)
+
+
+def test_a_teacher_that_is_certain_of_nothing_teaches_nothing():
+    student, _, _, _ = sample(10)
+    assert dist_loss(student, torch.zeros_like(student)) == 2
+    assert gradient(dist_loss, student, torch.zeros_like(student)).abs().max() < 1e-7
+
+
+def test_the_batch_counts_as_a_whole():
+    student, teacher, _, _ = sample(10, batch=8)
+    halves = [dist_loss(student[part], teacher[part], beta=0.0) for part in (slice(4), slice(4, 8))]
+    assert (dist_loss(student, teacher, beta=0.0) - sum(halves) / 2).abs() > 0.01
+    halves = [dist_loss(student[part], teacher[part], gamma=0.0) for part in (slice(4), slice(4, 8))]
+    torch.testing.assert_close(dist_loss(student, teacher, gamma=0.0), sum(halves) / 2)
