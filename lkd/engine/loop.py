@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Stream, subset
+from lkd.data import Batch, Split, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.lesson import Lesson
@@ -105,9 +105,17 @@ class Training:
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.history.append({"epoch": self.epoch + 1, **self._means(), **self._validation()})
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.figures("val", self.watched)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
+
+    def figures(self, name: str, split: Split) -> dict[str, float]:
+        """How well the network to keep does on a split, as `<name>_<figure>`; that of the main process counts."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.kept.buffers():
+                broadcast(buffer)
+        figures = evaluate(self.kept, self.data, split, self.accelerator)
+        return {f"{name}_{figure}": value for figure, value in figures.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, of all processes: tensors and plain values."""
@@ -209,11 +217,6 @@ class Training:
         return {
             f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
         }
-
-    def _validation(self) -> dict[str, float]:
-        """Figures on the watched part of the validation split, as `val_<name>`."""
-        figures = evaluate(self.kept, self.data, self.watched, self.accelerator)
-        return {f"val_{name}": value for name, value in figures.items()}
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:

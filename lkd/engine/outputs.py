@@ -24,7 +24,7 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
         >>> from lkd.engine.outputs import outputs
         >>> model = timm.create_model("mini_vit", in_chans=1, num_classes=10)
         >>> outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
-        torch.Size([2, 96, 8, 8])
+        torch.Size([2, 64, 8, 8])
     """
     if not stages:
         return Outputs(model(images))

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from lkd.checks import check_whole
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.evaluate import evaluate
 from lkd.engine.launch import launch, processes
 from lkd.engine.loop import Training, parts
 from lkd.engine.memory import keep_freed_memory
@@ -143,11 +142,7 @@ def _train(
             training.load_state_dict(state)
             progress(training.steps_done * recipe.batch_size)
         history = training.run(progress, checkpoints)
-    metrics = {
-        f"{split}_{name}": value
-        for split in ("val", "test")
-        for name, value in evaluate(training.kept, data, data.splits[split], accelerator).items()
-    }
+    metrics = training.figures("val", data.val) | training.figures("test", data.test)
     if accelerator.is_main_process:
         origin |= {
             "threads": torch.get_num_threads(),

@@ -24,6 +24,10 @@ class Classifier(nn.Module):
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
         """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn."""
 
+    def normed(self, last: Tensor) -> Tensor:
+        """The last stage's map after the final norm, where that comes before pooling; as it is by default."""
+        return last
+
     @abstractmethod
     def features_of(self, last: Tensor) -> Tensor:
         """The last stage's map `(B, C, h, w)` as features before pooling."""
@@ -59,21 +63,21 @@ class Classifier(nn.Module):
         Args:
             x: images.
             indices: stages; all by default, the last n for a number.
-            norm: must be False: the maps are those before the final norm.
+            norm: the last stage's map after the final norm, where that comes before pooling.
             stop_early: of no effect; later stages are left out whenever `intermediates_only` asks for none of them.
             output_fmt: `"NCHW"`, the only one here.
             intermediates_only: give the list of maps alone.
 
         Raises:
-            ValueError: another `output_fmt`, or `norm`.
+            ValueError: another `output_fmt`.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
-        if norm:
-            raise ValueError("norm must be False: the final norm is part of the features, not of the maps")
         taken, last = feature_take_indices(len(self.feature_info), indices)
         maps = list(islice(self.stage_maps(x), last + 1 if intermediates_only else None))
         chosen = [maps[i] for i in taken]
+        if norm and last + 1 == len(self.feature_info):
+            chosen[-1] = self.normed(chosen[-1])
         return chosen if intermediates_only else (self.features_of(maps[-1]), chosen)
 
     def get_classifier(self) -> nn.Module:

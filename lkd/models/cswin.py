@@ -164,6 +164,10 @@ class CSWin(Classifier):
                 x = checkpoint(block, x, side) if self.grad_checkpointing and self.training else block(x, side)
             yield x.mT.unflatten(2, side)
 
+    def normed(self, last: Tensor) -> Tensor:
+        """The last stage's map after the final norm."""
+        return self.norm(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
     def features_of(self, last: Tensor) -> Tensor:
         """The last stage's map `(B, C, h, w)` as normed tokens `(B, h*w, C)`."""
         return self.norm(last.flatten(2).mT)

@@ -43,11 +43,12 @@ def work(
     if in_save and step is not None:
         left, save = Killed(step), torch.save
 
-        def half(state: dict[str, Any], file: Any) -> None:
-            file.write(b"half")
-            left(1)
-            file.seek(0)
-            save(state, file)
+        def half(state: Any, file: Any, **settings: Any) -> None:
+            if isinstance(state, dict) and "lesson" in state:
+                file.write(b"half")
+                left(1)
+                file.seek(0)
+            save(state, file, **settings)
 
         torch.save = half
     carry_out(recipe, Store(folder), {}, options=Options(checkpoint_seconds=0, **options), progress=progress)
@@ -71,10 +72,9 @@ def attempt(
         in_save: the kill comes while a checkpoint is being written.
         options: of the run.
     """
-    started = []
+    started, port = [], _free_port()
     for rank in range(processes):
-        place = {} if processes == 1 else _place(rank, processes, _free_port() if rank == 0 else port)
-        port = int(place.get("MASTER_PORT", 0))
+        place = _place(rank, processes, port) if processes > 1 else {}
         arguments = (recipe, folder, options, step if rank == 0 else None, in_save, place)
         started.append(CONTEXT.Process(target=work, args=arguments))
         started[-1].start()
@@ -100,6 +100,7 @@ def finished(recipe: Recipe, folder: Path, steps: Sequence[tuple[int, bool]], **
 
 def _place(rank: int, processes: int, port: int) -> dict[str, str]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place["OMP_NUM_THREADS"] = 1
     return {name: str(value) for name, value in place.items()}
 
 

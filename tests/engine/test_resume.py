@@ -15,16 +15,17 @@ from lkd.store import Store
 TAUGHT = replace(TAUGHT, batch_size=32, crop=2, mixup=0.2)
 ALONE = replace(ALONE, batch_size=32)
 SPARSE = replace(TEACHER, student="mini_slak", batch_size=32, epochs=2, sparsity=0.4, prune_every=2)
+STOCHASTIC: dict[str, Any] = dict(student="mini_convnext_nano", student_args={"drop_path_rate": 0.3})
 WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "averaged": (replace(TAUGHT, ema=0.5), {}),
     "features": (replace(TAUGHT, objective="nkd+fd", objective_args={"stages": 2}), {}),
     "with its tape": (replace(TAUGHT, objective="dkd", objective_args={}, ema=0.5), {"tape": True}),
-    "stochastic": (replace(ALONE, student="mini_convnext_nano", student_args={"drop_path_rate": 0.3}), {}),
+    "stochastic": (replace(ALONE, **STOCHASTIC), {}),
     "sparse": (replace(SPARSE, ema=0.5), {}),
     "in parts": (replace(TAUGHT, objective="dist", objective_args={}, accumulation=2), {}),
     "two processes": (replace(TAUGHT, accumulation=2, ema=0.5), {"processes": 2}),
     "two processes, features and tape": (
-        replace(TAUGHT, objective="kd+fd", objective_args={}, student_args={"drop_path_rate": 0.3}, student="mini_slak"),
+        replace(TAUGHT, objective="kd+fd", objective_args={}, **STOCHASTIC),
         {"processes": 2, "tape": True},
     ),
 }

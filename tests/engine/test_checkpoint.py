@@ -1,0 +1,80 @@
+"""Checkpoints on disk: the last good one is always there."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lkd.engine.checkpoint import Checkpoints
+
+
+def state(step: int) -> dict[str, object]:
+    return {"step": step, "weights": torch.full((1000,), float(step))}
+
+
+def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.load() is None
+    for step in (9, 10, 11, 100):
+        checkpoints.save(step, state(step))
+    assert [path.name.partition("-")[0] for path in sorted(checkpoints.folder.iterdir())] == ["000000011", "000000100"]
+    found = checkpoints.load()
+    assert found is not None and found["step"] == 100 and torch.equal(found["weights"], torch.full((1000,), 100.0))
+    checkpoints.clear()
+    assert checkpoints.load() is None and not checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_one_falls_back_to_the_one_before(damage: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, state(step))
+    newest = max(tmp_path.iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content[:-100] if damage == "cut" else content)
+    found = checkpoints.load()
+    assert found is not None and found["step"] == 1
+
+
+def test_a_checkpoint_of_hostile_origin_runs_nothing(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path(tmp_path / "executed").touch, ())
+
+    Checkpoints(tmp_path / "run").save(1, {"state": Hostile()})
+    with pytest.raises(Exception, match="[Ww]eights.?only"):
+        Checkpoints(tmp_path / "run").load()
+    assert not (tmp_path / "executed").exists()
+
+
+FULL = """
+import resource, sys
+from lkd import Recipe
+from lkd.engine import Options
+from lkd.engine.run import carry_out
+from lkd.store import Store
+
+def fill(images):
+    if fill.steps == 3:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    fill.steps += 1
+fill.steps = 0
+recipe = Recipe(data="digits", student="mini_resnet", train_images=128, batch_size=32, epochs=2)
+carry_out(recipe, Store(sys.argv[1]), {}, options=Options(checkpoint_seconds=0), progress=fill)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_clearly_and_the_last_good_state_stays(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert "OSError: the checkpoint of step 4 could not be written" in done.stderr, done.stderr
+    assert "make room, and run again" in done.stderr
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    found = Checkpoints(folder).load()
+    assert found is not None and found["step"] == 3
+    assert len(list(folder.iterdir())) == 2
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000

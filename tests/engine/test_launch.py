@@ -1,0 +1,100 @@
+"""Several processes for one run, started from a notebook or by hand."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from short import ALONE, TAUGHT, Perceptron
+
+import lkd
+from lkd.store import Store
+
+RECIPE = replace(TAUGHT, batch_size=32)
+
+
+@pytest.mark.slow
+def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Store) -> None:
+    run = lkd.run(RECIPE, store=store, num_processes=2)
+    assert run.provenance["processes"] == 2
+    alone = lkd.run(RECIPE, store=Store(store.folder / "alone"))
+    first, other = run.history.iloc[0], alone.history.iloc[0]
+    assert first.train_kd == pytest.approx(other.train_kd, rel=0.02)
+    assert first.train_total != other.train_total, "batch norm saw the same batches"
+    assert same_teacher(store, Store(store.folder / "alone"))
+
+
+def same_teacher(first: Store, second: Store) -> bool:
+    runs = [store.find(RECIPE.teacher) for store in (first, second)]
+    return all(run is not None for run in runs)
+
+
+@pytest.mark.slow
+def test_processes_outlive_the_one_that_started_them_and_are_found_again(store: Store) -> None:
+    recipe = replace(ALONE, epochs=30)
+    code = f"""
+import lkd
+from lkd.store import Store
+lkd.run(lkd.Recipe.from_dict({recipe.to_dict()!r}), store=Store({str(store.folder)!r}), num_processes=2)
+"""
+    notebook = subprocess.Popen([sys.executable, "-c", code])
+    progress = store.folder / "launches" / f"{recipe.run_id}.progress"
+    deadline = time.monotonic() + 120
+    while not progress.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = [child.pid for child in psutil.Process(notebook.pid).children(recursive=True)]
+    notebook.send_signal(signal.SIGKILL)
+    notebook.wait()
+    assert any(psutil.pid_exists(pid) for pid in children), "they ended with it"
+    started = (store.folder / "launches" / f"{recipe.run_id}.alive").read_text()
+    run = lkd.run(recipe, store=store, num_processes=2)
+    assert run.provenance["processes"] == 2 and len(run.history) == 30
+    assert (store.folder / "launches" / f"{recipe.run_id}.alive").read_text() == started, "they were started again"
+
+
+@pytest.mark.slow
+def test_what_failed_processes_said_is_told(store: Store) -> None:
+    wild = replace(ALONE, optimizer="sgd", lr=1e30, clip=None, warmup=0.0, epochs=5)
+    with pytest.raises(RuntimeError, match=r"(?s)training in 2 processes failed .*the loss is not finite in epoch"):
+        lkd.run(wild, store=store, num_processes=2)
+    assert store.find(wild) is None
+
+
+@pytest.mark.slow
+def test_a_recipe_in_a_file_runs_under_accelerate_launch(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(ALONE.to_dict()))
+    launcher = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    command = [sys.executable, *launcher.split(), "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = {**os.environ, "LKD_HOME": str(tmp_path / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([*command, "-m", "lkd", "run-recipe", str(file)], check=True, env=environment)
+    run = Store(tmp_path / "home").find(ALONE)
+    assert run is not None and run.provenance["processes"] == 2
+
+
+def test_a_batch_that_does_not_part_evenly_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"batch_size 64 does not part evenly among 3 process\(es\)"):
+        lkd.run(ALONE, store=store, num_processes=3)
+
+
+@pytest.mark.parametrize("processes", [0, 1.5, True])
+def test_a_number_of_processes_that_is_none_is_refused(processes: float, store: Store) -> None:
+    with pytest.raises((TypeError, ValueError), match="num_processes must be"):
+        lkd.run(ALONE, store=store, num_processes=processes)
+
+
+def test_a_model_that_cannot_be_sent_is_refused(store: Store) -> None:
+    class Here(Perceptron):
+        pass
+
+    with pytest.raises(ValueError, match="cannot be sent to other processes .*: define its class in a file"):
+        lkd.distill(Here(), Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
+    assert not list(store.folder.glob("runs/*"))
+    assert torch.get_num_threads() > 0
