@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from plain_losses import gradient, plain_fd
 from torch import nn
 
-from lkd.objectives import FD, Outputs, fd_loss, label_loss
+from lkd.objectives import FD, Features, Outputs, fd_loss, label_loss
 
 LABEL = torch.tensor([3, 0])
 
@@ -183,6 +183,7 @@ def test_the_label_is_added_once_with_its_weight():
     )
     torch.testing.assert_close(terms["label"], 0.5 * label_loss(logits, LABEL))
     torch.testing.assert_close(terms["total"], terms["fd"] + terms["label"])
+    assert FD().label == FD().weight == Features().weight == 1.0
     assert "label" not in connected(outputs(student), outputs(teacher), label=0.0)(
         outputs(student), outputs(teacher), LABEL
     )
@@ -197,6 +198,8 @@ def test_maps_of_low_precision_are_projected_in_float32_under_autocast_too(dtype
     with torch.autocast("cpu", torch.bfloat16):
         inside = objective(outputs(student), outputs(teacher), LABEL)["total"]
     assert outside.dtype == torch.float32 and outside.isfinite() and inside == outside
+    exact = objective.double()(outputs(student.double()), outputs(teacher.double()), LABEL)["total"]
+    torch.testing.assert_close(outside.double(), exact, rtol=1e-5, atol=0)
 
 
 def test_projectors_are_saved_and_loaded():
