@@ -8,6 +8,7 @@ from torch import nn
 from lkd.checks import unknown
 from lkd.data import Images, from_datasets
 from lkd.data.own import MapDataset
+from lkd.engine.options import Options
 from lkd.engine.run import carry_out
 from lkd.engine.setting import in_memory
 from lkd.objectives import OBJECTIVES
@@ -26,6 +27,8 @@ def distill(
     data: Data,
     profile: str = "small",
     store: Store | None = None,
+    num_processes: int = 1,
+    options: Options | None = None,
     **overrides: Any,
 ) -> Run:
     """Train a student on labels and on what a teacher says; found in the store if that has been done.
@@ -40,6 +43,7 @@ def distill(
             for validation. `lkd.data.from_datasets` has more choices.
         profile: where settings come from that are not given.
         store: where runs are looked for and kept; by default the store in this machine's home.
+        num_processes, options: as for `lkd.run`.
         overrides: any field of `Recipe`, and any parameter of the objective.
 
     Returns:
@@ -64,17 +68,24 @@ def distill(
         objective=objective,
     )
     recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
-    return carry_out(recipe, store or Store(), given.objects)
+    return carry_out(recipe, store or Store(), given.objects, num_processes=num_processes, options=options)
 
 
 def train(
-    model: str | nn.Module, *, data: Data, profile: str = "small", store: Store | None = None, **overrides: Any
+    model: str | nn.Module,
+    *,
+    data: Data,
+    profile: str = "small",
+    store: Store | None = None,
+    num_processes: int = 1,
+    options: Options | None = None,
+    **overrides: Any,
 ) -> Run:
     """Train a model on labels alone; found in the store if that has been done.
 
     Args:
         model: a timm name, or a module; it is copied, not changed. A teacher of the profile is trained as one.
-        data, profile, store, overrides: as for `distill`.
+        data, profile, store, num_processes, options, overrides: as for `distill`.
 
     Example:
         >>> import lkd
@@ -86,7 +97,7 @@ def train(
     name = given.model(model)
     as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
     recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
-    return carry_out(recipe, store or Store(), given.objects)
+    return carry_out(recipe, store or Store(), given.objects, num_processes=num_processes, options=options)
 
 
 class _Given:

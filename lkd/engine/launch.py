@@ -54,13 +54,13 @@ def launch(
     """
     files = _Files(store, recipe)
     if files.child_is_gone():
-        files.progress.unlink(missing_ok=True)
+        for left_over in (files.progress, files.done, files.failed):
+            left_over.unlink(missing_ok=True)
         _write_task(files, recipe, store, objects, resume, options)
         _start(files, num_processes)
     _follow(files, recipe, images)
-    said = files.log.read_text(errors="replace").splitlines() if files.log.exists() else []
     if not files.done.exists():
-        raise RuntimeError("\n".join([f"training in {num_processes} processes failed ({files.log}):", *said[-_SAID:]]))
+        raise RuntimeError(f"training in {num_processes} processes failed, as {files.log} says:\n{files.last_words()}")
 
 
 def carry_out_task(path: Path) -> None:
@@ -77,14 +77,18 @@ def carry_out_task(path: Path) -> None:
     store = Store(task.get("store"))
     recipe = Recipe.from_dict(task["recipe"])
     files, main = _Files(store, recipe), processes().is_main_process
-    carry_out(
-        recipe,
-        store,
-        objects,
-        resume=task.get("resume", True),
-        options=Options(**task.get("options", {})),
-        progress=_Report(files.progress) if main and "task" in task else None,
-    )
+    try:
+        carry_out(
+            recipe,
+            store,
+            objects,
+            resume=task.get("resume", True),
+            options=Options(**task.get("options", {})),
+            progress=_Report(files.progress) if main and "task" in task else None,
+        )
+    except Exception as error:
+        files.failed.write_text(f"{type(error).__name__}: {error}")
+        raise
     if main:
         files.done.write_text("")
 
@@ -95,8 +99,8 @@ class _Files:
     def __init__(self, store: Store, recipe: Recipe):
         folder = store.folder / "launches"
         folder.mkdir(parents=True, exist_ok=True)
-        names = ("task.json", "objects.pt", "log", "progress", "done", "alive")
-        self.task, self.objects, self.log, self.progress, self.done, self.alive = (
+        names = ("task.json", "objects.pt", "log", "progress", "done", "failed", "alive")
+        self.task, self.objects, self.log, self.progress, self.done, self.failed, self.alive = (
             folder / f"{recipe.run_id}.{name}" for name in names
         )
 
@@ -108,6 +112,12 @@ class _Files:
             except BlockingIOError:
                 return False
         return True
+
+    def last_words(self) -> str:
+        """The error that ended a process, or the last of what all of them printed."""
+        if self.failed.exists():
+            return self.failed.read_text()
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SAID:])
 
     def images_done(self) -> int:
         """How many images have gone through training."""
@@ -130,7 +140,6 @@ class _Report:
 def _write_task(
     files: _Files, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
 ) -> None:
-    files.done.unlink(missing_ok=True)
     if objects:
         with replacing(files.objects) as temporary:
             try:

@@ -46,7 +46,7 @@ def test_a_checkpoint_of_hostile_origin_runs_nothing(tmp_path: Path) -> None:
             return (Path(tmp_path / "executed").touch, ())
 
     Checkpoints(tmp_path / "run").save(1, {"state": Hostile()})
-    with pytest.raises(Exception, match="[Ww]eights.?only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.?only"):
         Checkpoints(tmp_path / "run").load()
     assert not (tmp_path / "executed").exists()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from short import ALONE, TAUGHT, Perceptron
 
 import lkd
@@ -28,12 +27,6 @@ def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Sto
     first, other = run.history.iloc[0], alone.history.iloc[0]
     assert first.train_kd == pytest.approx(other.train_kd, rel=0.02)
     assert first.train_total != other.train_total, "batch norm saw the same batches"
-    assert same_teacher(store, Store(store.folder / "alone"))
-
-
-def same_teacher(first: Store, second: Store) -> bool:
-    runs = [store.find(RECIPE.teacher) for store in (first, second)]
-    return all(run is not None for run in runs)
 
 
 @pytest.mark.slow
@@ -62,7 +55,9 @@ lkd.run(lkd.Recipe.from_dict({recipe.to_dict()!r}), store=Store({str(store.folde
 @pytest.mark.slow
 def test_what_failed_processes_said_is_told(store: Store) -> None:
     wild = replace(ALONE, optimizer="sgd", lr=1e30, clip=None, warmup=0.0, epochs=5)
-    with pytest.raises(RuntimeError, match=r"(?s)training in 2 processes failed .*the loss is not finite in epoch"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)training in 2 processes failed.*FloatingPointError: the loss is not finite in epoch"
+    ):
         lkd.run(wild, store=store, num_processes=2)
     assert store.find(wild) is None
 
@@ -94,7 +89,6 @@ def test_a_model_that_cannot_be_sent_is_refused(store: Store) -> None:
     class Here(Perceptron):
         pass
 
-    with pytest.raises(ValueError, match="cannot be sent to other processes .*: define its class in a file"):
+    with pytest.raises(ValueError, match=r"cannot be sent to other processes .*: define its class in a file"):
         lkd.distill(Here(), Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
     assert not list(store.folder.glob("runs/*"))
-    assert torch.get_num_threads() > 0
