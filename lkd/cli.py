@@ -1,11 +1,18 @@
 """The `lkd` command."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from lkd.engine.tape import Tape
+
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+
+
+tapes = typer.Typer(no_args_is_help=True)
+app.add_typer(tapes, name="tape", help="The teachers' outputs that are kept along streams.")
 
 
 @app.callback()
@@ -64,6 +71,51 @@ def run_recipe(
     except (KeyError, TypeError, ValueError, OSError) as error:
         typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
         raise typer.Exit(2) from error
+
+
+@tapes.command("list")
+def list_tapes() -> None:
+    """The tapes of this machine's store: name, teacher, size, and how much of it is recorded."""
+    for tape in _tapes():
+        size, share = tape.manifest["bytes"] / 2**20, tape.recorded() / tape.records.size
+        teacher = tape.manifest["recipe"]["teacher"]
+        name = teacher if isinstance(teacher, str) else teacher["student"]
+        typer.echo(f"{tape.folder.name}  {name}  {size:,.1f} MiB  {share:.0%}")
+
+
+@tapes.command("verify")
+def verify(
+    name: Annotated[str | None, typer.Argument(help="A tape's name, or how it begins; all by default.")] = None,
+    batches: Annotated[int, typer.Option(min=1, help="How many batches of each are asked for again.")] = 4,
+) -> None:
+    """Ask teachers again for some batches, and compare with what their tapes hold.
+
+    Exits with 1 where a record differs, is damaged or missing.
+    """
+    from lkd.engine.run import verify_tape
+    from lkd.store import Store
+
+    chosen = [tape for tape in _tapes() if tape.folder.name.startswith(name or "")]
+    if name and not chosen:
+        typer.secho(f"lkd: no tape is called {name!r}: `lkd tape list` names those there are", err=True)
+        raise typer.Exit(2)
+    wrong = False
+    for tape in chosen:
+        try:
+            largest = verify_tape(tape, Store(), batches)
+            wrong |= largest > 0
+            typer.echo(f"{tape.folder.name}  largest difference {largest:g}")
+        except (ValueError, KeyError) as error:
+            wrong = True
+            typer.secho(f"lkd: {error.args[0]}", err=True)
+    raise typer.Exit(int(wrong))
+
+
+def _tapes() -> "list[Tape]":
+    from lkd.engine.tape import Tape
+    from lkd.store import Store
+
+    return [Tape(path.parent) for path in sorted((Store().folder / "tapes").glob("[!.]*/manifest.json"))]
 
 
 def _assignment(text: str) -> tuple[str, object]:

@@ -1,6 +1,7 @@
 """Distillation and training in one call, for models and data of one's own as well as for names."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from lkd.data.own import MapDataset
 from lkd.engine.options import Options
 from lkd.engine.run import carry_out
 from lkd.engine.setting import in_memory
+from lkd.models import load_model
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
@@ -21,7 +23,7 @@ Data = str | Images | tuple[MapDataset, MapDataset]
 
 def distill(
     student: str | nn.Module,
-    teacher: str | nn.Module | Recipe | Run,
+    teacher: str | Path | nn.Module | Recipe | Run,
     *,
     objective: str = "nkd",
     data: Data,
@@ -36,8 +38,9 @@ def distill(
     Args:
         student: a timm name, or a module; it is copied, not changed.
         teacher: a module, the recipe or run of a trained model, or a name: of a teacher of the profile, which is then
-            trained on `data` first, or of a pretrained timm model. It sees the images that the student sees; a timm
-            name sees them under the normalisation it was trained with.
+            trained on `data` first, or of a pretrained timm model; or the folder of a model that
+            `lkd.models.save_model` or timm wrote. It sees the images that the student sees; a timm name sees them
+            under the normalisation it was trained with.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
             for validation. `lkd.data.from_datasets` has more choices.
@@ -122,7 +125,7 @@ class _Given:
             raise TypeError(f"data must be a name or a pair (train, test) of data sets, got a {type(data).__name__}")
         return self._keep(from_datasets(*data))
 
-    def teacher(self, teacher: str | nn.Module | Recipe | Run, data: str, scale: Profile) -> Recipe | str:
+    def teacher(self, teacher: str | Path | nn.Module | Recipe | Run, data: str, scale: Profile) -> Recipe | str:
         if isinstance(teacher, Recipe):
             return teacher
         if isinstance(teacher, Run):
@@ -131,6 +134,8 @@ class _Given:
             return teacher.recipe
         if isinstance(teacher, str) and teacher in scale.teachers:
             return scale.teacher_recipe(teacher, data=data)
+        if isinstance(teacher, Path) or (isinstance(teacher, str) and "/" in teacher):
+            return self._keep(load_model(teacher))
         return self.model(teacher)
 
     def _keep(self, thing: nn.Module | Images) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +117,43 @@ def record_tape(recipe: Recipe, store: Store) -> Tape:
                         taped(epoch, part)
         tape.finish()
     return tape
+
+
+def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> float:
+    """The largest difference between a tape's records and what the teacher says now, over some batches of the stream.
+
+    In float32 on the machine that wrote the tape it is 0.
+
+    Args:
+        tape: which.
+        store: where the teacher's run is.
+        batches: how many, drawn at random.
+        seed: of that draw.
+
+    Raises:
+        ValueError: a teacher of other weights, or a record that is missing or damaged; says which epoch and position.
+    """
+    recipe = Recipe.from_dict(tape.manifest["recipe"])
+    setting = Setting(recipe, {})
+    teacher = _teacher(setting, store, Options())
+    assert teacher is not None
+    if weights_hash(teacher.model) != tape.manifest["teacher"]:
+        raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
+    accelerator = make_accelerator(recipe.precision)
+    teacher.model.to(accelerator.device)
+    source = teacher if tape.top_k is None else BriefTeacher(teacher, tape.top_k)
+    largest, draw = 0.0, random.Random(seed)
+    for _ in range(batches):
+        epoch, step = draw.randrange(recipe.epochs), draw.randrange(setting.stream.steps)
+        for part in parts(setting.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
+            if (taped := tape.read(epoch, part)) is None:
+                first = int(part.positions[0])
+                raise ValueError(f"tape {tape.folder.name} lacks records of epoch {epoch + 1} from position {first} on")
+            with accelerator.autocast():
+                said = source(epoch, part)
+            pairs = zip((said.logits, *said.maps), (taped.logits, *taped.maps), strict=True)
+            largest = max(largest, *((ours.float() - theirs).abs().max().item() for ours, theirs in pairs))
+    return largest
 
 
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:

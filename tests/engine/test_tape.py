@@ -4,17 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from short import TAUGHT, TEACHER, same
+from typer.testing import CliRunner
 
 import lkd
 from lkd import Recipe
+from lkd.cli import app
 from lkd.data import Batch
 from lkd.engine import Options
-from lkd.engine.run import record_tape
+from lkd.engine.run import record_tape, verify_tape
 from lkd.engine.setting import Setting
-from lkd.engine.tape import Tape
+from lkd.engine.tape import Tape, _checks
 from lkd.engine.teacher import LiveTeacher
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
@@ -180,3 +183,40 @@ def test_with_k_classes_a_student_of_the_tape_is_the_student_of_the_teacher(tmp_
     assert tape.records.dtype.itemsize == 4 * (3 + 3 + 1 + 1 + 1)
     assert same(lkd.run(brief, store=store), live)
     assert not same(lkd.run(AUGMENTED, store=store), live)
+
+
+# Checked ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tape_is_verified_against_its_teacher(store: Store) -> None:
+    tape = record_tape(AUGMENTED, store)
+    assert verify_tape(tape, store) == 0
+    records = tape.records[0, :64].copy()
+    records["logits"][:, 3] += 0.5
+    records["check"] = _checks(records, 0, np.arange(64))
+    tape.records[0, :64] = records
+    assert verify_tape(tape, store, batches=20) == pytest.approx(0.5, rel=1e-4)
+    tape.records[0, 70] = 0
+    with pytest.raises(ValueError, match="lacks records of epoch 1 from position 64 on"):
+        verify_tape(tape, store, batches=20)
+
+
+def test_a_tape_of_other_weights_is_told(store: Store) -> None:
+    tape = record_tape(TAUGHT, store)
+    other, found = lkd.run(replace(TEACHER, seed=1), store=store), store.find(TEACHER)
+    assert found is not None
+    (other.path / "student.safetensors").replace(found.path / "student.safetensors")
+    with pytest.raises(ValueError, match="is of other weights than teacher 'mini_convnext_nano' has now"):
+        verify_tape(tape, store)
+
+
+def test_the_command_lists_and_verifies(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape = record_tape(TAUGHT, store)
+    monkeypatch.setenv("LKD_HOME", str(store.folder))
+    listed = CliRunner().invoke(app, ["tape", "list"])
+    assert listed.output == f"{tape.folder.name}  mini_convnext_nano  0.0 MiB  100%\n"
+    verified = CliRunner().invoke(app, ["tape", "verify", tape.folder.name[:6]])
+    assert (verified.exit_code, verified.output) == (0, f"{tape.folder.name}  largest difference 0\n")
+    tape.records[:] = 0
+    assert CliRunner().invoke(app, ["tape", "verify"]).exit_code == 1
+    assert CliRunner().invoke(app, ["tape", "verify", "nothing"]).exit_code == 2
