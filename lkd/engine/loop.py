@@ -10,7 +10,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Images, Split, Stream, subset
+from lkd.data import Batch, DataSet, Labelled, Stream, subset
 from lkd.engine.evaluate import evaluate
 from lkd.engine.teacher import Teacher
 from lkd.objectives import Objective, Outputs
@@ -25,7 +25,7 @@ def fit(
     recipe: Recipe,
     student: nn.Module,
     teacher: Teacher | None,
-    data: Images,
+    data: DataSet,
     stream: Stream,
     accelerator: Accelerator,
     progress: Callable[[int], object],
@@ -100,8 +100,8 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
         scope=recipe.sparse_scope,
         seed=recipe.seed,
     )
-    batch = subset(stream.split, recipe.batch_size, seed=0)
-    sparse.start(stream.data.normalise(batch.images), batch.labels)
+    first = subset(stream.split, recipe.batch_size, seed=0)
+    sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 
 
@@ -136,6 +136,6 @@ def means(losses: list[dict[str, Tensor]], accelerator: Accelerator) -> dict[str
     }
 
 
-def validation(model: nn.Module, data: Images, watched: Split, accelerator: Accelerator) -> dict[str, float]:
+def validation(model: nn.Module, data: DataSet, watched: Labelled, accelerator: Accelerator) -> dict[str, float]:
     """Figures on the watched part of the validation split, as `val_<name>`."""
     return {f"val_{name}": value for name, value in evaluate(model, data, watched, accelerator).items()}

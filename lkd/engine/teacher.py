@@ -7,7 +7,7 @@ import torch
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from lkd.data import Batch, Images
+from lkd.data import Batch, DataSet
 from lkd.ops import fast_depthwise
 
 
@@ -30,7 +30,7 @@ class LiveTeacher:
     def __init__(
         self,
         model: nn.Module,
-        data: Images,
+        data: DataSet,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
     ):
