@@ -11,8 +11,10 @@ from typing import Any, Union
 import timm
 from timm.optim import list_optimizers
 
-from lkd.checks import check_number, check_whole, unknown
-from lkd.data import SOURCES, Augmentation
+from lkd.checks import check_number, check_unset, check_whole, unknown
+from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
+from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
+from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.sparse import LAST_RATE, SCOPES
 
@@ -30,14 +32,16 @@ class Recipe:
     """All that determines a run's result; equal recipes have equal results, and what cannot change one is not in it.
 
     Args:
-        data: a data set's name.
+        data: a data set's name; see `lkd.data.load`.
         train_images: train on this many images, a fixed stratified part of the training split; None for all.
         student: the timm name of the model that learns.
         teacher: who it learns from: the recipe of a trained model, or the timm name of a pretrained one; None for a
             model that learns from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         objective_args: the objective's own parameters.
-        crop, flip, cutout, mixup, cutmix, smoothing: see `lkd.data.Augmentation`.
+        crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
+            `lkd.data.Augmentation`.
+        image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
         optimizer: timm's name.
         lr: highest learning rate, after warm-up.
         weight_decay: not on biases, norms and other 1-D parameters.
@@ -78,6 +82,15 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     smoothing: float = 0.0
+    image_size: int = 0
+    crop_scale: float = 0.0
+    color_jitter: float = 0.0
+    auto_augment: str = ""
+    erasing: float = 0.0
+    repeats: int = 1
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    damaged: str = "error"
     optimizer: str = "adamw"
     lr: float = 5e-3
     weight_decay: float = 0.05
@@ -97,6 +110,7 @@ class Recipe:
         _check_names(self)
         _check_integers(self)
         _check_floats(self)
+        _check_images(self)
         self.make_objective()
 
     def __hash__(self) -> int:
@@ -116,6 +130,11 @@ class Recipe:
     def augmentation(self) -> Augmentation:
         """The augmentation of the training images."""
         return Augmentation(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Augmentation)})
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """How images in files are shown, as `lkd.data.load` takes it."""
+        return {name: getattr(self, name) for name in VIEW_FIELDS}
 
     @property
     def teacher_name(self) -> str | None:
@@ -154,13 +173,19 @@ class Recipe:
 
 
 _STREAM_FIELDS = (
-    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "epochs", "batch_size", "seed",
+    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size", "crop_scale",
+    "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged", "epochs",
+    "batch_size", "seed",
 )  # fmt: skip
 
 
-_INTEGERS = {"train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0, "prune_every": 1}
+_INTEGERS = {
+    "train_images": 1, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1, "batch_size": 1, "seed": 0,
+    "prune_every": 1,
+}  # fmt: skip
 _FLOATS: dict[str, tuple[float, float]] = {
-    "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
+    "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "crop_scale": (0, 1),
+    "color_jitter": (0, math.inf), "erasing": (0, 1), "crop_pct": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
@@ -174,8 +199,8 @@ def _check_names(recipe: Recipe) -> None:
             raise TypeError(f"{field_name} must be a name, got a {type(value).__name__} (lkd.distill takes objects)")
     if not isinstance(recipe.objective_args, Mapping):
         raise TypeError(f"objective_args must map names to numbers, got {recipe.objective_args!r}")
-    if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES:
-        raise KeyError(unknown("data set", recipe.data, SOURCES))
+    if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES and not scheme(recipe.data):
+        raise KeyError(unknown_data(recipe.data))
     for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):
         if isinstance(name, str) and not name.startswith(IN_MEMORY) and not timm.is_model(name):
             raise KeyError(unknown(f"{role} model", name, timm.list_models()))
@@ -213,11 +238,22 @@ def _check_floats(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        check_number(name, value, low, high, above=name in ("lr", "clip"), below=name == "sparsity")
+        check_number(name, value, low, high, above=name in ("lr", "clip", "crop_pct"), below=name == "sparsity")
         object.__setattr__(recipe, name, float(value))
     for name, value in recipe.objective_args.items():
         check_number(f"objective_args[{name!r}]", value, -math.inf)
     object.__setattr__(recipe, "objective_args", {name: float(value) for name, value in recipe.objective_args.items()})
+
+
+def _check_images(recipe: Recipe) -> None:
+    """What is done to images, as far as their kind of data does it."""
+    View(**recipe.view)
+    check_auto_augment(recipe.auto_augment)
+    check_jitter(recipe)
+    if scheme(recipe.data):
+        check_unset(recipe, MEMORY_ONLY, f"images in files ({recipe.data!r})")
+    else:
+        check_unset(recipe, (*FILES_ONLY, *VIEW_FIELDS), f"images in memory ({recipe.data!r})")
 
 
 def _digest(values: dict[str, Any]) -> str:

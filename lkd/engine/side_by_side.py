@@ -43,8 +43,10 @@ class Job:
     def work(self) -> int:
         """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
         recipe = self.recipe
-        images = recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
-        return images * (_pass(recipe.teacher_name or "", recipe.data) if self.kind == "tape" else _training(recipe))
+        images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
+        if self.kind == "run":
+            return images * _training(recipe)
+        return images * _pass(recipe.teacher_name or "", recipe.data, recipe.image_size)
 
 
 def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> list[Run]:
@@ -113,23 +115,23 @@ def _tape_key(recipe: Recipe) -> tuple[object, ...]:
 
 def _training(recipe: Recipe) -> int:
     """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
-    data = load(recipe.data)
+    data = load(recipe.data, **recipe.view)
     evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
-    return round((3 + evaluated) * _pass(recipe.student, recipe.data))
+    return round((3 + evaluated) * _pass(recipe.student, recipe.data, recipe.image_size))
 
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _pass(model: str, data: str) -> int:
+def _pass(model: str, data: str, image_size: int) -> int:
     """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
-    images = load(data)
+    images = load(data, image_size=image_size)
     counted = cost(timm.create_model(model, in_chans=images.channels), images.channels, images.size)
     return counted.macs + _BESIDES
 
 
 def _check(graph: dict[Job, set[Job]]) -> None:
     """Refuse, before any work, recipes whose networks do not fit their data."""
-    names = ("data", "student", "teacher", "train_images", "batch_size", "sparsity", "sparse_scope")
+    names = ("data", "image_size", "student", "teacher", "train_images", "batch_size", "sparsity", "sparse_scope")
     recipes = (job.recipe for job in graph)
     for recipe in {tuple(getattr(recipe, name) for name in names): recipe for recipe in recipes}.values():
         Setting(recipe, {})
