@@ -39,7 +39,15 @@ def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> 
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # so that starting workers draws nothing from global random state
     )
-    return iter(loader)
+    return _all_of(loader)
+
+
+def _all_of(loader: "DataLoader[T]") -> Iterator[T]:
+    try:
+        yield from loader
+    except Exception as error:
+        # The error's traceback would keep the workers; freed with it, out of turn, they end after long timeouts only.
+        raise error.with_traceback(None) from None
 
 
 class _Made(Dataset[T]):
