@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
@@ -171,7 +172,7 @@ class FileSplit:
             DamagedImage: it cannot be decoded.
             ValueError: none of the images can.
         """
-        for place in (*range(index, len(self)), *range(index)):
+        for place in chain(range(index, len(self)), range(index)):
             try:
                 return self.listing.image(int(self.indices[place])), int(self.labels[place])
             except DamagedImage:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import random
 import shutil
 import sys
@@ -146,6 +147,9 @@ def test_tar_files_give_what_their_folders_give(made: Path, tmp_path: Path) -> N
         everything = torch.arange(len(split))
         ours, theirs = (next(d.batches(d.splits[name], everything, 30)) for d in (files, packed))
         assert same(ours, theirs)
+    if (opened := Path("/proc/self/fd")).is_dir():
+        kept = [handle for handle in opened.iterdir() if os.path.realpath(handle).endswith(".tar")]
+        assert not kept, "worker processes would share the place in a tar file that is read next"
     for workers in (0, 2):
         read = zip(stream_of(packed).batches(0, workers=workers), stream_of(files).batches(0), strict=True)
         assert all(same(one, other) for one, other in read)
