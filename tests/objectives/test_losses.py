@@ -198,9 +198,7 @@ def test_nkd_of_equal_logits_still_pulls_at_the_label(temperature):
 def test_nkd_with_two_classes_has_no_second_term():
     student, teacher, label, _ = sample(2)
     assert NKD(temperature=3.0, gamma=7.0)(Outputs(student), Outputs(teacher), label)["non_target"] == 0
-    assert (
-        NKD()(Outputs(student), Outputs(teacher), label)["target"] == nkd_loss(student, teacher, label, gamma=0.0)
-    ).all()
+    assert (NKD()(Outputs(student), Outputs(teacher), label)["target"] == nkd_loss(student, teacher, label, gamma=0.0)).all()
 
 
 def test_nkd_takes_the_first_of_equal_shares_for_the_label():
