@@ -1,8 +1,10 @@
 """Checks of what a user gives, and what to say when it is wrong."""
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Any
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
@@ -56,3 +58,25 @@ def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     check_number(name, value, low, high)
+
+
+def check_unset(settings: Any, names: Iterable[str], kind: str) -> None:
+    """Refuse fields of a dataclass that are set where they have no effect.
+
+    Args:
+        settings: an instance of the dataclass.
+        names: fields that must have their default.
+        kind: what they have no effect on.
+
+    Raises:
+        ValueError: one that has another value.
+
+    Example:
+        >>> from lkd.checks import check_unset
+        >>> from lkd.data import Augmentation
+        >>> check_unset(Augmentation(flip=True), ["crop"], "images in files")
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name in names:
+        if (value := getattr(settings, name)) != defaults[name]:
+            raise ValueError(f"{name} is {value!r}, but has no effect on {kind}: set it to {defaults[name]!r}")

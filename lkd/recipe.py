@@ -13,8 +13,10 @@ import timm
 from timm.optim import list_optimizers
 from timm.scheduler import create_scheduler_v2
 
-from lkd.checks import check_number, check_whole, unknown
-from lkd.data import SOURCES, Augmentation
+from lkd.checks import check_number, check_unset, check_whole, unknown
+from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
+from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
+from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.sparse import LAST_RATE, SCOPES
 
@@ -32,7 +34,7 @@ class Recipe:
     """All that determines a run's result; equal recipes have equal results, and what cannot change one is not in it.
 
     Args:
-        data: a data set's name.
+        data: a data set's name; see `lkd.data.load`.
         train_images: train on this many images, a fixed stratified part of the training split; None for all.
         student: the timm name of the model that learns.
         student_args: its arguments of `timm.create_model`, `{"drop_path_rate": 0.1}` for example.
@@ -42,7 +44,9 @@ class Recipe:
         objective_args: the objective's own parameters.
         teacher_top_k: of the teacher's distribution only this many classes, the label's probability, and the rest in
             equal parts (see `lkd.engine.top_k`); None for all of it.
-        crop, flip, cutout, mixup, cutmix, smoothing: see `lkd.data.Augmentation`.
+        crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
+            `lkd.data.Augmentation`.
+        image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
         optimizer: timm's name.
         optimizer_args: its arguments, `{"betas": [0.9, 0.95]}` for example.
         lr: highest learning rate, after warm-up.
@@ -91,6 +95,15 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     smoothing: float = 0.0
+    image_size: int = 0
+    crop_scale: float = 0.0
+    color_jitter: float = 0.0
+    auto_augment: str = ""
+    erasing: float = 0.0
+    repeats: int = 1
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    damaged: str = "error"
     optimizer: str = "adamw"
     optimizer_args: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 5e-3
@@ -116,6 +129,7 @@ class Recipe:
         _check_integers(self)
         _check_floats(self)
         _check_arguments(self)
+        _check_images(self)
         self.make_objective()
 
     def __hash__(self) -> int:
@@ -135,6 +149,11 @@ class Recipe:
     def augmentation(self) -> Augmentation:
         """The augmentation of the training images."""
         return Augmentation(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Augmentation)})
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """How images in files are shown, as `lkd.data.load` takes it."""
+        return {name: getattr(self, name) for name in VIEW_FIELDS}
 
     @property
     def teacher_name(self) -> str | None:
@@ -173,13 +192,15 @@ class Recipe:
 
 
 _STREAM_FIELDS = (
-    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "epochs", "batch_size", "seed",
+    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size", "crop_scale",
+    "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged", "epochs",
+    "batch_size", "seed",
 )  # fmt: skip
 
 
 _INTEGERS = {
-    "train_images": 1, "crop": 0, "cutout": 0, "epochs": 1, "batch_size": 1, "seed": 0, "prune_every": 1,
-    "teacher_top_k": 1, "accumulation": 1,
+    "train_images": 1, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1, "batch_size": 1, "seed": 0,
+    "prune_every": 1, "teacher_top_k": 1, "accumulation": 1,
 }  # fmt: skip
 _BOOLEANS = ("flip", "sync_bn")
 _ARGUMENTS = ("student_args", "objective_args", "optimizer_args", "schedule_args")
@@ -188,7 +209,8 @@ _SCHEDULE_SET_HERE = {"optimizer", "sched", "num_epochs", "warmup_epochs", "warm
 }  # fmt: skip
 _SCHEDULES = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt")
 _FLOATS: dict[str, tuple[float, float]] = {
-    "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "lr": (0, math.inf),
+    "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "crop_scale": (0, 1),
+    "color_jitter": (0, math.inf), "erasing": (0, 1), "crop_pct": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
@@ -200,8 +222,8 @@ def _check_names(recipe: Recipe) -> None:
     for field_name in ("data", "student"):
         if not isinstance(value := getattr(recipe, field_name), str):
             raise TypeError(f"{field_name} must be a name, got a {type(value).__name__} (lkd.distill takes objects)")
-    if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES:
-        raise KeyError(unknown("data set", recipe.data, SOURCES))
+    if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES and not scheme(recipe.data):
+        raise KeyError(unknown_data(recipe.data))
     for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):
         if isinstance(name, str) and not name.startswith(IN_MEMORY) and not timm.is_model(name):
             raise KeyError(unknown(f"{role} model", name, timm.list_models()))
@@ -244,7 +266,7 @@ def _check_floats(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        check_number(name, value, low, high, above=name in ("lr", "clip"), below=name == "sparsity")
+        check_number(name, value, low, high, above=name in ("lr", "clip", "crop_pct"), below=name == "sparsity")
         object.__setattr__(recipe, name, float(value))
 
 
@@ -270,6 +292,17 @@ def _check_arguments(recipe: Recipe) -> None:
 def _shortest(value: Any) -> Any:
     """A whole number as an int, so that 1 and 1.0 make the same recipe."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _check_images(recipe: Recipe) -> None:
+    """What is done to images, as far as their kind of data does it."""
+    View(**recipe.view)
+    check_auto_augment(recipe.auto_augment)
+    check_jitter(recipe)
+    if scheme(recipe.data):
+        check_unset(recipe, MEMORY_ONLY, f"images in files ({recipe.data!r})")
+    else:
+        check_unset(recipe, (*FILES_ONLY, *VIEW_FIELDS), f"images in memory ({recipe.data!r})")
 
 
 def _digest(values: dict[str, Any]) -> str:

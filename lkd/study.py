@@ -167,7 +167,7 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    data = load(run.recipe.data)
+    data = load(run.recipe.data, **run.recipe.view)
     counted = cost(run.student, data.channels, data.size)
     speed = images_per_second(run.student, data.channels, data.size)
     return {

@@ -1,27 +1,41 @@
-"""Data sets by name, or made of your own data sets, as images in memory."""
+"""Data sets by name, in memory or in files, or made of your own data sets."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from lkd.checks import unknown
+from lkd.checks import check_unset, unknown
 from lkd.data import digits, fashion_mnist
+from lkd.data.files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
 from lkd.data.own import from_datasets
+from lkd.data.protocol import DataSet, Labelled
+from lkd.data.readers import SCHEMES, from_files, scheme
 from lkd.data.stream import Augmentation, Batch, Stream
 
 __all__ = [
+    "SCHEMES",
     "SOURCES",
+    "VIEW_FIELDS",
     "Augmentation",
     "Batch",
+    "DamagedImage",
+    "DataSet",
+    "FileSplit",
+    "Files",
     "Images",
+    "Labelled",
     "Split",
     "Stream",
+    "View",
     "fingerprint",
     "from_datasets",
     "load",
+    "scheme",
     "subset",
+    "unknown_data",
 ]
 
 SOURCES: dict[str, Callable[..., Images]] = {
@@ -30,16 +44,18 @@ SOURCES: dict[str, Callable[..., Images]] = {
 }
 
 
-def load(name: str, folder: str | Path | None = None) -> Images:
-    """The data set called `name`, as uint8 images (N, C, H, W); a process loads each one once.
+def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
+    """The data set called `name`; a process loads, or looks for, the files of each one once.
 
     Args:
-        name: a key of `SOURCES`.
-        folder: where its files lie; without it, the source looks in its usual places.
+        name: a key of `SOURCES`, for uint8 images (N, C, H, W) in memory; or, for images in files, "folder:PATH",
+            "tar:PATH" or "hfds:NAME": see `lkd.data.readers.from_files`.
+        folder: where the files of a source lie; without it, the source looks in its usual places.
+        view: for images in files, fields of `View`: image_size, crop_pct, interpolation and damaged.
 
     Raises:
         KeyError: no data set has that name.
-        ValueError: `folder` given for a data set that is not read from files.
+        ValueError: `folder` given for a data set that is not read from it; a field of `View` for images in memory.
         Exception: what the source itself raises, see there.
 
     Example:
@@ -47,13 +63,23 @@ def load(name: str, folder: str | Path | None = None) -> Images:
         >>> load("digits").train.images.shape
         torch.Size([1297, 1, 32, 32])
     """
+    if scheme(name):
+        if folder is not None:
+            raise ValueError(f"folder is {str(folder)!r}, but {name!r} says where its files lie: leave it out")
+        return from_files(name, View(**view))
     if name not in SOURCES:
-        raise KeyError(unknown("data set", name, SOURCES))
+        raise KeyError(unknown_data(name))
+    check_unset(View(**view), VIEW_FIELDS, f"images in memory ({name!r})")
     if folder is None:
         return _load(name)
     if "folder" not in inspect.signature(SOURCES[name]).parameters:
         raise ValueError(f"folder is {str(folder)!r}, but data set {name!r} is not read from a folder: leave it out")
     return _load(name, Path(folder).expanduser().resolve())
+
+
+def unknown_data(name: str) -> str:
+    """What to say of a data set that nothing here is called."""
+    return unknown("data set", name, [*SOURCES, *(f"{prefix}:PATH" for prefix in SCHEMES if prefix != "wds")])
 
 
 @functools.cache

@@ -2,12 +2,18 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lkd.data.protocol import Labelled
+from lkd.data.stream import Augmentation, Stream
+
+AnySplit = TypeVar("AnySplit", bound=Labelled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +60,8 @@ class Split:
             >>> split.take([2, 0]).labels
             tensor([2, 0])
         """
-        if len(indices) == 0:
-            raise ValueError("indices are empty: a split has at least one image")
-        chosen = torch.as_tensor(indices)
-        if chosen.dtype == torch.bool or chosen.is_floating_point():
-            raise TypeError(f"indices are {chosen.dtype}: give whole numbers (mask.nonzero().flatten() of a mask)")
-        return Split(self.images[chosen.long()], self.labels[chosen.long()])
+        chosen = whole_indices(indices)
+        return Split(self.images[chosen], self.labels[chosen])
 
     def _check_images(self) -> None:
         images = self.images
@@ -146,6 +148,29 @@ class Images:
         mean, std = (scale * torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
+    def batches(self, split: Split, indices: Tensor, size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images at `indices` of a split, normalised, and their labels, `size` at a time.
+
+        Args:
+            split: one of this data set, or a part of it.
+            indices: int64, shape (N,).
+            size: images in a batch; the last one may hold fewer.
+            workers: not used: the images are in memory.
+
+        Example:
+            >>> import torch
+            >>> from lkd.data import load
+            >>> data = load("digits")
+            >>> [len(labels) for _, labels in data.batches(data.val, torch.arange(250), size=100)]
+            [100, 100, 50]
+        """
+        for chosen in indices.split(size):
+            yield self.normalise(split.images[chosen]), split.labels[chosen]
+
+    def stream(self, split: Split, augmentation: Augmentation, batch_size: int, seed: int) -> Stream:
+        """The training batches of a split; see `lkd.data.Stream`."""
+        return Stream(self, split, augmentation, batch_size, seed)
+
     def _check_split(self, name: str, split: Split) -> None:
         ours, theirs = self.train.images, split.images
         if theirs.dtype != ours.dtype:
@@ -171,6 +196,21 @@ class Images:
                 raise ValueError(f"{name} is {values}: give finite values")
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}: each must be above 0 (leave out a channel that never varies)")
+
+
+def whole_indices(indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
+    """Indices as int64.
+
+    Raises:
+        TypeError: indices that are no whole numbers, a mask for example.
+        ValueError: no index at all.
+    """
+    if len(indices) == 0:
+        raise ValueError("indices are empty: a split has at least one image")
+    chosen = torch.as_tensor(indices)
+    if chosen.dtype == torch.bool or chosen.is_floating_point():
+        raise TypeError(f"indices are {chosen.dtype}: give whole numbers (mask.nonzero().flatten() of a mask)")
+    return chosen.long()
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -237,7 +277,7 @@ def stratified_order(labels: Tensor, seed: int) -> np.ndarray:
     return shuffled[np.argsort((rank + 0.5) / sizes[classes], kind="stable")]
 
 
-def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+def hold_out(split: AnySplit, count: int, seed: int) -> tuple[AnySplit, AnySplit]:
     """Parts `count` images from a split, stratified by class; both parts keep the order of the split.
 
     Args:
@@ -263,7 +303,7 @@ def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
-def subset(split: Split, count: int, seed: int) -> Split:
+def subset(split: AnySplit, count: int, seed: int) -> AnySplit:
     """A random part of a split with its classes in proportion; a smaller one is the beginning of a larger one.
 
     Args:

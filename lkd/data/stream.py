@@ -1,16 +1,20 @@
 """The stream: the training batches of a recipe, each a function of (seed, epoch, position) alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.checks import check_unset
 from lkd.data.augment import boxes, crop_and_flip, soften
-from lkd.data.images import Images, Split
+from lkd.data.protocol import DataSet, Labelled
+
+if TYPE_CHECKING:
+    from lkd.data.images import Split
 
 
 class Batch(NamedTuple):
@@ -29,6 +33,9 @@ class Batch(NamedTuple):
 class Augmentation:
     """What is done to the training images.
 
+    `crop` and `cutout` are for images in memory; `crop_scale`, `color_jitter`, `auto_augment` and `erasing` for images
+    in files, where timm's transforms do them; all others for both.
+
     Args:
         crop: shift by up to this many pixels each way, zeros moving in.
         flip: mirror half of the images left to right.
@@ -37,6 +44,14 @@ class Augmentation:
         cutmix: alpha of CutMix's Beta distribution, 0 for none (Yun et al. 2019, arXiv 1905.04899). With both, each
             image gets one or the other, evenly.
         smoothing: label smoothing.
+        crop_scale: least share of the area that a random resized crop shows (0.08 is ImageNet's); 0 for none, where
+            images are resized and cropped as in evaluation.
+        color_jitter: strength of random brightness, contrast and saturation.
+        auto_augment: timm's name of a policy, "rand-m9-mstd0.5-inc1" for example; "" for none.
+        erasing: share of the images in which a random rectangle becomes noise (Zhong et al. 2017, arXiv 1708.04896).
+        repeats: each drawn image comes this many times, at consecutive positions: in one global batch, on different
+            processes where there are several, each time with its own augmentation. An epoch stays as long as it is,
+            and so shows fewer images (Hoffer et al. 2020, arXiv 1901.09335).
     """
 
     crop: int = 0
@@ -45,6 +60,11 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     smoothing: float = 0.0
+    crop_scale: float = 0.0
+    color_jitter: float = 0.0
+    auto_augment: str = ""
+    erasing: float = 0.0
+    repeats: int = 1
 
     @property
     def mixes(self) -> bool:
@@ -57,13 +77,24 @@ class Augmentation:
         return 0.5 * ((self.cutmix > 0) + (self.cutmix > 0 and self.mixup == 0))
 
 
+MEMORY_ONLY = ("crop", "cutout")
+"""Fields of `Augmentation` that have no effect on images in files."""
+
+FILES_ONLY = ("crop_scale", "color_jitter", "auto_augment", "erasing")
+"""Fields of `Augmentation` that have no effect on images in memory."""
+
+
 class Stream:
-    """Shuffled, augmented and mixed batches of a training split.
+    """Shuffled, augmented and mixed batches of a training split; this class reads images in memory.
 
     Sample order, augmentation and mixing of the sample at a position of an epoch depend on (seed, epoch, position) and
     on nothing else: not on the process that asks, nor on what was asked before, nor on global random state. A sample is
     mixed with the one at the mirrored position of its global batch. The last batch of an epoch is dropped when it is
     not full.
+
+    Several processes share a global batch evenly. Place k of it goes to process `k % processes`; where images are
+    mixed, place k and its mirrored place go to process `min(k, batch_size - 1 - k) % processes` together, so that no
+    image is read twice.
 
     Args:
         data: the data set; its training split, mean and std are used.
@@ -73,7 +104,7 @@ class Stream:
         seed: of all draws.
 
     Raises:
-        ValueError: fewer images than a batch holds.
+        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory.
 
     Example:
         >>> from lkd.data import Augmentation, Stream, load
@@ -83,39 +114,91 @@ class Stream:
         (20, torch.Size([64, 1, 32, 32]))
     """
 
-    def __init__(self, data: Images, split: Split, augmentation: Augmentation, batch_size: int, seed: int):
+    kind: ClassVar[str] = "images in memory"
+    without_effect: ClassVar[tuple[str, ...]] = FILES_ONLY
+
+    def __init__(self, data: DataSet, split: Labelled, augmentation: Augmentation, batch_size: int, seed: int):
+        check_unset(augmentation, self.without_effect, self.kind)
         if len(split) < batch_size:
             raise ValueError(f"batch_size {batch_size} is more than the {len(split)} training images: lower batch_size")
         self.data, self.split, self.augmentation = data, split, augmentation
         self.batch_size, self.seed = batch_size, seed
         self.steps = len(split) // batch_size
-        self._draws = lru_cache(maxsize=1)(lambda epoch: _Draws(len(split), augmentation, (seed, epoch)))
+        self._latest: tuple[int, _Draws] | None = None
 
     def batch(self, epoch: int, step: int, process: int = 0, processes: int = 1) -> Batch:
-        """The share of `process` in the global batch of a step: every `processes`-th sample of it."""
-        first = step * self.batch_size
-        positions = torch.arange(first + process, first + self.batch_size, processes)
-        draws = self._draws(epoch)
-        images, target = self._view(draws, positions)
+        """The share of `process` in the global batch of a step.
+
+        Raises:
+            ValueError: a global batch that the processes cannot share evenly; says which ones they can.
+        """
+        positions = self._share(step, process, processes)
+        images, labels = self._read(epoch, positions)
+        if not self.augmentation.mixes and not self.augmentation.smoothing:
+            return Batch(self._finish(images), labels, positions)
+        target = soften(labels, len(self.data.classes), self.augmentation.smoothing)
         if self.augmentation.mixes:
-            mirrored = 2 * first + self.batch_size - 1 - positions
-            images, target = draws.mix(positions, images, target, *self._view(draws, mirrored))
-        return Batch(self.data.normalise(images), target, positions)
+            images, target = self._draws(epoch).mix(positions, images, target, images.flip(0), target.flip(0))
+        return Batch(self._finish(images), target, positions)
 
     def batches(
         self, epoch: int, first_step: int = 0, process: int = 0, processes: int = 1, workers: int = 0
     ) -> Iterator[Batch]:
-        """The share of `process` in each step of an epoch from `first_step` on; `workers` are of no use in memory."""
-        for step in range(first_step, self.steps):
-            yield self.batch(epoch, step, process, processes)
+        """`batch` of each step of an epoch in turn.
 
-    def _view(self, draws: "_Draws", positions: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            epoch: which one.
+            first_step: where to begin, when the steps before it have been done.
+            process, processes: whose share.
+            workers: processes that read ahead, the same bits for any number of them; not used for images in memory.
+
+        Raises:
+            ValueError: a global batch that the processes cannot share evenly; says which ones they can.
+
+        Example:
+            >>> from lkd.data import Augmentation, Stream, load
+            >>> data = load("digits")
+            >>> stream = Stream(data, data.train, Augmentation(), batch_size=64, seed=0)
+            >>> len(list(stream.batches(epoch=0, first_step=15)))
+            5
+        """
+        self._share(0, process, processes)
+        self._draws(epoch)
+        one = partial(self.batch, epoch, process=process, processes=processes)
+        return self._in_turn(one, range(first_step, self.steps), workers)
+
+    def _share(self, step: int, process: int, processes: int) -> Tensor:
+        """Positions in the epoch of the samples of a process, ascending."""
+        mixes = self.augmentation.mixes
+        unit = (2 if mixes else 1) * processes
+        if processes > 1 and self.batch_size % unit:
+            below = self.batch_size // unit * unit
+            fitting = f"{below} or {below + unit}" if below else f"{unit}"
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {processes} processes"
+                f"{' that mix images in pairs' if mixes else ''}: give a multiple of {unit}, such as {fitting}"
+            )
+        places = torch.arange(self.batch_size)
+        turn = torch.minimum(places, places.flip(0)) if mixes else places
+        return step * self.batch_size + places[turn % processes == process]
+
+    def _draws(self, epoch: int) -> "_Draws":
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = epoch, _Draws(len(self.split), self.augmentation, (self.seed, epoch))
+        return self._latest[1]
+
+    def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented images and labels at some positions of an epoch."""
+        draws, split = self._draws(epoch), cast("Split", self.split)
         index = draws.order[positions]
-        images = draws.augment(positions, self.split.images[index]).float()
-        labels = self.split.labels[index]
-        if self.augmentation.mixes or self.augmentation.smoothing:
-            return images, soften(labels, len(self.data.classes), self.augmentation.smoothing)
-        return images, labels
+        return draws.augment(positions, split.images[index]).float(), split.labels[index]
+
+    def _finish(self, images: Tensor) -> Tensor:
+        """What is left to do to images after mixing."""
+        return self.data.normalise(images)
+
+    def _in_turn(self, one: Callable[[int], Batch], steps: range, workers: int) -> Iterator[Batch]:
+        return map(one, steps)
 
 
 class _Draws:
@@ -125,7 +208,7 @@ class _Draws:
         order, crop, flip, cutout, kind, ratio, centre = (np.random.default_rng((*key, i)) for i in range(7))
         a = augmentation
         self.augmentation = a
-        self.order = torch.from_numpy(order.permutation(count))
+        self.order = torch.from_numpy(order.permutation(count).repeat(a.repeats)[:count])
         self.shift = torch.from_numpy(crop.integers(-a.crop, a.crop, (count, 2), endpoint=True))
         self.flip = torch.from_numpy(flip.random(count) < 0.5) & a.flip
         self.cutout = torch.from_numpy(cutout.random((count, 2)))

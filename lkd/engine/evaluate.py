@@ -5,19 +5,22 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
-from lkd.data import Images, Split
+from lkd.data import DataSet, Labelled
 
 _BATCH = 256
 
 
-def evaluate(model: nn.Module, data: Images, split: Split, accelerator: Accelerator | None = None) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, data: DataSet, split: Labelled, accelerator: Accelerator | None = None, workers: int = 0
+) -> dict[str, float]:
     """Accuracy and label loss of a model on a split.
 
     Args:
         model: images `(B, C, H, W)`, normalised as `data` says, to logits.
-        data: where the split is from; its mean and std are used.
+        data: where the split is from; it says how images are evaluated.
         split: `data.val` or `data.test`, say.
         accelerator: whose processes share the work, and whose device is used; None for one on the model's device.
+        workers: processes of each of these that read images ahead, where images are read from files.
 
     Returns:
         `top1` in percent and `loss`, the mean cross-entropy with the label in nats.
@@ -36,9 +39,9 @@ def evaluate(model: nn.Module, data: Images, split: Split, accelerator: Accelera
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for chosen in torch.arange(process, len(split), processes).split(_BATCH):
-            logits = model(data.normalise(split.images[chosen]).to(device)).float()
-            labels = split.labels[chosen].to(device)
+        chosen = torch.arange(process, len(split), processes)
+        for images, labels in data.batches(split, chosen, _BATCH, workers):
+            logits, labels = model(images.to(device)).float(), labels.to(device)
             sums += torch.stack([(logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")])
     model.train(was_training)
     if accelerator:

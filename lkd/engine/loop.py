@@ -15,7 +15,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Split, Stream, subset
+from lkd.data import Batch, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.lesson import Lesson
@@ -109,12 +109,12 @@ class Training:
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
 
-    def figures(self, name: str, split: Split) -> dict[str, float]:
+    def figures(self, name: str, split: Labelled) -> dict[str, float]:
         """How well the network to keep does on a split, as `<name>_<figure>`; that of the main process counts."""
         if self.accelerator.num_processes > 1:
             for buffer in self.kept.buffers():
                 broadcast(buffer)
-        figures = evaluate(self.kept, self.data, split, self.accelerator)
+        figures = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
         return {f"{name}_{figure}": value for figure, value in figures.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -238,8 +238,8 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
         scope=recipe.sparse_scope,
         seed=recipe.seed,
     )
-    batch = subset(stream.split, recipe.batch_size, seed=0)
-    sparse.start(stream.data.normalise(batch.images), batch.labels)
+    first = subset(stream.split, recipe.batch_size, seed=0)
+    sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 
 

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from lkd.data import Images, Stream, fingerprint, load, subset
+from lkd.data import DataSet, Images, fingerprint, load, subset
 from lkd.engine.outputs import outputs
 from lkd.engine.teacher import LiveTeacher, weights_hash
 from lkd.objectives import Objective, Outputs
@@ -32,18 +32,19 @@ class Setting:
 
     Raises:
         KeyError: something in memory that is not among `objects`.
+        FileNotFoundError: data in files that are not there.
         ValueError: fewer images than a batch; networks whose input or classes do not fit the data; a student without
             any parameter in the scope of sparse training.
     """
 
     def __init__(self, recipe: Recipe, objects: Objects):
         self.recipe, self.objects = recipe, objects
-        self.data = self._images(recipe.data)
+        self.data = self._images(recipe)
         self.shape = self._shape(recipe)
         self.stages = recipe.make_objective().stages
         train, count = self.data.train, recipe.train_images
         images = train if count is None else subset(train, count, seed=0)
-        self.stream = Stream(self.data, images, recipe.augmentation, recipe.batch_size, recipe.seed)
+        self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
         with torch.random.fork_rng():
             student = self.network()
             self.student_outputs = self._outputs("student", student)
@@ -95,8 +96,8 @@ class Setting:
         config = timm.data.resolve_data_config(model=model)
         return LiveTeacher(model, self.data, config["mean"], config["std"], self.stages)
 
-    def _images(self, name: str) -> Images:
-        return self._object(name) or load(name)
+    def _images(self, recipe: Recipe) -> DataSet:
+        return self._object(recipe.data) or load(recipe.data, **recipe.view)
 
     def _object(self, name: str) -> Any:
         if not name.startswith(IN_MEMORY):
@@ -111,7 +112,7 @@ class Setting:
             self._object(teacher.student)
             if teacher.data.startswith(IN_MEMORY) and teacher.data not in self.objects:
                 return
-            theirs = self._images(teacher.data)
+            theirs = self._images(teacher)
             if (theirs.channels, theirs.size, theirs.classes) != (
                 self.data.channels,
                 self.data.size,
@@ -140,7 +141,8 @@ class Setting:
 
     def _outputs(self, role: str, model: nn.Module) -> Outputs:
         """What a network gives for two images; refuse one that cannot take them or gives something else."""
-        images = self.data.normalise(self.stream.split.images[:2])
+        split = self.stream.split
+        images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:
             with torch.no_grad():
                 given = outputs(model.eval(), images, self.stages)
@@ -177,5 +179,5 @@ def _source(cls: type) -> str:
         return ""
 
 
-def _describe(data: Images) -> str:
+def _describe(data: DataSet) -> str:
     return f"{data.name} ({len(data.classes)} classes, {data.channels} x {data.size[0]} x {data.size[1]})"

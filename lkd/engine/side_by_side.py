@@ -44,7 +44,7 @@ class Job:
     def work(self) -> int:
         """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
         recipe = self.recipe
-        images = recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
+        images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
         return images * (_pass_of_teacher(recipe) if self.kind == "tape" else _training(recipe))
 
 
@@ -114,31 +114,32 @@ def _tape_key(recipe: Recipe) -> tuple[object, ...]:
 
 def _training(recipe: Recipe) -> int:
     """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
-    data = load(recipe.data)
+    data = load(recipe.data, **recipe.view)
     evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
-    return round((3 + evaluated) * _pass(recipe.student, recipe.data, json.dumps(recipe.student_args)))
+    return round(
+        (3 + evaluated) * _pass(recipe.student, recipe.data, recipe.image_size, json.dumps(recipe.student_args))
+    )
 
 
 def _pass_of_teacher(recipe: Recipe) -> int:
     arguments = recipe.teacher.student_args if isinstance(recipe.teacher, Recipe) else {}
-    return _pass(recipe.teacher_name or "", recipe.data, json.dumps(arguments))
+    return _pass(recipe.teacher_name or "", recipe.data, recipe.image_size, json.dumps(arguments))
 
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _pass(model: str, data: str, arguments: str) -> int:
+def _pass(model: str, data: str, image_size: int, arguments: str) -> int:
     """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
-    images = load(data)
-    counted = cost(
-        timm.create_model(model, in_chans=images.channels, **json.loads(arguments)), images.channels, images.size
-    )
+    images = load(data, image_size=image_size)
+    network = timm.create_model(model, in_chans=images.channels, **json.loads(arguments))
+    counted = cost(network, images.channels, images.size)
     return counted.macs + _BESIDES
 
 
 def _check(graph: dict[Job, set[Job]]) -> None:
     """Refuse, before any work, recipes whose networks do not fit their data."""
-    names = ("data", "student", "teacher", "objective", "train_images", "batch_size", "sparsity", "sparse_scope")
-    arguments = ("student_args", "objective_args")
+    names = ("data", "image_size", "student", "teacher", "objective", "train_images", "batch_size", "sparsity")
+    arguments = ("sparse_scope", "student_args", "objective_args")
     different = {}
     for job in graph:
         texts = (json.dumps(getattr(job.recipe, name)) for name in arguments)

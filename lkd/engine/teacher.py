@@ -7,7 +7,7 @@ import torch
 from timm.utils import reparameterize_model
 from torch import nn
 
-from lkd.data import Batch, Images
+from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
 from lkd.engine.top_k import lengthen, shorten
 from lkd.objectives import Outputs
@@ -35,7 +35,7 @@ class LiveTeacher:
     def __init__(
         self,
         model: nn.Module,
-        data: Images,
+        data: DataSet,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         stages: int = 0,

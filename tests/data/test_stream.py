@@ -1,5 +1,6 @@
 """The stream: which images come when, what is done to them, and that nothing but (seed, epoch, position) decides it."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -57,16 +58,84 @@ def test_asking_for_a_batch_leaves_global_random_state_and_the_images_alone():
     assert torch.equal(data.train.images, before) and torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("augmentation", [EVERYTHING, Augmentation(crop=2, flip=True)], ids=["mixed", "unmixed"])
 @pytest.mark.parametrize("processes", [2, 3, 4])
-def test_processes_together_get_the_batch_of_one(processes):
-    stream = stream_of(noise(), EVERYTHING)
+def test_processes_together_get_the_batch_of_one(processes, augmentation):
+    stream = stream_of(noise(80), augmentation, batch_size=24)
     whole = stream.batch(1, 2)
     shares = [stream.batch(1, 2, process, processes) for process in range(processes)]
     together = [torch.cat(parts) for parts in zip(*shares, strict=True)]
     order = together[2].argsort()
     assert same([part[order] for part in together], whole)
-    sizes = [len(share.images) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
+    assert [len(share.images) for share in shares] == [24 // processes] * processes
+
+
+def test_a_process_holds_both_images_of_a_mixed_pair():
+    stream = stream_of(noise(80), Augmentation(mixup=0.8), batch_size=24)
+    for process in range(3):
+        places = set((stream.batch(1, 2, process, 3).positions - 48).tolist())
+        assert places == {23 - place for place in places}
+    apart = stream_of(noise(80), batch_size=24).batch(1, 2, 1, 3).positions
+    assert torch.equal(apart, torch.arange(49, 72, 3))
+
+
+@pytest.mark.parametrize(
+    ("mixup", "processes", "unit", "fitting"), [(0.0, 3, 3, "9 or 12"), (0.8, 2, 4, "8 or 12"), (0.8, 8, 16, "16")]
+)
+def test_a_batch_that_processes_cannot_share_evenly_is_refused_before_any_work(mixup, processes, unit, fitting):
+    stream = stream_of(noise(), Augmentation(mixup=mixup))
+    for ask in (stream.batch, stream.batches):
+        place = (0, 0, 0, processes)
+        with pytest.raises(
+            ValueError, match=f"batch_size 10 .* by {processes} .* multiple of {unit}, such as {fitting}"
+        ):
+            ask(*place)
+
+
+def test_batches_are_those_of_each_step_from_any_step_on():
+    stream = stream_of(noise(), EVERYTHING)
+    for first in range(5):
+        for batch, step in zip(stream.batches(1, first, workers=3), range(first, 4), strict=True):
+            assert same(batch, stream.batch(1, step))
+
+
+DIGESTS = {
+    "plain": (Augmentation(), "6a320ab9bbb63c8d", "ff7bbebfb96131d1"),
+    "moved": (Augmentation(crop=2, flip=True, cutout=3), "5ccc203368d47458", "ce739dd299b8bf6a"),
+    "mixed": (EVERYTHING, "b9bb5baf2b0ce6f7", "462fd10f9aeea1c7"),
+}
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_a_stream_has_the_bits_that_earlier_runs_had(name):
+    """Published runs name a stream: when this changes, `lkd.recipe.FORMAT` must."""
+    augmentation, *expected = DIGESTS[name]
+    pixels = torch.randint(256, (43, 3, 9, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for images, digest in zip((pixels, pixels / 256), expected, strict=True):
+        found = hashlib.sha256()
+        stream = stream_of(data_of(images, torch.arange(43) % 10, 10, (0.5,) * 3, (0.25,) * 3), augmentation, seed=3)
+        for tensor in itertools.chain(*stream.batches(0), *stream.batches(1)):
+            found.update(str(tensor.dtype).encode() + tensor.contiguous().numpy().tobytes())
+        assert found.hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_repeats_show_an_image_at_consecutive_positions_each_time_augmented_anew(repeats):
+    stream = stream_of(numbered(40), Augmentation(repeats=repeats))
+    shown = torch.cat([batch.target for batch in stream.batches(0)])
+    assert stream.steps == 4 and len(shown) == 40
+    once = stream_of(numbered(40)).batches(0)
+    assert torch.equal(shown, torch.cat([batch.target for batch in once]).repeat_interleave(repeats)[:40])
+    first = stream_of(noise(), Augmentation(crop=4, repeats=repeats)).batch(0, 0).images
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize(
+    "field", [{"crop_scale": 0.1}, {"color_jitter": 0.4}, {"auto_augment": "v0"}, {"erasing": 0.2}]
+)
+def test_augmentation_of_files_is_refused_for_images_in_memory(field):
+    with pytest.raises(ValueError, match=f"{next(iter(field))} is .* no effect on images in memory: set it to"):
+        stream_of(noise(), Augmentation(**field))
 
 
 def test_seed_and_epoch_each_change_order_and_augmentation():

@@ -159,7 +159,8 @@ def tiny_fashion(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = load("digits")
     classes = tuple("abcdefghij")
     fashion = Images("fashion_mnist", classes, digits.train, digits.val, digits.test, digits.mean, digits.std)
-    monkeypatch.setattr("lkd.engine.setting.load", lambda name: fashion if name == "fashion_mnist" else load(name))
+    other = {"fashion_mnist": fashion}
+    monkeypatch.setattr("lkd.engine.setting.load", lambda name, **view: other.get(name) or load(name, **view))
 
 
 @pytest.mark.usefixtures("untrained", "tiny_fashion")
