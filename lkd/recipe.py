@@ -20,7 +20,7 @@ from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.sparse import LAST_RATE, SCOPES
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""
 
 IN_MEMORY = "memory:"

@@ -57,6 +57,13 @@ OTHER: dict[str, Any] = {
     "sparse_scope": "large_kernels",
     "prune_rate": 0.3,
     "prune_every": 100,
+    "student_args": {"drop_path_rate": 0.1},
+    "teacher_top_k": 5,
+    "optimizer_args": {"betas": [0.9, 0.95]},
+    "schedule": "poly",
+    "schedule_args": {"min_lr": 1e-5},
+    "accumulation": 2,
+    "sync_bn": True,
 }
 IN_FILES = (
     "image_size", "crop_scale", "color_jitter", "auto_augment", "erasing", "crop_pct", "interpolation", "damaged",
@@ -87,8 +94,8 @@ def changed(name: str, recipe: Recipe = RECIPE) -> Recipe:
 
 def test_the_id_of_a_recipe_is_the_one_that_earlier_runs_had() -> None:
     # A change here orphans every run that anyone has. If it is meant, raise lkd.recipe.FORMAT and pin the new ids.
-    assert Recipe(data="digits", student="mini_resnet").run_id == "8ca6cd182c8ea036"
-    assert RECIPE.run_id == "97df1dd4318f348b"
+    assert Recipe(data="digits", student="mini_resnet").run_id == "5b1de1b2b667ee81"
+    assert RECIPE.run_id == "71540eb77bfa8644"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,10 +165,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"objective": "label", "objective_args": {}}, ValueError, "'label' looks at no teacher, got 'mini_slak'"),
     ({"objective": "nkdd"}, KeyError, "unknown objective 'nkdd': did you mean 'nkd'"),
     ({"objective_args": {"temprature": 4}}, TypeError, "'temprature': did you mean 'temperature'"),
-    ({"objective_args": {"temperature": "4"}}, TypeError, r"objective_args\['temperature'\] must be a number, got '4'"),
+    ({"objective_args": {"temperature": "4"}}, TypeError, r"temperature must be a number, got '4'"),
     ({"objective_args": {"temperature": 0}}, ValueError, "temperature must be above 0, got 0"),
     ({"objective_args": {"alpha": 1.1}}, ValueError, "alpha must be at least 0 and at most 1, got 1.1"),
-    ({"objective_args": None}, TypeError, "objective_args must map names to numbers, got None"),
+    ({"objective_args": None}, TypeError, "objective_args must map names to values, got None"),
     ({"optimizer": "adamww"}, KeyError, "unknown optimizer 'adamww': did you mean 'adamw'"),
     ({"precision": "bf17"}, KeyError, "unknown precision 'bf17': did you mean 'bf16'"),
     ({"train_images": 0}, ValueError, "train_images must be at least 1, got 0"),

@@ -9,9 +9,6 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list, gather_object
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -19,6 +16,7 @@ from lkd.data import Batch, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.lesson import Lesson
+from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.options import Options
 from lkd.engine.setting import Setting
 from lkd.engine.teacher import Teacher
@@ -58,10 +56,8 @@ class Training:
         if options.channels_last:
             lesson = lesson.to(memory_format=torch.channels_last)
         self.lesson, self.sparse = lesson, sparse_training(recipe, lesson.student, self.stream)
-        optimizer = create_optimizer_v2(
-            lesson, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **recipe.optimizer_args
-        )
-        self.schedule = schedule(recipe, optimizer, self.stream.steps)
+        optimizer = make_optimizer(recipe, lesson)
+        self.schedule = make_schedule(recipe, optimizer, self.stream.steps)
         self.average = ModelEmaV3(lesson.student, decay=recipe.ema) if recipe.ema else None
         self.kept = self.average.module if self.average else lesson.student
         if options.compile_student:
@@ -241,28 +237,6 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
     first = subset(stream.split, recipe.batch_size, seed=0)
     sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
-
-
-def schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> Scheduler:
-    """Linear warm-up from 0, then timm's schedule of that name, both by the step."""
-    total = recipe.epochs * steps
-    warmup = min(round(recipe.warmup * total), total - 1)
-    arguments: dict[str, Any] = {"warmup_lr": 0.0, **recipe.schedule_args}
-    if arguments.get("decay_epochs", 0) >= 1:
-        arguments["decay_epochs"] *= steps
-    if "decay_milestones" in arguments:
-        arguments["decay_milestones"] = [epoch * steps for epoch in arguments["decay_milestones"]]
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        recipe.schedule,
-        num_epochs=total - warmup,
-        warmup_epochs=warmup,
-        warmup_prefix=True,
-        step_on_epochs=False,
-        updates_per_epoch=1,
-        **arguments,
-    )
-    return scheduler
 
 
 def _seed(*key: int) -> int:

@@ -269,12 +269,15 @@ def _agreed(value: bool) -> bool:
 
 def _check_share(setting: Setting, processes: int) -> None:
     """Refuse a batch that does not part evenly."""
-    recipe = setting.recipe
-    if recipe.batch_size % (processes * recipe.accumulation):
+    setting.stream.batches(0, processes=processes)
+    share, count = setting.recipe.batch_size // processes, setting.recipe.accumulation
+    if share % count:
         raise ValueError(
-            f"batch_size {recipe.batch_size} does not part evenly among {processes} process(es) in "
-            f"{recipe.accumulation} part(s) each: take a multiple of {processes * recipe.accumulation}"
+            f"accumulation {count} does not part evenly the {share} images of a batch that each of {processes} "
+            f"process(es) has: give a batch_size that is a multiple of {processes * count}"
         )
+    if setting.recipe.sync_bn and not torch.cuda.is_available():
+        raise ValueError("sync_bn is for GPUs, and there is none: leave it out")
 
 
 @contextmanager

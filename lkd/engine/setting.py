@@ -11,7 +11,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import check_whole
 from lkd.data import DataSet, Images, fingerprint, load, subset
+from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.outputs import outputs
 from lkd.engine.teacher import LiveTeacher, weights_hash
 from lkd.objectives import Objective, Outputs
@@ -52,6 +54,8 @@ class Setting:
                 sparse_parameters(student, recipe.sparse_scope)
             self._check_teacher()
             self.objective()
+            make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
+        _check_top_k(recipe, len(self.data.classes))
 
     def network(self) -> nn.Module:
         """The student as timm makes it, or a copy of the module given, with fast depthwise convolutions."""
@@ -157,6 +161,15 @@ class Setting:
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"
             )
         return given
+
+
+def _check_top_k(recipe: Recipe, classes: int) -> None:
+    k = recipe.teacher_top_k
+    if k is None:
+        return
+    if recipe.teacher is None:
+        raise ValueError(f"teacher_top_k is {k}, but the recipe has no teacher: leave it out")
+    check_whole("teacher_top_k", k, 1, classes - 2)
 
 
 def in_memory(thing: nn.Module | Images) -> str:

@@ -75,8 +75,18 @@ def test_a_recipe_in_a_file_runs_under_accelerate_launch(tmp_path: Path) -> None
 
 
 def test_a_batch_that_does_not_part_evenly_is_refused(store: Store) -> None:
-    with pytest.raises(ValueError, match=r"batch_size 64 does not part evenly among 3 process\(es\)"):
+    with pytest.raises(ValueError, match=r"batch_size 64 cannot be shared evenly by 3 processes"):
         lkd.run(ALONE, store=store, num_processes=3)
+
+
+def test_parts_of_a_share_that_are_not_even_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"accumulation 64 does not part evenly the 32 images"):
+        lkd.run(replace(ALONE, accumulation=64), store=store, num_processes=2)
+
+
+def test_batch_statistics_over_processes_need_gpus(store: Store) -> None:
+    with pytest.raises(ValueError, match="sync_bn is for GPUs, and there is none"):
+        lkd.run(replace(ALONE, sync_bn=True), store=store)
 
 
 @pytest.mark.parametrize("processes", [0, 1.5, True])

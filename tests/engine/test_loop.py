@@ -1,8 +1,10 @@
 """The training loop, step by step, against plain PyTorch."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,11 @@ from torch import nn
 import lkd
 from lkd import Recipe
 from lkd.data import Augmentation, Stream, load, subset
-from lkd.engine import loop
+from lkd.engine import Options, optimizer
+from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.loop import Training
+from lkd.engine.run import make_accelerator
+from lkd.engine.setting import Setting
 from lkd.models import fold_batchnorm
 from lkd.store import Store
 
@@ -31,15 +37,15 @@ def at_each_step(monkeypatch: pytest.MonkeyPatch, store: Store) -> Callable[[Rec
     """Carries out a recipe and collects what a function sees in the optimizer right before each of its steps."""
 
     def collected(recipe: Recipe, watch: Watch) -> list[Any]:
-        seen, make = [], loop.create_optimizer_v2
+        seen, make = [], optimizer.create_optimizer_v2
 
         def watched(*arguments: Any, **settings: Any) -> torch.optim.Optimizer:
-            optimizer = make(*arguments, **settings)
-            optimizer.register_step_pre_hook(lambda *_: seen.append(watch(optimizer)))
-            return optimizer
+            made = make(*arguments, **settings)
+            made.register_step_pre_hook(lambda *_: seen.append(watch(made)))
+            return made
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "create_optimizer_v2", watched)
+            patch.setattr(optimizer, "create_optimizer_v2", watched)
             lkd.run(recipe, store=store)
         return seen
 
@@ -77,41 +83,118 @@ def test_weights_decay_but_not_biases_norms_and_other_vectors(at_each_step: Any)
     assert at_each_step(replace(STEPS, weight_decay=0.3), decays)[0] == {(True, 0.3), (False, 0.0)}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion"])
-def test_the_optimizer_is_the_one_named(optimizer: str, at_each_step: Any) -> None:
-    names = at_each_step(replace(STEPS, optimizer=optimizer), lambda made: type(made).__name__.lower())
-    assert names == [optimizer] * 8
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion"])
+def test_the_optimizer_is_the_one_named(name: str, at_each_step: Any) -> None:
+    names = at_each_step(replace(STEPS, optimizer=name), lambda made: type(made).__name__.lower())
+    assert names == [name] * 8
 
 
-def test_the_gradient_is_clipped_by_its_norm(at_each_step: Any) -> None:
-    def norm(optimizer: torch.optim.Optimizer) -> float:
-        return torch.cat([p.grad.flatten() for p in parameters(optimizer)]).norm().item()
-
-    free = at_each_step(replace(STEPS, clip=None), norm)
-    clip = min(free) / 2
-    assert at_each_step(replace(STEPS, clip=clip), norm) == pytest.approx([clip] * 8, rel=1e-3)
-    assert at_each_step(replace(STEPS, clip=10 * max(free)), norm) == free
+def test_the_optimizer_has_the_arguments_given(at_each_step: Any) -> None:
+    betas = at_each_step(replace(STEPS, optimizer_args={"betas": [0.7, 0.8]}), lambda made: made.defaults["betas"])
+    assert [tuple(pair) for pair in betas] == [(0.7, 0.8)] * 8
 
 
-def test_the_kept_average_is_the_one_of_a_plain_loop(at_each_step: Any, store: Store) -> None:
-    recipe = replace(STEPS, ema=0.7)
-    before = at_each_step(recipe, lambda optimizer: [p.detach().clone() for p in parameters(optimizer)])
-    last = at_each_step(STEPS, lambda optimizer: parameters(optimizer))[-1]
-    average = before[0]
-    for weights in [*before[1:], last]:
-        average = [0.7 * kept + 0.3 * new for kept, new in zip(average, weights, strict=True)]
-    run = store.find(recipe)
-    assert run is not None
-    kept = dict(run.student.named_parameters())
-    ordered = [kept[name] for name in _names_in_order(run.student)]
-    for ours, theirs in zip(ordered, average, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "shares"),
+    [
+        ("constant", {}, [1] * 8),
+        ("step", {"decay_epochs": 1, "decay_rate": 0.1}, [1] * 4 + [0.1] * 4),
+        ("poly", {"decay_rate": 1.0, "min_lr": 0.0}, [1 - step / 8 for step in range(8)]),
+    ],
+)
+def test_the_learning_rate_follows_the_schedule_named(
+    schedule: str, arguments: dict[str, Any], shares: list[float], at_each_step: Any
+) -> None:
+    recipe = replace(STEPS, warmup=0.0, lr=2e-3, schedule=schedule, schedule_args=arguments)
+    rates = at_each_step(recipe, lambda made: made.param_groups[0]["lr"])
+    assert rates == pytest.approx([2e-3 * share for share in shares])
 
 
-def _names_in_order(model: nn.Module) -> list[str]:
-    """Names of the parameters in the order of the optimizer's groups: those that do not decay come first."""
-    named = list(model.named_parameters())
-    return [name for name, p in named if p.ndim <= 1] + [name for name, p in named if p.ndim > 1]
+def test_the_lowest_learning_rate_is_the_one_given(at_each_step: Any) -> None:
+    recipe = replace(STEPS, warmup=0.0, lr=2e-3, schedule_args={"min_lr": 1e-3})
+    assert min(at_each_step(recipe, lambda made: made.param_groups[0]["lr"])) > 1e-3
+
+
+def test_what_the_student_keeps_from_decaying_does_not_decay(at_each_step: Any) -> None:
+    tokens = timm.create_model("mini_vit", in_chans=1).no_weight_decay()
+    assert "pos_embed" in tokens
+
+    def decaying_tables(made: torch.optim.Optimizer) -> int:
+        return sum(p.ndim == 3 for group in made.param_groups for p in group["params"] if group["weight_decay"])
+
+    assert set(at_each_step(replace(STEPS, student="mini_vit", weight_decay=0.1), decaying_tables)) == {0}
+
+
+# Ways that do not change what a run means ---------------------------------------------------------------------------
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole_batch(at_each_step: Any) -> None:
+    def gradient(made: torch.optim.Optimizer) -> torch.Tensor:
+        return torch.cat([p.grad.flatten() for p in parameters(made)])
+
+    recipe = replace(TAUGHT, batch_size=32, student="mini_vit", clip=None)
+    whole = at_each_step(recipe, gradient)
+    parted = at_each_step(replace(recipe, accumulation=4), gradient)
+    whole, parted = whole[-8:], parted[-8:]
+    torch.testing.assert_close(parted[0], whole[0], rtol=1e-3, atol=1e-6)
+    for other, one in zip(parted, whole, strict=True):
+        torch.testing.assert_close(other, one, rtol=0.05, atol=0.01 * one.abs().max().item())
+
+
+@pytest.mark.parametrize("options", [{"channels_last": True}, {"workers": 2}], ids=str)
+def test_options_change_rounding_at_most(options: dict[str, Any], tmp_path: Path) -> None:
+    recipe = replace(TAUGHT, batch_size=32)
+    plain = lkd.run(recipe, store=Store(tmp_path / "plain"))
+    other = lkd.run(recipe, store=Store(tmp_path / "other"), options=Options(**options))
+    assert other.recipe.run_id == plain.recipe.run_id
+    assert other.provenance["options"] != plain.provenance["options"]
+    assert other.history.train_total.tolist() == pytest.approx(plain.history.train_total.tolist(), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compile_(*a, **{**k, "backend": "aot_eager"}))
+    recipe = replace(TAUGHT, batch_size=32)
+    plain = lkd.run(recipe, store=Store(tmp_path / "plain"))
+    both = Options(compile_student=True, compile_teacher=True)
+    other = lkd.run(recipe, store=Store(tmp_path / "other"), options=both)
+    assert other.history.train_total.tolist() == pytest.approx(plain.history.train_total.tolist(), rel=1e-3)
+    assert other.student.state_dict().keys() == plain.student.state_dict().keys()
+
+
+# Features -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("student", ["mini_resnet", "mini_swin", "mini_vit"])
+@pytest.mark.parametrize("teacher", ["mini_slak", "mini_cswin", "mini_vit"])
+def test_features_of_any_network_teach_any_other_and_projectors_are_no_part_of_it(
+    student: str, teacher: str, store: Store
+) -> None:
+    recipe = replace(
+        TAUGHT,
+        student=student,
+        teacher=replace(TEACHER, student=teacher, train_images=64),
+        objective="fd",
+        objective_args={"stages": 2, "normalize": "channels"},
+        train_images=64,
+        epochs=1,
+    )
+    run = lkd.run(recipe, store=store)
+    assert {"train_fd", "train_label"} <= set(run.history)
+    assert run.student.state_dict().keys() == timm.create_model(student, in_chans=1).state_dict().keys()
+
+
+def test_projectors_learn(store: Store) -> None:
+    lkd.run(TEACHER, store=store)
+    recipe = replace(TAUGHT, batch_size=32, objective="nkd+fd", objective_args={"weight": 10.0})
+    setting, teacher = Setting(recipe, {}), lkd.run(TEACHER, store=store).student
+    training = Training(setting, setting.frozen_teacher(teacher), make_accelerator("no"), Options())
+    before = copy.deepcopy(training.lesson.objective.state_dict())
+    training.run(lambda images: None, Checkpoints(store.folder / "checkpoints"))
+    after = training.lesson.objective.state_dict()
+    assert len(before) == 2
+    assert not any(torch.equal(value, after[name]) for name, value in before.items())
 
 
 # All together -------------------------------------------------------------------------------------------------------

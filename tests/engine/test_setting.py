@@ -270,8 +270,8 @@ def test_a_teacher_with_its_own_normalisation_sees_images_under_it() -> None:
     pixels = data.val.images[:5]
     batch = Batch(data.normalise(pixels), data.val.labels[:5], torch.arange(5))
     teacher = LiveTeacher(seen, data, (0.3,), (0.7,))
-    torch.testing.assert_close(teacher(0, batch), (pixels / 255 - 0.3) / 0.7)
-    assert LiveTeacher(seen, data)(0, batch) is batch.images
+    torch.testing.assert_close(teacher(0, batch).logits, (pixels / 255 - 0.3) / 0.7)
+    assert LiveTeacher(seen, data)(0, batch).logits is batch.images
 
 
 def test_two_recipes_of_one_stream_show_the_same_pixels_and_another_seed_shows_others() -> None:
