@@ -21,7 +21,7 @@ class Profile:
         name: what it is called.
         description: one sentence for people.
         data: the data set.
-        train_images: images that students learn from; teachers learn from all.
+        train_images: images that students learn from, None for all; teachers learn from all.
         teacher_seeds: one trained instance of each teacher for each.
         seeds: one student for each.
         teacher: recipe fields of every teacher.
@@ -39,7 +39,7 @@ class Profile:
     name: str
     description: str
     data: str
-    train_images: int
+    train_images: int | None
     teacher_seeds: list[int]
     seeds: list[int]
     teacher: Mapping[str, Any]
