@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 if TYPE_CHECKING:
-    from lkd.engine import distill, run, train
+    from lkd.engine import Options, distill, run, train
     from lkd.recipe import Recipe
 
-_HOMES = {"Recipe": "lkd.recipe", "distill": "lkd.engine", "run": "lkd.engine", "train": "lkd.engine"}
+_HOMES = {"Options": "lkd.engine", "Recipe": "lkd.recipe"} | dict.fromkeys(("distill", "run", "train"), "lkd.engine")
 
-__all__ = ["Recipe", "distill", "run", "train"]
+__all__ = ["Options", "Recipe", "distill", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,7 +53,7 @@ class Setting:
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
             self._check_teacher()
-            self.objective()
+            self._check_objective()
             make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
 
@@ -129,6 +129,12 @@ class Setting:
         elif teacher is not None:
             self.teacher_outputs  # noqa: B018
 
+    def _check_objective(self) -> None:
+        """Refuse an objective that cannot be had of these networks and classes."""
+        given, labels = self.student_outputs, self.stream.split.labels[:2]
+        taught = self.teacher_outputs if self.stages else given
+        self.objective()(given, taught, labels)
+
     def _shape(self, recipe: Recipe) -> dict[str, Any]:
         """What timm needs to make a recipe's student."""
         classes = len(self.data.classes)
@@ -145,6 +151,11 @@ class Setting:
 
     def _outputs(self, role: str, model: nn.Module) -> Outputs:
         """What a network gives for two images; refuse one that cannot take them or gives something else."""
+        have = len(getattr(model, "feature_info", ()))
+        if self.stages and have and self.stages > have:
+            raise ValueError(
+                f"{role} has {have} feature maps, objective {self.recipe.objective!r} asks for {self.stages}"
+            )
         split = self.stream.split
         images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:

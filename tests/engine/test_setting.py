@@ -125,6 +125,70 @@ CASES = {
         error=ValueError,
         message=r"student cannot take images of shape \(2, 3, 16, 16\): .*height",
     ),
+    "student's arguments": of_run(
+        replace(ALONE, student_args={"kernal": 3}), ValueError, "student 'mini_resnet' cannot be made with .*kernal"
+    ),
+    "data's own arguments": of_distill(
+        "mini_resnet", "mini_slak", student_args={"in_chans": 3}, error=ValueError, message="in_chans.*leave it out"
+    ),
+    "optimizer's arguments": of_run(
+        replace(ALONE, optimizer_args={"betta": 0.9}), ValueError, "optimizer 'adamw' cannot be made with .*betta"
+    ),
+    "schedule": of_distill(
+        "mini_resnet", "mini_slak", schedule="cosin", error=KeyError, message="unknown schedule 'cosin': did you mean"
+    ),
+    "schedule's arguments": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        schedule_args={"minlr": 0},
+        error=TypeError,
+        message="did you mean 'min_lr'",
+    ),
+    "a value that is no plain one": of_distill(
+        "mini_resnet", "mini_slak", student_args={"act": nn.ReLU()}, error=TypeError, message="student_args must hold n"
+    ),
+    "parts": of_distill(
+        "mini_resnet", "mini_slak", accumulation=3, error=ValueError, message="accumulation must divide batch_size 64"
+    ),
+    "likeliest classes": of_run(
+        replace(TAUGHT, teacher_top_k=9), ValueError, "teacher_top_k must be at least 1 and at most 8, got 9"
+    ),
+    "likeliest classes of nobody": of_run(
+        replace(ALONE, teacher_top_k=2), ValueError, "teacher_top_k is 2, but the recipe has no teacher"
+    ),
+    "a student without maps": of_distill(
+        SEVEN, "mini_slak", objective="fd", error=ValueError, message="student .* a Perceptron has no feature maps"
+    ),
+    "more stages than there are": of_distill(
+        "mini_resnet", "mini_slak", objective="fd", stages=7, error=ValueError, message="feature maps, objective 'fd' a"
+    ),
+    "no stages": of_distill(
+        "mini_resnet", "mini_slak", objective="fd", stages=0, error=ValueError, message="stages must be at least 1"
+    ),
+    "a way to normalise": of_distill(
+        "mini_resnet", "mini_slak", objective="fd", normalize="chanels", error=KeyError, message="'channels'"
+    ),
+    "a kind of hard loss": of_distill(
+        "mini_resnet", "mini_slak", objective="vanilla", hard="bec", error=KeyError, message="did you mean 'bce'"
+    ),
+    "two classes for DIST": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        data=(pairs(classes=2, size=32),) * 2,
+        objective="dist",
+        train_images=64,
+        error=ValueError,
+        message="at least 3 classes",
+    ),
+    "another objective's parameter": of_distill(
+        "mini_resnet", "mini_slak", objective="kd", stages=2, error=TypeError, message="unknown setting 'stages'"
+    ),
+    "a folder that is not there": of_distill(
+        "mini_resnet", "mini_slak", data="folder:/nowhere", error=FileNotFoundError, message="/nowhere"
+    ),
+    "a saved teacher that is not there": of_distill(
+        "mini_resnet", "no/such/model", error=FileNotFoundError, message="no/such/model"
+    ),
     "too few images": of_run(
         replace(ALONE, train_images=63), ValueError, "batch_size 64 is more than the 63 training images: lower batch_s"
     ),
