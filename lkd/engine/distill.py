@@ -18,12 +18,13 @@ from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.store import Run, Store
 
+Model = str | Path | nn.Module | Recipe | Run
 Data = str | Images | tuple[MapDataset, MapDataset]
 
 
 def distill(
-    student: str | nn.Module,
-    teacher: str | Path | nn.Module | Recipe | Run,
+    student: Model,
+    teacher: Model,
     *,
     objective: str = "nkd",
     data: Data,
@@ -36,11 +37,11 @@ def distill(
     """Train a student on labels and on what a teacher says; found in the store if that has been done.
 
     Args:
-        student: a timm name, or a module; it is copied, not changed.
-        teacher: a module, the recipe or run of a trained model, or a name: of a teacher of the profile, which is then
-            trained on `data` first, or of a pretrained timm model; or the folder of a model that
-            `lkd.models.save_model` or timm wrote. It sees the images that the student sees; a timm name sees them
-            under the normalisation it was trained with.
+        student: a timm name for one with new weights; or one to go on with: a module, which is copied and not changed,
+            the folder of a model that `lkd.models.save_model` or timm wrote, or the recipe or run of a trained one.
+        teacher: a module, a folder, a recipe or a run, as for a student; or a name: of a teacher of the profile, which
+            is then trained on `data` first, or of a pretrained timm model. It sees the images that the student sees; a
+            timm name sees them under the normalisation it was trained with.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
             for validation. `lkd.data.from_datasets` has more choices.
@@ -61,7 +62,8 @@ def distill(
         >>> sorted(run.metrics)
         ['test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
-    scale, given = Profile.load(profile), _Given()
+    store = store or Store()
+    scale, given = Profile.load(profile), _Given(store)
     fields, arguments = _sort(overrides, objective)
     data_name = given.data(data)
     recipe = scale.student_recipe(
@@ -71,11 +73,11 @@ def distill(
         objective=objective,
     )
     recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
-    return carry_out(recipe, store or Store(), given.objects, num_processes=num_processes, options=options)
+    return carry_out(recipe, store, given.objects, num_processes=num_processes, options=options)
 
 
 def train(
-    model: str | nn.Module,
+    model: Model,
     *,
     data: Data,
     profile: str = "small",
@@ -87,7 +89,7 @@ def train(
     """Train a model on labels alone; found in the store if that has been done.
 
     Args:
-        model: a timm name, or a module; it is copied, not changed. A teacher of the profile is trained as one.
+        model: as a student of `distill`. A teacher of the profile is trained as one.
         data, profile, store, num_processes, options, overrides: as for `distill`.
 
     Example:
@@ -95,25 +97,35 @@ def train(
         >>> lkd.train("mini_slak", data="digits", profile="smoke").recipe.student
         'mini_slak'
     """
-    scale, given = Profile.load(profile), _Given()
+    store = store or Store()
+    scale, given = Profile.load(profile), _Given(store)
     fields, _ = _sort(overrides, "label")
     name = given.model(model)
     as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
     recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
-    return carry_out(recipe, store or Store(), given.objects, num_processes=num_processes, options=options)
+    return carry_out(recipe, store, given.objects, num_processes=num_processes, options=options)
 
 
 class _Given:
     """What the caller gave: its names for a recipe, and the objects behind them."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.objects: dict[str, nn.Module | Images] = {}
 
-    def model(self, model: str | nn.Module) -> str:
+    def model(self, model: Model) -> str:
+        if isinstance(model, Path) or (isinstance(model, str) and "/" in model):
+            return self._keep(load_model(model))
         if isinstance(model, str):
             return model
+        if isinstance(model, Recipe):
+            model = carry_out(model, self.store, {})
+        if isinstance(model, Run):
+            model = model.student
         if not isinstance(model, nn.Module):
-            raise TypeError(f"a model must be a timm name or an nn.Module, got a {type(model).__name__}")
+            raise TypeError(
+                f"a model must be a timm name, an nn.Module, a folder, a recipe or a run, got a {type(model).__name__}"
+            )
         return self._keep(model)
 
     def data(self, data: Data) -> str:
@@ -125,7 +137,7 @@ class _Given:
             raise TypeError(f"data must be a name or a pair (train, test) of data sets, got a {type(data).__name__}")
         return self._keep(from_datasets(*data))
 
-    def teacher(self, teacher: str | Path | nn.Module | Recipe | Run, data: str, scale: Profile) -> Recipe | str:
+    def teacher(self, teacher: Model, data: str, scale: Profile) -> Recipe | str:
         if isinstance(teacher, Recipe):
             return teacher
         if isinstance(teacher, Run):
@@ -134,8 +146,6 @@ class _Given:
             return teacher.recipe
         if isinstance(teacher, str) and teacher in scale.teachers:
             return scale.teacher_recipe(teacher, data=data)
-        if isinstance(teacher, Path) or (isinstance(teacher, str) and "/" in teacher):
-            return self._keep(load_model(teacher))
         return self.model(teacher)
 
     def _keep(self, thing: nn.Module | Images) -> str:

@@ -177,7 +177,8 @@ class Training:
         images = part.images
         if self.options.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        place = f"epoch {self.epoch + 1}, step {self.step + 1}"
+        first, last = part.positions.aminmax()
+        place = f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
         with self.accelerator.autocast():
             taught = self.teacher(self.epoch, part) if self.teacher else None
         try:

@@ -95,7 +95,12 @@ def work(accelerator: Accelerator) -> tuple[dict[str, Any], dict[str, Tensor]]:
     teacher = setting.frozen_teacher(None)
     assert isinstance(teacher, LiveTeacher)
     training = Training(setting, teacher, accelerator, Options())
-    figures["history"] = training.run(lambda images: None, Checkpoints("nowhere")).to_dict("list")
+    figures["sums"] = []
+
+    def note(images: int) -> None:
+        figures["sums"].append(accelerator.reduce(training.sums["total"], "mean").item())
+
+    figures["history"] = training.run(note, Checkpoints("nowhere")).to_dict("list")
     return figures, training.kept.state_dict()
 
 
@@ -142,6 +147,8 @@ def test_two_processes_evaluate_and_train_as_one_does(tmp_path: Path, alone: Acc
     two, theirs = worked_together(tmp_path / "two.pt", 2)
     one, ours = work(alone)
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
+    assert len(one["sums"]) == 8
+    assert two.pop("sums") == pytest.approx(one.pop("sums"), rel=1e-5)
     history, other_history = one.pop("history"), two.pop("history")
     for name, figures in one.items():
         assert two[name]["top1"] == figures["top1"], name
