@@ -7,6 +7,7 @@ PROFILE ?= small
 BIN := .venv/bin
 CHAPTERS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 INSTALLED := .venv/.installed
+BENCHED := .venv/.benched
 TESTED := .venv/.tested
 SOURCES := $(shell find lkd tests notebooks book _config.yml _toc.yml pyproject.toml README.md \
 	-type f -not -path '*/_build/*' -not -path '*/__pycache__/*' -not -path '*/.*')
@@ -35,8 +36,12 @@ $(TESTED): $(INSTALLED) $(SOURCES)
 	@touch $@
 
 ## bench: speed, each figure beside a named alternative in the same run (PARTS="ops models", SLAK=checkout)
-bench: $(INSTALLED)
+bench: $(BENCHED)
 	@$(BIN)/python tests/bench.py $(PARTS) $(if $(SLAK),--slak $(SLAK))
+
+$(BENCHED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
 
 ## lint: style and types
 lint: $(INSTALLED)

@@ -2,32 +2,28 @@
 
 Medians of several repetitions, the alternatives taken in turns; all of them with `keep_freed_memory`, as in lkd's own
 runs. `make bench PARTS="ops models"` measures parts of it; `make bench SLAK=folder` also measures the authors' own
-SLaK, from a checkout of github.com/VITA-Group/SLaK, with `nn.Conv2d` in place of its CUDA extension.
+SLaK and its training, from a checkout of github.com/VITA-Group/SLaK, with `nn.Conv2d` in place of its CUDA extension.
 """
 
 import argparse
-import importlib.util
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import lkd
 from lkd.engine.memory import keep_freed_memory
-from lkd.engine.run import record_tape
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
-from lkd.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
+import bench_distillation
+from models.authors_slak import authors_slak
 from models.plain_slak import plain_slak
 
 MINI = [(24, 16, (15, 5)), (24, 16, (5, 15)), (24, 16, (5, 5)), (48, 8, (13, 5)), (96, 4, (7, 5)), (24, 16, (7, 7))]
@@ -91,7 +87,7 @@ def models() -> None:
     ours = timm.create_model("slak_tiny")
     nets = {"lkd": _module(ours), "plain PyTorch": _plain(ours)}
     if OPTIONS.slak:
-        nets["the authors' code"] = _module(_authors_slak(OPTIONS.slak))
+        nets["the authors' code"] = _module(authors_slak(OPTIONS.slak))
     folded = {"lkd folded": _module(fold_batchnorm(ours)), **nets}
     for batch in (4, 8):
         images = torch.randn(batch, 3, 224, 224)
@@ -125,23 +121,6 @@ def _table(title: str, names: list[str], times: list[float]) -> None:
         print(f"  {name:20} {value:7.3f}  {value / times[0]:5.2f} x", flush=True)
 
 
-def _authors_slak(folder: str) -> nn.Module:
-    """SLaK-T as the public code makes it, its CUDA extension replaced by `nn.Conv2d`."""
-
-    class Conv2d(nn.Conv2d):
-        def __init__(self, channels: int, kernel: int | tuple[int, int], bias: bool):
-            super().__init__(channels, channels, kernel, padding="same", groups=channels, bias=bias)
-
-    extension = ModuleType("depthwise_conv2d_implicit_gemm")
-    extension.DepthWiseConv2dImplicitGEMM = Conv2d
-    sys.modules[extension.__name__] = extension
-    spec = importlib.util.spec_from_file_location("authors_slak", Path(folder) / "models" / "SLaK.py")
-    code = sys.modules["authors_slak"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(code)
-    code.use_sync_bn = False
-    return code.SLaK_tiny(Decom=True, width_factor=1.3, kernel_size=[51, 49, 47, 13, 5])
-
-
 def timm_models() -> None:
     """A training step of timm's ConvNeXt with the operator, against without."""
     torch.set_num_threads(2)
@@ -152,30 +131,24 @@ def timm_models() -> None:
     _table("timm's convnext_tiny, training step, batch 8", ["fast_depthwise", "as timm makes it"], times)
 
 
-def distillation() -> None:
-    """A student's training with its teacher run live, with the teacher's tape, and without any teacher."""
-    torch.set_num_threads(1)
-    store = Store(tempfile.mkdtemp())
-    teacher = lkd.Recipe(data="digits", student="mini_slak")
-    taught = lkd.Recipe(data="digits", student="mini_resnet", teacher=teacher, objective="kd", epochs=2)
-    taped = lkd.Recipe(data="digits", student="mini_resnet", teacher=teacher, objective="kd", epochs=2, seed=1)
-    alone = lkd.Recipe(data="digits", student="mini_resnet", epochs=2)
-    lkd.run(teacher, store=store)
-    record_tape(taped, store)
-    live, read, none = seconds(
-        *(lambda r=recipe: lkd.run(r, store=store, resume=False) for recipe in (taught, taped, alone)), repeats=3
-    )
-    print("\nmini_slak -> mini_resnet, 2 epochs of 1,280 digits with evaluation: s, against the student alone")
-    for name, value in (("teacher live", live), ("teacher's tape", read), ("student alone", none)):
-        print(f"  {name:15} {value:6.2f}  {none / value:5.2f} x as fast")
+def mini_distillation() -> None:
+    """A training epoch of a mini pair, lkd's loop against others'."""
+    bench_distillation.mini(OPTIONS)
 
 
-PARTS = {part.__name__: part for part in (ops, models, timm_models, distillation)}
+def real_distillation() -> None:
+    """A training epoch of the paper's pair at 224 pixels, lkd's loop against others'."""
+    bench_distillation.real(OPTIONS)
+
+
+PARTS = {part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="what to measure; all by default")
-    parser.add_argument("--repeats", type=int, default=3, help="of each step of a large model")
+    parser.add_argument("--repeats", type=int, default=3, help="of each step of a large model, or epoch of a pair")
+    parser.add_argument("--steps", type=int, default=6, help="of an epoch of the real pair")
+    parser.add_argument("--profile", action="store_true", help="where lkd's distillation spends its time")
     parser.add_argument("--slak", help="a checkout of github.com/VITA-Group/SLaK, to be measured too")
     OPTIONS = parser.parse_args()
     keep_freed_memory()
