@@ -31,7 +31,8 @@ from torch.utils.data import SequentialSampler
 from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training, schedule
+from lkd.engine.loop import Training
+from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
 from lkd.engine.outputs import Outputs
 from lkd.engine.run import make_accelerator
@@ -283,7 +284,7 @@ class PlainLoop:
         self.pair, self.student, self.loss, self.clip = pair, student, loss, clip
         self.optimizer = optimizer(pair.recipe, student)
         self.steps = pair.steps
-        self.schedule = schedule(pair.recipe, self.optimizer, self.steps)
+        self.schedule = make_schedule(pair.recipe, self.optimizer, self.steps)
 
     def __call__(self, epoch: int) -> float:
         self.student.train()
