@@ -91,7 +91,10 @@ class Tape:
         temporary.mkdir()
         try:
             with (temporary / _RECORDS).open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, needed)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, needed)
+                else:
+                    file.truncate(needed)
             (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed, **(about or {})}, indent=1))
             temporary.rename(folder)
         finally:
