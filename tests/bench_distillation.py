@@ -30,12 +30,12 @@ from torch.utils.data import SequentialSampler
 
 from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
+from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.loop import Training
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
 from lkd.engine.outputs import Outputs
-from lkd.engine.run import make_accelerator
 from lkd.engine.setting import Setting, in_memory
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import LiveTeacher, Teacher

@@ -51,7 +51,8 @@ class Checkpoints:
                 f"the checkpoint of step {steps} could not be written to {self.folder} ({error}): make room, and run "
                 "again; what was finished before is kept"
             ) from error
-        for old in self._files()[_KEPT:]:
+        others = [path for path in self._files() if path != named]
+        for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
             old.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
@@ -63,7 +64,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints."""
-        for path in self.folder.glob("*.pt"):
+        for path in (*self.folder.glob("*.pt"), *self.folder.glob(".*.pt")):
             path.unlink(missing_ok=True)
         if self.folder.is_dir():
             self.folder.rmdir()

@@ -99,10 +99,11 @@ def train(
     """
     store = store or Store()
     scale, given = Profile.load(profile), _Given(store)
-    fields, _ = _sort(overrides, "label")
+    fields, arguments = _sort(overrides, "label")
     name = given.model(model)
     as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
     recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
+    recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
     return carry_out(recipe, store, given.objects, num_processes=num_processes, options=options)
 
 

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from torch import nn
 from tqdm import tqdm
 
+from lkd.engine.accelerators import processes
 from lkd.engine.options import Options
 from lkd.files import replacing
 from lkd.recipe import Recipe
@@ -24,12 +26,6 @@ from lkd.store import Store
 _POLL_SECONDS = 0.3
 _SAID = 12
 """Lines at the end of what failed processes printed that are shown."""
-
-
-def processes() -> PartialState:
-    """The processes that carry out this run; without a GPU they are joined on CPUs."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return PartialState(cpu=several and not torch.cuda.is_available())
 
 
 def launch(
@@ -73,11 +69,12 @@ def carry_out_task(path: Path) -> None:
 
     task = json.loads(path.read_text())
     task = task if "task" in task else {"recipe": task}
-    objects = torch.load(task["objects"], weights_only=False) if task.get("objects") else {}
     store = Store(task.get("store"))
     recipe = Recipe.from_dict(task["recipe"])
     files, main = _Files(store, recipe), processes().is_main_process
     try:
+        own = path.resolve() == files.task.resolve() and files.objects.exists()
+        objects = torch.load(files.objects, weights_only=False) if own else {}
         carry_out(
             recipe,
             store,
@@ -87,9 +84,11 @@ def carry_out_task(path: Path) -> None:
             progress=_Report(files.progress) if main and "task" in task else None,
         )
     except Exception as error:
-        files.failed.write_text(f"{type(error).__name__}: {error}")
+        with suppress(OSError), files.failed.open("x") as file:
+            file.write(f"{type(error).__name__}: {error}")
         raise
     if main:
+        files.objects.unlink(missing_ok=True)
         files.done.write_text("")
 
 
@@ -115,8 +114,8 @@ class _Files:
 
     def last_words(self) -> str:
         """The error that ended a process, or the last of what all of them printed."""
-        if self.failed.exists():
-            return self.failed.read_text()
+        if self.failed.exists() and (said := self.failed.read_text()):
+            return said
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SAID:])
 
     def images_done(self) -> int:
@@ -140,7 +139,10 @@ class _Report:
 def _write_task(
     files: _Files, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
 ) -> None:
+    files.objects.unlink(missing_ok=True)
     if objects:
+        for thing in objects.values():
+            _check_importable(thing)
         with replacing(files.objects) as temporary:
             try:
                 torch.save(dict(objects), temporary)
@@ -153,12 +155,21 @@ def _write_task(
         "task": 1,
         "recipe": recipe.to_dict(),
         "store": str(store.folder),
-        "objects": str(files.objects) if objects else None,
         "resume": resume,
         "options": dataclasses.asdict(options),
     }
     with replacing(files.task) as temporary:
         temporary.write_text(json.dumps(task, indent=1))
+
+
+def _check_importable(thing: Any) -> None:
+    """Refuse a model with a class that other processes cannot import."""
+    for part in thing.modules() if isinstance(thing, nn.Module) else ():
+        if type(part).__module__ == "__main__":
+            raise ValueError(
+                f"a model cannot be sent to other processes: {type(part).__name__} is defined in a notebook or script; "
+                "define its class in a file that can be imported, or use num_processes=1"
+            )
 
 
 def _start(files: _Files, num_processes: int) -> None:

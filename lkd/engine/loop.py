@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -25,6 +26,9 @@ from lkd.sparse import SparseTraining
 
 _WATCHED = 500
 """Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
+
+_SCORED = 128
+"""Images, at most, by which sparse training chooses its densities; the authors' number for SLaK-T."""
 
 _AGREED_STEPS = 20
 """Several processes ask this often whether it is time for a checkpoint."""
@@ -52,7 +56,7 @@ class Training:
         torch.manual_seed(recipe.seed)
         lesson = Lesson(setting.network(), setting.objective()).to(accelerator.device)
         if recipe.sync_bn:
-            lesson.student = nn.SyncBatchNorm.convert_sync_batchnorm(lesson.student)
+            lesson.student = convert_sync_batchnorm(lesson.student)
         if options.channels_last:
             lesson = lesson.to(memory_format=torch.channels_last)
         self.lesson, self.sparse = lesson, sparse_training(recipe, lesson.student, self.stream)
@@ -177,20 +181,22 @@ class Training:
         images = part.images
         if self.options.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        first, last = part.positions.aminmax()
-        place = f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
         with self.accelerator.autocast():
             taught = self.teacher(self.epoch, part) if self.teacher else None
         try:
             terms = self.network(images, taught, part.target)
         except FloatingPointError as error:
-            raise FloatingPointError(f"the loss is not finite in {place}: {error}") from error
+            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {error}") from error
         if not torch.isfinite(terms["total"]):
             values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-            raise FloatingPointError(f"the loss is not finite in {place}: {values}")
+            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {values}")
         self.accelerator.backward(terms["total"])
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().double()
+
+    def _place(self, part: Batch) -> str:
+        first, last = part.positions.aminmax()
+        return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
 
     def _due(self) -> Iterator[bool]:
         """After each step, whether it is time for a checkpoint; all processes get the same answer."""
@@ -217,9 +223,9 @@ class Training:
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
-    """A batch in equal parts, on a device."""
-    columns = (tensor.to(device, non_blocking=True).chunk(count) for tensor in batch)
-    return [Batch(*part) for part in zip(*columns, strict=True)]
+    """A batch in equal parts, images and target on a device; positions stay on the CPU, where a tape needs them."""
+    images, target = (tensor.to(device, non_blocking=True).chunk(count) for tensor in (batch.images, batch.target))
+    return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]
 
 
 def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
@@ -235,7 +241,7 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
         scope=recipe.sparse_scope,
         seed=recipe.seed,
     )
-    first = subset(stream.split, recipe.batch_size, seed=0)
+    first = subset(stream.split, min(recipe.batch_size, _SCORED), seed=0)
     sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 
@@ -250,5 +256,5 @@ def _random_state() -> dict[str, Any]:
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None:
+    if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

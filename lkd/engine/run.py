@@ -2,23 +2,22 @@
 
 import copy
 import dataclasses
+import hashlib
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from lkd.checks import check_whole
+from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.launch import launch, processes
+from lkd.engine.launch import launch
 from lkd.engine.loop import Training, parts
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.options import Options
@@ -67,6 +66,7 @@ def run(
     return carry_out(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
 
 
+@own_accelerators()
 @torch.random.fork_rng(devices=[])
 def carry_out(
     recipe: Recipe,
@@ -79,10 +79,11 @@ def carry_out(
     progress: Progress | None = None,
 ) -> Run:
     """`run`, with the models and data sets that the recipe names as in memory, and a listener to its progress."""
-    check_whole("num_processes", num_processes, 1)
     options = options or Options()
-    if resume and (found := _find(recipe, store, objects)):
-        return found
+    check_whole("num_processes", num_processes, 1)
+    found = _find(recipe, store, objects) if resume else None
+    if agreed(found is not None):
+        return found or _found(recipe, store, objects)
     setting = Setting(recipe, objects)
     _check_space(store, setting)
     if num_processes > 1:
@@ -90,16 +91,15 @@ def carry_out(
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
     else:
         _check_share(setting, processes().num_processes)
-        with _alone(store, recipe.run_id):
-            if not (resume and _agreed(_find(recipe, store, objects) is not None)):
+        with alone(store, recipe.run_id):
+            if not (resume and agreed(_find(recipe, store, objects) is not None)):
                 teacher = _teacher(setting, store, options)
                 with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
                     _train(setting, teacher, store, options, report, resume)
-    run = _find(recipe, store, objects)
-    assert run is not None
-    return run
+    return _found(recipe, store, objects)
 
 
+@own_accelerators()
 def record_tape(recipe: Recipe, store: Store) -> Tape:
     """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
     setting = Setting(recipe, {})
@@ -119,6 +119,7 @@ def record_tape(recipe: Recipe, store: Store) -> Tape:
     return tape
 
 
+@own_accelerators()
 def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> float:
     """The largest difference between a tape's records and what the teacher says now, over some batches of the stream.
 
@@ -156,14 +157,6 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> fl
     return largest
 
 
-def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
-    """An accelerator of a precision, also where this process has had one of another."""
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        AcceleratorState._reset_state(processes().num_processes == 1)
-        GradientState._reset_state()
-    return Accelerator(mixed_precision=precision, **arguments)
-
-
 def _train(
     setting: Setting, teacher: LiveTeacher | None, store: Store, options: Options, progress: Progress, resume: bool
 ) -> None:
@@ -176,7 +169,10 @@ def _train(
     with torch.random.fork_rng():
         source = _source(setting, teacher, store, options, accelerator)
         training = Training(setting, source, accelerator, options)
-        if resume and (state := checkpoints.load()):
+        if not resume and accelerator.is_main_process:
+            checkpoints.clear()
+        accelerator.wait_for_everyone()
+        if state := checkpoints.load():
             training.load_state_dict(state)
             progress(training.steps_done * recipe.batch_size)
         history = training.run(progress, checkpoints)
@@ -203,7 +199,7 @@ def _source(
         return None
     recipe = setting.recipe
     teacher.model.to(accelerator.device)
-    if options.tape or _tape_path(recipe, teacher, store).is_dir():
+    if agreed(options.tape or _tape_path(setting, teacher, store).is_dir()):
         return TapedTeacher(_tape(setting, teacher, store), teacher)
     return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
 
@@ -211,6 +207,15 @@ def _source(
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     given = objects.get(recipe.student)
     return store.find(recipe, None if given is None else lambda: copy.deepcopy(given))
+
+
+def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
+    """The run that the main process has found or made."""
+    if (run := _find(recipe, store, objects)) is None:
+        raise FileNotFoundError(
+            f"the store {store.folder} lacks the run that the main process has: all processes need the same folder"
+        )
+    return run
 
 
 def _teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | None:
@@ -222,14 +227,14 @@ def _teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | 
     if teacher and options.channels_last:
         teacher.model.to(memory_format=torch.channels_last)
     if teacher and options.compile_teacher:
-        teacher.model.compile()
+        teacher.ask = torch.compile(teacher.ask)
     return teacher
 
 
 def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
     """The tape of a recipe's teacher along its stream, made if it was not there."""
-    recipe, path = setting.recipe, _tape_path(setting.recipe, teacher, store)
-    with _alone(store, path.name):
+    recipe, path = setting.recipe, _tape_path(setting, teacher, store)
+    with alone(store, path.name):
         if processes().is_main_process and not path.is_dir():
             Tape.make(
                 path,
@@ -244,27 +249,14 @@ def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
     return Tape(path)
 
 
-def _tape_name(recipe: Recipe, teacher: LiveTeacher) -> str:
+def _tape_path(setting: Setting, teacher: LiveTeacher, store: Store) -> Path:
+    """Another one for another teacher, normalisation, stream, number of images or form of the records."""
+    recipe = setting.recipe
+    seen = hashlib.sha256(repr((teacher.scale.tolist(), teacher.shift.tolist())).encode())
+    seen.update(setting.stream.split.labels.numpy().tobytes())
     kind = f"{recipe.precision}-{recipe.teacher_top_k or 'all'}-{teacher.stages}"
-    return f"{weights_hash(teacher.model)}-{recipe.stream_id}-{kind}"
-
-
-def _tape_path(recipe: Recipe, teacher: LiveTeacher, store: Store) -> Path:
-    return store.folder / "tapes" / _tape_name(recipe, teacher)
-
-
-@contextmanager
-def _alone(store: Store, name: str) -> Iterator[None]:
-    """A lock that the main process holds for all processes of this run."""
-    state = processes()
-    with store.lock(name) if state.is_main_process else nullcontext():
-        state.wait_for_everyone()
-        yield
-
-
-def _agreed(value: bool) -> bool:
-    """The main process's value, in all processes."""
-    return bool(broadcast_object_list([value])[0])
+    name = f"{weights_hash(teacher.model)}-{recipe.stream_id}-{seen.hexdigest()[:8]}-{kind}"
+    return store.folder / "tapes" / name
 
 
 def _check_share(setting: Setting, processes: int) -> None:

@@ -27,6 +27,13 @@ def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     assert checkpoints.load() is None and not checkpoints.folder.exists()
 
 
+def test_one_that_was_just_written_stays_whatever_lay_there(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (880, 900, 10):
+        checkpoints.save(step, state(step))
+    assert [path.name[:9] for path in sorted(tmp_path.iterdir())] == ["000000010", "000000900"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_a_damaged_one_falls_back_to_the_one_before(damage: str, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)

@@ -99,6 +99,11 @@ def test_a_model_that_cannot_be_sent_is_refused(store: Store) -> None:
     class Here(Perceptron):
         pass
 
-    with pytest.raises(ValueError, match=r"cannot be sent to other processes .*: define its class in a file"):
-        lkd.distill(Here(), Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
+    class There(Perceptron):
+        pass
+
+    There.__module__ = "__main__"
+    for student in (Here(), There()):
+        with pytest.raises(ValueError, match=r"cannot be sent to other processes.*define its class in a file"):
+            lkd.distill(student, Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
     assert not list(store.folder.glob("runs/*"))

@@ -18,9 +18,9 @@ import lkd
 from lkd import Recipe
 from lkd.data import Augmentation, Stream, load, subset
 from lkd.engine import Options, optimizer
+from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.loop import Training
-from lkd.engine.run import make_accelerator
 from lkd.engine.setting import Setting
 from lkd.models import fold_batchnorm
 from lkd.store import Store
@@ -141,11 +141,10 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole_batch(at_each_step: An
         torch.testing.assert_close(other, one, rtol=0.05, atol=0.01 * one.abs().max().item())
 
 
-@pytest.mark.parametrize("options", [{"channels_last": True}, {"workers": 2}], ids=str)
-def test_options_change_rounding_at_most(options: dict[str, Any], tmp_path: Path) -> None:
+def test_channels_last_changes_rounding_at_most(tmp_path: Path) -> None:
     recipe = replace(TAUGHT, batch_size=32)
     plain = lkd.run(recipe, store=Store(tmp_path / "plain"))
-    other = lkd.run(recipe, store=Store(tmp_path / "other"), options=Options(**options))
+    other = lkd.run(recipe, store=Store(tmp_path / "other"), options=Options(channels_last=True))
     assert other.recipe.run_id == plain.recipe.run_id
     assert other.provenance["options"] != plain.provenance["options"]
     assert other.history.train_total.tolist() == pytest.approx(plain.history.train_total.tolist(), rel=1e-3)

@@ -22,6 +22,8 @@ WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "with its tape": (replace(TAUGHT, objective="dkd", objective_args={}, ema=0.5), {"tape": True}),
     "stochastic": (replace(ALONE, **STOCHASTIC), {}),
     "sparse": (replace(SPARSE, ema=0.5), {}),
+    "sparse, in parts, two processes": (replace(SPARSE, accumulation=2), {"processes": 2}),
+    "the likeliest classes": (replace(TAUGHT, teacher_top_k=3, student="mini_convnext_nano"), {"tape": True}),
     "in parts": (replace(TAUGHT, objective="dist", objective_args={}, accumulation=2), {}),
     "two processes": (replace(TAUGHT, accumulation=2, ema=0.5), {"processes": 2}),
     "two processes, features and tape": (

@@ -16,7 +16,8 @@ from torch import Tensor
 import lkd
 from lkd import Recipe
 from lkd.data import load
-from lkd.engine import evaluate
+from lkd.engine import Options, evaluate
+from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.loop import Training
 from lkd.models import save_model
 from lkd.objectives import Objective
@@ -246,3 +247,16 @@ def test_a_trained_model_goes_on_whatever_it_is_given_as(kind: str, store: Store
         torch.testing.assert_close(weight, weights[name], msg=name)
     taught = lkd.distill("mini_resnet", given, store=store, data="digits", profile="smoke", train_images=128)
     assert taught.recipe.teacher == ALONE or str(taught.recipe.teacher).startswith("memory:")
+
+
+def test_a_label_loss_is_the_one_asked_for(store: Store) -> None:
+    run = lkd.train("mini_resnet", data="digits", profile="smoke", train_images=128, hard="bce", store=store)
+    assert run.recipe.objective_args == {"hard": "bce"}
+    assert run.history.train_label.iloc[0] < 1.5, "ten binary cross-entropies have a mean near ln 2"
+
+
+def test_without_resume_nothing_of_an_earlier_attempt_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, every = replace(ALONE, batch_size=32), Options(checkpoint_seconds=0)
+    expected = lkd.run(recipe, store=Store(store.folder / "undisturbed"))
+    Checkpoints(store.folder / "checkpoints" / recipe.run_id).save(900, {"epoch": "of another training"})
+    assert same(lkd.run(recipe, store=store, resume=False, options=every), expected)
