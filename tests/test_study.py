@@ -229,7 +229,9 @@ def test_every_profile_makes_a_study_of_valid_recipes(name: str) -> None:
     assert profile.name == name and profile.description.endswith(".")
     assert {recipe.data for recipe in recipes} == {profile.data}
     assert {recipe.lr for recipe in recipes if recipe.teacher is None} == {
-        settings["lr"] for models in (profile.teachers, profile.students) for settings in models.values()
+        {**shared, **own}["lr"]
+        for shared, models in ((profile.teacher, profile.teachers), (profile.student, profile.students))
+        for own in models.values()
     }
 
 

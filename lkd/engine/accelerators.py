@@ -74,4 +74,4 @@ def _acquired(lock: FileLock) -> bool:
 
 def agreed(value: bool) -> bool:
     """The main process's value, in all processes."""
-    return bool(broadcast_object_list([value])[0])
+    return value if processes().num_processes == 1 else bool(broadcast_object_list([value])[0])
