@@ -87,10 +87,10 @@ def carry_out(
     setting = Setting(recipe, objects)
     _check_space(store, setting)
     if num_processes > 1:
-        _check_share(setting, num_processes)
+        _check_processes(setting, num_processes)
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
     else:
-        _check_share(setting, processes().num_processes)
+        _check_processes(setting, processes().num_processes)
         with alone(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
                 teacher = _teacher(setting, store, options)
@@ -135,6 +135,10 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> fl
         ValueError: a teacher of other weights, or a record that is missing or damaged; says which epoch and position.
     """
     recipe = Recipe.from_dict(tape.manifest["recipe"])
+    if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
+        raise ValueError(
+            f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
+        )
     setting = Setting(recipe, {})
     teacher = _teacher(setting, store, Options())
     assert teacher is not None
@@ -181,6 +185,7 @@ def _train(
         origin |= {
             "threads": torch.get_num_threads(),
             "processes": accelerator.num_processes,
+            "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
             "options": dataclasses.asdict(options),
             "seconds": round(time.perf_counter() - start, 3),
         }
@@ -259,8 +264,8 @@ def _tape_path(setting: Setting, teacher: LiveTeacher, store: Store) -> Path:
     return store.folder / "tapes" / name
 
 
-def _check_share(setting: Setting, processes: int) -> None:
-    """Refuse a batch that does not part evenly."""
+def _check_processes(setting: Setting, processes: int) -> None:
+    """Refuse a batch that does not part evenly, and what needs a GPU where there is none."""
     setting.stream.batches(0, processes=processes)
     share, count = setting.recipe.batch_size // processes, setting.recipe.accumulation
     if share % count:
@@ -268,8 +273,12 @@ def _check_share(setting: Setting, processes: int) -> None:
             f"accumulation {count} does not part evenly the {share} images of a batch that each of {processes} "
             f"process(es) has: give a batch_size that is a multiple of {processes * count}"
         )
-    if setting.recipe.sync_bn and not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if setting.recipe.sync_bn:
         raise ValueError("sync_bn is for GPUs, and there is none: leave it out")
+    if setting.recipe.precision == "fp16":
+        raise ValueError("precision 'fp16' needs a GPU, and there is none: use 'bf16' or 'no'")
 
 
 @contextmanager

@@ -183,14 +183,21 @@ def _check_top_k(recipe: Recipe, classes: int) -> None:
     check_whole("teacher_top_k", k, 1, classes - 2)
 
 
+_PLAIN = (bool, int, float, str, tuple)
+
+
 def in_memory(thing: nn.Module | Images) -> str:
     """The name in a recipe of a model or data set that exists in memory only: equal content, equal name.
 
-    A model counts by its structure, its weights and the source of its classes, as far as Python finds that.
+    A model counts by its structure, its weights, numbers and texts among its attributes, and the source of its classes
+    as far as Python finds that.
     """
     if isinstance(thing, Images):
         return IN_MEMORY + fingerprint(thing)
     digest = hashlib.sha256(f"{thing!r} {weights_hash(thing)}".encode())
+    for name, module in thing.named_modules():
+        plain = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN) and key != "training"}
+        digest.update(f"{name} {sorted(plain.items())}".encode())
     for cls in sorted({type(module) for module in thing.modules()}, key=lambda cls: cls.__qualname__):
         digest.update(f"{cls.__module__}.{cls.__qualname__} {_source(cls)}".encode())
     return IN_MEMORY + digest.hexdigest()[:16]

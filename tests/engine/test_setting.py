@@ -147,6 +147,9 @@ CASES = {
     "a value that is no plain one": of_distill(
         "mini_resnet", "mini_slak", student_args={"act": nn.ReLU()}, error=TypeError, message="student_args must hold n"
     ),
+    "half precision without a GPU": of_run(
+        replace(ALONE, precision="fp16"), ValueError, "precision 'fp16' needs a GPU, and there is none"
+    ),
     "parts": of_distill(
         "mini_resnet", "mini_slak", accumulation=3, error=ValueError, message="accumulation must divide batch_size 64"
     ),
@@ -347,3 +350,11 @@ def test_two_recipes_of_one_stream_show_the_same_pixels_and_another_seed_shows_o
     assert augmented.stream_id == student.stream_id
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
     assert not np.array_equal(first.images, other.images)
+
+
+def test_modules_with_other_plain_attributes_are_not_the_same() -> None:
+    first, second = Perceptron(), Perceptron()
+    second.load_state_dict(first.state_dict())
+    assert in_memory(first) == in_memory(second)
+    second.drop.note = 5
+    assert in_memory(first) != in_memory(second)

@@ -1,5 +1,6 @@
 """The tape changes how often the teacher runs, and nothing else."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,15 @@ def test_a_tape_of_other_weights_is_told(store: Store) -> None:
     (other.path / "student.safetensors").replace(found.path / "student.safetensors")
     with pytest.raises(ValueError, match="is of other weights than teacher 'mini_convnext_nano' has now"):
         verify_tape(tape, store)
+
+
+def test_verifying_a_tape_trains_no_teacher(store: Store) -> None:
+    tape, teacher = record_tape(TAUGHT, store), store.find(TEACHER)
+    assert teacher is not None
+    shutil.rmtree(teacher.path)
+    with pytest.raises(ValueError, match=f"has no teacher any more: the store lacks run {TEACHER.run_id}"):
+        verify_tape(tape, store)
+    assert store.find(TEACHER) is None
 
 
 def test_the_command_lists_and_verifies(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
