@@ -49,11 +49,12 @@ def launch(
         ValueError: a model or data set that cannot be sent to them.
     """
     files = _Files(store, recipe)
-    if files.child_is_gone():
-        for left_over in (files.progress, files.done, files.failed):
-            left_over.unlink(missing_ok=True)
-        _write_task(files, recipe, store, objects, resume, options)
-        _start(files, num_processes)
+    with store.lock(f"launch-{recipe.run_id}"):
+        if files.child_is_gone():
+            for left_over in (files.progress, files.done, files.failed):
+                left_over.unlink(missing_ok=True)
+            _write_task(files, recipe, store, objects, resume, options)
+            _start(files, num_processes)
     _follow(files, recipe, images)
     if not files.done.exists():
         raise RuntimeError(f"training in {num_processes} processes failed, as {files.log} says:\n{files.last_words()}")
@@ -104,10 +105,10 @@ class _Files:
         )
 
     def child_is_gone(self) -> bool:
-        """Whether nobody holds the lock that children inherit and that ends with the last of them."""
+        """Whether the launcher has ended, which holds a lock as long as it lives."""
         with self.alive.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
         return True
