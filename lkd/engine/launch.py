@@ -63,6 +63,9 @@ def launch(
 def carry_out_task(path: Path) -> None:
     """What each of the processes does: carry out the recipe in a file.
 
+    Models and data sets in the caller's memory come as a pickle, which can execute code: it is read only from the place
+    in the store where `launch` put it for this very task, never from one that a file names.
+
     Args:
         path: a file that `launch` wrote, or a recipe's own `recipe.json`.
     """
