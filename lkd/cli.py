@@ -90,9 +90,9 @@ def verify(
 ) -> None:
     """Ask teachers again for some batches, and compare with what their tapes hold.
 
-    Exits with 1 where a record differs, is damaged or missing.
+    Exits with 1 where a record differs by more than rounding, is damaged or missing.
     """
-    from lkd.engine.run import verify_tape
+    from lkd.engine.recording import verify_tape
     from lkd.store import Store
 
     chosen = [tape for tape in _tapes() if tape.folder.name.startswith(name or "")]
@@ -102,9 +102,9 @@ def verify(
     wrong = False
     for tape in chosen:
         try:
-            largest = verify_tape(tape, Store(), batches)
-            wrong |= largest > 0
-            typer.echo(f"{tape.folder.name}  largest difference {largest:g}")
+            found = verify_tape(tape, Store(), batches)
+            wrong |= found.difference > found.rounding
+            typer.echo(f"{tape.folder.name}  largest difference {found.difference:g} (rounding: {found.rounding:.1g})")
         except (ValueError, KeyError) as error:
             wrong = True
             typer.secho(f"lkd: {error.args[0]}", err=True)

@@ -1,6 +1,7 @@
 """Distillation and training in one call, for models and data of one's own as well as for names."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lkd.data import Images, from_datasets
 from lkd.data.own import MapDataset
 from lkd.engine.options import Options
 from lkd.engine.run import carry_out
-from lkd.engine.setting import in_memory
+from lkd.engine.setting import Objects, Setting, in_memory
 from lkd.models import load_model
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
@@ -62,18 +63,21 @@ def distill(
         >>> sorted(run.metrics)
         ['test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
-    store = store or Store()
-    scale, given = Profile.load(profile), _Given(store)
+    scale = Profile.load(profile)
     fields, arguments = _sort(overrides, objective)
-    data_name = given.data(data)
-    recipe = scale.student_recipe(
-        given.model(student),
-        **{"data": data_name, "train_images": None, **fields},
-        teacher=given.teacher(teacher, data_name, scale),
-        objective=objective,
-    )
-    recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
-    return carry_out(recipe, store, given.objects, num_processes=num_processes, options=options)
+
+    def prepare(student: Model) -> tuple[Recipe, Objects]:
+        given = _Given()
+        data_name = given.data(data)
+        recipe = scale.student_recipe(
+            given.model(student),
+            **{"data": data_name, "train_images": None, **fields},
+            teacher=given.teacher(teacher, data_name, scale),
+            objective=objective,
+        )
+        return _with_arguments(recipe, arguments), given.objects
+
+    return _run(prepare, student, store or Store(), num_processes, options)
 
 
 def train(
@@ -97,21 +101,43 @@ def train(
         >>> lkd.train("mini_slak", data="digits", profile="smoke").recipe.student
         'mini_slak'
     """
-    store = store or Store()
-    scale, given = Profile.load(profile), _Given(store)
+    scale = Profile.load(profile)
     fields, arguments = _sort(overrides, "label")
-    name = given.model(model)
-    as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
-    recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
-    recipe = dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
-    return carry_out(recipe, store, given.objects, num_processes=num_processes, options=options)
+
+    def prepare(model: Model) -> tuple[Recipe, Objects]:
+        given = _Given()
+        name = given.model(model)
+        as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
+        recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
+        return _with_arguments(recipe, arguments), given.objects
+
+    return _run(prepare, model, store or Store(), num_processes, options)
+
+
+def _run(
+    prepare: Callable[[Model], tuple[Recipe, Objects]],
+    model: Model,
+    store: Store,
+    num_processes: int,
+    options: Options | None,
+) -> Run:
+    """Carry out what `prepare` makes of a model; one that is a recipe is run first, after all else has been checked."""
+    if isinstance(model, Recipe):
+        if store.find(model) is None:
+            Setting(*prepare(Setting(model, {}).network()))
+        model = carry_out(model, store, {}, num_processes=num_processes, options=options)
+    recipe, objects = prepare(model)
+    return carry_out(recipe, store, objects, num_processes=num_processes, options=options)
+
+
+def _with_arguments(recipe: Recipe, arguments: dict[str, Any]) -> Recipe:
+    return dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
 
 
 class _Given:
     """What the caller gave: its names for a recipe, and the objects behind them."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self) -> None:
         self.objects: dict[str, nn.Module | Images] = {}
 
     def model(self, model: Model) -> str:
@@ -119,8 +145,6 @@ class _Given:
             return self._keep(load_model(model))
         if isinstance(model, str):
             return model
-        if isinstance(model, Recipe):
-            model = carry_out(model, self.store, {})
         if isinstance(model, Run):
             model = model.student
         if not isinstance(model, nn.Module):

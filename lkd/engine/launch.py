@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -76,24 +76,25 @@ def carry_out_task(path: Path) -> None:
     store = Store(task.get("store"))
     recipe = Recipe.from_dict(task["recipe"])
     files, main = _Files(store, recipe), processes().is_main_process
-    try:
-        own = path.resolve() == files.task.resolve() and files.objects.exists()
-        objects = torch.load(files.objects, weights_only=False) if own else {}
-        carry_out(
-            recipe,
-            store,
-            objects,
-            resume=task.get("resume", True),
-            options=Options(**task.get("options", {})),
-            progress=_Report(files.progress) if main and "task" in task else None,
-        )
-    except Exception as error:
-        with suppress(OSError), files.failed.open("x") as file:
-            file.write(f"{type(error).__name__}: {error}")
-        raise
-    if main:
-        files.objects.unlink(missing_ok=True)
-        files.done.write_text("")
+    with files.at_work(processes().process_index):
+        try:
+            own = path.resolve() == files.task.resolve() and files.objects.exists()
+            objects = torch.load(files.objects, weights_only=False) if own else {}
+            carry_out(
+                recipe,
+                store,
+                objects,
+                resume=task.get("resume", True),
+                options=Options(**task.get("options", {})),
+                progress=_Report(files.progress) if main and "task" in task else None,
+            )
+        except Exception as error:
+            with suppress(OSError), files.failed.open("x") as file:
+                file.write(f"{type(error).__name__}: {error}")
+            raise
+        if main:
+            files.objects.unlink(missing_ok=True)
+            files.done.write_text("")
 
 
 class _Files:
@@ -107,13 +108,20 @@ class _Files:
             folder / f"{recipe.run_id}.{name}" for name in names
         )
 
+    def at_work(self, rank: int) -> IO[str]:
+        """A file that this process holds locked as long as it is open."""
+        file = self.alive.with_name(f"{self.alive.name}-{rank}").open("w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
     def child_is_gone(self) -> bool:
-        """Whether the launcher has ended, which holds a lock as long as it lives."""
-        with self.alive.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
+        """Whether the launcher and all of its processes have ended, each of which holds a lock as long as it lives."""
+        for path in self.alive.parent.glob(f"{self.alive.name}*"):
+            with path.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
         return True
 
     def last_words(self) -> str:

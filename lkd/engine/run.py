@@ -2,28 +2,26 @@
 
 import copy
 import dataclasses
-import hashlib
-import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import DistributedDataParallelKwargs
 from tqdm import tqdm
 
 from lkd.checks import check_whole
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
-from lkd.engine.loop import Training, parts
+from lkd.engine.loop import Training
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.options import Options
 from lkd.engine.setting import Objects, Setting
-from lkd.engine.tape import Tape, TapedTeacher
-from lkd.engine.teacher import BriefTeacher, LiveTeacher, Teacher, weights_hash
+from lkd.engine.tape import TapedTeacher
+from lkd.engine.taping import answering, tape_bytes
+from lkd.engine.teacher import LiveTeacher
 from lkd.files import writable
 from lkd.provenance import provenance
 from lkd.recipe import Recipe
@@ -31,6 +29,9 @@ from lkd.store import Run, Store
 
 Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
+
+_OPTIMIZER_STATES = 2
+"""Tensors that an optimizer of Adam's kind keeps for each weight."""
 
 
 def run(
@@ -85,7 +86,7 @@ def carry_out(
     if agreed(found is not None):
         return found or _found(recipe, store, objects)
     setting = Setting(recipe, objects)
-    _check_space(store, setting)
+    _check_space(store, setting, options)
     if num_processes > 1:
         _check_processes(setting, num_processes)
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
@@ -93,72 +94,10 @@ def carry_out(
         _check_processes(setting, processes().num_processes)
         with alone(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
-                teacher = _teacher(setting, store, options)
+                teacher = ready_teacher(setting, store, options)
                 with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
                     _train(setting, teacher, store, options, report, resume)
     return _found(recipe, store, objects)
-
-
-@own_accelerators()
-def record_tape(recipe: Recipe, store: Store) -> Tape:
-    """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
-    setting = Setting(recipe, {})
-    teacher = _teacher(setting, store, Options())
-    assert teacher is not None
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
-    tape = _tape(setting, teacher, store)
-    if not tape.complete:
-        taped = TapedTeacher(tape, teacher)
-        for epoch in range(recipe.epochs):
-            for batch in setting.stream.batches(epoch):
-                for part in parts(batch, recipe.accumulation, accelerator.device):
-                    with accelerator.autocast():
-                        taped(epoch, part)
-        tape.finish()
-    return tape
-
-
-@own_accelerators()
-def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> float:
-    """The largest difference between a tape's records and what the teacher says now, over some batches of the stream.
-
-    In float32 on the machine that wrote the tape it is 0.
-
-    Args:
-        tape: which.
-        store: where the teacher's run is.
-        batches: how many, drawn at random.
-        seed: of that draw.
-
-    Raises:
-        ValueError: a teacher of other weights, or a record that is missing or damaged; says which epoch and position.
-    """
-    recipe = Recipe.from_dict(tape.manifest["recipe"])
-    if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
-        raise ValueError(
-            f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
-        )
-    setting = Setting(recipe, {})
-    teacher = _teacher(setting, store, Options())
-    assert teacher is not None
-    if weights_hash(teacher.model) != tape.manifest["teacher"]:
-        raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
-    source = teacher if tape.top_k is None else BriefTeacher(teacher, tape.top_k)
-    largest, draw = 0.0, random.Random(seed)
-    for _ in range(batches):
-        epoch, step = draw.randrange(recipe.epochs), draw.randrange(setting.stream.steps)
-        for part in parts(setting.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
-            if (taped := tape.read(epoch, part)) is None:
-                first = int(part.positions[0])
-                raise ValueError(f"tape {tape.folder.name} lacks records of epoch {epoch + 1} from position {first} on")
-            with accelerator.autocast():
-                said = source(epoch, part)
-            pairs = zip((said.logits, *said.maps), (taped.logits, *taped.maps), strict=True)
-            largest = max(largest, *((ours.float() - theirs).abs().max().item() for ours, theirs in pairs))
-    return largest
 
 
 def _train(
@@ -171,7 +110,7 @@ def _train(
     keep_freed_memory()
     checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
     with torch.random.fork_rng():
-        source = _source(setting, teacher, store, options, accelerator)
+        source = answering(setting, teacher, store, options.tape, accelerator)
         training = Training(setting, source, accelerator, options)
         if not resume and accelerator.is_main_process:
             checkpoints.clear()
@@ -196,19 +135,6 @@ def _train(
     accelerator.wait_for_everyone()
 
 
-def _source(
-    setting: Setting, teacher: LiveTeacher | None, store: Store, options: Options, accelerator: Accelerator
-) -> Teacher | None:
-    """Who answers for the teacher: a tape that is there or is to be written, or the teacher itself."""
-    if teacher is None:
-        return None
-    recipe = setting.recipe
-    teacher.model.to(accelerator.device)
-    if agreed(options.tape or _tape_path(setting, teacher, store).is_dir()):
-        return TapedTeacher(_tape(setting, teacher, store), teacher)
-    return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
-
-
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     given = objects.get(recipe.student)
     return store.find(recipe, None if given is None else lambda: copy.deepcopy(given))
@@ -223,7 +149,8 @@ def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
     return run
 
 
-def _teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | None:
+def ready_teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | None:
+    """The teacher of a setting, trained first where that is left to do; None where there is none."""
     recipe = setting.recipe.teacher
     trained = None
     if isinstance(recipe, Recipe):
@@ -234,34 +161,6 @@ def _teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | 
     if teacher and options.compile_teacher:
         teacher.ask = torch.compile(teacher.ask)
     return teacher
-
-
-def _tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
-    """The tape of a recipe's teacher along its stream, made if it was not there."""
-    recipe, path = setting.recipe, _tape_path(setting, teacher, store)
-    with alone(store, path.name):
-        if processes().is_main_process and not path.is_dir():
-            Tape.make(
-                path,
-                epochs=recipe.epochs,
-                samples=setting.stream.steps * recipe.batch_size,
-                classes=len(setting.data.classes),
-                top_k=recipe.teacher_top_k,
-                maps=tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps),
-                about={"teacher": weights_hash(teacher.model), "stream": recipe.stream_id, "recipe": recipe.to_dict()},
-            )
-    processes().wait_for_everyone()
-    return Tape(path)
-
-
-def _tape_path(setting: Setting, teacher: LiveTeacher, store: Store) -> Path:
-    """Another one for another teacher, normalisation, stream, number of images or form of the records."""
-    recipe = setting.recipe
-    seen = hashlib.sha256(repr((teacher.scale.tolist(), teacher.shift.tolist())).encode())
-    seen.update(setting.stream.split.labels.numpy().tobytes())
-    kind = f"{recipe.precision}-{recipe.teacher_top_k or 'all'}-{teacher.stages}"
-    name = f"{weights_hash(teacher.model)}-{recipe.stream_id}-{seen.hexdigest()[:8]}-{kind}"
-    return store.folder / "tapes" / name
 
 
 def _check_processes(setting: Setting, processes: int) -> None:
@@ -293,12 +192,18 @@ def _images(setting: Setting) -> int:
     return setting.recipe.epochs * setting.stream.steps * setting.recipe.batch_size
 
 
-def _check_space(store: Store, setting: Setting) -> None:
+def _check_space(store: Store, setting: Setting, options: Options) -> None:
+    """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
+    recipe = setting.recipe
     writable(store.folder, "the store", "give another folder")
     state = setting.network().state_dict().values()
-    needed = 2 * sum(tensor.numel() * tensor.element_size() for tensor in state) + 2**20
-    free = shutil.disk_usage(store.folder).free
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in state)
+    checkpoint = weights * (1 + _OPTIMIZER_STATES + (recipe.ema is not None))
+    tape = tape_bytes(setting, store) if options.tape else 0
+    needed, free = weights + 3 * checkpoint + tape + 2**20, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
-            f"the store {store.folder} has {free} bytes free, this run needs {needed}: make room, or set LKD_HOME"
+            f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"
+            + (f", {tape:,} of them for its tape (fewer with teacher_top_k)" if tape else "")
+            + ": make room, or set LKD_HOME"
         )

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from lkd.checks import check_number
 from lkd.data import load
-from lkd.engine.run import carry_out, record_tape
+from lkd.engine.recording import record_tape
+from lkd.engine.run import carry_out
 from lkd.engine.setting import Setting
 from lkd.models.cost import cost
 from lkd.progress import progress_bar

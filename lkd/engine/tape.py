@@ -6,7 +6,7 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,7 +50,9 @@ class Tape:
         self.manifest = json.loads((self.folder / _MANIFEST).read_text())
         self.classes, self.top_k = self.manifest["classes"], self.manifest["top_k"]
         shape = self.manifest["epochs"], self.manifest["samples"]
-        self.records = np.memmap(self.folder / _RECORDS, _record(self.manifest), "r+", shape=shape)
+        records = self.folder / _RECORDS
+        mode: Literal["r+", "r"] = "r+" if os.access(records, os.W_OK) else "r"
+        self.records = np.memmap(records, _record(self.manifest), mode, shape=shape)
 
     @classmethod
     def make(
@@ -78,8 +80,14 @@ class Tape:
             OSError: too little space; says how much is needed.
         """
         folder = Path(folder)
-        manifest = {"epochs": epochs, "samples": samples, "classes": classes, "top_k": top_k, "maps": maps}
-        needed = epochs * samples * _record(manifest).itemsize
+        manifest: dict[str, Any] = {
+            "epochs": epochs,
+            "samples": samples,
+            "classes": classes,
+            "top_k": top_k,
+            "maps": maps,
+        }
+        needed = bytes_needed(manifest)
         folder.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
@@ -102,7 +110,13 @@ class Tape:
         return cls(folder)
 
     def write(self, epoch: int, batch: Batch, outputs: Outputs) -> None:
-        """Record what the teacher says of a batch."""
+        """Record what the teacher says of a batch.
+
+        Raises:
+            PermissionError: the tape can only be read here.
+        """
+        if not self.records.flags.writeable:
+            raise PermissionError(f"the tape {self.folder} lacks records and cannot be written: allow it, or remove it")
         positions = batch.positions.cpu().numpy()
         records = np.zeros(len(positions), self.records.dtype)
         for name, value in self._columns(batch, outputs).items():
@@ -125,7 +139,7 @@ class Tape:
 
     def recorded(self) -> int:
         """How many records have been written, as far as that shows without checking them."""
-        return int(np.count_nonzero(self.records["check"]))
+        return self.records.size if self.complete else int(np.count_nonzero(self.records["check"]))
 
     @property
     def complete(self) -> bool:
@@ -166,6 +180,11 @@ class TapedTeacher:
         written = self.tape.read(epoch, batch)
         assert written is not None
         return written
+
+
+def bytes_needed(form: Mapping[str, Any]) -> int:
+    """How large a tape's records are, all together; its form is the arguments of `Tape.make`."""
+    return form["epochs"] * form["samples"] * _record(form).itemsize
 
 
 def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lkd import Recipe
 from lkd.store import Run, Store
@@ -14,6 +14,7 @@ from lkd.store import Run, Store
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["lkd.engine.run", "timm.models", "sklearn.datasets"])
 SECONDS = 240
+During = Literal["training", "checkpoint", "saving"]
 
 
 class Killed:
@@ -29,18 +30,21 @@ class Killed:
 
 
 def work(
-    recipe: Recipe, folder: Path, options: dict[str, Any], step: int | None, in_save: bool, place: dict[str, str]
+    recipe: Recipe, folder: Path, options: dict[str, Any], step: int | None, during: During, place: dict[str, str]
 ) -> None:
     """Carry out a recipe, to its end or to the kill."""
     import torch
 
+    import lkd.store
     from lkd.engine import Options
     from lkd.engine.run import carry_out
 
     os.environ.update(place)
     torch.set_num_threads(1)
-    progress = Killed(10**9 if step is None or in_save else step)
-    if in_save and step is not None:
+    progress = Killed(step if step is not None and during == "training" else 10**9)
+    if step is not None and during == "saving":
+        lkd.store.save_model = lambda *given: Killed(0)(1)
+    if step is not None and during == "checkpoint":
         left, save = Killed(step), torch.save
 
         def half(state: Any, file: Any, **settings: Any) -> None:
@@ -60,7 +64,7 @@ def attempt(
     *,
     processes: int = 1,
     step: int | None = None,
-    in_save: bool = False,
+    during: During = "training",
     **options: Any,
 ) -> list[int | None]:
     """Carry out a recipe in processes of their own; exit codes, -9 for a process that was killed.
@@ -69,13 +73,13 @@ def attempt(
         recipe, folder: what to run, and the store.
         processes: how many, joined by gloo. As a launcher does, all are killed when one has died.
         step: the main process is killed when it has done so many; None for not at all.
-        in_save: the kill comes while a checkpoint is being written.
+        during: where the kill comes: after a step, while its checkpoint is written, or while the run is saved.
         options: of the run.
     """
     started, port = [], _free_port()
     for rank in range(processes):
         place = _place(rank, processes, port) if processes > 1 else {}
-        arguments = (recipe, folder, options, step if rank == 0 else None, in_save, place)
+        arguments = (recipe, folder, options, step if rank == 0 else None, during, place)
         started.append(CONTEXT.Process(target=work, args=arguments))
         started[-1].start()
     started[0].join(SECONDS)
@@ -86,10 +90,10 @@ def attempt(
     return [process.exitcode for process in started]
 
 
-def finished(recipe: Recipe, folder: Path, steps: Sequence[tuple[int, bool]], **how: Any) -> Run:
+def finished(recipe: Recipe, folder: Path, steps: Sequence[tuple[int, During]], **how: Any) -> Run:
     """The run of a recipe that was killed at each of some steps since its start, and then left alone."""
-    for step, in_save in steps:
-        codes = attempt(recipe, folder, step=step, in_save=in_save, **how)
+    for step, during in steps:
+        codes = attempt(recipe, folder, step=step, during=during, **how)
         assert codes[0] == -signal.SIGKILL, codes
     codes = attempt(recipe, folder, **how)
     assert set(codes) == {0}, codes

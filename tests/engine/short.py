@@ -1,5 +1,6 @@
 """Short runs on the digits, and modules of one's own."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,15 @@ class Perceptron(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         return self.head(self.drop(self.norm(self.hidden(images.flatten(1))).relu()))
+
+
+class Wayward(Perceptron):
+    """One that fails in the second of several processes, while it is trained."""
+
+    def forward(self, images: Tensor) -> Any:
+        if self.training and os.environ.get("RANK") == "1":
+            raise RuntimeError("process 1 has had enough")
+        return super().forward(images)
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:

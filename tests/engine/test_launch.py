@@ -1,22 +1,33 @@
 """Several processes for one run, started from a notebook or by hand."""
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from short import ALONE, TAUGHT, Perceptron
+from short import ALONE, TAUGHT, Perceptron, Wayward
 
 import lkd
 from lkd.store import Store
 
 RECIPE = replace(TAUGHT, batch_size=32)
+
+
+def wait_for(file: Path) -> None:
+    """Until it is there."""
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -39,9 +50,7 @@ lkd.run(lkd.Recipe.from_dict({recipe.to_dict()!r}), store=Store({str(store.folde
 """
     notebook = subprocess.Popen([sys.executable, "-c", code])
     progress = store.folder / "launches" / f"{recipe.run_id}.progress"
-    deadline = time.monotonic() + 120
-    while not progress.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(progress)
     children = [child.pid for child in psutil.Process(notebook.pid).children(recursive=True)]
     notebook.send_signal(signal.SIGKILL)
     notebook.wait()
@@ -60,6 +69,41 @@ def test_what_failed_processes_said_is_told(store: Store) -> None:
     ):
         lkd.run(wild, store=store, num_processes=2)
     assert store.find(wild) is None
+
+
+@pytest.mark.slow
+def test_one_process_that_fails_ends_the_others_and_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with pytest.raises(RuntimeError, match=r"(?s)in 2 processes failed.*RuntimeError: process 1 has had enough"):
+        lkd.train(Wayward(), data="digits", profile="smoke", epochs=3, store=store, num_processes=2)
+    assert not list(store.folder.glob("runs/*"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_processes_and_the_run_goes_on_once_there_is_room(store: Store) -> None:
+    options, soft = lkd.Options(checkpoint_seconds=0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, soft[1]))
+    try:
+        with pytest.raises(RuntimeError, match=r"(?s)failed.*OSError: the checkpoint of step 1 could not be written"):
+            lkd.run(RECIPE, store=store, num_processes=2, options=options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    assert lkd.run(RECIPE, store=store, num_processes=2, options=options).provenance["processes"] == 2
+
+
+@pytest.mark.slow
+def test_processes_whose_launcher_was_killed_are_waited_for(store: Store) -> None:
+    recipe, files = replace(ALONE, epochs=40), store.folder / "launches"
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(lkd.run, recipe, store=store, num_processes=2)
+        wait_for(files / f"{recipe.run_id}.progress")
+        os.kill(int((files / f"{recipe.run_id}.alive").read_text()), signal.SIGKILL)
+        with suppress(RuntimeError):
+            first.result()
+    for rank in (0, 1):
+        with (files / f"{recipe.run_id}.alive-{rank}").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(lkd.run(recipe, store=store, num_processes=2).history) == 40
 
 
 @pytest.mark.slow

@@ -234,3 +234,16 @@ def test_a_run_ends_bit_for_bit_in_the_weights_of_a_bare_pytorch_loop(store: Sto
     expected = plainly_trained(recipe, fold_batchnorm(lkd.run(TEACHER, store=store).student))
     found = lkd.run(recipe, store=store).student
     assert equal(found, expected)
+
+
+def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_activation() -> None:
+    recipe = replace(STEPS, student="resnet18", student_args={"drop_path_rate": 0.0})
+    students = []
+    for sync_bn in (False, True):
+        setting = Setting(replace(recipe, sync_bn=sync_bn), {})
+        students.append(Training(setting, None, make_accelerator("no"), Options()).lesson.student.eval())
+    plain, joined = students
+    norms = [module for module in joined.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 20
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(joined(images), plain(images))

@@ -1,12 +1,15 @@
 """A run that is killed, at any step and any number of times, ends as one that was left alone, bit for bit."""
 
+import itertools
 import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from killing import attempt, finished
+from killing import During, attempt, finished
+from PIL import Image
 from short import ALONE, TAUGHT, TEACHER, same
 
 from lkd import Recipe
@@ -39,13 +42,49 @@ WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
 def test_killed_at_random_steps_it_ends_as_if_it_had_been_left_alone(way: str, tmp_path: Path) -> None:
     recipe, how = WAYS[way]
     draw = random.Random(way)
-    steps = [(draw.randrange(3), draw.random() < 0.3) for _ in range(3)]
+    steps: list[tuple[int, During]] = [
+        (draw.randrange(3), "checkpoint" if draw.random() < 0.3 else "training") for _ in range(3)
+    ]
     undisturbed = finished(recipe, tmp_path / "undisturbed", [], **how)
     killed = finished(recipe, tmp_path / "killed", steps, **how)
     assert same(killed, undisturbed)
     assert killed.masks.keys() == undisturbed.masks.keys()
     assert all((mask == undisturbed.masks[name]).all() for name, mask in killed.masks.items())
     assert not list((tmp_path / "killed").glob("checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_killed_while_the_run_is_saved_it_is_saved_the_next_time(tmp_path: Path) -> None:
+    undisturbed = finished(TAUGHT, tmp_path / "undisturbed", [])
+    assert same(finished(TAUGHT, tmp_path / "killed", [(0, "saving")]), undisturbed)
+    assert [path.name for path in (tmp_path / "killed" / "runs").iterdir() if path.name != TAUGHT.teacher.run_id] == [
+        TAUGHT.run_id
+    ]
+
+
+@pytest.mark.slow
+def test_killed_beside_workers_that_read_files_it_ends_as_if_it_had_been_left_alone(tmp_path: Path) -> None:
+    for split, label, number in itertools.product(("train", "val"), "ab", range(24)):
+        path = tmp_path / "pets" / split / label / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng([ord(label), number]).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+    recipe = Recipe(
+        data=f"folder:{tmp_path / 'pets'}",
+        student="mini_resnet",
+        image_size=32,
+        crop_scale=0.2,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        erasing=0.5,
+        flip=True,
+        mixup=0.2,
+        batch_size=8,
+        epochs=2,
+    )
+    undisturbed = finished(recipe, tmp_path / "undisturbed", [])
+    assert undisturbed.history.train_total.nunique() == 2
+    killed = finished(recipe, tmp_path / "killed", [(1, "training"), (3, "checkpoint"), (2, "training")], workers=2)
+    assert same(killed, undisturbed)
 
 
 @pytest.mark.slow

@@ -240,8 +240,17 @@ def test_what_cannot_work_is_refused_before_any_work(case: Refused, store: Store
 @pytest.mark.usefixtures("untrained")
 def test_a_full_disk_is_told_before_any_work(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 4321}))
-    with pytest.raises(OSError, match=rf"store {store.folder} has 4321 bytes free, this run needs \d+: make room"):
+    with pytest.raises(OSError, match=rf"store {store.folder} has 4,321 bytes free, this run needs [\d,]+: make room"):
         lkd.run(TAUGHT, store=store)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("call", [lkd.train, lambda student, **how: lkd.distill(student, TEACHER, **how)])
+def test_a_student_that_is_a_recipe_is_not_trained_for_what_cannot_work(
+    call: Callable[..., object], store: Store
+) -> None:
+    with pytest.raises(ValueError, match="batch_size 4096 is more than the 128 training images"):
+        call(ALONE, **{**SMOKE, "batch_size": 4096}, store=store)
 
 
 @pytest.mark.usefixtures("untrained")
