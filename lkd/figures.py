@@ -5,9 +5,10 @@ Each figure carries in `layout.meta` a sentence for those who do not see it (`al
 well.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -15,15 +16,34 @@ from plotly.subplots import make_subplots
 from lkd.study import by_cell
 
 ALONE = "no teacher"
+_GREY = "#808080"
 _STYLE = {
     "mini_slak": ("#D55E00", "circle", "solid"),
     "mini_convnext": ("#0072B2", "square", "dash"),
     "mini_cswin": ("#009E73", "diamond", "dot"),
     "mini_swin": ("#CC79A7", "triangle-up", "dashdot"),
     "mini_vit": ("#B8860B", "star", "longdash"),
-    ALONE: ("#808080", "x", "longdashdot"),
+    ALONE: (_GREY, "x", "longdashdot"),
 }
 _SPARE = [("#56789A", symbol, "solid") for symbol in ("hexagon", "cross", "triangle-down", "pentagon", "bowtie")]
+_RADII = (4, 8, 16, 32)
+_SPREAD = {"low": "95 % low", "high": "95 % high", "n": "runs"}
+
+
+class Axis(NamedTuple):
+    """What a figure's axis shows: the column, what it is called, and the unit."""
+
+    column: str
+    title: str
+    unit: str
+
+    @property
+    def label(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+GAIN = Axis("direct_gain", "direct gain", "points")
 
 
 def gains(table: pd.DataFrame) -> go.Figure:
@@ -32,26 +52,40 @@ def gains(table: pd.DataFrame) -> go.Figure:
     Args:
         table: `Results.gains` of a study.
     """
-    cells = by_cell(table, "direct_gain")
-    figure = _panels(cells, cells.objective.unique(), shared_xaxes="all")
-    for panel, (row, column) in _each(cells, cells.objective.unique()):
-        for cell in panel.itertuples():
-            figure.add_trace(_interval(cell), row, column)
-        figure.add_vline(x=0, line={"color": "#808080", "width": 1, "dash": "dot"}, row=row, col=column)
-    figure.update_xaxes(title_text="gain (points)", row=cells.student.nunique())
-    figure.update_yaxes(autorange="reversed")
+    return intervals(table, GAIN, of="teacher", rows="student", columns="objective")
+
+
+def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: str) -> go.Figure:
+    """A mean with its 95 % t interval for each entry of one column, in panels by two others.
+
+    Args:
+        table: tidy, one row a run.
+        axis: what is averaged.
+        of: the column whose entries stand below each other in a panel.
+        rows, columns: the columns whose entries are rows and columns of panels.
+    """
+    cells = by_cell(table, axis.column, [rows, of, columns])
+    tall = cells[rows].nunique()
+    figure = _panels(cells, rows, columns, shared_xaxes="all")
+    for panel, place in _each(cells, rows, columns):
+        for cell in panel.to_dict("records"):
+            figure.add_trace(_interval(cell, axis, of, f"{cell[rows]}, {_title(cell[columns])}"), *place)
+        figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
+    figure.update_xaxes(title_text=axis.label, row=tall)
+    figure.update_yaxes(autorange="reversed", type="category")
     best = cells.loc[cells["mean"].idxmax()]
-    intervals = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
+    spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
+    learns = f"{best[rows]} taught by {best[of]} with {_title(best[columns])}"
+    where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {_title(best[columns])}"
     return _finish(
         figure,
-        height=110 + cells.student.nunique() * (60 + 36 * cells.teacher.nunique()),
+        height=110 + tall * (60 + 36 * cells[of].nunique()),
         alt=(
-            f"Direct gain in percentage points of {cells.student.nunique()} students by teacher and method, "
-            f"{intervals}. Largest: {best['mean']:+.2f} points, {best.student} taught by {best.teacher} with "
-            f"{best.objective.upper()}."
+            f"{axis.title.capitalize()} in {axis.unit or 'shares'} of {tall} {rows}s by {of} and {columns}, {spread}. "
+            f"Largest: {best['mean']:+.2f} {axis.unit}, {where}."
         ),
-        caption=f"Direct gain on the test split: means over runs, {intervals}.",
-        data=cells.rename(columns={"low": "95 % low", "high": "95 % high", "n": "runs"}),
+        caption=f"{axis.title.capitalize()}: means over runs, {spread}.",
+        data=cells.rename(columns=_SPREAD),
     )
 
 
@@ -61,89 +95,174 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
     Args:
         curves: `Results.curves` of a study.
     """
-    learners = curves[curves.train_images.notna()].assign(teacher=lambda table: table.teacher.fillna(ALONE))
-    keys = ["student", "teacher", "objective", "epoch"]
-    means = learners.groupby(keys, sort=False).val_top1.agg(["mean", "count"]).reset_index()
-    objectives = [name for name in means.objective.unique() if name != "label"]
-    figure = _panels(means, objectives, shared_xaxes=True)
-    for panel, (row, column) in _each(means, objectives):
-        for _, line in panel.groupby("teacher", sort=False):
-            figure.add_trace(_line(line, in_legend=row == column == 1), row, column)
-    figure.update_xaxes(title_text="epoch", row=means.student.nunique())
-    last = means[means.epoch == means.epoch.max()]
+    figure = lines(
+        curves.assign(teacher=curves.teacher.fillna(ALONE)),
+        Axis("epoch", "epoch", ""),
+        Axis("val_top1", "validation top-1", "%"),
+        of="teacher",
+        rows="student",
+        columns="objective",
+        everywhere="label",
+    )
+    caption = "Accuracy in per cent on up to 500 images of the validation split after each epoch: mean over runs."
+    return figure.update_layout(meta={**figure.layout.meta, "caption": caption})
+
+
+def lines(
+    table: pd.DataFrame, across: Axis, up: Axis, *, of: str, rows: str, columns: str, everywhere: str | None = None
+) -> go.Figure:
+    """The mean of one column against another, a line for each entry of a third, in panels by two more.
+
+    Args:
+        table: tidy, one row a point of a run.
+        across, up: the axes.
+        of: the column whose entries are lines.
+        rows, columns: the columns whose entries are rows and columns of panels.
+        everywhere: an entry of `columns` that has no panel of its own but stands in all of them.
+    """
+    means = table.groupby([rows, of, columns, across.column], sort=False)[up.column].agg(["mean", "sem", "count"])
+    means = means.reset_index().sort_values(across.column, kind="stable")
+    figure = _panels(means, rows, columns, everywhere, shared_xaxes=True)
+    for panel, place in _each(means, rows, columns, everywhere):
+        for _, line in panel.groupby(of, sort=False):
+            figure.add_trace(_line(line, across, up, of, in_legend=place == (1, 1)), *place)
+    tall = means[rows].nunique()
+    figure.update_xaxes(title_text=across.label, row=tall)
+    last = means[means[across.column] == means[across.column].max()]
     best = last.loc[last["mean"].idxmax()]
     return _finish(
         figure,
-        height=160 + 260 * means.student.nunique(),
+        height=160 + 260 * tall,
         alt=(
-            f"Validation accuracy by epoch of {means.student.nunique()} students, a line for each teacher and one for "
-            f"the student alone. Highest at the end: {best['mean']:.1f} %, {best.student} with {best.teacher}."
+            f"{up.title.capitalize()} by {across.title} of {tall} {rows}s, a line for each {of}. Highest at the end: "
+            f"{best['mean']:.1f} {up.unit}, {best[rows]} with {best[of]}."
         ),
-        caption="Accuracy in per cent on up to 500 images of the validation split after each epoch: mean over runs.",
-        data=means.rename(columns={"mean": "validation top-1 (%)", "count": "runs"}),
+        caption=f"{up.title.capitalize()} by {across.title}: means over runs.",
+        data=means.rename(columns={"mean": up.label, "sem": "standard error", "count": "runs"}),
     )
 
 
-def _panels(cells: pd.DataFrame, objectives: Sequence[str], shared_xaxes: bool | str) -> go.Figure:
-    """Empty panels: a row for each student, a column for each objective."""
-    students = cells.student.unique()
+def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
+    """Effective receptive fields side by side, each as log10(x + 1) over its largest value, on one scale.
+
+    Args:
+        maps: contribution maps (H, W), by whose they are.
+        title: whose fields these are, in a few words.
+    """
+    columns = min(4, len(maps))
+    tall = -(-len(maps) // columns)
+    figure = make_subplots(tall, columns, subplot_titles=list(maps), horizontal_spacing=0.03, vertical_spacing=0.12)
+    for place, field in enumerate(maps.values()):
+        log = np.log10(field + 1)
+        row, column = divmod(place, columns)
+        shown = np.round(log / log.max(), 3)
+        figure.add_trace(
+            go.Heatmap(z=shown, coloraxis="coloraxis", hovertemplate="row %{y}, column %{x}: %{z}<extra></extra>"),
+            row + 1,
+            column + 1,
+        )
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain")
+    figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"title": ""}})
+    widths = pd.DataFrame(
+        [
+            {"whose": name, **{f"within {r} px (%)": 100 * _within(m, r) for r in (4, 8, 16, 32)}}
+            for name, m in maps.items()
+        ]
+    )
+    widest = widths.iloc[widths.iloc[:, 2].idxmin()]
+    return _finish(
+        figure,
+        height=60 + 240 * tall,
+        alt=(
+            f"Maps of how much each input pixel contributes to the centre of the last feature map, for {len(maps)} "
+            f"networks: {title}. Most spread out: {widest.whose}."
+        ),
+        caption=f"{title.capitalize()}: log10(x + 1) of the contribution, over its largest value, on one scale.",
+        data=widths,
+    )
+
+
+def _within(field: np.ndarray, radius: int) -> float:
+    """The share of a contribution map in the square of that half side around its centre."""
+    row, column = (side // 2 for side in field.shape)
+    square = field[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
+    return float(square.sum() / field.sum())
+
+
+def _title(entry: Any) -> str:
+    """An objective's name as people write it; any other entry as it is."""
+    return entry.upper() if isinstance(entry, str) and entry.islower() and len(entry) <= 7 else str(entry)
+
+
+def _panels(
+    cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None = None, *, shared_xaxes: bool | str
+) -> go.Figure:
+    """Empty panels by the entries of two columns."""
+    across = [entry for entry in cells[columns].unique() if entry != everywhere]
     figure = make_subplots(
-        len(students),
-        len(objectives),
-        column_titles=[objective.upper() for objective in objectives],
+        cells[rows].nunique(),
+        len(across),
+        column_titles=[_title(entry) for entry in across],
         shared_xaxes=shared_xaxes,
         shared_yaxes=True,
         horizontal_spacing=0.05,
         vertical_spacing=0.1,
     )
-    for row, student in enumerate(students, 1):
-        figure.update_yaxes(title_text=student, row=row, col=1)
+    for row, entry in enumerate(cells[rows].unique(), 1):
+        figure.update_yaxes(title_text=str(entry), row=row, col=1)
     return figure
 
 
-def _each(cells: pd.DataFrame, objectives: Sequence[str]) -> Iterator[tuple[pd.DataFrame, tuple[int, int]]]:
-    """The cells of each panel, those without a teacher in every column, and the panel's place."""
-    for row, student in enumerate(cells.student.unique(), 1):
-        for column, objective in enumerate(objectives, 1):
-            here = (cells.student == student) & cells.objective.isin([objective, "label"])
+def _each(
+    cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None = None
+) -> Iterator[tuple[pd.DataFrame, tuple[int, int]]]:
+    """The cells of each panel, those that stand everywhere in every column, and the panel's place."""
+    across = [entry for entry in cells[columns].unique() if entry != everywhere]
+    for row, down in enumerate(cells[rows].unique(), 1):
+        for column, entry in enumerate(across, 1):
+            here = (cells[rows] == down) & cells[columns].isin([entry, everywhere])
             yield cells[here], (row, column)
 
 
-def _interval(cell: Any) -> go.Scatter:
-    color, symbol, _ = _style(cell.teacher)
-    interval = f"95 % interval {cell.low:.2f} to {cell.high:.2f}" if cell.n > 1 else "no interval from one run"
+def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str) -> go.Scatter:
+    color, symbol, _ = _style(cell[of])
+    several = cell["n"] > 1
+    told = f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}" if several else "no interval from one run"
     return go.Scatter(
-        x=[cell.mean],
-        y=[cell.teacher],
-        error_x={"type": "data", "array": [cell.high - cell.mean], "color": color, "thickness": 2},
+        x=[cell["mean"]],
+        y=[cell[of]],
+        error_x={"type": "data", "array": [cell["high"] - cell["mean"]], "color": color, "thickness": 2},
         mode="markers",
         marker={"color": color, "symbol": symbol, "size": 10},
         showlegend=False,
         hovertemplate=(
-            f"{cell.student} taught by {cell.teacher}, {cell.objective.upper()}<br>direct gain %{{x:.2f}} points"
-            f"<br>{interval}<br>runs: {cell.n:.0f}<extra></extra>"
+            f"{where}<br>{of}: {cell[of]}<br>{axis.title} %{{x:.2f}} {axis.unit}<br>{told}<br>runs: {cell['n']:.0f}"
+            "<extra></extra>"
         ),
     )
 
 
-def _line(line: pd.DataFrame, in_legend: bool) -> go.Scatter:
-    teacher = line.teacher.iloc[0]
-    color, symbol, dash = _style(teacher)
+def _line(line: pd.DataFrame, across: Axis, up: Axis, of: str, in_legend: bool) -> go.Scatter:
+    name = str(line[of].iloc[0])
+    color, symbol, dash = _style(name)
     return go.Scatter(
-        x=line.epoch,
+        x=line[across.column],
         y=line["mean"],
         mode="lines+markers",
         line={"color": color, "dash": dash, "width": 2},
         marker={"symbol": symbol, "size": 7},
-        name=teacher,
-        legendgroup=teacher,
+        name=name,
+        legendgroup=name,
         showlegend=in_legend,
-        hovertemplate=f"{teacher}<br>epoch %{{x}}: %{{y:.2f}} %<br>runs: {line['count'].iloc[0]}<extra></extra>",
+        hovertemplate=(
+            f"{name}<br>{across.title} %{{x}}: %{{y:.2f}} {up.unit}<br>runs: {line['count'].iloc[0]}<extra></extra>"
+        ),
     )
 
 
-def _style(teacher: str) -> tuple[str, str, str]:
-    return _STYLE.get(teacher) or _SPARE[sum(teacher.encode()) % len(_SPARE)]
+def _style(name: str) -> tuple[str, str, str]:
+    return _STYLE.get(name) or _SPARE[sum(str(name).encode()) % len(_SPARE)]
 
 
 def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.DataFrame) -> go.Figure:

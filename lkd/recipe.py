@@ -53,6 +53,8 @@ class Recipe:
         weight_decay: not on biases, norms and other 1-D parameters.
         clip: largest norm of the gradient; None for no clipping.
         epochs: passes over the training images.
+        stop_top1: end training early, at the first of every 50th step at which 2,000 validation images are classified
+            this well, in percent; None for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
         schedule: timm's name of how it falls after that, by the step.
         schedule_args: arguments of `timm.scheduler.create_scheduler_v2`, `{"min_lr": 1e-6}` for example; times are in
@@ -110,6 +112,7 @@ class Recipe:
     weight_decay: float = 0.05
     clip: float | None = 1.0
     epochs: int = 1
+    stop_top1: float | None = None
     warmup: float = 0.15
     schedule: str = "cosine"
     schedule_args: Mapping[str, Any] = field(default_factory=dict)
@@ -211,11 +214,11 @@ _SCHEDULES = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", 
 _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "crop_scale": (0, 1),
     "color_jitter": (0, math.inf), "erasing": (0, 1), "crop_pct": (0, 1), "lr": (0, math.inf),
-    "weight_decay": (0, math.inf), "clip": (0, math.inf), "warmup": (0, 1), "ema": (0, 1),
+    "weight_decay": (0, math.inf), "clip": (0, math.inf), "stop_top1": (0, 100), "warmup": (0, 1), "ema": (0, 1),
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
 _HIGHEST_SEED = 2**63 - 1
-_OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k")
+_OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k", "stop_top1")
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -12,10 +12,10 @@ Rows = Sequence[Sequence[Any]]
 _RIGHT = ' class="lkd-number"'
 
 
-def html_table(columns: Sequence[str], rows: Rows) -> str:
-    """The table as HTML, numbers rounded to what one reads and set right."""
+def html_table(columns: Sequence[str], rows: Rows, digits: int | None = None) -> str:
+    """The table as HTML, numbers set right, with so many decimal places or rounded to what one reads."""
     head = "".join(_head(column, [row[place] for row in rows]) for place, column in enumerate(columns))
-    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "\n".join(f"<tr>{''.join(_cell(value, digits) for value in row)}</tr>" for row in rows)
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
@@ -45,12 +45,13 @@ def _head(column: str, values: Sequence[Any]) -> str:
     return f'<th scope="col"{_RIGHT if numeric else ""}>{escape(str(column))}</th>'
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int | None) -> str:
     """One cell; a missing value is a dash."""
     if _is_missing(value):
         return f"<td{_RIGHT}>–</td>"
     if _is_number(value):
-        return f"<td{_RIGHT}>{number(value)}</td>"
+        decimals = digits is not None and isinstance(value, float)
+        return f"<td{_RIGHT}>{f'{value:,.{digits}f}' if decimals else number(value)}</td>"
     return f"<td>{escape(str(value))}</td>"
 
 

@@ -1,6 +1,9 @@
 """Work done ahead of its use by worker processes."""
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +40,7 @@ def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> 
         num_workers=min(workers, len(items)),
         collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # so that starting workers draws nothing from global random state
     )
     return _all_of(loader)
@@ -48,6 +52,18 @@ def _all_of(loader: "DataLoader[T]") -> Iterator[T]:
     except Exception as error:
         # The error's traceback would keep the workers; freed with it, out of turn, they end after long timeouts only.
         raise error.with_traceback(None) from None
+
+
+def end_with_parent(*_: object) -> None:
+    """End this process when the one that started it has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 class _Made(Dataset[T]):

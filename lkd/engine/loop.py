@@ -27,6 +27,9 @@ from lkd.sparse import SparseTraining
 _WATCHED = 500
 """Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
 
+_LOOK, _LOOKED_AT = 50, 2000
+"""Steps from one look at a training that stops at an accuracy to the next, and validation images it is judged by."""
+
 _SCORED = 128
 """Images, at most, by which sparse training chooses its densities; the authors' number for SLaK-T."""
 
@@ -68,7 +71,9 @@ class Training:
             lesson.compile()
         self.network, self.optimizer = accelerator.prepare(lesson, optimizer)
         accelerator.gradient_accumulation_steps = recipe.accumulation
-        self.watched = subset(self.data.val, min(len(self.data.val), _WATCHED), seed=0)
+        self.watched, self.judged = (
+            subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (_WATCHED, _LOOKED_AT)
+        )
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}
@@ -97,10 +102,12 @@ class Training:
         Raises:
             FloatingPointError: a loss that is not finite; names epoch, step and term.
         """
-        due = self._due()
-        while self.epoch < self.recipe.epochs:
+        due, stopped = self._due(), False
+        while self.epoch < self.recipe.epochs and not stopped:
             self.network.train()
             for batch in self._batches():
+                if stopped := self._good_enough():
+                    break
                 self._step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
@@ -194,6 +201,12 @@ class Training:
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().double()
 
+    def _good_enough(self) -> bool:
+        """Whether it is time to look at the accuracy at which training stops, and it has been reached."""
+        if self.recipe.stop_top1 is None or self.step == 0 or self.step % _LOOK:
+            return False
+        return self.figures("val", self.judged)["val_top1"] >= self.recipe.stop_top1
+
     def _place(self, part: Batch) -> str:
         first, last = part.positions.aminmax()
         return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
@@ -216,7 +229,7 @@ class Training:
 
     def _means(self) -> dict[str, float]:
         """Mean of each term over the epoch and all processes, as `train_<term>`."""
-        count = self.stream.steps * self.recipe.accumulation
+        count = self.step * self.recipe.accumulation
         return {
             f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
         }

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
 from multiprocessing.queues import SimpleQueue
-from threading import Thread
 from typing import Literal
 
 import timm
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from lkd.checks import check_number
 from lkd.data import load
+from lkd.data.ahead import end_with_parent
 from lkd.engine.recording import record_tape
 from lkd.engine.run import carry_out
 from lkd.engine.setting import Setting
@@ -176,14 +176,7 @@ def _start_worker(queue: "SimpleQueue[int]") -> None:
     global _queue
     _queue = queue
     torch.set_num_threads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _do(job: Job, store: Store) -> None:

@@ -29,6 +29,7 @@ class Profile:
         student: recipe fields of every student.
         students: names of the students, each with its own recipe fields.
         objectives: names of the objectives, each with its parameters.
+        chapters: by chapter, what is otherwise there than above, and settings of its own.
 
     Example:
         >>> from lkd.profiles import Profile
@@ -46,7 +47,8 @@ class Profile:
     teachers: Mapping[str, Mapping[str, Any]]
     student: Mapping[str, Any]
     students: Mapping[str, Mapping[str, Any]]
-    objectives: Mapping[str, Mapping[str, float]]
+    objectives: Mapping[str, Mapping[str, Any]]
+    chapters: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def load(cls, name: str) -> "Profile":

@@ -1,0 +1,101 @@
+"""What is measured on the models of runs, once, and kept beside them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
+
+from lkd.data import load
+from lkd.erf import at_size, contribution_map, sample_images
+from lkd.files import replacing
+from lkd.models.cost import cost, images_per_second
+from lkd.robustness import corruption_errors
+from lkd.store import Run
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: Any) -> dict[str, np.ndarray]:
+    """What `measure(run, **arguments)` gives; measured once, then read from the run's folder.
+
+    Args:
+        run: whose student is measured.
+        name: of the measurement.
+        measure: gives arrays by name; equal runs and arguments must give equal arrays.
+        arguments: plain values, that it depends on.
+    """
+    key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
+    path = run.path / "measured" / f"{name}-{key}.npz"
+    if not path.exists():
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **measure(run, **arguments))
+    with np.load(path) as found:
+        return dict(found)
+
+
+def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int | None = None) -> None:
+    """Measure each of some runs, side by side in processes of one thread each; what has been measured costs nothing.
+
+    Args:
+        measure: one of the functions below, with its arguments bound; what it gives is kept beside the run.
+        runs: which.
+        workers: processes; by default one for each CPU, or a single one where there is a GPU.
+    """
+    count = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    with parallel_config("loky", n_jobs=min(count, len(runs)), inner_max_num_threads=1):
+        Parallel()(delayed(measure)(run) for run in runs)
+
+
+def erf_of(run: Run, size: int, count: int) -> np.ndarray:
+    """The contribution map (see `lkd.erf.contribution_map`) of a run's student.
+
+    Args:
+        run: which.
+        size: side of the images, in pixels; those of the validation split, enlarged.
+        count: how many, in equal parts of each class.
+    """
+    return measured(run, "erf", _erf, size=size, count=count)["map"]
+
+
+def errors_of(run: Run, count: int) -> pd.DataFrame:
+    """Error of a run's student on corrupted test images: one row a corruption and severity, and one without any.
+
+    Args:
+        run: which.
+        count: how many images, in equal parts of each class.
+    """
+    return pd.DataFrame(measured(run, "errors", _errors, count=count))
+
+
+def cost_of(run: Run) -> dict[str, float]:
+    """Parameters and multiply-accumulates of an image, as stored and without zeros, and speed, of a run's student."""
+    return {name: value.item() for name, value in measured(run, "cost", _cost).items()}
+
+
+def _cost(run: Run) -> dict[str, np.ndarray]:
+    data = load(run.recipe.data, **run.recipe.view)
+    counted = cost(run.student, data.channels, data.size)
+    return {
+        "parameters": np.array(counted.parameters),
+        "non-zero parameters": np.array(counted.nonzero_parameters),
+        "MMACs": np.array(counted.macs / 1e6),
+        "non-zero MMACs": np.array(counted.nonzero_macs / 1e6),
+        "images/s": np.array(round(images_per_second(run.student, data.channels, data.size))),
+    }
+
+
+def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
+    data = load(run.recipe.data, **run.recipe.view)
+    images = sample_images(data, size, count)
+    return {"map": contribution_map(at_size(run.student, size), images)}
+
+
+def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
+    table = corruption_errors(run.student, load(run.recipe.data), count)
+    return {str(name): np.array(column.tolist()) for name, column in table.items()}

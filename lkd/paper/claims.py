@@ -1,0 +1,231 @@
+"""Claims: what the papers say, the rules by which it is judged, and the verdicts.
+
+A rule names a mean difference in a table and what it should be. A claim is *supported* when the difference is on the
+expected side of its margin and the p-value of its being at the margin is below 0.05 after Holm's correction over all
+claims of the same study; *contradicted* when it is on the other side by the same measure; *inconclusive* otherwise, or
+where nothing was repeated; and *not run* where the store lacks a run. For a difference that should lie within a margin,
+the p-value is that of two one-sided tests, and a difference significantly outside contradicts.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from scipy import stats
+
+from lkd.checks import unknown
+from lkd.paper.evidence import STUDIES, TABLES
+from lkd.store import Store
+from lkd.study import Effect, Results, effect
+
+LEVEL = 0.05
+POWER = 0.8
+VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+_FILE = Path(__file__).with_name("claims.yaml")
+_EXPECTS = ("above", "below", "within")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of a paper and the rule that judges it; the fields are those of `claims.yaml`, explained there."""
+
+    id: str
+    paper: str
+    place: str
+    known: str
+    says: str
+    study: str
+    table: str
+    value: str
+    unit: str
+    high: Mapping[str, Sequence[str]]
+    expects: str
+    margin: float
+    low: Mapping[str, Sequence[str]] | None = None
+    where: Mapping[str, Sequence[str]] | None = None
+    once: bool = False
+
+    def effect(self, results: Results) -> Effect:
+        """The difference that the rule names.
+
+        Raises:
+            ValueError: the results do not hold what is compared.
+        """
+        table = TABLES[self.table](results)
+        for column, entries in (self.where or {}).items():
+            table = table[table[column].isin(list(entries))]
+        if self.once:
+            table = table.drop_duplicates([*self.high, "teacher_seed"]).assign(seed=0)
+        return effect(table, self.value, self.high, self.low)
+
+    def p_values(self, found: Effect) -> tuple[float, float]:
+        """Of the difference being as expected, and of its being the contrary, by chance alone."""
+        ends = [stats.t.sf((found.mean - end) / found.error, found.freedom) for end in (-self.margin, self.margin)]
+        above_low, above_high = (float(p) for p in ends)
+        if self.expects == "within":
+            return max(above_low, 1 - above_high), 2 * min(1 - above_low, above_high)
+        if self.expects == "above":
+            return 2 * above_high, 2 * (1 - above_high)
+        return 2 * (1 - above_high), 2 * above_high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a profile's runs say about a claim.
+
+    Attributes:
+        claim: the claim.
+        profile: the scale.
+        word: one of `VERDICTS`.
+        found: the difference; None where it was not run.
+        p: of the verdict, after Holm's correction; NaN where there is none.
+        times: about how many times as many teacher instances and student seeds an inconclusive one would need, to be
+            decided with a power of 0.8 if the difference is what it seems; NaN for others.
+    """
+
+    claim: Claim
+    profile: str
+    word: str
+    found: Effect | None = None
+    p: float = math.nan
+    times: float = math.nan
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """All claims, by id.
+
+    Raises:
+        ValueError: a claim whose rule cannot be read; says which and why.
+
+    Example:
+        >>> from lkd.paper.claims import claims
+        >>> claims()["logits-help-at-all"].paper
+        'L2S'
+    """
+    return read_claims(_FILE)
+
+
+def read_claims(path: Path) -> dict[str, Claim]:
+    """The claims of a file; see `claims`."""
+    content = yaml.safe_load(path.read_text())
+    made: dict[str, Claim] = {}
+    for entry in content["claims"]:
+        name = entry.get("id")
+        known = {field.name: field.default for field in fields(Claim)}
+        for key in entry:
+            if key not in known:
+                raise ValueError(f"claim {name!r}: {unknown('key', key, known)}")
+        for kind, value, among in (
+            ("study", entry.get("study"), STUDIES),
+            ("table", entry.get("table"), TABLES),
+            ("expects", entry.get("expects"), _EXPECTS),
+        ):
+            if value not in among:
+                raise ValueError(f"claim {name!r}: {unknown(kind, value, among)}")
+        if name in made:
+            raise ValueError(f"claim {name!r} stands twice")
+        sides = {side: _entries(entry[side], content["roles"]) for side in ("high", "low", "where") if side in entry}
+        made[name] = Claim(**{**entry, **sides})
+    return made
+
+
+def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
+    """The verdicts on all claims that a study judges.
+
+    Args:
+        study: a name in `lkd.paper.evidence.STUDIES`.
+        profile: the scale of the results.
+        results: of that study; None where it was not run.
+
+    Raises:
+        KeyError: an unknown study, with the nearest known one.
+    """
+    if study not in STUDIES:
+        raise KeyError(unknown("study", study, STUDIES))
+    mine = [claim for claim in claims().values() if claim.study == study]
+    found = {claim.id: _effect(claim, results) for claim in mine}
+    raw = {claim.id: claim.p_values(seen) for claim in mine if (seen := found[claim.id]) and seen.freedom > 0}
+    corrected = _holm({name: min(pair) for name, pair in raw.items()})
+    verdicts = []
+    for claim in mine:
+        seen, p = found[claim.id], corrected.get(claim.id, math.nan)
+        if seen is None:
+            verdicts.append(Verdict(claim=claim, profile=profile, word="not run"))
+            continue
+        word = "inconclusive"
+        if p < LEVEL:
+            word = "supported" if raw[claim.id][0] < raw[claim.id][1] else "contradicted"
+        times = _times(claim, seen) if word == "inconclusive" else math.nan
+        verdicts.append(Verdict(claim=claim, profile=profile, word=word, found=seen, p=p, times=times))
+    return verdicts
+
+
+def ledger(profile: str, store: Store) -> list[Verdict]:
+    """The verdicts on all claims that a profile's runs in a store allow."""
+    return [verdict for name, study in STUDIES.items() for verdict in judge(name, profile, study(profile).find(store))]
+
+
+def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row a verdict: the claim, the word, and the difference with its uncertainty."""
+    return pd.DataFrame([_row(verdict) for verdict in verdicts])
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    claim, found = verdict.claim, verdict.found
+    low, high = found.interval() if found else (math.nan, math.nan)
+    sign = {"above": ">", "below": "<", "within": "within ±"}[claim.expects]
+    return {
+        "claim": claim.says,
+        "paper": claim.paper,
+        "place": claim.place,
+        "verdict": verdict.word,
+        "difference": found.mean if found else math.nan,
+        "95 % low": low,
+        "95 % high": high,
+        "unit": claim.unit,
+        "expected": f"{sign} {claim.margin:g}".replace("± ", "±"),
+        "p (Holm)": verdict.p,
+        "teacher instances": found.teacher_seeds if found else 0,
+        "student seeds": found.seeds if found and not claim.once else 0,
+        "times as many needed": verdict.times,
+        "profile": verdict.profile,
+        "id": claim.id,
+    }
+
+
+def _effect(claim: Claim, results: Results | None) -> Effect | None:
+    """The difference, or None where the results lack a side of it."""
+    if results is None:
+        return None
+    try:
+        return claim.effect(results)
+    except ValueError:
+        return None
+
+
+def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction."""
+    corrected, largest = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, p * (len(p_values) - rank)))
+        corrected[name] = largest
+    return corrected
+
+
+def _times(claim: Claim, found: Effect) -> float:
+    """How many times as much of everything would decide it: the normal approximation of a test's power."""
+    margins = (-claim.margin, claim.margin) if claim.expects == "within" else (claim.margin,)
+    distance = min(abs(found.mean - margin) for margin in margins)
+    if not distance or not found.error > 0:
+        return math.nan
+    return math.ceil(((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER)) * found.error / distance) ** 2)
+
+
+def _entries(side: Mapping[str, Any], roles: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {column: roles[names] if isinstance(names, str) else names for column, names in side.items()}

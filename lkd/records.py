@@ -1,0 +1,149 @@
+"""Published records: what committed runs were and gave, without their weights, so that pages need no training.
+
+The records of a profile are one archive, `book/published/<profile>.zip`: of each run its recipe, figures, history,
+provenance, and what was measured on it. An index holds a digest of each.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from lkd.files import CHECKOUT, home, replacing
+from lkd.recipe import Recipe
+from lkd.store import Store
+
+FOLDER = CHECKOUT / "book" / "published"
+_INDEX = "index.json"
+_KEPT = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv")
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+def publish(recipes: Iterable[Recipe], store: Store, path: Path) -> None:
+    """Write the records of some runs, equal runs to equal bytes.
+
+    Args:
+        recipes: which.
+        store: where the runs are.
+        path: of the archive; it is replaced.
+
+    Raises:
+        FileNotFoundError: a run that the store lacks.
+    """
+    index = {}
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
+        for recipe in sorted(set(recipes), key=lambda recipe: recipe.run_id):
+            run = store.find(recipe)
+            if run is None:
+                raise FileNotFoundError(f"the store {store.folder} lacks run {recipe.run_id}: run it first")
+            files = [run.path / name for name in _KEPT] + sorted((run.path / "measured").glob("*.npz"))
+            contents = {str(file.relative_to(run.path)): file.read_bytes() for file in files}
+            for name, content in contents.items():
+                archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
+            index[recipe.run_id] = _digest(contents)
+        archive.writestr(zipfile.ZipInfo(_INDEX, _LONG_AGO), json.dumps(index, indent=0), zipfile.ZIP_DEFLATED)
+
+
+def profiles() -> list[str]:
+    """The profiles of which there are records.
+
+    Example:
+        >>> from lkd.records import profiles
+        >>> isinstance(profiles(), list)
+        True
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.zip"))
+
+
+def published(profile: str) -> Store:
+    """A store with the published records of a profile: its runs have no weights.
+
+    Raises:
+        FileNotFoundError: there are none; says of which profiles there are.
+        ValueError: a record that was altered.
+    """
+    path = FOLDER / f"{profile}.zip"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no runs of profile {profile!r} are published, but of {', '.join(profiles()) or 'none'}: run the chapter "
+            "without published=True"
+        )
+    return unpacked(path)
+
+
+def unpacked(path: Path) -> Store:
+    """A store with the records of an archive, each checked against its id and its digest.
+
+    Raises:
+        ValueError: a record that was altered; says which.
+    """
+    store = Store(home() / "published" / hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+    with store.lock("unpack"):
+        if not (store.folder / _INDEX).exists():
+            _unpack(path, store.folder)
+    return store
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        index = json.loads(archive.read(_INDEX))
+        names: dict[str, list[str]] = {}
+        for name in archive.namelist():
+            run_id, _, rest = name.partition("/")
+            names.setdefault(run_id, []).append(rest)
+        for run_id, digest in index.items():
+            contents = {name: archive.read(f"{run_id}/{name}") for name in names.get(run_id, [])}
+            _check(path, run_id, digest, contents)
+            for name, content in contents.items():
+                with replacing(folder / "runs" / run_id / name) as temporary:
+                    temporary.write_bytes(content)
+        (folder / _INDEX).write_text(json.dumps(index))
+
+
+def _check(path: Path, run_id: str, digest: str, contents: dict[str, bytes]) -> None:
+    told = f"the record {run_id} in {path} was altered"
+    if _digest(contents) != digest:
+        raise ValueError(f"{told}: its content is not what its digest says; take the file from the repository again")
+    if (found := Recipe.from_dict(json.loads(contents["recipe.json"])).run_id) != run_id:
+        raise ValueError(f"{told}: its recipe is that of run {found}; publish it anew with this version of lkd")
+
+
+def _digest(contents: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name} {len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
+    """Means of a column by cell, ours beside the published ones, and whether the seeds' spread explains the difference.
+
+    Args:
+        ours, theirs: tidy tables, one row a run.
+        cell: columns that a mean is taken for each entry of.
+        column: what is averaged.
+
+    Returns:
+        One row for each cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
+        whether the difference is at most that large; missing where a cell was not published, or nothing was repeated.
+    """
+    mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
+    joined = mine.join(published, rsuffix="_published", how="left")
+    difference, spread = joined["mean"] - joined["mean_published"], 2 * joined["std_published"]
+    within = (difference.abs() <= spread).astype(object).where(difference.notna() & spread.notna(), None)
+    table = pd.DataFrame(
+        {
+            "here": joined["mean"],
+            "published": joined["mean_published"],
+            "difference": difference,
+            "two sd over runs": spread,
+            "within": within,
+        }
+    )
+    return table.reset_index()

@@ -1,0 +1,93 @@
+"""What students have of their teachers besides accuracy: effective receptive field and robustness."""
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from lkd.erf import area_ratios, effective_share
+from lkd.measure import erf_of, errors_of, measure_all
+from lkd.robustness import CLEAN
+from lkd.store import Run
+from lkd.study.grid import Grid, Study, unique
+from lkd.study.results import CELL, Results
+
+
+def traits(profile: str = "small", **given: Any) -> Study:
+    """The teachers, students alone and distilled students whose traits are measured; `logit_kd` has trained them.
+
+    Args:
+        profile: the scale.
+        given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
+    """
+    grid = Grid(profile=profile, chapter="traits", **given)
+    taught = grid.taught()
+    settings = {name: grid.settings[name] for name in ("erf_size", "erf_images", "corrupted_images")}
+    return Study(unique([*taught, *grid.pupils(taught)]), lambda recipe: settings)
+
+
+def measure_erf(results: Results, workers: int | None = None) -> None:
+    """Measure the effective receptive field of all models of a study, side by side."""
+    measure_all(partial(_map, settings=_settings(results)), results.runs, workers)
+
+
+def measure_robustness(results: Results, workers: int | None = None) -> None:
+    """Measure the errors on corrupted images of all models of a study, side by side."""
+    first, *rest = results.runs
+    measure_all(partial(_table, settings=_settings(results)), [first], 1)
+    measure_all(partial(_table, settings=_settings(results)), rest, workers)
+
+
+def erf_table(results: Results) -> pd.DataFrame:
+    """One row a distilled run: its effective receptive field, beside its teacher's and that of the student alone.
+
+    `share` is `lkd.erf.effective_share` in percent, `share_gain` what it is above that of the student alone;
+    `side_50` and `ratio_50` are the paper's measure at a threshold of 0.5.
+    """
+    settings, rows = _settings(results), []
+    for run in results.distilled:
+        whose = {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
+        row = _who(results, run)
+        for prefix, each in whose.items():
+            field = _map(each, settings)
+            half = area_ratios(field, (0.5,))[0]
+            row |= {f"{prefix}share": 100 * effective_share(field), f"{prefix}side_50": half.side}
+        rows.append({**row, "share_gain": row["share"] - row["alone_share"]})
+    return pd.DataFrame(rows)
+
+
+def robustness_table(results: Results) -> pd.DataFrame:
+    """One row a distilled run: mean errors in percent on clean and corrupted images, beside teacher's and student's.
+
+    `error` is the plain mean over all types and severities; it is not mCE, which is defined for ImageNet-C alone.
+    """
+    settings, rows = _settings(results), []
+    for run in results.distilled:
+        whose = {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
+        row = _who(results, run)
+        for prefix, each in whose.items():
+            table = _table(each, settings)
+            clean = table.corruption == CLEAN
+            row |= {
+                f"{prefix}error": 100 * table[~clean].error.mean(),
+                f"{prefix}clean_error": 100 * table[clean].error.mean(),
+            }
+        rows.append({**row, "error_gain": row["error"] - row["alone_error"]})
+    return pd.DataFrame(rows)
+
+
+def _who(results: Results, run: Run) -> dict[str, Any]:
+    about = results.describe(run.recipe)
+    return {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
+
+
+def _settings(results: Results) -> dict[str, int]:
+    return dict(results.label(results.distilled[0].recipe))
+
+
+def _map(run: Run, settings: dict[str, int]) -> Any:
+    return erf_of(run, settings["erf_size"], settings["erf_images"])
+
+
+def _table(run: Run, settings: dict[str, int]) -> pd.DataFrame:
+    return errors_of(run, settings["corrupted_images"])

@@ -1,0 +1,42 @@
+"""Tables of a chapter: shown to people, with their data beside them for the book and for programs."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+MIME_TYPE = "application/vnd.lkd.table+json"
+
+
+class Table:
+    """A tidy table as the last word of a notebook's cell.
+
+    JupyterLab shows it as HTML; the book shows it with a link to its CSV.
+
+    Args:
+        frame: the data.
+        name: by which it is found again, and the name of its CSV file.
+        caption: what it shows, in a sentence.
+        digits: decimal places shown; the data keep all of them.
+
+    Example:
+        >>> import pandas as pd
+        >>> from lkd.tables import Table, read
+        >>> table = Table(pd.DataFrame({"gain": [0.25]}), "gains", "Gain in points.")
+        >>> read(table._repr_mimebundle_()["application/vnd.lkd.table+json"]).gain.tolist()
+        [0.25]
+    """
+
+    def __init__(self, frame: pd.DataFrame, name: str, caption: str, digits: int = 2):
+        self.frame, self.name, self.caption, self.digits = frame, name, caption, digits
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        shown = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",").hide(axis="index")
+        data = json.loads(self.frame.to_json(orient="split", index=False, double_precision=15))
+        about = {"name": self.name, "caption": self.caption, "digits": self.digits}
+        return {"text/html": shown.set_caption(self.caption).to_html(), MIME_TYPE: {**about, **data}}
+
+
+def read(content: dict[str, Any]) -> pd.DataFrame:
+    """The data of a table from a notebook's output."""
+    return pd.DataFrame(content["data"], columns=content["columns"])
