@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -198,17 +199,24 @@ def _channels_last(model: nn.Module, module: nn.Module) -> bool:
 
 
 def _grid(tokens: int, prefix: int, images: Tensor) -> tuple[int, int]:
-    """Rows and columns of tokens, in the proportion of the images' height and width."""
+    """Rows and columns of tokens, of which each stands for a square patch of the images."""
     height, width = images.shape[2:]
-    exact = math.sqrt(tokens * height / width)
-    for rows in (math.floor(exact), math.ceil(exact)):
-        columns = tokens // max(rows, 1)
-        if rows * columns == tokens > 0 and (rows == columns or height != width):
-            return rows, columns
+    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
+    grids = [(rows, columns) for rows, columns in pairs if _fills(rows, columns, height, width)]
+    if len(grids) == 1:
+        return grids[0]
     raise ValueError(
         f"{tokens} tokens, after {prefix} that stand for no patch, make no grid on images of {height}x{width}: set the "
         "model's num_prefix_tokens to the number of its class and register tokens, or name another layer, by layer="
     )
+
+
+def _fills(rows: int, columns: int, height: int, width: int) -> bool:
+    """Whether an image has so many rows and columns of square patches: of whole ones only, or of all with a pixel."""
+    smaller, larger = sorted([Fraction(height, rows), Fraction(width, columns)])
+    whole = height // smaller, width // smaller
+    begun = math.ceil(height / larger), math.ceil(width / larger)
+    return (rows, columns) in (whole, begun)
 
 
 def _contributions(features: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor) -> Tensor:

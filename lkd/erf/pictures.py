@@ -29,9 +29,9 @@ def sample_images(
 ) -> Tensor:
     """Normalised images of one size: each resized bicubically to `size` x `size`, its aspect ratio not kept.
 
-    RepLKNet takes the first 50 images of ImageNet's validation folder, which are all of one class: `order="first"`.
-    Here images are drawn at random with the classes in proportion, 50 classes among ImageNet's. Either way the same
-    arguments give the same images in the same order.
+    RepLKNet takes the first 50 images of ImageNet's validation folder, which are all of one class: give that folder and
+    `order="first"`. Here images are drawn at random with the classes in proportion, 50 classes among ImageNet's. Either
+    way the same arguments give the same images in the same order.
 
     Args:
         data: a data set (`lkd.data.load`, or your own); a folder of pictures, in which folders are classes, normalised
