@@ -104,10 +104,15 @@ def _splits(scheme: str, place: str) -> tuple[tuple[str, ...], dict[str, FileSpl
 def _folder(place: str) -> dict[str, Found]:
     """Splits of a folder of class folders."""
     paths = _places(place, lambda path: path if path.is_dir() else None, "a folder of images for every class")
-    return {role: _folder_split(path) for role, path in paths.items()}
+    return {role: folder_split(path) for role, path in paths.items()}
 
 
-def _folder_split(path: Path) -> Found:
+def folder_split(path: Path) -> Found:
+    """The images of a folder of class folders, as one split.
+
+    Raises:
+        FileNotFoundError: no image in it.
+    """
     try:
         reader = create_dataset("", root=str(path), search_split=False).reader
     except RuntimeError as error:

@@ -1,0 +1,17 @@
+"""The effective receptive field: which part of an image the centre of a network's feature map depends on."""
+
+from lkd.erf.analysis import AreaRatio, Distance, area_ratios, effective_share, erf_distance
+from lkd.erf.contribution import contribution_map
+from lkd.erf.pictures import sample_images
+from lkd.erf.sizes import at_size
+
+__all__ = [
+    "AreaRatio",
+    "Distance",
+    "area_ratios",
+    "at_size",
+    "contribution_map",
+    "effective_share",
+    "erf_distance",
+    "sample_images",
+]

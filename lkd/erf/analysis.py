@@ -1,0 +1,173 @@
+"""What a contribution map says: how far a receptive field reaches, and how far apart two of them are."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lkd.checks import check_number
+
+THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
+"""Those of RepLKNet's table."""
+
+
+class AreaRatio(NamedTuple):
+    """The smallest central square that holds more than a share of all contributions; None where none does.
+
+    Attributes:
+        threshold: that share.
+        side: of the square, in pixels.
+        ratio: its area as a share of the image's.
+    """
+
+    threshold: float
+    side: int | None
+    ratio: float | None
+
+
+class Distance(NamedTuple):
+    """How far apart two receptive fields are.
+
+    Attributes:
+        radial: 0 for contributions that lie equally far from the centre, 1 for all at the centre against all at the
+            border; free of scale.
+        ratios: for each threshold, the first map's area ratio minus the second's; None where either has none.
+    """
+
+    radial: float
+    ratios: dict[float, float | None]
+
+
+def area_ratios(
+    contribution: ArrayLike, thresholds: Sequence[float] = THRESHOLDS, *, log: bool = True
+) -> list[AreaRatio]:
+    """How large a central square holds more than each share of all contributions: RepLKNet's analysis.
+
+    With `A = log10(contribution + 1)`, divided by its maximum: the squares of side 3, 5, 7, ... around
+    `(H // 2, W // 2)` are tried while they lie within the map, to a side of at most `2 (min(H, W) // 2) - 1`. The first
+    with `sum(square) / sum(A) > threshold` gives side and `ratio = side^2 / (H W)`.
+
+    The logarithm makes the result depend on the scale of gradients: the same map, a million times as high, looks twice
+    as wide. Compare nets with `log=False`, or by `effective_share`, beside it.
+
+    Args:
+        contribution: `(H, W)`, finite, at least 0 and not 0 everywhere; see `contribution_map`.
+        thresholds: shares, 0 to 1.
+        log: whether to take the logarithm.
+
+    Returns:
+        A row `(threshold, side, ratio)` for each threshold; side and ratio are None where no square holds enough. A
+        flat map never reaches 0.99, for example: the largest square leaves out a row and a column at least.
+
+    Raises:
+        TypeError, ValueError: a map or a threshold other than that.
+
+    Source: DingXiaoH/RepLKNet-pytorch, erf/analyze_erf.py.
+
+    Example:
+        >>> import numpy as np
+        >>> from lkd.erf import area_ratios
+        >>> area_ratios(np.ones((10, 10)), thresholds=(0.2, 0.99))
+        [AreaRatio(threshold=0.2, side=5, ratio=0.25), AreaRatio(threshold=0.99, side=None, ratio=None)]
+    """
+    values = _checked("contribution", contribution)
+    for threshold in thresholds:
+        check_number("threshold", threshold, 0, 1)
+    if log:
+        values = np.log10(values + 1)
+    shares = _square_shares(values / values.max())
+    return [_area_ratio(threshold, shares, values.size) for threshold in thresholds]
+
+
+def effective_share(contribution: ArrayLike) -> float:
+    """The share of the image that a receptive field effectively covers, whatever the scale of its gradients.
+
+    `exp(-sum p ln p) / (H W)` with `p` the map divided by its sum: 1 for a flat map; k / (H W) for one that is flat on
+    k pixels and 0 elsewhere.
+
+    Args:
+        contribution: as for `area_ratios`.
+
+    Raises:
+        TypeError, ValueError: another map.
+
+    Example:
+        >>> import numpy as np
+        >>> from lkd.erf import effective_share
+        >>> round(effective_share(np.pad(np.ones((5, 5)), 5)), 6)
+        0.111111
+    """
+    values = _checked("contribution", contribution)
+    p = values[values > 0] / values.sum()
+    return float(np.exp(-(p * np.log(p)).sum()) / values.size)
+
+
+def erf_distance(
+    first: ArrayLike, second: ArrayLike, thresholds: Sequence[float] = THRESHOLDS, *, log: bool = True
+) -> Distance:
+    """How far apart two receptive fields are: by how far from the centre they reach, and by their area ratios.
+
+    `radial` is the earth mover's distance between the two distributions of contributions (without the logarithm) over
+    their distance from the centre, `max(|row - H // 2|, |column - W // 2|)`, as a share of the largest such distance.
+    It is free of scale and does not see the grain that strides leave in a map, nor its form (a cross, a disc) where
+    that reaches equally far.
+
+    Args:
+        first, second: `(H, W)` each, of one shape; otherwise as for `area_ratios`.
+        thresholds, log: see `area_ratios`.
+
+    Raises:
+        TypeError, ValueError: other maps or thresholds, maps of different shapes.
+
+    Example:
+        >>> import numpy as np
+        >>> from lkd.erf import erf_distance
+        >>> small, large = np.pad(np.ones((5, 5)), 4), np.ones((13, 13))
+        >>> distance = erf_distance(small, large)
+        >>> round(distance.radial, 3), round(distance.ratios[0.5], 3), distance.ratios[0.99]
+        (0.451, -0.568, None)
+    """
+    one, other = _checked("first", first), _checked("second", second)
+    if one.shape != other.shape:
+        raise ValueError(f"first has shape {one.shape}, second {other.shape}: give maps of images of one size")
+    pairs = zip(area_ratios(one, thresholds, log=log), area_ratios(other, thresholds, log=log), strict=True)
+    ratios = {a.threshold: None if a.ratio is None or b.ratio is None else a.ratio - b.ratio for a, b in pairs}
+    gaps = np.abs(_reached(one) - _reached(other))
+    return Distance(float(gaps.sum() / max(len(gaps) - 1, 1)), ratios)
+
+
+def _checked(name: str, contribution: ArrayLike) -> np.ndarray:
+    try:
+        values = np.asarray(contribution, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be an array of numbers (on the CPU), got {type(contribution).__name__}"
+        ) from error
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"{name} has shape {values.shape}: give one map, (H, W)")
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise ValueError(f"{name} has values from {values.min()} to {values.max()}: give finite ones, at least 0")
+    if not values.any():
+        raise ValueError(f"{name} is 0 everywhere: no pixel contributes, as in a network whose centre is dead")
+    return values
+
+
+def _square_shares(values: np.ndarray) -> list[float]:
+    """Share of the sum that lies in the central squares of side 3, 5, 7, ..."""
+    row, column = values.shape[0] // 2, values.shape[1] // 2
+    total = values.sum()
+    squares = (values[row - i : row + i + 1, column - i : column + i + 1] for i in range(1, min(row, column)))
+    return [float(square.sum() / total) for square in squares]
+
+
+def _area_ratio(threshold: float, shares: list[float], pixels: int) -> AreaRatio:
+    side = next((2 * i + 1 for i, share in enumerate(shares, start=1) if share > threshold), None)
+    return AreaRatio(threshold, side, None if side is None else side**2 / pixels)
+
+
+def _reached(values: np.ndarray) -> np.ndarray:
+    """Share of the sum within a distance of 0, 1, 2, ... from the centre."""
+    rows, columns = (np.abs(np.arange(side) - side // 2) for side in values.shape)
+    distance = np.maximum(rows[:, None], columns)
+    return np.cumsum(np.bincount(distance.ravel(), values.ravel())) / values.sum()

@@ -1,0 +1,235 @@
+"""The contribution map: how much each pixel of an image adds to the centre of a network's feature map."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lkd.checks import unknown
+from lkd.progress import progress_bar
+
+_PIXELS_AT_ONCE = 2**18
+"""Of the images in a batch; an image of more pixels goes alone."""
+
+
+def contribution_map(
+    model: nn.Module, images: Tensor, *, layer: str | None = None, progress: bool = False
+) -> np.ndarray:
+    """How much each pixel adds to the centre of a network's feature map, as RepLKNet measures it.
+
+    With `F(x)` the map `(C, h, w)` of an image `x`, in eval mode, and `i` over the images:
+
+        u(x) = sum_c relu(F(x)[c, h // 2, w // 2])
+        map = mean_i sum_colours relu(du / dx_i)
+
+    Images go through the network in batches; it treats them one by one, so that the gradient of the sum of `u` holds
+    that of each. A map with a value that is not finite is left out of the mean, which is taken in float64.
+
+    In attention nets every token depends on every other one through the softmax, so that their maps compare with those
+    of ConvNets in form, but not quite in meaning. Results change with the size of the images: state it beside them.
+
+    Args:
+        model: with `forward_features`, as timm's models have it; any module if `layer` is given. It is left as it was:
+            mode, gradients, requires_grad. The map is the one before the final norm if `forward_features` ends with a
+            module called `norm`. Read as maps are `(B, C, h, w)`; `(B, h, w, C)` of models whose `output_fmt` is
+            "NHWC", as in timm's Swin; and tokens `(B, N, C)` row by row, after the model's `num_prefix_tokens`.
+        images: `(N, in_chans, H, W)`, floating point, normalised as the model expects; they are brought to the model's
+            device and dtype. See `sample_images` and `at_size`.
+        layer: name of the submodule whose output is the map, in the pass of `model(images)`; where it runs more than
+            once, its last output.
+        progress: show a bar on the terminal.
+
+    Returns:
+        `(H, W)`, float64, at least 0: save it by `numpy.save`.
+
+    Raises:
+        TypeError: model or images of another type; images that are no floats; without `layer`, a model that has no
+            `forward_features`; features that are no tensor.
+        KeyError: a layer that the model does not have.
+        ValueError: images of a shape that the model does not take, or none at all; features that are no map, or do not
+            depend on the images; a layer that is not run; not a single finite map.
+
+    Source: DingXiaoH/RepLKNet-pytorch, erf/visualize_erf.py (Ding et al. 2022, arXiv 2203.06717).
+
+    Example:
+        >>> import timm, torch, lkd
+        >>> from lkd.erf import area_ratios, contribution_map
+        >>> contribution = contribution_map(timm.create_model("mini_slak"), torch.randn(2, 3, 64, 64))
+        >>> contribution.shape
+        (64, 64)
+        >>> [row.threshold for row in area_ratios(contribution)]
+        [0.2, 0.3, 0.5, 0.99]
+    """
+    _check_images(images)
+    features = _features_of(model, layer)
+    batches = images.split(max(1, _PIXELS_AT_ONCE // images.shape[2:].numel()))
+    total, used = torch.zeros(images.shape[2:], dtype=torch.float64), 0
+    with frozen(model), progress_bar(len(images)) if progress else nullcontext() as bar:
+        for batch in batches:
+            maps = _contributions(features, model, batch)
+            finite = maps[maps.isfinite().flatten(1).all(1)]
+            total, used = total + finite.sum(0), used + len(finite)
+            if bar is not None:
+                bar.update(len(batch))
+    if not used:
+        raise ValueError(
+            f"none of the {len(images)} images gives a finite gradient: look at the images, and at the model's weights "
+            "and precision (float16 overflows: use model.float())"
+        )
+    return (total / used).numpy()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """A model in eval mode with parameters that need no gradient, and afterwards as it was before."""
+    training = {module: module.training for module in model.modules()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for parameter in trained:
+            parameter.requires_grad_()
+
+
+def _taken(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -> Any:
+    """What a model's method gives for images.
+
+    Raises:
+        ValueError: the model does not take images of their shape.
+    """
+    try:
+        return forward(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"a {type(model).__name__} does not take images of shape {tuple(images.shape)} ({error}): give others, or "
+            "a model made for them; lkd.erf.at_size changes the size of images that a model takes"
+        ) from error
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images must be a tensor, got a {type(images).__name__}: see lkd.erf.sample_images")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"images have shape {tuple(images.shape)}: give (N, in_chans, H, W), none of them 0")
+    if not images.is_floating_point():
+        raise TypeError(f"images are {images.dtype}: normalise them as the model expects, to floating point")
+
+
+def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:
+    """What gives the map `(B, C, h, w)` of images."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}")
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    if layer is not None and layer not in names:
+        raise KeyError(unknown("layer", layer, names))
+    if layer is None and not hasattr(model, "forward_features"):
+        raise TypeError(
+            f"a {type(model).__name__} has no forward_features: name the layer whose output is the map, by layer="
+            + (f"{names[-1]!r} for example" if names else "... of a model that has any")
+        )
+    if layer is None:
+        return lambda images: _as_map(_last_features(model, images), model, model, images)
+    return lambda images: _as_map(_layer_output(model, images, layer), model, model.get_submodule(layer), images)
+
+
+def _last_features(model: Any, images: Tensor) -> Any:
+    """The output of `forward_features`, or the input of the norm that it ends with."""
+    norm = getattr(model, "norm", None)
+    with _watched(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
+        features = _taken(model.forward_features, model, images)
+    return seen[0] if seen and features is seen[-1] else features
+
+
+def _layer_output(model: nn.Module, images: Tensor, layer: str) -> Any:
+    with _watched(model.get_submodule(layer), copy=True) as seen:
+        _taken(model, model, images)
+    if not seen:
+        raise ValueError(f"layer {layer!r} is not run by {type(model).__name__}.forward: name one that is")
+    return seen[-1]
+
+
+@contextmanager
+def _watched(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
+    """The inputs and the output of a module's last run; the output as a copy, which nothing later changes in place."""
+    seen: list[Any] = []
+
+    def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen[:] = *inputs, output.clone() if copy and isinstance(output, Tensor) else output
+
+    handle = module.register_forward_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _as_map(features: Any, model: nn.Module, module: nn.Module, images: Tensor) -> Tensor:
+    """Features as `(B, C, h, w)`."""
+    if not isinstance(features, Tensor):
+        raise TypeError(
+            f"the features of a {type(module).__name__} are a {type(features).__name__}, not a tensor: name another "
+            "layer, by layer="
+        )
+    if features.ndim not in (3, 4) or len(features) != len(images):
+        raise ValueError(
+            f"the features of a {type(module).__name__} have shape {tuple(features.shape)} for {len(images)} images: "
+            "name a layer that gives maps (B, C, h, w) or tokens (B, N, C), by layer="
+        )
+    if features.ndim == 3:
+        prefix = getattr(model, "num_prefix_tokens", 0)
+        tokens = features[:, prefix:]
+        return tokens.mT.unflatten(2, _grid(tokens.shape[1], prefix, images))
+    return features.permute(0, 3, 1, 2) if _channels_last(model, module) else features
+
+
+def _channels_last(model: nn.Module, module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return False
+    return isinstance(module, nn.Linear) or getattr(model, "output_fmt", "NCHW") == "NHWC"
+
+
+def _grid(tokens: int, prefix: int, images: Tensor) -> tuple[int, int]:
+    """Rows and columns of tokens, of which each stands for a square patch of the images."""
+    height, width = images.shape[2:]
+    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
+    grids = [(rows, columns) for rows, columns in pairs if _fills(rows, columns, height, width)]
+    if len(grids) == 1:
+        return grids[0]
+    raise ValueError(
+        f"{tokens} tokens, after {prefix} that stand for no patch, make no grid on images of {height}x{width}: set the "
+        "model's num_prefix_tokens to the number of its class and register tokens, or name another layer, by layer="
+    )
+
+
+def _fills(rows: int, columns: int, height: int, width: int) -> bool:
+    """Whether an image has so many rows and columns of square patches: of whole ones only, or of all with a pixel."""
+    smaller, larger = sorted([Fraction(height, rows), Fraction(width, columns)])
+    whole = height // smaller, width // smaller
+    begun = math.ceil(height / larger), math.ceil(width / larger)
+    return (rows, columns) in (whole, begun)
+
+
+def _contributions(features: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor) -> Tensor:
+    """`sum_colours relu(du / dx)` of each image, `(B, H, W)` in float64 on the CPU."""
+    with torch.inference_mode(False), torch.enable_grad():
+        like = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), images)
+        pixels = images.detach().to(like, copy=True).requires_grad_()
+        maps = features(pixels)
+        if not maps.requires_grad:
+            raise ValueError(
+                f"the features of a {type(model).__name__} do not depend on the images, as far as autograd sees: it "
+                "must not compute them under no_grad, nor detach them"
+            )
+        centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].relu().sum()
+        (gradient,) = torch.autograd.grad(centre, pixels)
+    return gradient.relu().cpu().double().sum(1)
