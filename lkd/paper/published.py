@@ -61,7 +61,8 @@ class Table:
         units: of some of the columns, by name; None for a unit that is not stated.
         rows: cells in the order of the columns; None is not stated, "-" is not applicable.
         provenance: a word for each row.
-        sources: for each row, where its numbers were read.
+        source: where the numbers were read.
+        sources: the same for each row, where rows differ.
         caveat: what to bear in mind; may be empty.
     """
 
@@ -73,6 +74,7 @@ class Table:
     units: Mapping[str, str | None]
     rows: tuple[tuple[Cell, ...], ...]
     provenance: tuple[str, ...]
+    source: str
     sources: tuple[str, ...]
     caveat: str
 
@@ -106,8 +108,9 @@ def table(id: str) -> pd.DataFrame:
     """
     one = published_table(id)
     frame = pd.DataFrame(list(one.rows), columns=list(one.columns)).assign(provenance=list(one.provenance))
-    said = {name: getattr(one, name) for name in ("id", "paper", "place", "caption", "units", "caveat")}
-    frame.attrs = {**said, "source": "; ".join(dict.fromkeys(one.sources))}
+    frame.attrs = {
+        name: getattr(one, name) for name in ("id", "paper", "place", "caption", "units", "source", "caveat")
+    }
     return frame
 
 
@@ -279,12 +282,12 @@ def _table(
         origins = [everywhere if own is None else _source(row[own], sources) for row in rows]
     except ValueError as error:
         raise ValueError(f"table {given.get('id')!r}: {error}") from error
-    texts = {name: given[name] for name in ("id", "paper", "place", "caption", "units", "caveat")}
     return Table(
-        **texts,
+        **{name: given[name] for name in ("id", "paper", "place", "caption", "units", "caveat")},
         columns=tuple(columns),
         rows=tuple(map(tuple, rows)),
         provenance=tuple(provenance),
+        source=everywhere,
         sources=tuple(origins),
     )
 
