@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +45,12 @@ def fenced(body: str, info: str) -> str:
     return f"{fence}{info}\n{body}\n{fence}"
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
+    """A Markdown table of cells that are Markdown already; the columns at the places in `right` are set right."""
+    rules = ["---:" if place in right else "---" for place in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rules, *rows])
+
+
 def duration(seconds: float) -> str:
     """A duration as people say it: the two largest units.
 
@@ -74,7 +80,7 @@ def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:
         bold = "**" if parameter["used"] != parameter["default"] else ""
         used = f"{bold}{code(parameter['used'])}{bold}"
         rows.append((code(parameter["name"]), plain(parameter["help"]), code(parameter["default"]), used))
-    table = _table(("Parameter", "Meaning", "Default", "Used"), rows)
+    table = markdown_table(("Parameter", "Meaning", "Default", "Used"), rows)
     return [table, "Bold: differs from the default."] if "**" in table else [table]
 
 
@@ -100,10 +106,4 @@ def _provenance(provenance: Mapping[str, Any]) -> str:
     ]
     if "threads" in provenance:
         rows.append(("Threads", str(provenance["threads"])))
-    return _table(("Made with", "Details"), rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(("Made with", "Details"), rows)
