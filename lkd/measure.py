@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
 
-from lkd.data import load
+from lkd.data import Images, load
 from lkd.erf import at_size, contribution_map, sample_images
 from lkd.files import replacing
 from lkd.models.cost import cost, images_per_second
@@ -97,5 +97,11 @@ def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
 
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
-    table = corruption_errors(run.student, load(run.recipe.data), count)
+    data = load(run.recipe.data, **run.recipe.view)
+    if not isinstance(data, Images):
+        raise ValueError(
+            f"corruptions are made of images in memory, run {run.recipe.run_id} has {run.recipe.data!r}: use "
+            "lkd.robustness.imagenet_robustness for images in files"
+        )
+    table = corruption_errors(run.student, data, count)
     return {str(name): np.array(column.tolist()) for name, column in table.items()}

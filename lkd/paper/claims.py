@@ -22,6 +22,7 @@ from lkd.checks import unknown
 from lkd.paper.evidence import STUDIES, TABLES
 from lkd.store import Store
 from lkd.study import Effect, Results, effect
+from lkd.tables import Table
 
 LEVEL = 0.05
 POWER = 0.8
@@ -169,6 +170,12 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
 def ledger(profile: str, store: Store) -> list[Verdict]:
     """The verdicts on all claims that a profile's runs in a store allow."""
     return [verdict for name, study in STUDIES.items() for verdict in judge(name, profile, study(profile).find(store))]
+
+
+def verdict_table(study: str, profile: str, results: Results | None, table: str | None = None) -> Table:
+    """The verdicts of a study as a table of a chapter; of one of its tables only, if that is named."""
+    verdicts = [verdict for verdict in judge(study, profile, results) if table in (None, verdict.claim.table)]
+    return Table(table_of(verdicts), f"verdicts-{study}", "Verdicts, by rules that were fixed before the runs.")
 
 
 def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -1,22 +1,37 @@
 """Studies: grids of recipes that answer one question, with tidy tables as the result."""
 
-from lkd.study.compare import Effect, compared, effect, paper_tables
+from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
 from lkd.study.grid import Grid, Study
 from lkd.study.questions import distillation, features, growing, kernels, longer, matched, variants_of_kd
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
-from lkd.study.traits import erf_table, measure_erf, measure_robustness, robustness_table, traits
+from lkd.study.traits import (
+    erf_distances,
+    erf_maps,
+    erf_ratios,
+    erf_table,
+    errors_by_type,
+    measure_erf,
+    measure_robustness,
+    robustness_table,
+    traits,
+)
 
 __all__ = [
     "Effect",
     "Grid",
     "Results",
     "Study",
+    "additions",
     "by_cell",
     "compared",
     "distillation",
     "effect",
+    "erf_distances",
+    "erf_maps",
+    "erf_ratios",
     "erf_table",
+    "errors_by_type",
     "features",
     "growing",
     "kernels",
@@ -29,4 +44,5 @@ __all__ = [
     "robustness_table",
     "traits",
     "variants_of_kd",
+    "with_alone",
 ]

@@ -142,3 +142,33 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
 def _mean_and_sd(values: pd.Series) -> str:
     s = spread(values)
     return f"{s.mean:.2f}" if s.n == 1 else f"{s.mean:.2f} ± {s.sd:.2f}"
+
+
+def additions(gains: pd.DataFrame, sums: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """What a way to teach gains over each of its parts, in points, paired by seeds: one row a pair of runs.
+
+    Args:
+        gains: `Results.gains` with a column `variant`.
+        sums: by variant, the variants that it is made of; those that were not run are left out.
+    """
+    keys = ["student", "teacher", *REPLICATES]
+    wide = gains.pivot_table(index=keys, columns="variant", values="direct_gain")
+    found = {
+        f"{both} over {part}": wide[both] - wide[part]
+        for both, parts in sums.items()
+        for part in parts
+        if {both, part} <= set(wide)
+    }
+    return pd.DataFrame(found).melt(var_name="difference", value_name="addition", ignore_index=False).reset_index()
+
+
+def with_alone(gains: pd.DataFrame, alone: str) -> pd.DataFrame:
+    """Test accuracies of distilled students and of those alone, one row each, in a column `top1`.
+
+    Args:
+        gains: `Results.gains`.
+        alone: what stands in the column of teachers for none.
+    """
+    each = [name for name in ("student", "epochs", "objective", "seed") if name in gains]
+    without = gains.drop_duplicates(each).assign(teacher=alone, top1=lambda table: table.student_top1)
+    return pd.concat([gains.assign(top1=gains.distilled_top1), without], ignore_index=True)

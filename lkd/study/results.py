@@ -101,6 +101,20 @@ class Results:
         return {run.recipe.objective: dict(run.recipe.objective_args) for run in self.distilled}
 
     @property
+    def variants(self) -> pd.DataFrame:
+        """One row a named way to teach, with all parameters of its objective."""
+        named = {self.label(run.recipe)["variant"]: run.recipe for run in self.distilled}
+        rows = [
+            {
+                "variant": name,
+                "objective": recipe.objective,
+                "parameters": ", ".join(f"{key} = {value}" for key, value in recipe.objective_args.items()),
+            }
+            for name, recipe in named.items()
+        ]
+        return pd.DataFrame(rows)
+
+    @property
     def costs(self) -> pd.DataFrame:
         """One row a model: parameters and multiply-accumulates of an image, as stored and without the zeros, and speed.
 

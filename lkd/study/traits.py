@@ -3,9 +3,10 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lkd.erf import area_ratios, effective_share
+from lkd.erf import area_ratios, effective_share, erf_distance
 from lkd.measure import erf_of, errors_of, measure_all
 from lkd.robustness import CLEAN
 from lkd.store import Run
@@ -56,6 +57,57 @@ def erf_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def erf_ratios(results: Results) -> pd.DataFrame:
+    """One row a teacher and threshold: side in pixels and share of the area, of the map with and without logarithm."""
+    settings = _settings(results)
+    rows = [
+        {"teacher": run.recipe.student, "seed": run.recipe.seed, "logarithm": log, **ratio._asdict()}
+        for run in results.runs
+        if results.teaches(run)
+        for log in (True, False)
+        for ratio in area_ratios(_map(run, settings), log=log)
+    ]
+    return pd.DataFrame(rows)
+
+
+def erf_distances(results: Results) -> pd.DataFrame:
+    """One row a distilled run: `lkd.erf.erf_distance` of its field from its teacher's, and of the student's alone."""
+    settings, rows = _settings(results), []
+    for run in results.distilled:
+        teacher = _map(results.teacher_of(run), settings)
+        distances = {
+            name: erf_distance(_map(each, settings), teacher).radial
+            for name, each in (("distance", run), ("distance alone", results.alone(run)))
+        }
+        rows.append({**_who(results, run), **distances})
+    return pd.DataFrame(rows)
+
+
+def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
+    """Maps by name: of the first instance of each "teacher", and of the "student" of the first seed by its teacher."""
+    settings, first = _settings(results), results.distilled[0].recipe
+    teachers: dict[str, np.ndarray] = {}
+    students = {"alone": _map(results.alone(results.distilled[0]), settings)}
+    for run in results.distilled:
+        recipe, teacher = run.recipe, results.teacher_of(run)
+        teachers.setdefault(teacher.recipe.student, _map(teacher, settings))
+        if (recipe.student, recipe.objective, recipe.seed) == (first.student, first.objective, first.seed):
+            students.setdefault(f"taught by {teacher.recipe.student}", _map(run, settings))
+    return {"teacher": teachers, "student": students}
+
+
+def errors_by_type(results: Results) -> pd.DataFrame:
+    """Error in percent by type of corruption, a column each: means over severities and runs of a model and teacher."""
+    settings = _settings(results)
+    rows = [
+        _table(run, settings).assign(model=run.recipe.student, teacher=run.recipe.teacher_name or "none")
+        for run in results.runs
+    ]
+    errors = pd.concat(rows).assign(error=lambda table: 100 * table.error)
+    cells = errors.groupby(["model", "teacher", "corruption"], sort=False).error.mean()
+    return cells.unstack()[errors.corruption.unique()].reset_index()
+
+
 def robustness_table(results: Results) -> pd.DataFrame:
     """One row a distilled run: mean errors in percent on clean and corrupted images, beside teacher's and student's.
 
@@ -85,7 +137,7 @@ def _settings(results: Results) -> dict[str, int]:
     return dict(results.label(results.distilled[0].recipe))
 
 
-def _map(run: Run, settings: dict[str, int]) -> Any:
+def _map(run: Run, settings: dict[str, int]) -> np.ndarray:
     return erf_of(run, settings["erf_size"], settings["erf_images"])
 
 
