@@ -76,12 +76,19 @@ def imagenet_robustness(
     H. Wang et al., arXiv 1905.13549.
 
     Example:
-        >>> import timm
-        >>> from lkd.robustness import imagenet_robustness
-        >>> model = timm.create_model("test_resnet", pretrained=False)
-        >>> imagenet_robustness(model, "nowhere", ["A"])
-        Traceback (most recent call last):
-        FileNotFoundError: ...
+        >>> import tempfile, timm
+        >>> from PIL import Image
+        >>> from timm.data import ImageNetInfo
+        >>> from lkd.robustness import class_indices, imagenet_robustness
+        >>> names = ImageNetInfo().label_names()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for index in class_indices("A"):
+        ...         path = Path(folder, "imagenet-a", names[index], "1.png")
+        ...         path.parent.mkdir(parents=True)
+        ...         Image.new("RGB", (40, 30)).save(path)
+        ...     table = imagenet_robustness(timm.create_model("test_resnet"), folder, ["A"], count=2)
+        >>> table[["set", "protocol", "classes", "images"]].to_records(index=False).tolist()
+        [('A', 'l2s', 200, 2)]
     """
     pairs = chosen_pairs(corruptions, severities)
     shown = _known("protocol", protocols, PROTOCOLS)

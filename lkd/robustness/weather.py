@@ -54,11 +54,11 @@ def frost(image: np.ndarray, rng: np.random.Generator, share: float, ice: float)
     """`share` of the image under `ice` of a pane with crystals: bright ridges of a fractal landscape on bluish grey.
 
     ImageNet-C lays crops of five photographs over its images, of unknown licence. The drawn panes have their
-    brightness (means of 0.48 to 0.81) and colour, and crystals of their contrast (0.04 to 0.11 within a crop).
+    brightness (means of 0.48 to 0.81) and colour, and crystals of their contrast (0.04 to 0.09 within a crop).
     """
     heights = landscape(rng, len(image), 1.6)
     ridges = 1 - np.abs(heights - np.median(heights)) / np.ptp(heights)
-    contrast = rng.uniform(0.04, 0.11) / ridges.std()
+    contrast = rng.uniform(0.04, 0.09) / ridges.std()
     pane = rng.uniform(0.48, 0.81) + contrast * (ridges - ridges.mean())
     return share * image + ice * (pane[..., None] * tint(ICE, image.shape[2])).clip(0, 1)
 
