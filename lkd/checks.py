@@ -21,6 +21,19 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint}" + (f" There are: {', '.join(names)}" if len(names) <= 30 else "")
 
 
+def some(names: Iterable[str]) -> str:
+    """The first names in order, and how many more there are.
+
+    Example:
+        >>> from lkd.checks import some
+        >>> some(["c", "a", "b", "f", "e", "d", "g"])
+        "'a', 'b', 'c', 'd', 'e' and 2 more"
+    """
+    ordered = sorted(names)
+    shown = ", ".join(repr(name) for name in ordered[:5])
+    return shown + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
+
+
 def check_number(
     name: str, value: float, low: float, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> None:

@@ -12,6 +12,7 @@ from timm.data.readers.img_extensions import get_img_extensions
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from timm.utils.misc import natural_key
 
+from lkd.checks import some
 from lkd.data.files import Files, FileSplit, Listing, View
 from lkd.data.images import hold_out
 from lkd.files import home
@@ -243,13 +244,8 @@ def _check_train(train: Found) -> None:
 def _check_classes(train: Found, other: Found) -> None:
     lacking, extra = set(train.classes) - set(other.classes), set(other.classes) - set(train.classes)
     if lacking or extra:
-        differences = [f"{text} {_some(names)}" for text, names in (("lacks", lacking), ("adds", extra)) if names]
+        differences = [f"{text} {some(names)}" for text, names in (("lacks", lacking), ("adds", extra)) if names]
         raise ValueError(
             f"{other.listing.place} {' and '.join(differences)} compared with the classes of {train.listing.place}: "
             "give all splits the same class folders, each with an image"
         )
-
-
-def _some(names: set[str]) -> str:
-    shown = ", ".join(repr(name) for name in sorted(names)[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,166 @@
+"""Where ImageNet-C, -A, -R and -Sketch lie, which classes they have, and their images."""
+
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from timm.data import ImageNetInfo
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+
+from lkd.checks import some, unknown
+from lkd.data import FileSplit
+from lkd.data.files import Listing
+
+CLASSES = 1000
+"""Number of classes of ImageNet-1k."""
+
+NONE = "none"
+"""What the corruption of a set without corruptions is called in a table, with severity 0."""
+
+
+class ImageNetSet(NamedTuple):
+    """One of the sets.
+
+    Args:
+        folders: names that its folder may have.
+        source: where to get it.
+        indices: the classes of ImageNet-1k that it has, ascending.
+    """
+
+    folders: tuple[str, ...]
+    source: str
+    indices: tuple[int, ...] = tuple(range(CLASSES))
+
+
+def _listed(name: str) -> tuple[int, ...]:
+    """A list of classes that comes with timm."""
+    content = pkgutil.get_data("timm.data", f"_info/{name}") or b""
+    return tuple(sorted(int(line) for line in content.split()))
+
+
+SETS = {
+    "C": ImageNetSet(("imagenet-c", "ImageNet-C"), "https://zenodo.org/records/2235448"),
+    "A": ImageNetSet(
+        ("imagenet-a", "ImageNet-A"),
+        "https://github.com/hendrycks/natural-adv-examples",
+        _listed("imagenet_a_indices.txt"),
+    ),
+    "R": ImageNetSet(
+        ("imagenet-r", "ImageNet-R"), "https://github.com/hendrycks/imagenet-r", _listed("imagenet_r_indices.txt")
+    ),
+    "Sketch": ImageNetSet(
+        ("sketch", "imagenet-sketch", "ImageNet-Sketch"), "https://github.com/HaohanWang/ImageNet-Sketch"
+    ),
+}
+"""The sets by name."""
+
+
+class Part(NamedTuple):
+    """A folder that has a folder of images for every class of a set, and how they are shown."""
+
+    set: str
+    protocol: str
+    corruption: str
+    severity: int
+    path: Path
+
+
+def class_indices(name: str) -> tuple[int, ...]:
+    """The classes of ImageNet-1k that a set has, ascending: the order of its folders, which are named by WordNet id.
+
+    Args:
+        name: a key of `SETS`.
+
+    Raises:
+        KeyError: an unknown set.
+
+    Example:
+        >>> from lkd.robustness import class_indices
+        >>> len(class_indices("A")), class_indices("R")[:3], len(class_indices("Sketch"))
+        (200, (1, 2, 4), 1000)
+    """
+    if name not in SETS:
+        raise KeyError(unknown("set", name, SETS))
+    return SETS[name].indices
+
+
+def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tuple[str, int]]) -> list[Part]:
+    """The folders of a set, each with the classes that it should have.
+
+    Args:
+        name: of the set.
+        folder: that has the folder of the set.
+        protocols: of ImageNet-C.
+        pairs: of type and severity, of ImageNet-C.
+
+    Raises:
+        FileNotFoundError: one that is not there; says where to get it.
+        ValueError: one that has folders of other classes.
+    """
+    candidates = [folder / called for called in SETS[name].folders]
+    root = next((path for path in candidates if path.is_dir()), None)
+    if root is None:
+        raise FileNotFoundError(
+            f"ImageNet-{name}: there is no folder {' or '.join(map(str, candidates))}: "
+            f"get it from {SETS[name].source} and unpack it there, or leave {name!r} out of sets"
+        )
+    if name == "C":
+        parts = [Part(name, "", *pair, path) for pair, path in _by_corruption(root, pairs)]
+    else:
+        parts = [Part(name, "l2s", NONE, 0, root)]
+    for part in parts:
+        _check_classes(part.path, {path.name for path in part.path.iterdir() if path.is_dir()}, class_indices(name))
+    return parts if name != "C" else [part._replace(protocol=protocol) for protocol in protocols for part in parts]
+
+
+def images_of(part: Part, answers: Sequence[int]) -> FileSplit:
+    """The images of a folder, in the order of their names.
+
+    Args:
+        part: the folder.
+        answers: the classes of ImageNet-1k among which a model chooses; labels are positions in it.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a class has none.
+    """
+    names, indices = _synsets(), class_indices(part.set)
+    try:
+        reader = ReaderImageFolder(str(part.path), {names[index]: answers.index(index) for index in indices})
+    except RuntimeError as error:
+        raise FileNotFoundError(f"{part.path} has no image: get them from {SETS[part.set].source}") from error
+    order = sorted(range(len(reader)), key=lambda number: reader.samples[number][0])
+    labels = torch.tensor([reader.samples[number][1] for number in order])
+    _check_classes(part.path, {names[answers[label]] for label in labels.unique().tolist()}, indices)
+    return FileSplit(Listing(reader, str(part.path)), torch.tensor(order), labels)
+
+
+def _by_corruption(root: Path, pairs: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Path]]:
+    for corruption, severity in pairs:
+        path = root / corruption / str(severity)
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"ImageNet-C: there is no folder {path}: get {corruption} from {SETS['C'].source} and unpack it into "
+                f"{root}, or leave {corruption!r} out of corruptions"
+            )
+        yield (corruption, severity), path
+
+
+def _check_classes(path: Path, found: set[str], indices: Sequence[int]) -> None:
+    """Refuse a folder that has images of other classes than `indices` of ImageNet-1k."""
+    expected = {_synsets()[index] for index in indices}
+    pairs = (("lacks", expected - found), ("adds", found - expected))
+    if differences := [f"{text} {some(names)}" for text, names in pairs if names]:
+        raise ValueError(
+            f"{path} {' and '.join(differences)} compared with the {len(expected)} classes of its set: it needs a "
+            "folder of images for each, named by WordNet id, and no other"
+        )
+
+
+@cache
+def _synsets() -> tuple[str, ...]:
+    """WordNet ids of the classes of ImageNet-1k, in their order."""
+    return tuple(ImageNetInfo().label_names())

@@ -1,0 +1,185 @@
+"""ImageNet-C, -A, -R and -Sketch, from folders of the user's own, each under a protocol that has a name."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+from lkd.checks import check_whole, unknown
+from lkd.data import Files, View, subset
+from lkd.data.files import SIZE
+from lkd.engine import evaluate
+from lkd.progress import progress_bar
+from lkd.robustness.corruptions import SEED, chosen_pairs
+from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
+from lkd.robustness.scores import CORRUPTIONS, SEVERITIES
+
+PROTOCOLS = {
+    "standard": (CenterCrop(SIZE),),
+    "l2s": (Resize(256, InterpolationMode.BICUBIC), CenterCrop(SIZE)),
+}
+"""How a picture is brought to 224x224. "standard": ImageNet-C's stored pictures, which have that size, as they are;
+"l2s": enlarged and cropped, as L2S's authors do it, and as pictures of any size have to be."""
+
+
+def imagenet_robustness(
+    model: nn.Module,
+    folder: str | Path,
+    sets: Iterable[str] = ("C", "A", "R", "Sketch"),
+    *,
+    protocols: Iterable[str] = ("standard", "l2s"),
+    corruptions: Iterable[str] = CORRUPTIONS,
+    severities: Iterable[int] = SEVERITIES,
+    count: int | None = None,
+    restrict: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    workers: int = 0,
+    accelerator: Accelerator | None = None,
+) -> pd.DataFrame:
+    """Errors of a model of ImageNet-1k's 1000 classes on ImageNet-C, -A, -R and -Sketch.
+
+    The folder holds `imagenet-c/TYPE/SEVERITY/`, `imagenet-a/`, `imagenet-r/` and `sketch/` as they are unpacked, with
+    a folder named by WordNet id for every class. All is looked for, and classes are compared with those of the set,
+    before anything is evaluated.
+
+    Args:
+        model: images `(B, 3, 224, 224)` to logits of 1000 classes.
+        folder: where the sets lie.
+        sets: keys of `SETS`.
+        protocols: keys of `PROTOCOLS`, for ImageNet-C; the pictures of the other sets have any size: always "l2s".
+        corruptions, severities: of ImageNet-C.
+        count: at most how many images of each folder, with classes in proportion, always the same ones; None for all.
+        restrict: in A and R, whose images have 200 classes, only these may be answered, as their authors define it;
+            False for an answer among all 1000.
+        mean, std: what the model expects of images in [0, 1], one value a channel; by default what its
+            `pretrained_cfg` says.
+        workers: processes that read ahead.
+        accelerator: whose processes share the work; None for one on the model's device.
+
+    Returns:
+        Columns set, protocol, corruption and severity ("none" and 0 of sets without), classes (how many could be
+        answered), images (their number) and error, the top-1 error in [0, 1]. `imagenet_c_scores` makes means of it.
+
+    Raises:
+        FileNotFoundError: a folder that is not there; says where to get the set.
+        KeyError, TypeError, ValueError: an unknown set, protocol, type or severity; classes that are not those of the
+            set; a model of other classes or another size, or without known mean and std; a damaged image.
+
+    Source: D. Hendrycks and T. Dietterich, arXiv 1903.12261; D. Hendrycks et al., arXiv 1907.07174 and 2006.16241;
+    H. Wang et al., arXiv 1905.13549.
+
+    Example:
+        >>> import tempfile, timm
+        >>> from PIL import Image
+        >>> from timm.data import ImageNetInfo
+        >>> from lkd.robustness import class_indices, imagenet_robustness
+        >>> names = ImageNetInfo().label_names()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for index in class_indices("A"):
+        ...         path = Path(folder, "imagenet-a", names[index], "1.png")
+        ...         path.parent.mkdir(parents=True)
+        ...         Image.new("RGB", (40, 30)).save(path)
+        ...     table = imagenet_robustness(timm.create_model("test_resnet"), folder, ["A"], count=2)
+        >>> table[["set", "protocol", "classes", "images"]].to_records(index=False).tolist()
+        [('A', 'l2s', 200, 2)]
+    """
+    pairs = chosen_pairs(corruptions, severities)
+    shown = _known("protocol", protocols, PROTOCOLS)
+    if count is not None:
+        check_whole("count", count, 1)
+    names = _known("set", sets, SETS)
+    parts = [part for name in names for part in find(name, Path(folder).expanduser(), shown, pairs)]
+    mean, std = _statistics(model, mean, std)
+    _check_model(model)
+    rows = []
+    with progress_bar(len(parts)) as bar:
+        for part in parts:
+            answers = class_indices(part.set) if restrict else tuple(range(CLASSES))
+            split = images_of(part, answers)
+            if count is not None:
+                split = subset(split, min(count, len(split)), SEED)
+            data = Shown("", (), split, split, split, View(), mean, std, PROTOCOLS[part.protocol])
+            top1 = evaluate(_Among(model, answers), data, split, accelerator, workers)["top1"]
+            rows.append((*part[:-1], len(answers), len(split), 1 - top1 / 100))
+            bar.update()
+    return pd.DataFrame(rows, columns=[*Part._fields[:-1], "classes", "images", "error"])
+
+
+@dataclass(frozen=True, eq=False)
+class Shown(Files):
+    """Images of one folder as a protocol shows them.
+
+    Args:
+        geometry: what is done to a picture before it becomes a normalised tensor.
+    """
+
+    geometry: tuple[nn.Module, ...] = ()
+
+    @cached_property
+    def evaluated_by(self) -> Compose:
+        """The transform of images that are evaluated."""
+        return Compose([*self.geometry, ToTensor(), Normalize(self.mean, self.std)])
+
+
+class _Among(nn.Module):
+    """A model that gives the logits of some classes only, in their order."""
+
+    def __init__(self, model: nn.Module, indices: Sequence[int]):
+        super().__init__()
+        self.model, self.indices = model, list(indices)
+        self.train(model.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, len(indices))."""
+        logits: Tensor = self.model(images)
+        return logits[:, self.indices]
+
+
+def _known(argument: str, values: Iterable[str], known: Iterable[str]) -> list[str]:
+    if isinstance(values, str):
+        raise TypeError(f"{argument}s must be a list of names, got {values!r}: give [{values!r}]")
+    names = list(values)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{argument}s must name one or more, each once, got {names!r}")
+    for name in names:
+        if name not in known:
+            raise KeyError(unknown(argument, name, known))
+    return names
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse a model that does not give 1000 logits for an image of 224x224."""
+    image = torch.zeros(1, 3, SIZE, SIZE, device=next(model.parameters()).device)
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            logits = model.eval()(image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"model does not take images (B, 3, {SIZE}, {SIZE}): {error}") from error
+    finally:
+        model.train(was_training)
+    if not isinstance(logits, Tensor) or logits.shape != (1, CLASSES):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"model must give logits (B, {CLASSES}), in the order of ImageNet-1k, got {got} for one image")
+
+
+def _statistics(
+    model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the model's images are normalised with."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    values = []
+    for name, given in (("mean", mean), ("std", std)):
+        if (value := config.get(name) if given is None else given) is None:
+            raise ValueError(f"{name} is not known: model has no pretrained_cfg that says it, so give {name}=(r, g, b)")
+        if len(value) != 3:
+            raise ValueError(f"{name} must have one value for each of 3 channels, got {value!r}")
+        values.append(tuple(float(channel) for channel in value))
+    return values[0], values[1]

@@ -1,0 +1,244 @@
+"""Scores of robustness: mean errors over corruptions, with and without AlexNet, and top-1 among some of the classes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lkd.checks import unknown
+from lkd.data.images import whole_indices
+
+ALEXNET = {
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+}
+"""AlexNet's mean error over the five severities of each type, as AugMix's released evaluation has them."""
+
+STANDARD = tuple(ALEXNET)
+"""The 15 types of corruption that mCE counts."""
+
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The 4 further types, which ImageNet-C's authors meant for validation."""
+
+CORRUPTIONS = STANDARD + EXTRA
+"""All 19 types of corruption."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+"""The strengths of each type, weakest first."""
+
+MCE_15 = "mCE-15 (standard)"
+MEAN_19 = "mean error-19 (standard input)"
+L2S_MEAN_19 = "mean error-19 (L2S input)"
+
+
+def mean_corruption_error(error: Mapping[str, float]) -> float:
+    """ImageNet-C's mCE: `100 * mean_c(E_c / A_c)` over the 15 types c, with AlexNet's mean error A_c.
+
+    It is a score of ImageNet-C under its own protocol: of other data or other types, report `mean_error`.
+
+    Args:
+        error: of each of the 15 types of `STANDARD`, the top-1 error in [0, 1], mean over the five severities.
+
+    Returns:
+        Percent of AlexNet's error; 100 for AlexNet itself.
+
+    Raises:
+        KeyError: a name that is none of the 15.
+        TypeError: no mapping, or an error that is no number.
+        ValueError: a type that is missing, an error outside [0, 1].
+
+    Source: D. Hendrycks and T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
+    Perturbations, ICLR 2019, arXiv 1903.12261.
+
+    Example:
+        >>> from lkd.robustness import ALEXNET, mean_corruption_error
+        >>> mean_corruption_error({name: error / 2 for name, error in ALEXNET.items()})
+        50.0
+    """
+    errors = _checked(error, STANDARD)
+    return 100 * math.fsum(errors[name] / ALEXNET[name] for name in STANDARD) / len(STANDARD)
+
+
+def mean_error(error: Mapping[str, float], corruptions: Iterable[str] = CORRUPTIONS) -> float:
+    """Mean error over types of corruption, without AlexNet: over all 19, what L2S's authors compute.
+
+    Args:
+        error: of each type, the top-1 error in [0, 1], mean over severities.
+        corruptions: the types that there must be, all 19 by default.
+
+    Returns:
+        Percent.
+
+    Raises:
+        KeyError, TypeError, ValueError: as for `mean_corruption_error`.
+
+    Example:
+        >>> from lkd.robustness import CORRUPTIONS, mean_error
+        >>> mean_error(dict.fromkeys(CORRUPTIONS, 0.25))
+        25.0
+    """
+    errors = _checked(error, names := tuple(corruptions))
+    return 100 * math.fsum(errors.values()) / len(names)
+
+
+def by_corruption(table: pd.DataFrame) -> dict[str, float]:
+    """The mean error over the five severities of each type in a table, as the means above take it.
+
+    Args:
+        table: columns corruption, severity and error, one row for each pair, as `corruption_errors` returns it; rows of
+            no corruption (severity 0) are not counted.
+
+    Raises:
+        ValueError: a type without one of the five severities, or with one of them twice.
+
+    Example:
+        >>> import pandas as pd
+        >>> from lkd.robustness import by_corruption
+        >>> by_corruption(pd.DataFrame({"corruption": "fog", "severity": range(1, 6), "error": [0, 0, 0.5, 1, 1]}))
+        {'fog': 0.5}
+    """
+    errors = {}
+    for name, rows in table[table.severity > 0].groupby("corruption", sort=False):
+        if sorted(rows.severity) != list(SEVERITIES):
+            raise ValueError(
+                f"table has severities {sorted(rows.severity)} of {name}: give one row for each of {list(SEVERITIES)}"
+            )
+        errors[str(name)] = math.fsum(rows.error) / len(rows)
+    return errors
+
+
+def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
+    """The three scores of ImageNet-C, which are easily mistaken for each other, under labels that tell them apart.
+
+    Args:
+        table: what `imagenet_robustness` returns.
+
+    Returns:
+        In percent: `mCE-15 (standard)`, AlexNet-normalised; `mean error-19 (standard input)`, not normalised; and
+        `mean error-19 (L2S input)`, the same of pictures that were enlarged and cropped, as L2S's authors do it. None
+        for one that lacks a type or a severity: it was not run.
+
+    Example:
+        >>> import pandas as pd
+        >>> from lkd.robustness import CORRUPTIONS, SEVERITIES, imagenet_c_scores
+        >>> rows = [("C", "l2s", name, severity, 0.5) for name in CORRUPTIONS for severity in SEVERITIES]
+        >>> imagenet_c_scores(pd.DataFrame(rows, columns=["set", "protocol", "corruption", "severity", "error"]))
+        {'mCE-15 (standard)': None, 'mean error-19 (standard input)': None, 'mean error-19 (L2S input)': 50.0}
+    """
+    rows = table[table.set == "C"]
+    whole = rows.groupby(["protocol", "corruption"]).severity.transform("count") == len(SEVERITIES)
+    errors = {name: by_corruption(part) for name, part in rows[whole].groupby("protocol")}
+    standard, l2s = errors.get("standard", {}), errors.get("l2s", {})
+    fifteen = {name: standard[name] for name in STANDARD if name in standard}
+    return {
+        MCE_15: mean_corruption_error(fifteen) if len(fifteen) == len(STANDARD) else None,
+        MEAN_19: mean_error(standard) if len(standard) == len(CORRUPTIONS) else None,
+        L2S_MEAN_19: mean_error(l2s) if len(l2s) == len(CORRUPTIONS) else None,
+    }
+
+
+def subset_top1(logits: Tensor, target: Tensor, indices: Sequence[int] | np.ndarray | Tensor) -> float:
+    """Top-1 accuracy where only some of a model's classes may be answered, as in ImageNet-A and -R.
+
+    Args:
+        logits: of all classes of the model, (B, C).
+        target: positions in `indices`, int64, (B,).
+        indices: classes that may be answered, each once; `class_indices` has those of ImageNet-A and -R.
+
+    Returns:
+        Percent.
+
+    Raises:
+        TypeError: a wrong dtype.
+        ValueError: a wrong shape, a logit that is NaN, a target or an index out of range, a class twice.
+
+    Source: D. Hendrycks et al., Natural Adversarial Examples, CVPR 2021, arXiv 1907.07174.
+
+    Example:
+        >>> import torch
+        >>> from lkd.robustness import subset_top1
+        >>> subset_top1(torch.tensor([[9.0, 1.0, 2.0]]), torch.tensor([1]), indices=[1, 2])
+        100.0
+    """
+    chosen = whole_indices(indices)
+    _check_logits(logits)
+    _check_indices(chosen, logits.shape[1])
+    _check_target(target, len(logits), len(chosen))
+    answers = logits[:, chosen.to(logits.device)].argmax(1)
+    return 100 * int((answers == target.to(logits.device)).sum()) / len(logits)
+
+
+def _checked(error: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """The errors of `names`, in that order."""
+    if not isinstance(error, Mapping | pd.Series):
+        raise TypeError(f"error must map each type of corruption to its mean error, got a {type(error).__name__}")
+    given = dict(error)
+    for name in given:
+        if name not in names:
+            raise KeyError(unknown("corruption", name, names))
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(
+            f"error lacks {', '.join(missing)}: give the mean error of each of the {len(names)} types of corruption"
+        )
+    for name in names:
+        _check_error(name, given[name])
+    return {name: float(given[name]) for name in names}
+
+
+def _check_error(name: str, value: float) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"error of {name} must be a number, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"error of {name} must be a share, 0 to 1, got {value!r} (percent is 100 times that)")
+
+
+def _check_logits(logits: Tensor) -> None:
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"logits must be a floating point tensor, got {got}")
+    if logits.ndim != 2 or not logits.numel():
+        raise ValueError(f"logits must be (B, C) and not empty, got shape {tuple(logits.shape)}")
+    if logits.isnan().any():
+        raise ValueError(f"logits must be numbers, got NaN in row {int(logits.isnan().any(1).nonzero()[0])}")
+
+
+def _check_indices(indices: Tensor, classes: int) -> None:
+    if indices.ndim != 1:
+        raise ValueError(f"indices must be one list of classes, got shape {tuple(indices.shape)}")
+    if int(indices.min()) < 0 or int(indices.max()) >= classes:
+        raise ValueError(
+            f"indices must lie in 0..{classes - 1}, the classes of the logits, "
+            f"got {int(indices.min())} to {int(indices.max())}"
+        )
+    if len(indices.unique()) < len(indices):
+        raise ValueError(f"indices must name each class once, got {len(indices)} of {len(indices.unique())} classes")
+
+
+def _check_target(target: Tensor, batch: int, choices: int) -> None:
+    if not isinstance(target, Tensor) or target.dtype != torch.int64:
+        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target must be an int64 tensor, got {got}")
+    if target.shape != (batch,):
+        raise ValueError(f"target must be ({batch},) for these logits, got shape {tuple(target.shape)}")
+    if int(target.min()) < 0 or int(target.max()) >= choices:
+        raise ValueError(
+            f"target must hold positions in indices, 0..{choices - 1}, "
+            f"got values from {int(target.min())} to {int(target.max())}"
+        )
