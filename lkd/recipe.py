@@ -20,7 +20,7 @@ from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.sparse import LAST_RATE, SCOPES
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""
 
 IN_MEMORY = "memory:"
@@ -140,13 +140,18 @@ class Recipe:
 
     @property
     def run_id(self) -> str:
-        """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON."""
-        return _digest({"format": FORMAT, **self.to_dict()})
+        """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
+
+        Fields that have their default are not in it, so that a field that is added later leaves older ids as they were.
+        """
+        return _digest({"format": FORMAT, **_set(self)})
 
     @property
     def stream_id(self) -> str:
         """Identity of the stream: recipes that share it show their students the same pixels."""
-        return _digest({"format": FORMAT, **{name: getattr(self, name) for name in _STREAM_FIELDS}})
+        return _digest(
+            {"format": FORMAT, **{name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}}
+        )
 
     @property
     def augmentation(self) -> Augmentation:
@@ -306,6 +311,17 @@ def _check_images(recipe: Recipe) -> None:
         check_unset(recipe, MEMORY_ONLY, f"images in files ({recipe.data!r})")
     else:
         check_unset(recipe, (*FILES_ONLY, *VIEW_FIELDS), f"images in memory ({recipe.data!r})")
+
+
+def _set(recipe: Recipe) -> dict[str, Any]:
+    """The fields that differ from their defaults, as plain values, a teacher's likewise."""
+    values = {}
+    for each in dataclasses.fields(recipe):
+        value = getattr(recipe, each.name)
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        if value != default:
+            values[each.name] = _set(value) if isinstance(value, Recipe) else value
+    return values
 
 
 def _digest(values: dict[str, Any]) -> str:

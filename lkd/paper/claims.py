@@ -2,9 +2,10 @@
 
 A rule names a mean difference in a table and what it should be. A claim is *supported* when the difference is on the
 expected side of its margin and the p-value of its being at the margin is below 0.05 after Holm's correction over all
-claims of the same study; *contradicted* when it is on the other side by the same measure; *inconclusive* otherwise, or
-where nothing was repeated; and *not run* where the store lacks a run. For a difference that should lie within a margin,
-the p-value is that of two one-sided tests, and a difference significantly outside contradicts.
+claims of the same study; *contradicted* when it is on the other side by the same measure; *inconclusive* otherwise,
+also where nothing was repeated or nothing varied; and *not run* where the store lacks a run. For a difference that
+should lie within a margin, the p-value is that of two one-sided tests, and a difference significantly outside
+contradicts.
 """
 
 import math
@@ -151,7 +152,7 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
         raise KeyError(unknown("study", study, STUDIES))
     mine = [claim for claim in claims().values() if claim.study == study]
     found = {claim.id: _effect(claim, results) for claim in mine}
-    raw = {claim.id: claim.p_values(seen) for claim in mine if (seen := found[claim.id]) and seen.freedom > 0}
+    raw = {claim.id: claim.p_values(seen) for claim in mine if (seen := found[claim.id]) and seen.error > 0}
     corrected = _holm({name: min(pair) for name, pair in raw.items()})
     verdicts = []
     for claim in mine:

@@ -1,6 +1,7 @@
 """What claims are judged by: the studies of the chapters, and the tidy tables that come of them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -8,7 +9,6 @@ from lkd.study import (
     Results,
     Study,
     distillation,
-    features,
     growing,
     kernels,
     learning_speed,
@@ -16,13 +16,15 @@ from lkd.study import (
     matched,
     traits,
     variants_of_kd,
+    ways,
 )
 from lkd.study.traits import erf_table, robustness_table
 
 STUDIES: dict[str, Callable[[str], Study]] = {
     "logit_kd": distillation,
     "matched": matched,
-    "feature_kd": features,
+    "feature_kd": partial(ways, chapter="feature_kd"),
+    "released_code": partial(ways, chapter="released_code"),
     "longer_training": longer,
     "traits": traits,
     "kernel_size": kernels,

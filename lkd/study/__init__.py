@@ -2,7 +2,7 @@
 
 from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
 from lkd.study.grid import Grid, Study
-from lkd.study.questions import distillation, features, growing, kernels, longer, matched, variants_of_kd
+from lkd.study.questions import distillation, growing, kernels, longer, matched, variants_of_kd, ways
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
 from lkd.study.traits import (
@@ -32,7 +32,6 @@ __all__ = [
     "erf_ratios",
     "erf_table",
     "errors_by_type",
-    "features",
     "growing",
     "kernels",
     "learning_speed",
@@ -44,5 +43,6 @@ __all__ = [
     "robustness_table",
     "traits",
     "variants_of_kd",
+    "ways",
     "with_alone",
 ]

@@ -1,5 +1,6 @@
 """Comparisons: tables as the paper has them, and effects with their uncertainty."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -68,9 +69,11 @@ def effect(
     grid = pairs.unstack("seed")
     means = grid.mean(axis=1), grid.mean(axis=0)
     parts = [(each.var(ddof=1) / len(each), len(each) - 1) for each in means if len(each) > 1]
-    squared = sum(part for part, _ in parts) if parts else float("nan")
-    freedom = squared**2 / sum(part**2 / n for part, n in parts) if squared else max((n for _, n in parts), default=0)
-    return Effect(pairs.mean().item(), float(squared) ** 0.5, float(freedom), *grid.shape)
+    if not parts:
+        return Effect(pairs.mean().item(), math.nan, 0, *grid.shape)
+    squared = float(sum(part for part, _ in parts))
+    freedom = squared**2 / sum(part**2 / n for part, n in parts) if squared else max(n for _, n in parts)
+    return Effect(pairs.mean().item(), squared**0.5, float(freedom), *grid.shape)
 
 
 def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:

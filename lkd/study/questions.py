@@ -64,20 +64,21 @@ def matched(profile: str = "small", *, top1: float | None = None, **given: Any) 
     return Study(unique([*taught, *grid.pupils(taught)]))
 
 
-def features(profile: str = "small", *, variants: Sequence[str] | None = None, **given: Any) -> Study:
-    """Students taught by feature maps, by logits, and by both.
+def ways(profile: str = "small", *, chapter: str, variants: Sequence[str] | None = None, **given: Any) -> Study:
+    """Students taught in each of a chapter's named ways: by feature maps, by logits, as published, as meant.
 
     Args:
         profile: the scale.
-        variants: names among the profile's ways to teach of this chapter.
+        chapter: whose ways; it has `variants` in the profile.
+        variants: names among them.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
-    grid = Grid(profile=profile, chapter="feature_kd", **given)
-    ways = _chosen(grid.scale, "feature_kd", "variants", variants)
+    grid = Grid(profile=profile, chapter=chapter, **given)
+    chosen = _chosen(grid.scale, chapter, "variants", variants)
     taught = grid.taught()
     made = {
         recipe: {"variant": name, "maps": recipe.make_objective().stages}
-        for name, way in ways.items()
+        for name, way in chosen.items()
         for recipe in grid.pupils(taught, [_way(grid.scale, way)])
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
@@ -119,13 +120,13 @@ def variants_of_kd(
     grid = Grid(profile=profile, chapter="vanilla_kd", **given)
     sizes = listed("sizes", sizes, grid.settings["sizes"], int)
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
-    ways = _chosen(grid.scale, "vanilla_kd", "variants", variants)
+    chosen = _chosen(grid.scale, "vanilla_kd", "variants", variants)
     taught = grid.taught()
     made = {
         recipe: {"train_images": size, "strength": strength, "variant": name}
         for strength, fields in recipes.items()
         for size in sizes
-        for name, way in ways.items()
+        for name, way in chosen.items()
         for recipe in grid.pupils(taught, [_way(grid.scale, way)], train_images=size, **fields)
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])

@@ -25,4 +25,4 @@ def page_faults(first):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_a_step_gets_the_memory_of_the_step_before():
-    assert page_faults("keep_freed_memory()") < 100 < 10_000 < page_faults("")
+    assert page_faults("keep_freed_memory()") < 100, "without it there are usually some ten thousand"
