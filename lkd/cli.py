@@ -1,5 +1,7 @@
 """The `lkd` command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +9,23 @@ import typer
 
 if TYPE_CHECKING:
     from lkd.engine.tape import Tape
+    from lkd.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 
 tapes = typer.Typer(no_args_is_help=True)
 app.add_typer(tapes, name="tape", help="The teachers' outputs that are kept along streams.")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say in one line what was refused, and end with 2."""
+    try:
+        yield
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
+        raise typer.Exit(2) from error
 
 
 @app.callback()
@@ -43,17 +56,91 @@ def run(
     if output and output.suffix != ".ipynb":
         raise typer.BadParameter(f"--output is a notebook and ends in .ipynb, got {output}")
     parameters = dict(_assignment(text) for text in parameter or [])
-    try:
+    with refusals():
         for chapter in chapters:
             check_chapter(chapter, parameters)
         for chapter in chapters:
-            typer.echo(run_chapter(chapter, parameters, output=output, again=again))
-    except ChapterError as error:
-        typer.secho(error, err=True)
-        raise typer.Exit(1) from error
-    except (KeyError, OSError) as error:
-        typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
-        raise typer.Exit(2) from error
+            try:
+                typer.echo(run_chapter(chapter, parameters, output=output, again=again))
+            except ChapterError as error:
+                typer.secho(error, err=True)
+                raise typer.Exit(1) from error
+
+
+@app.command()
+def chapters(
+    profile: Annotated[list[str] | None, typer.Option("--profile", help="A scale; by default all.")] = None,
+) -> None:
+    """The chapters, and what each costs under each profile: runs, those that are left to do, training images.
+
+    Chapters share runs: together they cost less than the sum.
+    """
+    from lkd.book.chapters import CHAPTERS
+    from lkd.paper.evidence import CHAPTERS as STUDIES_OF
+    from lkd.paper.evidence import STUDIES
+    from lkd.profiles import PROFILES
+    from lkd.store import Store
+
+    store = Store()
+    with refusals():
+        for name in sorted(CHAPTERS):
+            typer.echo(name)
+            for scale in profile or sorted(PROFILES):
+                recipes = {recipe for study in STUDIES_OF[name] for recipe in STUDIES[study](scale).recipes}
+                left = [recipe for recipe in recipes if store.find(recipe) is None]
+                images = sum(_images(recipe) for recipe in left)
+                typer.echo(
+                    f"  {scale:10} {len(recipes):5} runs, {len(left):5} to do, {images / 1e6:8.2f} M training images"
+                )
+
+
+@app.command()
+def publish(
+    profile: Annotated[str, typer.Argument(help="The scale whose runs are published.")],
+) -> None:
+    """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/."""
+    from lkd.paper.evidence import STUDIES
+    from lkd.profiles import Profile
+    from lkd.records import FOLDER
+    from lkd.records import publish as write
+    from lkd.store import Store
+
+    with refusals():
+        Profile.load(profile)
+        store = Store()
+        done = {name: study(profile) for name, study in STUDIES.items()}
+        whole = {name: study for name, study in done.items() if study.find(store) is not None}
+        path = FOLDER / f"{profile}.zip"
+        write([recipe for study in whole.values() for recipe in study.recipes], store, path)
+        lacking = ", ".join(sorted(set(done) - set(whole))) or "none"
+        typer.echo(
+            f"{path}: {', '.join(whole) or 'nothing'} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}"
+        )
+
+
+@app.command()
+def claims(
+    profile: Annotated[str, typer.Option("--profile", help="The scale whose runs are judged.")] = "small",
+    name: Annotated[str | None, typer.Argument(metavar="CLAIM", help="One claim's id; all by default.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Judge by the published records.")] = False,
+) -> None:
+    """The papers' claims, and what this machine's runs say about each."""
+    from lkd.checks import unknown
+    from lkd.paper.claims import claims as known
+    from lkd.paper.claims import ledger
+    from lkd.profiles import Profile
+    from lkd.records import published as records
+    from lkd.store import Store
+
+    with refusals():
+        if name is not None and name not in known():
+            raise KeyError(unknown("claim", name, known()))
+        Profile.load(profile)
+        for verdict in ledger(profile, records(profile) if published else Store()):
+            if name in (None, verdict.claim.id):
+                found = verdict.found
+                told = f"{found.mean:+.2f} [{found.interval()[0]:.2f}, {found.interval()[1]:.2f}]" if found else ""
+                typer.echo(f"{verdict.word:13} {verdict.claim.id:42} {told} {verdict.claim.unit if found else ''}")
 
 
 @app.command("run-recipe")
@@ -66,11 +153,8 @@ def run_recipe(
     """
     from lkd.engine.launch import carry_out_task
 
-    try:
+    with refusals():
         carry_out_task(file)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        typer.secho(f"lkd: {error.args[0] if isinstance(error, KeyError) else error}", err=True)
-        raise typer.Exit(2) from error
 
 
 @tapes.command("list")
@@ -116,6 +200,14 @@ def _tapes() -> "list[Tape]":
     from lkd.store import Store
 
     return [Tape(path.parent) for path in sorted((Store().folder / "tapes").glob("[!.]*/manifest.json"))]
+
+
+def _images(recipe: "Recipe") -> int:
+    from lkd.data import SOURCES, load
+
+    if recipe.train_images is None and recipe.data not in SOURCES:
+        return 0
+    return recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
 
 
 def _assignment(text: str) -> tuple[str, object]:

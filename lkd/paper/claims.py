@@ -23,6 +23,7 @@ from lkd.checks import unknown
 from lkd.paper.evidence import STUDIES, TABLES
 from lkd.store import Store
 from lkd.study import Effect, Results, effect
+from lkd.study.compare import LackingError
 from lkd.tables import Table
 
 LEVEL = 0.05
@@ -56,7 +57,8 @@ class Claim:
         """The difference that the rule names.
 
         Raises:
-            ValueError: the results do not hold what is compared.
+            LackingError: the results do not hold what is compared.
+            FileNotFoundError: something was not measured on them.
         """
         table = TABLES[self.table](results)
         for column, entries in (self.where or {}).items():
@@ -213,7 +215,7 @@ def _effect(claim: Claim, results: Results | None) -> Effect | None:
         return None
     try:
         return claim.effect(results)
-    except ValueError:
+    except (LackingError, FileNotFoundError):
         return None
 
 

@@ -18,6 +18,7 @@ from lkd.study import (
     variants_of_kd,
     ways,
 )
+from lkd.study.questions import PLAIN
 from lkd.study.traits import erf_table, robustness_table
 
 STUDIES: dict[str, Callable[[str], Study]] = {
@@ -32,6 +33,19 @@ STUDIES: dict[str, Callable[[str], Study]] = {
     "vanilla_kd": variants_of_kd,
 }
 """By name, the study of a profile."""
+
+CHAPTERS = {
+    "logit_kd": ("logit_kd", "matched"),
+    "feature_kd": ("feature_kd",),
+    "longer_training": ("longer_training",),
+    "erf": ("traits",),
+    "robustness": ("traits",),
+    "vanilla_kd": ("vanilla_kd", "teacher_size"),
+    "kernel_size": ("kernel_size",),
+    "released_code": ("released_code",),
+    "your_own": (),
+}
+"""By chapter, the studies that it asks."""
 
 
 def gains(results: Results) -> pd.DataFrame:
@@ -57,7 +71,6 @@ def gaps(results: Results) -> pd.DataFrame:
     return rest.assign(gap=gap, scale=rest.train_images.map(amount) + ", " + rest.strength)
 
 
-PLAIN = "vanilla KD, BCE"
 TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "gains": gains,
     "speed": learning_speed,

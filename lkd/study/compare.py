@@ -13,6 +13,10 @@ REPLICATES = ("teacher_seed", "seed")
 """What is drawn anew: trained instances of the teachers, and the students' initial weights with their streams."""
 
 
+class LackingError(ValueError):
+    """A table that lacks what is to be compared."""
+
+
 class Effect(NamedTuple):
     """A mean difference, its standard error with degrees of freedom, and how much was drawn anew to see it."""
 
@@ -51,7 +55,7 @@ def effect(
 
     Raises:
         KeyError: a column that the table does not have.
-        ValueError: a side without rows, or a pair of instance and seed that only one of them has.
+        LackingError: a side without rows, or a pair of instance and seed that only one of them has.
 
     Example:
         >>> import pandas as pd
@@ -64,7 +68,7 @@ def effect(
     if low is not None:
         other = _side(table, value, low)
         if not pairs.index.equals(other.index):
-            raise ValueError(f"{dict(high)} and {dict(low)} were not run with the same seeds: run the missing ones")
+            raise LackingError(f"{dict(high)} and {dict(low)} were not run with the same seeds: run the missing ones")
         pairs = pairs - other
     grid = pairs.unstack("seed")
     means = grid.mean(axis=1), grid.mean(axis=0)
@@ -82,7 +86,7 @@ def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) 
     for column, entries in chosen.items():
         rows = rows[rows[column].isin(list(entries))]
     if rows.empty:
-        raise ValueError(f"no row has {dict(chosen)}")
+        raise LackingError(f"no row has {dict(chosen)}")
     cells = rows.groupby([*chosen, *REPLICATES])[value].mean()
     return cells.groupby(list(REPLICATES)).mean().sort_index()
 
@@ -162,6 +166,8 @@ def additions(gains: pd.DataFrame, sums: Mapping[str, Sequence[str]]) -> pd.Data
         for part in parts
         if {both, part} <= set(wide)
     }
+    if not found:
+        return pd.DataFrame(columns=[*keys, "difference", "addition"])
     return pd.DataFrame(found).melt(var_name="difference", value_name="addition", ignore_index=False).reset_index()
 
 

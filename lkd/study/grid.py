@@ -1,8 +1,10 @@
 """A study: recipes that answer one question together, and how a profile's grid of them is made."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from torch import nn
 
 from lkd.checks import unknown
 from lkd.engine.side_by_side import carry_out_all
@@ -45,18 +47,27 @@ class Study:
         Raises:
             FileNotFoundError: a run that was not published; says how many lack.
         """
-        runs = [published(profile).find(recipe) for recipe in self.recipes]
-        if lacking := runs.count(None):
+        store = published(profile)
+        lacking = sum(store.find(recipe) is None for recipe in self.recipes)
+        if lacking:
             raise FileNotFoundError(
-                f"{lacking} of these {len(runs)} runs are not among those published of profile {profile!r}: "
+                f"{lacking} of these {len(self.recipes)} runs are not among those published of profile {profile!r}: "
                 "run the chapter without published=True, or with the profile's own parameters"
             )
-        return Results([run for run in runs if run], self.label)
+        found = self.find(store)
+        assert found is not None
+        return found
 
     def find(self, store: Store) -> Results | None:
-        """The results, where the store has all runs; None where one is missing."""
-        runs = [store.find(recipe) for recipe in self.recipes]
-        return Results([run for run in runs if run], self.label) if all(runs) else None
+        """The results, where the store has all runs; None where one is missing. Their networks cannot be asked for."""
+        runs = [run for recipe in self.recipes if (run := store.find(recipe))]
+        if len(runs) < len(self.recipes):
+            return None
+        return Results([replace(run, build=_without_weights) for run in runs], self.label)
+
+
+def _without_weights() -> nn.Module:
+    raise FileNotFoundError("these runs are read from their records alone: what was not measured on them is not there")
 
 
 @dataclass(frozen=True, kw_only=True)

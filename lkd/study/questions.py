@@ -6,6 +6,9 @@ from typing import Any
 from lkd.profiles import Profile
 from lkd.study.grid import Grid, Study, listed, unique
 
+PLAIN = "vanilla KD, BCE"
+"""What the variants of KD are compared with."""
+
 
 def distillation(
     profile: str = "small",
@@ -114,13 +117,14 @@ def variants_of_kd(
         profile: the scale.
         sizes: numbers of training images of the students.
         strengths: names among the profile's recipes of this chapter.
-        variants: names among the profile's ways to teach of this chapter.
+        variants: names among the profile's ways to teach of this chapter; that of `PLAIN` is always there.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="vanilla_kd", **given)
     sizes = listed("sizes", sizes, grid.settings["sizes"], int)
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
-    chosen = _chosen(grid.scale, "vanilla_kd", "variants", variants)
+    plain = {PLAIN: grid.settings["variants"][PLAIN]}
+    chosen = plain | _chosen(grid.scale, "vanilla_kd", "variants", variants)
     taught = grid.taught()
     made = {
         recipe: {"train_images": size, "strength": strength, "variant": name}

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lkd.measure import cost_of
-from lkd.metrics import direct_gain, effective_gain, spread
+from lkd.metrics import Spread, direct_gain, effective_gain, spread
 from lkd.recipe import Recipe
 from lkd.store import Run
 
@@ -143,6 +143,8 @@ def alone(recipe: Recipe) -> Recipe:
 
 def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.DataFrame:
     """Mean, sd, 95 % interval and n of a column, one row for each cell: each student, teacher and objective, say."""
+    if table.empty:
+        return pd.DataFrame(columns=[*cell, *Spread._fields])
     cells = table.groupby(cell, sort=False)[column]
     return cells.apply(lambda values: pd.Series(spread(values)._asdict())).unstack().reset_index()
 
