@@ -134,7 +134,7 @@ def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: st
         whether the difference is at most that large; missing where a cell was not published, or nothing was repeated.
     """
     mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
-    joined = mine.join(published, rsuffix="_published", how="left")
+    joined = mine.join(published.add_suffix("_published"), how="left")
     difference, spread = joined["mean"] - joined["mean_published"], 2 * joined["std_published"]
     within = (difference.abs() <= spread).astype(object).where(difference.notna() & spread.notna(), None)
     table = pd.DataFrame(

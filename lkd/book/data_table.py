@@ -10,6 +10,8 @@ from urllib.parse import quote
 Rows = Sequence[Sequence[Any]]
 
 _RIGHT = ' class="lkd-number"'
+_LONG = 40
+"""Characters from which on a text is set in several lines."""
 
 
 def html_table(columns: Sequence[str], rows: Rows, digits: int | None = None) -> str:
@@ -52,7 +54,8 @@ def _cell(value: Any, digits: int | None) -> str:
     if _is_number(value):
         decimals = digits is not None and isinstance(value, float)
         return f"<td{_RIGHT}>{f'{value:,.{digits}f}' if decimals else number(value)}</td>"
-    return f"<td>{escape(str(value))}</td>"
+    long = ' class="lkd-long"' if len(str(value)) > _LONG else ""
+    return f"<td{long}>{escape(str(value))}</td>"
 
 
 def _is_missing(value: Any) -> bool:

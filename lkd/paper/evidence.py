@@ -18,8 +18,8 @@ from lkd.study import (
     variants_of_kd,
     ways,
 )
+from lkd.study.inherited import erf_table, robustness_table
 from lkd.study.questions import PLAIN
-from lkd.study.traits import erf_table, robustness_table
 
 STUDIES: dict[str, Callable[[str], Study]] = {
     "logit_kd": distillation,

@@ -2,10 +2,7 @@
 
 from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
 from lkd.study.grid import Grid, Study
-from lkd.study.questions import distillation, growing, kernels, longer, matched, variants_of_kd, ways
-from lkd.study.results import Results, by_cell
-from lkd.study.speed import learning_speed
-from lkd.study.traits import (
+from lkd.study.inherited import (
     erf_distances,
     erf_maps,
     erf_ratios,
@@ -16,6 +13,9 @@ from lkd.study.traits import (
     robustness_table,
     traits,
 )
+from lkd.study.questions import distillation, growing, kernels, longer, matched, variants_of_kd, ways
+from lkd.study.results import Results, by_cell
+from lkd.study.speed import learning_speed
 
 __all__ = [
     "Effect",

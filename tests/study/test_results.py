@@ -206,9 +206,10 @@ def test_the_papers_table_counts_each_teacher_and_each_student_alone_once() -> N
     assert tables["r"].to_dict("records")[0]["effective gain"] == "4.00"
 
 
-def test_costs_tell_what_is_stored_beside_what_is_not_zero() -> None:
+def test_costs_tell_what_is_stored_beside_what_is_not_zero(tmp_path: Path) -> None:
     recipe = Recipe(data="digits", student="mini_resnet")
-    dense, sparse = fake(recipe, 50.0), fake(replace(recipe, sparsity=0.4), 50.0)
+    each = fake(recipe, 50.0), fake(replace(recipe, sparsity=0.4), 50.0)
+    dense, sparse = (replace(run, path=tmp_path / run.recipe.run_id) for run in each)
     for run in (dense, sparse):
         vars(run)["student"] = timm.create_model("mini_resnet", in_chans=1, num_classes=10)
     sparse.student.head.fc.weight.data[:5] = 0

@@ -61,11 +61,11 @@ def erf_ratios(results: Results) -> pd.DataFrame:
     """One row a teacher and threshold: side in pixels and share of the area, of the map with and without logarithm."""
     settings = _settings(results)
     rows = [
-        {"teacher": run.recipe.student, "seed": run.recipe.seed, "logarithm": log, **ratio._asdict()}
+        {"teacher": run.recipe.student, "seed": run.recipe.seed, "map": kind, **ratio._asdict()}
         for run in results.runs
         if results.teaches(run)
-        for log in (True, False)
-        for ratio in area_ratios(_map(run, settings), log=log)
+        for kind in ("logarithm", "plain")
+        for ratio in area_ratios(_map(run, settings), log=kind == "logarithm")
     ]
     return pd.DataFrame(rows)
 
@@ -92,7 +92,7 @@ def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
         recipe, teacher = run.recipe, results.teacher_of(run)
         teachers.setdefault(teacher.recipe.student, _map(teacher, settings))
         if (recipe.student, recipe.objective, recipe.seed) == (first.student, first.objective, first.seed):
-            students.setdefault(f"taught by {teacher.recipe.student}", _map(run, settings))
+            students.setdefault(f"by {teacher.recipe.student}", _map(run, settings))
     return {"teacher": teachers, "student": students}
 
 

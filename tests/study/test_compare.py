@@ -1,0 +1,87 @@
+"""Effects and their uncertainty, against plain arithmetic and simulated studies of known spread."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lkd.study import additions, effect, with_alone
+from lkd.study.compare import LackingError
+
+A, B = {"teacher": ["a"]}, {"teacher": ["b"]}
+
+
+def table(instances: int, seeds: int, gain) -> pd.DataFrame:
+    """Two teachers, two students; `gain(teacher, student, instance, seed)`."""
+    cells = itertools.product("ab", "rs", range(instances), range(seeds))
+    rows = [(*cell, gain(*cell)) for cell in cells]
+    return pd.DataFrame(rows, columns=["teacher", "student", "teacher_seed", "seed", "gain"])
+
+
+def test_with_one_instance_it_is_the_paired_t_test_over_seeds() -> None:
+    rows = table(1, 5, lambda t, s, i, seed: (t == "a") * (1 + seed**2) + 10 * (s == "r") + seed)
+    found = effect(rows, "gain", A, B)
+    differences = [1 + seed**2 for seed in range(5)]
+    test = stats.ttest_1samp(differences, 0)
+    assert (found.mean, found.freedom, found.teacher_seeds, found.seeds) == (7.0, 4, 1, 5)
+    assert found.p_value() == pytest.approx(test.pvalue)
+    assert found.interval() == pytest.approx(tuple(test.confidence_interval(0.95)))
+
+
+def test_what_students_and_methods_differ_by_is_no_uncertainty() -> None:
+    rows = table(3, 4, lambda t, s, i, seed: (t == "a") + 100 * (s == "r") + i + seed)
+    found = effect(rows, "gain", A, B)
+    assert found.mean == pytest.approx(1) and found.error == pytest.approx(0, abs=1e-12)
+
+
+def test_each_entry_of_a_choice_counts_the_same_however_many_rows_it_has() -> None:
+    rows = table(1, 3, lambda t, s, i, seed: {"a": 1.0, "b": 5.0}[t] + seed)
+    more = pd.concat([rows, rows[rows.teacher == "a"].assign(student="t")])
+    assert effect(more, "gain", {"teacher": ["a", "b"]}).mean == pytest.approx(4.0)
+
+
+def test_one_of_a_kind_has_no_error_and_decides_nothing() -> None:
+    found = effect(table(1, 1, lambda *cell: len(cell[0])), "gain", A, B)
+    assert math.isnan(found.error) and found.freedom == 0 and math.isnan(found.interval()[0])
+
+
+def test_intervals_of_a_crossed_design_cover_the_truth() -> None:
+    draw, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        shares = draw.normal(0, 1, 4)[:, None] + draw.normal(0, 1, 6) + draw.normal(0, 0.5, (4, 6))
+        rows = table(4, 6, lambda t, s, i, seed, shares=shares: (t == "a") * shares[i, seed])
+        low, high = effect(rows, "gain", A, B).interval()
+        covered += low <= 0 <= high
+    assert 0.93 <= covered / 400 <= 0.995
+
+
+def test_what_is_compared_must_be_there() -> None:
+    rows = table(1, 2, lambda *cell: 0.0)
+    with pytest.raises(LackingError, match=r"no row has {'teacher': \['c'\]}"):
+        effect(rows, "gain", {"teacher": ["c"]})
+    lacking = rows[(rows.teacher == "a") | (rows.seed == 0)]
+    with pytest.raises(LackingError, match="were not run with the same seeds: run the missing ones"):
+        effect(lacking, "gain", A, B)
+
+
+def test_additions_pair_the_runs_of_a_seed() -> None:
+    gains = pd.DataFrame(
+        [
+            ("r", "a", 0, seed, variant, seed + bonus)
+            for seed in (0, 1)
+            for variant, bonus in (("x", 1.0), ("x+y", 3.0))
+        ],
+        columns=["student", "teacher", "teacher_seed", "seed", "variant", "direct_gain"],
+    )
+    found = additions(gains, {"x+y": ["x", "y"]})
+    assert found.addition.tolist() == [2.0, 2.0] and set(found.difference) == {"x+y over x"}
+    assert additions(gains, {"z": ["x"]}).empty
+
+
+def test_a_student_alone_counts_once_for_each_way_it_is_set_beside() -> None:
+    rows = table(1, 2, lambda *cell: 0.0).assign(objective="kd", epochs=1, distilled_top1=60.0, student_top1=50.0)
+    both = with_alone(rows, "nobody")
+    assert (both[both.teacher == "nobody"].top1 == 50.0).sum() == 4 and len(both) == len(rows) + 4

@@ -1,0 +1,102 @@
+"""The chapters' studies: which recipes they hold, and what their rows say."""
+
+from dataclasses import replace
+
+import pytest
+
+from lkd.paper.evidence import CHAPTERS, STUDIES
+from lkd.profiles import PROFILES, Profile
+from lkd.study import Results, growing, kernels, longer, matched, traits, variants_of_kd, ways
+from lkd.study.questions import PLAIN
+from lkd.study.results import alone
+
+EVERY = [(name, profile) for name in STUDIES for profile in PROFILES]
+
+
+@pytest.mark.parametrize(("name", "profile"), EVERY)
+def test_every_distilled_run_has_its_teacher_and_its_student_alone_beside_it(name: str, profile: str) -> None:
+    study = STUDIES[name](profile)
+    recipes = set(study.recipes)
+    distilled = [recipe for recipe in recipes if recipe.teacher is not None]
+    assert len(recipes) == len(study.recipes) and distilled
+    for recipe in distilled:
+        assert {recipe.teacher, alone(recipe)} <= recipes
+        assert isinstance(study.label(recipe), dict)
+        assert alone(recipe).stream_id == recipe.stream_id
+
+
+def test_the_student_alone_differs_in_nothing_but_its_teacher() -> None:
+    recipe = next(recipe for recipe in matched("smoke").recipes if recipe.teacher is not None)
+    by_label = {"teacher": None, "objective": "label", "objective_args": {}}
+    assert alone(recipe) == replace(recipe, **by_label)
+
+
+def test_matched_teachers_stop_at_the_same_accuracy() -> None:
+    teachers = {recipe.teacher for recipe in matched("small", top1=70.0).recipes} - {None}
+    assert {teacher.stop_top1 for teacher in teachers} == {70.0} and len(teachers) == 3
+
+
+def test_a_way_to_teach_has_the_profiles_parameters_and_its_own() -> None:
+    made = {
+        study.label(r)["variant"]: r
+        for study in [ways("small", chapter="feature_kd")]
+        for r in study.recipes
+        if r.teacher
+    }
+    assert made["KD + FD"].objective_args == {"temperature": 1, "alpha": 0.9, "normalize": "chw", "weight": 1}
+    assert made["FD, three maps"].make_objective().stages == 3
+
+
+def test_lengths_are_multiples_of_the_profiles_own() -> None:
+    study = longer("small", factors=[0.5, 2], teachers=["mini_slak"])
+    assert {recipe.epochs for recipe in study.recipes if recipe.train_images} == {6, 24}
+
+
+def test_kernels_larger_than_the_map_make_another_teacher() -> None:
+    study = kernels("smoke", sizes=["3", "31"])
+    teachers = {study.label(r)["kernel"]: r.teacher for r in study.recipes if r.teacher}
+    assert teachers["3"].student == "mini_convnext"
+    assert teachers["31"].student_args == {"kernel_sizes": [31, 31, 31]}
+
+
+def test_plain_kd_is_there_whatever_variants_are_asked_for() -> None:
+    study = variants_of_kd("smoke", variants=["DIST"], sizes=[64], strengths=["weak"])
+    assert {study.label(r)["variant"] for r in study.recipes if r.teacher} == {PLAIN, "DIST"}
+
+
+@pytest.mark.parametrize(
+    ("study", "settings", "error", "message"),
+    [
+        (kernels, {"sizes": ["5"]}, KeyError, "unknown entry of sizes '5'"),
+        (lambda p, **k: ways(p, chapter="feature_kd", **k), {"variants": ["FDD"]}, KeyError, "did you mean 'FD'"),
+        (variants_of_kd, {"strengths": ["stronger"]}, KeyError, "did you mean 'strong'"),
+        (variants_of_kd, {"sizes": [6.5]}, TypeError, "sizes must be a list of int"),
+        (longer, {"factors": "2"}, TypeError, "factors must be a list of int or float"),
+        (traits, {"seeds": []}, ValueError, "seeds is empty: give at least one, or None for the profile's"),
+        (growing, {"seeds": [0, 0]}, ValueError, "seeds names something twice"),
+        (
+            matched,
+            {"teachers": ["mini_slakk"]},
+            KeyError,
+            "unknown student model 'mini_slakk': did you mean 'mini_slak'",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(study, settings, error, message) -> None:
+    with pytest.raises(error, match=message):
+        study("smoke", **settings)
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(KeyError, match="unknown profile 'smal': did you mean 'small'"):
+        traits("smal")
+
+
+def test_every_study_belongs_to_a_chapter_and_every_chapter_is_known() -> None:
+    asked = {study for studies in CHAPTERS.values() for study in studies}
+    assert asked == set(STUDIES)
+    assert {"matched", "traits", "vanilla_kd"} <= set(Profile.load("small").chapters)
+
+
+def test_results_of_no_label_say_nothing_more() -> None:
+    assert Results([]).label(next(iter(matched("smoke").recipes))) == {}

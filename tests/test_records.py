@@ -1,0 +1,104 @@
+"""Published records: what is written, what is read back, and what was altered."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import lkd
+from lkd import records
+from lkd.measure import measured
+from lkd.records import beside, publish, published, unpacked
+from lkd.store import Store
+from lkd.study import distillation
+
+STUDY = distillation(
+    "smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[0], epochs=1
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    STUDY.run(store, workers=1)
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "published")
+    monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
+    return tmp_path / "published"
+
+
+def rewritten(path: Path, change) -> None:
+    """The archive, with `change(name, content)` for each file."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, change(name, content))
+
+
+def test_a_study_reads_the_same_from_its_records_without_any_weights(done: Store, folder: Path) -> None:
+    run = STUDY.run(done).runs[0]
+    measured(run, "cost", lambda run: {"x": __import__("numpy").array(3.0)})
+    publish(STUDY.recipes, done, folder / "smoke.zip")
+    found, ours = STUDY.published("smoke"), STUDY.run(done)
+    pd.testing.assert_frame_equal(found.gains, ours.gains)
+    pd.testing.assert_frame_equal(found.curves, ours.curves)
+    assert records.profiles() == ["smoke"]
+    assert not list(published("smoke").folder.rglob("*.safetensors"))
+    with pytest.raises(FileNotFoundError, match="read from their records alone"):
+        found.runs[0].student  # noqa: B018
+
+
+def test_equal_runs_make_equal_bytes(done: Store, tmp_path: Path) -> None:
+    for name in "ab":
+        publish(reversed(STUDY.recipes) if name == "b" else STUDY.recipes, done, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_record_that_was_altered_is_refused(done: Store, folder: Path) -> None:
+    path = folder / "smoke.zip"
+    publish(STUDY.recipes, done, path)
+    rewritten(
+        path, lambda name, content: content.replace(b"top1", b"top2") if name.endswith("metrics.json") else content
+    )
+    with pytest.raises(ValueError, match="was altered: its content is not what its digest says"):
+        published("smoke")
+
+
+def test_a_record_whose_id_no_longer_fits_is_refused(done: Store, folder: Path) -> None:
+    other, store = STUDY.recipes[0], Store(folder.parent / "store")
+    shutil.copytree(done.folder / "runs", store.folder / "runs")
+    recipe = json.loads((store.path(other) / "recipe.json").read_text())
+    (store.path(other) / "recipe.json").write_text(json.dumps({**recipe, "lr": 1.0}))
+    publish(STUDY.recipes, store, folder / "smoke.zip")
+    with pytest.raises(ValueError, match=f"record {other.run_id} .* was altered: its recipe is that of run"):
+        unpacked(folder / "smoke.zip")
+
+
+def test_what_was_not_published_is_told(done: Store, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no runs of profile 'smoke' are published, but of none"):
+        STUDY.published("smoke")
+    publish(STUDY.recipes[:1], done, folder / "smoke.zip")
+    with pytest.raises(FileNotFoundError, match="2 of these 3 runs are not among those published of profile 'smoke'"):
+        STUDY.published("smoke")
+    with pytest.raises(FileNotFoundError, match=r"lacks run .*: run it first"):
+        publish([lkd.Recipe(data="digits", student="mini_vit", seed=77)], done, folder / "x.zip")
+    assert not (folder / "x.zip").exists()
+
+
+def test_ours_beside_the_published_and_whether_the_seeds_spread_explains_the_difference() -> None:
+    cells = ["a"] * 3 + ["b"] * 3 + ["c"]
+    theirs = pd.DataFrame({"cell": cells, "gain": [1.0, 2.0, 3.0, 1.0, 1.1, 0.9, 5.0]})
+    ours = theirs.assign(gain=theirs.gain + 0.5)
+    told = beside(pd.concat([ours, pd.DataFrame({"cell": ["d"], "gain": [0.0]})]), theirs, ["cell"], "gain").set_index(
+        "cell"
+    )
+    assert told.difference.tolist()[:3] == pytest.approx([0.5] * 3)
+    assert told.within.tolist() == [True, False, None, None]
