@@ -1,5 +1,6 @@
 """What a result comes from."""
 
+import ast
 import hashlib
 import os
 import platform
@@ -9,6 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+_NUMERICS = (
+    "ops.py", "sparse.py", "metrics.py", "models/*.py", "objectives/*.py", "data/*.py", "engine/*.py", "erf/*.py",
+    "robustness/*.py",
+)  # fmt: skip
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 
 
@@ -22,17 +27,32 @@ def source_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+@lru_cache
+def numerics_hash() -> str:
+    """12 hexadecimal digits that change with code that can change a run's numbers, not with comments and docstrings."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(path for place in _NUMERICS for path in root.glob(place)):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(f"{path.relative_to(root)}\0{ast.dump(tree)}\0".encode())
+    return digest.hexdigest()[:12]
+
+
 def provenance() -> dict[str, Any]:
     """What a result made now comes from: versions, source hash, hardware, time.
 
     Example:
         >>> from lkd.provenance import provenance
         >>> sorted(provenance())
-        ['hardware', 'lkd', 'packages', 'python', 'source', 'started']
+        ['hardware', 'lkd', 'numerics', 'packages', 'python', 'source', 'started']
     """
     return {
         "lkd": version("lkd"),
         "source": source_hash(),
+        "numerics": numerics_hash(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "hardware": _hardware(),

@@ -1,8 +1,11 @@
 """The directive `{ledger}`: every claim of the papers, with its verdict at each scale that was run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -10,10 +13,9 @@ from sphinx.util.docutils import SphinxDirective
 from lkd.book.chapters import CHAPTERS
 from lkd.book.copies import read_copy
 from lkd.book.data_table import csv_link
-from lkd.paper.claims import VERDICTS, Verdict, ledger, table_of
-from lkd.paper.evidence import CHAPTERS as STUDIES_OF
-from lkd.records import FOLDER, profiles, published
-from lkd.store import Store
+
+if TYPE_CHECKING:
+    from lkd.paper.claims import Verdict
 
 
 class Ledger(SphinxDirective):
@@ -21,6 +23,10 @@ class Ledger(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A table of verdicts as HTML, with its CSV."""
+        from lkd.paper.claims import ledger
+        from lkd.records import FOLDER, profiles, published
+        from lkd.store import Store
+
         chapters = Path(self.config.lkd_chapters)
         copies = [read_copy(chapters, name) for name in CHAPTERS]
         for copy in copies:
@@ -35,6 +41,8 @@ class Ledger(SphinxDirective):
 
 def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
     """A row a claim: what it says and where, and for each of some sets of runs the verdict and the difference."""
+    from lkd.paper.claims import table_of
+
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("Claim", "Place", *columns))
     rows = [_row(row) for row in zip(*columns.values(), strict=True)]
     counts = [f"{title}: {_counted(verdicts)}" for title, verdicts in columns.items()]
@@ -49,6 +57,8 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
 
 
 def _row(verdicts: Sequence[Verdict]) -> str:
+    from lkd.paper.evidence import CHAPTERS as STUDIES_OF
+
     claim = verdicts[0].claim
     chapter = next(name for name, studies in STUDIES_OF.items() if claim.study in studies)
     says = f'<a href="../notebooks/{chapter}.html#verdicts">{escape(claim.says)}</a>'
@@ -66,5 +76,7 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _counted(verdicts: Sequence[Verdict]) -> str:
+    from lkd.paper.claims import VERDICTS
+
     words = [verdict.word for verdict in verdicts]
     return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words)

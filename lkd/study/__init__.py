@@ -14,6 +14,7 @@ from lkd.study.inherited import (
     traits,
 )
 from lkd.study.questions import distillation, growing, kernels, longer, matched, variants_of_kd, ways
+from lkd.study.reproduced import reproduced
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
 
@@ -40,6 +41,7 @@ __all__ = [
     "measure_erf",
     "measure_robustness",
     "paper_tables",
+    "reproduced",
     "robustness_table",
     "traits",
     "variants_of_kd",

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from short import ALONE, TAUGHT, TEACHER, equal
+from short import ALONE, TAUGHT, TEACHER, equal, same
 from torch import nn
 
 import lkd
@@ -21,6 +21,7 @@ from lkd.engine import Options, optimizer
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.loop import Training
+from lkd.engine.run import carry_out
 from lkd.engine.setting import Setting
 from lkd.models import fold_batchnorm
 from lkd.store import Store
@@ -247,3 +248,40 @@ def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_a
     assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 20
     images = torch.randn(2, 1, 32, 32)
     assert torch.equal(joined(images), plain(images))
+
+
+# Stopped at an accuracy ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("accuracy", "rows", "steps"), [(0.0, 1, 2), (100.0, 2, 8), (None, 2, 8)])
+def test_training_stops_at_the_first_look_at_which_it_is_good_enough(
+    accuracy: float | None, rows: int, steps: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lkd.engine.loop._LOOK", 2)
+    seen: list[int] = []
+    run = carry_out(replace(STEPS, stop_top1=accuracy), store, {}, progress=seen.append)
+    assert (len(run.history), len(seen)) == (rows, steps)
+    assert run.history.train_total.between(1, 3).all(), "a mean over the steps that were done"
+
+
+def test_a_training_that_was_interrupted_where_it_would_have_stopped_stops_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lkd.engine.loop._LOOK", 2)
+    recipe, often = replace(STEPS, stop_top1=0.0), Options(checkpoint_seconds=0)
+
+    def interrupt(images: int) -> None:
+        interrupt.steps += 1
+        if interrupt.steps == 3:
+            raise KeyboardInterrupt
+
+    interrupt.steps = 0
+    undisturbed = carry_out(recipe, Store(tmp_path / "undisturbed"), {}, options=often)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(replace(recipe, stop_top1=None), store, {}, options=often, progress=interrupt)
+    left = store.folder / "checkpoints"
+    (left / replace(recipe, stop_top1=None).run_id).rename(left / recipe.run_id)
+    for older in sorted((left / recipe.run_id).glob("*.pt"))[:-1]:
+        older.unlink()
+    again = carry_out(recipe, store, {}, options=often)
+    assert same(again, undisturbed)

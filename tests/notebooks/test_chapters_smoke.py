@@ -17,8 +17,9 @@ pytestmark = pytest.mark.slow
 
 PLOTLY = "application/vnd.plotly.v1+json"
 PARAMETERS = {"profile": "smoke", "teachers": ["mini_convnext", "mini_vit"], "students": ["mini_resnet"]}
-RUNS = 2 + 2 + 2 * 2 * 2
-"""Two teachers, the student alone with two seeds, and with each teacher, objective and seed."""
+RUNS = 2 + 2 + 2 * 2 * 2 + 3 + 3 * 2
+"""Two teachers, the student alone with two seeds, and with each teacher, objective and seed; of the control three
+teachers, and a student of each with two seeds."""
 
 
 class Made(NamedTuple):
@@ -72,7 +73,7 @@ def test_its_table_has_a_row_for_every_teacher_student_and_objective(logits: Mad
 
 def test_its_figures_say_in_words_what_they_show(logits: Made) -> None:
     shown = [output.data[PLOTLY] for output in outputs(nbformat.read(logits.copy, 4)) if PLOTLY in output.data]
-    assert len(shown) == 2
+    assert len(shown) == 4
     for figure in shown:
         assert "mini_resnet" in figure["layout"]["meta"]["alt"]
         assert len(figure["layout"]["meta"]["table"]["rows"]) > 3
