@@ -22,8 +22,9 @@ book: $(INSTALLED)
 	seconds=$$(( $$(date +%s) - start )) && \
 	echo "Made in $$(( seconds / 60 )) min $$(( seconds % 60 )) s."
 
-## site: build the site from the chapters as they were last run
+## site: build the site from the chapters as they were last run, or else from the published records
 site: $(INSTALLED)
+	@echo $(CHAPTERS) | xargs -n 1 -P 2 $(BIN)/lkd show
 	@$(BIN)/jupyter-book build . --path-output book -W --keep-going --quiet
 	@echo "Open book/_build/html/index.html"
 

@@ -68,30 +68,48 @@ def run(
 
 
 @app.command()
+def show(
+    chapters: Annotated[list[str], typer.Argument(help="Names of notebooks in notebooks/, without .ipynb.")],
+) -> None:
+    """Execute chapters from the published records, training nothing, where they have not been executed here.
+
+    Each is shown at the largest scale that is published of it. A chapter that has none is run as it stands.
+    """
+    from lkd.book.chapters import check_chapter, run_chapter
+    from lkd.files import home
+
+    with refusals():
+        for chapter in chapters:
+            check_chapter(chapter, [])
+            if not (home() / "chapters" / f"{chapter}.ipynb").exists():
+                profile = _published(chapter)
+                typer.echo(run_chapter(chapter, {"profile": profile, "published": True} if profile else {}))
+
+
+@app.command()
 def chapters(
     profile: Annotated[list[str] | None, typer.Option("--profile", help="A scale; by default all.")] = None,
 ) -> None:
-    """The chapters, and what each costs under each profile: runs, those that are left to do, training images.
+    """The chapters, and what each costs under each profile: runs, training images, minutes where it was published.
+
+    Minutes are those of one CPU core, as published, summed over the runs.
 
     Chapters share runs: together they cost less than the sum.
     """
     from lkd.book.chapters import CHAPTERS
     from lkd.paper.evidence import CHAPTERS as STUDIES_OF
     from lkd.paper.evidence import STUDIES
-    from lkd.profiles import PROFILES
+    from lkd.profiles import PROFILES, Profile
     from lkd.store import Store
 
-    store = Store()
     with refusals():
+        store, scales = Store(), [Profile.load(name).name for name in profile or sorted(PROFILES)]
         for name in sorted(CHAPTERS):
             typer.echo(name)
-            for scale in profile or sorted(PROFILES):
+            for scale in scales:
                 recipes = {recipe for study in STUDIES_OF[name] for recipe in STUDIES[study](scale).recipes}
-                left = [recipe for recipe in recipes if store.find(recipe) is None]
-                images = sum(_images(recipe) for recipe in left)
-                typer.echo(
-                    f"  {scale:10} {len(recipes):5} runs, {len(left):5} to do, {images / 1e6:8.2f} M training images"
-                )
+                left = sum(store.find(recipe) is None for recipe in recipes)
+                typer.echo(f"  {scale:10} {len(recipes):5} runs, {left:5} to do{_cost(recipes, scale)}")
 
 
 @app.command()
@@ -202,12 +220,41 @@ def _tapes() -> "list[Tape]":
     return [Tape(path.parent) for path in sorted((Store().folder / "tapes").glob("[!.]*/manifest.json"))]
 
 
-def _images(recipe: "Recipe") -> int:
-    from lkd.data import SOURCES, load
+def _minutes(recipes: "set[Recipe]", profile: str) -> str:
+    """What the runs took, if they are published."""
+    from lkd.records import profiles, published
 
-    if recipe.train_images is None and recipe.data not in SOURCES:
-        return 0
-    return recipe.epochs * (recipe.train_images or len(load(recipe.data).train))
+    if profile not in profiles() or not recipes:
+        return ""
+    runs = [published(profile).find(recipe) for recipe in recipes]
+    return f", {sum(run.provenance['seconds'] for run in runs if run) / 60:6.1f} min" if all(runs) else ""
+
+
+def _published(chapter: str) -> str | None:
+    """The largest profile of which all that a chapter asks is published."""
+    from lkd.paper.evidence import CHAPTERS, STUDIES
+    from lkd.records import profiles, published
+
+    known = [name for name in ("reference", "small") if name in profiles()]
+    for profile in known if CHAPTERS.get(chapter) else ():
+        if all(STUDIES[study](profile).find(published(profile)) for study in CHAPTERS[chapter]):
+            return profile
+    return None
+
+
+def _cost(recipes: "set[Recipe]", profile: str) -> str:
+    """Training images, as far as they are known without the data, and minutes, if they are published."""
+    from lkd.data import SOURCES, load
+    from lkd.records import profiles, published
+
+    told = ""
+    if all(recipe.train_images or recipe.data in SOURCES for recipe in recipes):
+        images = (recipe.epochs * (recipe.train_images or len(load(recipe.data).train)) for recipe in recipes)
+        told += f", {sum(images) / 1e6:6.2f} M training images"
+    runs = [published(profile).find(recipe) for recipe in recipes] if profile in profiles() else []
+    if runs and all(runs):
+        told += f", {sum(run.provenance['seconds'] for run in runs if run) / 60:5.1f} min"
+    return told
 
 
 def _assignment(text: str) -> tuple[str, object]:

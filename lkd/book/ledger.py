@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from lkd.book.chapters import CHAPTERS
 from lkd.book.copies import read_copy
 from lkd.book.data_table import csv_link
 
@@ -27,8 +26,8 @@ class Ledger(SphinxDirective):
         from lkd.records import FOLDER, profiles, published
         from lkd.store import Store
 
-        chapters = Path(self.config.lkd_chapters)
-        copies = [read_copy(chapters, name) for name in CHAPTERS]
+        sources = sorted((Path(self.env.srcdir) / "notebooks").glob("*.ipynb"))
+        copies = [read_copy(Path(self.config.lkd_chapters), path.stem) for path in sources]
         for copy in copies:
             self.env.note_dependency(str(copy.path))
         for path in FOLDER.glob("*.zip"):

@@ -1,0 +1,74 @@
+"""The `lkd` command: what it lists, judges and publishes, and what it says of wrong words."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lkd import records
+from lkd.book.chapters import CHAPTERS
+from lkd.cli import app
+from lkd.paper.claims import claims
+from lkd.paper.evidence import STUDIES
+from lkd.study import distillation
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home and no published records."""
+    monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "published")
+    return tmp_path / "home"
+
+
+def lkd(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_all_chapters_are_listed_with_what_each_costs() -> None:
+    told = lkd("chapters", "--profile", "smoke")
+    lines = told.output.splitlines()
+    assert told.exit_code == 0
+    assert [line for line in lines if not line.startswith(" ")] == sorted(CHAPTERS)
+
+    assert lines[lines.index("kernel_size") + 1].split()[:3] == ["smoke", "14", "runs,"]
+
+
+def test_claims_are_judged_by_this_machines_runs() -> None:
+    told = lkd("claims", "--profile", "smoke")
+    assert told.exit_code == 0 and len(told.output.splitlines()) == len(claims())
+    assert all(line.startswith("not run") for line in told.output.splitlines())
+    assert lkd("claims", "logits-help-at-all").output.split()[:3] == ["not", "run", "logits-help-at-all"]
+
+
+@pytest.mark.slow
+def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"teachers": ["mini_convnext"], "students": ["mini_resnet"], "objectives": ["kd"], "seeds": [0]}
+    monkeypatch.setitem(STUDIES, "logit_kd", lambda profile: distillation(profile, **few))
+    STUDIES["logit_kd"]("smoke").run(workers=1)
+    told = lkd("publish", "smoke")
+    assert (
+        told.exit_code == 0
+        and "smoke.zip: logit_kd (" in told.output
+        and "not run: feature_kd, kernel_size" in told.output
+    )
+    assert "min" in lkd("chapters", "--profile", "smoke").output
+    assert lkd("claims", "--published", "--profile", "smoke").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["chapters", "--profile", "smal"], "unknown profile 'smal': did you mean 'small'"),
+        (["claims", "--profile", "large"], "unknown profile 'large'"),
+        (["claims", "logits-help"], "unknown claim 'logits-help': did you mean 'logits-help-at-all'"),
+        (["claims", "--published"], "no runs of profile 'small' are published, but of none"),
+        (["publish", "smal"], "unknown profile 'smal'"),
+        (["show", "logits"], "unknown chapter 'logits': did you mean 'logit_kd'"),
+        (["run", "erf", "-p", "teacher=1"], "unknown parameter of chapter 'erf' 'teacher': did you mean 'teachers'"),
+    ],
+)
+def test_wrong_words_are_answered_in_a_line(words: list[str], message: str, home: Path) -> None:
+    told = lkd(*words)
+    assert told.exit_code == 2 and message in told.output
+    assert len(told.output.splitlines()) == 1 and not list(home.glob("chapters/*"))
