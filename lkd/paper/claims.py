@@ -6,6 +6,10 @@ claims of the same study; *contradicted* when it is on the other side by the sam
 also where nothing was repeated or nothing varied; and *not run* where the store lacks a run. For a difference that
 should lie within a margin, the p-value is that of two one-sided tests, and a difference significantly outside
 contradicts.
+
+A difference between teachers is *inconclusive* where each was trained once only, whatever its p-value: that one
+training's luck would be taken for the teacher's merit. (Added after the first run of the `small` profile had been seen;
+it can only weaken a verdict.)
 """
 
 import math
@@ -52,6 +56,11 @@ class Claim:
     low: Mapping[str, Sequence[str]] | None = None
     where: Mapping[str, Sequence[str]] | None = None
     once: bool = False
+
+    @property
+    def between_teachers(self) -> bool:
+        """Whether it sets one teacher beside another."""
+        return bool(self.low and {"teacher", "kernel", "size"} & set(self.low))
 
     def effect(self, results: Results) -> Effect:
         """The difference that the rule names.
@@ -162,8 +171,8 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
         if seen is None:
             verdicts.append(Verdict(claim=claim, profile=profile, word="not run"))
             continue
-        word = "inconclusive"
-        if p < LEVEL:
+        word, trained_once = "inconclusive", seen.teacher_seeds < 2
+        if p < LEVEL and not (trained_once and claim.between_teachers):
             word = "supported" if raw[claim.id][0] < raw[claim.id][1] else "contradicted"
         times = _times(claim, seen) if word == "inconclusive" else math.nan
         verdicts.append(Verdict(claim=claim, profile=profile, word=word, found=seen, p=p, times=times))

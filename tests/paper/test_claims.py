@@ -114,6 +114,16 @@ def test_the_verdict_follows_the_table(accuracy: Accuracy, word: str) -> None:
     assert (low > 0) if word == "supported" else (high < 0) if word == "contradicted" else True
 
 
+def test_teachers_that_were_trained_once_decide_nothing_between_them() -> None:
+    clear = helped_by({"mini_slak"}, 2.0)
+    between, alone = ID, "logits-help-at-all"
+    assert (verdict("logit_kd", between, clear, "small").word, verdict("logit_kd", between, clear).word) == (
+        "inconclusive",
+        "supported",
+    )
+    assert verdict("logit_kd", alone, clear, "small").word == "supported"
+
+
 def test_a_difference_that_should_be_within_a_margin() -> None:
     claim = "kernels-saturate"
 
