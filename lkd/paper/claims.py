@@ -201,8 +201,6 @@ def _row(verdict: Verdict) -> dict[str, Any]:
     sign = {"above": ">", "below": "<", "within": "within ±"}[claim.expects]
     return {
         "claim": claim.says,
-        "paper": claim.paper,
-        "place": claim.place,
         "verdict": verdict.word,
         "difference": found.mean if found else math.nan,
         "95 % low": low,
@@ -213,6 +211,8 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "teacher instances": found.teacher_seeds if found else 0,
         "student seeds": found.seeds if found and not claim.once else 0,
         "times as many needed": verdict.times,
+        "paper": claim.paper,
+        "place": claim.place,
         "profile": verdict.profile,
         "id": claim.id,
     }

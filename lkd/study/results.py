@@ -146,7 +146,7 @@ def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.Data
     if table.empty:
         return pd.DataFrame(columns=[*cell, *Spread._fields])
     cells = table.groupby(cell, sort=False)[column]
-    return cells.apply(lambda values: pd.Series(spread(values)._asdict())).unstack().reset_index()
+    return cells.apply(lambda values: pd.Series(spread(values)._asdict())).unstack().astype({"n": int}).reset_index()
 
 
 def _describe(recipe: Recipe) -> dict[str, Any]:
