@@ -53,14 +53,14 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
 
 
 def erf_of(run: Run, size: int, count: int) -> np.ndarray:
-    """The contribution map (see `lkd.erf.contribution_map`) of a run's student.
+    """The contribution map (see `lkd.erf.contribution_map`) of a run's student, kept in float32.
 
     Args:
         run: which.
         size: side of the images, in pixels; those of the validation split, enlarged.
         count: how many, in equal parts of each class.
     """
-    return measured(run, "erf", _erf, size=size, count=count)["map"]
+    return measured(run, "erf", _erf, size=size, count=count)["map"].astype(np.float64)
 
 
 def errors_of(run: Run, count: int) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def _cost(run: Run) -> dict[str, np.ndarray]:
 def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
     data = load(run.recipe.data, **run.recipe.view)
     images = sample_images(data, size, count)
-    return {"map": contribution_map(at_size(run.student, size), images)}
+    return {"map": contribution_map(at_size(run.student, size), images).astype(np.float32)}
 
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:

@@ -184,10 +184,10 @@ def ledger(profile: str, store: Store) -> list[Verdict]:
     return [verdict for name, study in STUDIES.items() for verdict in judge(name, profile, study(profile).find(store))]
 
 
-def verdict_table(study: str, profile: str, results: Results | None, table: str | None = None) -> Table:
-    """The verdicts of a study as a table of a chapter; of one of its tables only, if that is named."""
-    verdicts = [verdict for verdict in judge(study, profile, results) if table in (None, verdict.claim.table)]
-    return Table(table_of(verdicts), f"verdicts-{study}", "Verdicts, by rules that were fixed before the runs.")
+def verdict_table(study: str, profile: str, results: Results | None) -> Table:
+    """The verdicts of a study as a table of a chapter."""
+    caption = "Verdicts, by rules that were fixed before the runs."
+    return Table(table_of(judge(study, profile, results)), f"verdicts-{study}", caption)
 
 
 def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
