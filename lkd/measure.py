@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
         measure: gives arrays by name; equal runs and arguments must give equal arrays.
         arguments: plain values, that it depends on.
     """
-    key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
-    path = run.path / "measured" / f"{name}-{key}.npz"
+    path = place(run, name, **arguments)
     if not path.exists():
         with replacing(path) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **measure(run, **arguments))
@@ -39,14 +39,22 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
         return dict(found)
 
 
+def place(run: Run, name: str, **arguments: Any) -> Path:
+    """Where a measurement is kept, or would be."""
+    key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
+    return run.path / "measured" / f"{name}-{key}.npz"
+
+
 def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int | None = None) -> None:
-    """Measure each of some runs, side by side in processes of one thread each; what has been measured costs nothing.
+    """Measure each of some runs, side by side in processes of one thread each.
 
     Args:
         measure: one of the functions below, with its arguments bound; what it gives is kept beside the run.
         runs: which.
         workers: processes; by default one for each CPU, or a single one where there is a GPU.
     """
+    if not runs:
+        return
     count = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     with parallel_config("loky", n_jobs=min(count, len(runs)), inner_max_num_threads=1):
         Parallel()(delayed(measure)(run) for run in runs)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lkd.erf import area_ratios, effective_share, erf_distance
-from lkd.measure import erf_of, errors_of, measure_all
+from lkd.measure import erf_of, errors_of, measure_all, place
 from lkd.robustness import CLEAN
 from lkd.store import Run
 from lkd.study.grid import Grid, Study, unique
@@ -28,22 +28,29 @@ def traits(profile: str = "small", **given: Any) -> Study:
 
 
 def measure_erf(results: Results, workers: int | None = None) -> None:
-    """Measure the effective receptive field of all models of a study, side by side."""
-    measure_all(partial(_map, settings=_settings(results)), results.runs, workers)
+    """Measure the effective receptive field of all models of a study that lack it, side by side."""
+    settings = _settings(results)
+    wanted = {"size": settings["erf_size"], "count": settings["erf_images"]}
+    left = [run for run in results.runs if not place(run, "erf", **wanted).exists()]
+    measure_all(partial(_map, settings=settings), left, workers)
 
 
 def measure_robustness(results: Results, workers: int | None = None) -> None:
-    """Measure the errors on corrupted images of all models of a study, side by side."""
-    first, *rest = results.runs
-    measure_all(partial(_table, settings=_settings(results)), [first], 1)
-    measure_all(partial(_table, settings=_settings(results)), rest, workers)
+    """Measure the errors on corrupted images of all models of a study that lack them, side by side.
+
+    The first of them makes the corrupted images for the others.
+    """
+    settings = _settings(results)
+    left = [run for run in results.runs if not place(run, "errors", count=settings["corrupted_images"]).exists()]
+    for some in (left[:1], left[1:]):
+        measure_all(partial(_table, settings=settings), some, workers)
 
 
 def erf_table(results: Results) -> pd.DataFrame:
     """One row a distilled run: its effective receptive field, beside its teacher's and that of the student alone.
 
-    `share` is `lkd.erf.effective_share` in percent, `share_gain` what it is above that of the student alone;
-    `side_50` and `ratio_50` are the paper's measure at a threshold of 0.5.
+    `share` is `lkd.erf.effective_share` in percent, `share_gain` what it is above that of the student alone; `side_50`
+    is the paper's measure at a threshold of 0.5.
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
