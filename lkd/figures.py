@@ -67,9 +67,11 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
     cells = by_cell(table, axis.column, [rows, of, columns])
     tall = cells[rows].nunique()
     figure = _panels(cells, rows, columns, shared_xaxes="all")
+    styles = _styles(cells[of])
     for panel, place in _each(cells, rows, columns):
         for cell in panel.to_dict("records"):
-            figure.add_trace(_interval(cell, axis, of, f"{cell[rows]}, {_title(cell[columns])}"), *place)
+            where = f"{cell[rows]}, {_title(cell[columns])}"
+            figure.add_trace(_interval(cell, axis, of, where, styles[cell[of]]), *place)
         figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
     figure.update_xaxes(title_text=axis.label, row=tall)
     figure.update_yaxes(autorange="reversed", type="category")
@@ -123,9 +125,10 @@ def lines(
     means = table.groupby([rows, of, columns, across.column], sort=False)[up.column].agg(["mean", "sem", "count"])
     means = means.reset_index().sort_values(across.column, kind="stable")
     figure = _panels(means, rows, columns, everywhere, shared_xaxes=True)
+    styles = _styles(means[of])
     for panel, place in _each(means, rows, columns, everywhere):
-        for _, line in panel.groupby(of, sort=False):
-            figure.add_trace(_line(line, across, up, of, in_legend=place == (1, 1)), *place)
+        for name, line in panel.groupby(of, sort=False):
+            figure.add_trace(_line(line, across, up, str(name), styles[name], in_legend=place == (1, 1)), *place)
     tall = means[rows].nunique()
     figure.update_xaxes(title_text=across.label, row=tall)
     last = means[means[across.column] == means[across.column].max()]
@@ -225,8 +228,8 @@ def _each(
             yield cells[here], (row, column)
 
 
-def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str) -> go.Scatter:
-    color, symbol, _ = _style(cell[of])
+def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str, style: tuple[str, str, str]) -> go.Scatter:
+    color, symbol, _ = style
     several = cell["n"] > 1
     told = f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}" if several else "no interval from one run"
     return go.Scatter(
@@ -243,9 +246,10 @@ def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str) -> go.Sc
     )
 
 
-def _line(line: pd.DataFrame, across: Axis, up: Axis, of: str, in_legend: bool) -> go.Scatter:
-    name = str(line[of].iloc[0])
-    color, symbol, dash = _style(name)
+def _line(
+    line: pd.DataFrame, across: Axis, up: Axis, name: str, style: tuple[str, str, str], in_legend: bool
+) -> go.Scatter:
+    color, symbol, dash = style
     return go.Scatter(
         x=line[across.column],
         y=line["mean"],
@@ -261,8 +265,12 @@ def _line(line: pd.DataFrame, across: Axis, up: Axis, of: str, in_legend: bool) 
     )
 
 
-def _style(name: str) -> tuple[str, str, str]:
-    return _STYLE.get(name) or _SPARE[sum(str(name).encode()) % len(_SPARE)]
+def _styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
+    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries."""
+    others = [entry for entry in entries.unique() if entry not in _STYLE]
+    mixed = len(others) < entries.nunique()
+    palette = _SPARE if mixed else [*_STYLE.values(), *_SPARE]
+    return _STYLE | {entry: palette[place % len(palette)] for place, entry in enumerate(others)}
 
 
 def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.DataFrame) -> go.Figure:

@@ -158,3 +158,11 @@ def test_every_color_stands_out_from_a_white_and_from_a_dark_page(paper):
     for color in colors:
         dark, light = sorted((luminance(color), luminance(paper)))
         assert (light + 0.05) / (dark + 0.05) >= 3, color
+
+
+def test_entries_that_are_no_teachers_have_looks_of_their_own():
+    variants = [f"way {number}" for number in range(8)]
+    table = gains_table(teachers=variants).rename(columns={"teacher": "variant"})
+    figure = figures.intervals(table, figures.GAIN, of="variant", rows="student", columns="objective")
+    looks = {trace.y[0]: (trace.marker.color, trace.marker.symbol) for trace in figure.data}
+    assert len(set(looks.values())) == 8
