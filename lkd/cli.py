@@ -73,15 +73,18 @@ def show(
 ) -> None:
     """Execute chapters from the published records, training nothing, where they have not been executed here.
 
-    Each is shown at the largest scale that is published of it. A chapter that has none is run as it stands.
+    Each is shown at the largest scale that is published of it. A chapter that has none, `your_own`, is run as it
+    stands, which trains for seconds.
     """
     from lkd.book.chapters import check_chapter, run_chapter
+    from lkd.book.copies import read_copy
     from lkd.files import home
 
     with refusals():
         for chapter in chapters:
             check_chapter(chapter, [])
-            if not (home() / "chapters" / f"{chapter}.ipynb").exists():
+            copy = read_copy(home() / "chapters", chapter)
+            if copy.notebook is None or copy.from_records:
                 profile = _published(chapter)
                 typer.echo(run_chapter(chapter, {"profile": profile, "published": True} if profile else {}))
 
@@ -117,7 +120,7 @@ def publish(
     profile: Annotated[str, typer.Argument(help="The scale whose runs are published.")],
 ) -> None:
     """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/."""
-    from lkd.paper.evidence import STUDIES
+    from lkd.paper.evidence import STUDIES, complete
     from lkd.profiles import Profile
     from lkd.records import FOLDER
     from lkd.records import publish as write
@@ -126,11 +129,12 @@ def publish(
     with refusals():
         Profile.load(profile)
         store = Store()
-        done = {name: study(profile) for name, study in STUDIES.items()}
-        whole = {name: study for name, study in done.items() if study.find(store) is not None}
+        whole = {name: study(profile) for name, study in STUDIES.items() if complete(name, profile, store)}
+        if not whole:
+            raise FileNotFoundError(f"no study of profile {profile!r} is done: `lkd run` its chapters first")
         path = FOLDER / f"{profile}.zip"
         write([recipe for study in whole.values() for recipe in study.recipes], store, path)
-        lacking = ", ".join(sorted(set(done) - set(whole))) or "none"
+        lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
         typer.echo(
             f"{path}: {', '.join(whole) or 'nothing'} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}"
         )
@@ -220,24 +224,14 @@ def _tapes() -> "list[Tape]":
     return [Tape(path.parent) for path in sorted((Store().folder / "tapes").glob("[!.]*/manifest.json"))]
 
 
-def _minutes(recipes: "set[Recipe]", profile: str) -> str:
-    """What the runs took, if they are published."""
-    from lkd.records import profiles, published
-
-    if profile not in profiles() or not recipes:
-        return ""
-    runs = [published(profile).find(recipe) for recipe in recipes]
-    return f", {sum(run.provenance['seconds'] for run in runs if run) / 60:6.1f} min" if all(runs) else ""
-
-
 def _published(chapter: str) -> str | None:
     """The largest profile of which all that a chapter asks is published."""
-    from lkd.paper.evidence import CHAPTERS, STUDIES
+    from lkd.paper.evidence import CHAPTERS, complete
     from lkd.records import profiles, published
 
     known = [name for name in ("reference", "small") if name in profiles()]
     for profile in known if CHAPTERS.get(chapter) else ():
-        if all(STUDIES[study](profile).find(published(profile)) for study in CHAPTERS[chapter]):
+        if all(complete(study, profile, published(profile)) for study in CHAPTERS[chapter]):
             return profile
     return None
 
@@ -251,7 +245,8 @@ def _cost(recipes: "set[Recipe]", profile: str) -> str:
     if all(recipe.train_images or recipe.data in SOURCES for recipe in recipes):
         images = (recipe.epochs * (recipe.train_images or len(load(recipe.data).train)) for recipe in recipes)
         told += f", {sum(images) / 1e6:6.2f} M training images"
-    runs = [published(profile).find(recipe) for recipe in recipes] if profile in profiles() else []
+    records = published(profile) if profile in profiles() else None
+    runs = [records.find(recipe) for recipe in recipes] if records else []
     if runs and all(runs):
         told += f", {sum(run.provenance['seconds'] for run in runs if run) / 60:5.1f} min"
     return told

@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lkd.objectives import OBJECTIVES
 from lkd.study import by_cell
 
 ALONE = "no teacher"
@@ -83,8 +84,8 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
         figure,
         height=110 + tall * (60 + 36 * cells[of].nunique()),
         alt=(
-            f"{axis.title.capitalize()} in {axis.unit or 'shares'} of {tall} {rows}s by {of} and {columns}, {spread}. "
-            f"Largest: {best['mean']:+.2f} {axis.unit}, {where}."
+            f"{axis.title.capitalize()} in {axis.unit or 'shares'} by {rows}, {of} and {columns}, {spread}. "
+            f"Largest: {best['mean']:{'+' if axis == GAIN else ''}.2f} {axis.unit}, {where}."
         ),
         caption=f"{axis.title.capitalize()}: means over runs, {spread}.",
         data=cells.rename(columns=_SPREAD),
@@ -137,7 +138,7 @@ def lines(
         figure,
         height=160 + 260 * tall,
         alt=(
-            f"{up.title.capitalize()} by {across.title} of {tall} {rows}s, a line for each {of}. Highest at the end: "
+            f"{up.title.capitalize()} by {across.title} by {rows}, a line for each {of}. Highest at the end: "
             f"{best['mean']:.1f} {up.unit}, {best[rows]} with {best[of]}."
         ),
         caption=f"{up.title.capitalize()} by {across.title}: means over runs.",
@@ -195,7 +196,7 @@ def _within(field: np.ndarray, radius: int) -> float:
 
 def _title(entry: Any) -> str:
     """An objective's name as people write it; any other entry as it is."""
-    return entry.upper() if isinstance(entry, str) and entry.islower() and len(entry) <= 7 else str(entry)
+    return entry.upper() if entry in OBJECTIVES else str(entry)
 
 
 def _panels(

@@ -66,7 +66,7 @@ def erf_of(run: Run, size: int, count: int) -> np.ndarray:
     Args:
         run: which.
         size: side of the images, in pixels; those of the validation split, enlarged.
-        count: how many, in equal parts of each class.
+        count: how many, with classes in proportion.
     """
     return measured(run, "erf", _erf, size=size, count=count)["map"].astype(np.float64)
 
@@ -76,7 +76,7 @@ def errors_of(run: Run, count: int) -> pd.DataFrame:
 
     Args:
         run: which.
-        count: how many images, in equal parts of each class.
+        count: how many images, with classes in proportion.
     """
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
 

@@ -1,6 +1,7 @@
 """Tables of a chapter: shown to people, with their data beside them for the book and for programs."""
 
 import json
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -31,10 +32,12 @@ class Table:
         self.frame, self.name, self.caption, self.digits = frame, name, caption, digits
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        shown = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",").hide(axis="index")
+        shown = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",", escape="html").hide(
+            axis="index"
+        )
         data = json.loads(self.frame.to_json(orient="split", index=False, double_precision=15))
         about = {"name": self.name, "caption": self.caption, "digits": self.digits}
-        return {"text/html": shown.set_caption(self.caption).to_html(), MIME_TYPE: {**about, **data}}
+        return {"text/html": shown.set_caption(escape(self.caption)).to_html(), MIME_TYPE: {**about, **data}}
 
 
 def read(content: dict[str, Any]) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from lkd.book.made import fenced, how_made
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
 _FOLDER = "notebooks"
+_OF_ONES_OWN = "your_own"
+"""A chapter that shows no result but a way to one's own: it runs at any scale."""
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -29,7 +31,7 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
 def announce_smoke(app: Sphinx, config: Config) -> None:
     """Put a banner on every page if any chapter was run with the smoke profile (handles `config-inited`)."""
     names = [path.stem for path in sorted((Path(app.srcdir) / _FOLDER).glob("*.ipynb"))]
-    if any(read_copy(Path(config.lkd_chapters), name).profile == "smoke" for name in names):
+    if any(read_copy(Path(config.lkd_chapters), name).profile == "smoke" for name in names if name != _OF_ONES_OWN):
         config.html_theme_options = {**config.html_theme_options, "announcement": SMOKE}
 
 

@@ -24,6 +24,9 @@ from lkd.provenance import provenance, source_hash
 CHAPTERS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
 """The chapters' clean sources, by name."""
 
+PUBLISHED = CHECKOUT / "book" / "published"
+"""Where the published records lie, which chapters show beside their own numbers."""
+
 _START_SECONDS = 120
 
 
@@ -119,7 +122,8 @@ def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Pa
 
 
 def _key(source: Path, parameters: Mapping[str, Any]) -> str:
-    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{source_hash()}"
+    published = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(PUBLISHED.glob("*.zip"))]
+    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{source_hash()}\0{published}"
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

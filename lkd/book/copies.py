@@ -23,6 +23,12 @@ class Copy:
         """The profile it was run with; None when there is no record of it."""
         return self.notebook.metadata.get("lkd", {}).get("profile") if self.notebook else None
 
+    @property
+    def from_records(self) -> bool:
+        """Whether it shows the published records, and no runs of this machine."""
+        rows = self.notebook.metadata.get("lkd", {}).get("parameters", []) if self.notebook else []
+        return any((row["name"], row["used"]) == ("published", "True") for row in rows)
+
 
 def read_copy(folder: Path, name: str) -> Copy:
     """The executed copy of the chapter `name` among those in `folder`."""

@@ -23,16 +23,13 @@ class Ledger(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """A table of verdicts as HTML, with its CSV."""
         from lkd.paper.claims import ledger
-        from lkd.records import FOLDER, profiles, published
+        from lkd.records import profiles, published
         from lkd.store import Store
 
         sources = sorted((Path(self.env.srcdir) / "notebooks").glob("*.ipynb"))
+        self.env.note_reread()
         copies = [read_copy(Path(self.config.lkd_chapters), path.stem) for path in sources]
-        for copy in copies:
-            self.env.note_dependency(str(copy.path))
-        for path in FOLDER.glob("*.zip"):
-            self.env.note_dependency(str(path))
-        here = {copy.profile for copy in copies if copy.profile} - {"smoke"}
+        here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
         columns = {f"{name}, here": ledger(name, Store()) for name in sorted(here)}
         columns |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
         return [nodes.raw("", ledger_html(columns or {"not run": ledger("small", Store())}), format="html")]

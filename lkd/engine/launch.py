@@ -116,13 +116,7 @@ class _Files:
 
     def child_is_gone(self) -> bool:
         """Whether the launcher and all of its processes have ended, each of which holds a lock as long as it lives."""
-        for path in self.alive.parent.glob(f"{self.alive.name}*"):
-            with path.open("a") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return False
-        return True
+        return not any(map(_locked, self.alive.parent.glob(f"{self.alive.name}*")))
 
     def last_words(self) -> str:
         """The error that ended a process, or the last of what all of them printed."""
@@ -133,6 +127,16 @@ class _Files:
     def images_done(self) -> int:
         """How many images have gone through training."""
         return int(self.progress.read_text() or 0) if self.progress.exists() else 0
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process that lives holds a file locked."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class _Report:
@@ -211,5 +215,6 @@ def _follow(files: _Files, recipe: Recipe, images: int) -> None:
                 bar.update(files.images_done() - bar.n)
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            os.killpg(int(files.alive.read_text()), signal.SIGTERM)
+            if _locked(files.alive):
+                os.killpg(int(files.alive.read_text()), signal.SIGTERM)
             raise

@@ -28,6 +28,7 @@ from lkd.paper.evidence import STUDIES, TABLES
 from lkd.store import Store
 from lkd.study import Effect, Results, effect
 from lkd.study.compare import LackingError
+from lkd.study.grid import WithoutWeightsError
 from lkd.tables import Table
 
 LEVEL = 0.05
@@ -67,7 +68,7 @@ class Claim:
 
         Raises:
             LackingError: the results do not hold what is compared.
-            FileNotFoundError: something was not measured on them.
+            WithoutWeightsError: something was not measured on them.
         """
         table = TABLES[self.table](results)
         for column, entries in (self.where or {}).items():
@@ -98,7 +99,8 @@ class Verdict:
         found: the difference; None where it was not run.
         p: of the verdict, after Holm's correction; NaN where there is none.
         times: about how many times as many teacher instances and student seeds an inconclusive one would need, to be
-            decided with a power of 0.8 if the difference is what it seems; NaN for others.
+            decided with a power of 0.8 if the difference is what it seems, by the normal approximation and before
+            Holm's correction; NaN for others, and for teachers that were trained once.
     """
 
     claim: Claim
@@ -174,7 +176,8 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
         word, trained_once = "inconclusive", seen.teacher_seeds < 2
         if p < LEVEL and not (trained_once and claim.between_teachers):
             word = "supported" if raw[claim.id][0] < raw[claim.id][1] else "contradicted"
-        times = _times(claim, seen) if word == "inconclusive" else math.nan
+        undecidable = trained_once and claim.between_teachers
+        times = math.nan if word != "inconclusive" or undecidable else _times(claim, seen)
         verdicts.append(Verdict(claim=claim, profile=profile, word=word, found=seen, p=p, times=times))
     return verdicts
 
@@ -224,7 +227,7 @@ def _effect(claim: Claim, results: Results | None) -> Effect | None:
         return None
     try:
         return claim.effect(results)
-    except (LackingError, FileNotFoundError):
+    except (LackingError, WithoutWeightsError):
         return None
 
 
@@ -243,7 +246,7 @@ def _times(claim: Claim, found: Effect) -> float:
     distance = min(abs(found.mean - margin) for margin in margins)
     if not distance or not found.error > 0:
         return math.nan
-    return math.ceil(((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER)) * found.error / distance) ** 2)
+    return max(2, math.ceil(((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER)) * found.error / distance) ** 2))
 
 
 def _entries(side: Mapping[str, Any], roles: Mapping[str, list[str]]) -> dict[str, list[str]]:

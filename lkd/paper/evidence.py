@@ -5,6 +5,7 @@ from functools import partial
 
 import pandas as pd
 
+from lkd.store import Store
 from lkd.study import (
     Results,
     Study,
@@ -18,6 +19,7 @@ from lkd.study import (
     variants_of_kd,
     ways,
 )
+from lkd.study.grid import WithoutWeightsError
 from lkd.study.inherited import erf_table, robustness_table
 from lkd.study.questions import PLAIN
 
@@ -50,25 +52,26 @@ CHAPTERS = {
 
 
 def gains(results: Results) -> pd.DataFrame:
-    """`Results.gains`; where schedules differ, `length` says which is the shortest and which the longest."""
+    """`Results.gains`; where schedules differ as the paper's do, 2.5 times, `length` says which is the longest."""
     table = results.gains
     if "epochs" not in table:
         return table
-    ends = {table.epochs.min(): "shortest", table.epochs.max(): "longest"}
-    return table.assign(length=table.epochs.map(ends))
+    longest = (table.epochs == table.epochs.max()) & (table.epochs.max() >= 2.5 * table.epochs.min())
+    return table.assign(length=longest.map({True: "longest", False: "shorter"}))
 
 
 def gaps(results: Results) -> pd.DataFrame:
-    """One row a student of DKD or DIST: by how much it is better than that of vanilla KD with BCE, in points.
+    """One row a student of a variant: by how much it is better than that of vanilla KD with BCE, in points.
 
     `scale` names the corners of the grid: least and most data with the weak and the strong recipe.
     """
     table = results.gains
     keys = ["train_images", "strength", "student", "teacher", "teacher_seed", "seed"]
     plain = table[table.variant == PLAIN].set_index(keys).distilled_top1
-    rest = table[~table.variant.isin([PLAIN, "vanilla KD, CE"])]
+    rest = table[table.variant != PLAIN]
     gap = rest.distilled_top1.to_numpy() - plain.loc[pd.MultiIndex.from_frame(rest[keys])].to_numpy()
-    amount = {rest.train_images.min(): "least data", rest.train_images.max(): "most data"}
+    least, most = rest.train_images.min(), rest.train_images.max()
+    amount = {least: "least data", most: "most data"} if least < most else {}
     return rest.assign(gap=gap, scale=rest.train_images.map(amount) + ", " + rest.strength)
 
 
@@ -80,3 +83,12 @@ TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "robustness": robustness_table,
 }
 """By name, a table of a study's results."""
+
+
+def complete(name: str, profile: str, store: Store) -> bool:
+    """Whether a store has all runs of a study, and what its claims need to have been measured on them."""
+    results = STUDIES[name](profile).find(store)
+    try:
+        return results is not None and (name not in TABLES or len(TABLES[name](results)) > 0)
+    except WithoutWeightsError:
+        return False

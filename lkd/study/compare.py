@@ -31,10 +31,6 @@ class Effect(NamedTuple):
         half = stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
         return self.mean - half, self.mean + half
 
-    def p_value(self, margin: float = 0.0) -> float:
-        """Of the mean being `margin`, two-sided."""
-        return 2 * stats.t.sf(abs(self.mean - margin) / self.error, self.freedom).item()
-
 
 def effect(
     table: pd.DataFrame, value: str, high: Mapping[str, Sequence[Any]], low: Mapping[str, Sequence[Any]] | None = None

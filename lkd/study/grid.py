@@ -66,8 +66,15 @@ class Study:
         return Results([replace(run, build=_without_weights) for run in runs], self.label)
 
 
+class WithoutWeightsError(FileNotFoundError):
+    """Something that was not measured is asked of runs that are read from their records alone."""
+
+
 def _without_weights() -> nn.Module:
-    raise FileNotFoundError("these runs are read from their records alone: what was not measured on them is not there")
+    raise WithoutWeightsError(
+        "these runs are read from their records alone, and what is asked was not measured on them: run the chapter "
+        "without published=True, or with the profile's own parameters"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

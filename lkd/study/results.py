@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lkd.measure import cost_of
+from lkd.measure import cost_of, place
 from lkd.metrics import Spread, direct_gain, effective_gain, spread
 from lkd.recipe import Recipe
 from lkd.store import Run
@@ -121,11 +121,13 @@ class Results:
         A model that was trained dense and sparse has a row for each. A sparse model's zeros are stored and multiplied
         like all else. Speed is that of a forward pass of 64 images on one thread, measured where the run lies.
         """
-        models = {
-            (run.recipe.student, repr(run.recipe.student_args), run.recipe.sparsity, run.recipe.sparse_scope): run
-            for run in reversed(self.runs)
-        }
-        return pd.DataFrame([{"model": run.recipe.student, **cost_of(run)} for run in reversed(models.values())])
+        models: dict[tuple[Any, ...], Run] = {}
+        for run in self.runs:
+            recipe = run.recipe
+            model = recipe.student, repr(recipe.student_args), recipe.sparsity, recipe.sparse_scope
+            if model not in models or (place(run, "cost").exists() and not place(models[model], "cost").exists()):
+                models[model] = run
+        return pd.DataFrame([{"model": run.recipe.student, **cost_of(run)} for run in models.values()])
 
     @cached_property
     def _by_recipe(self) -> dict[Any, Run]:
