@@ -50,7 +50,7 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
     assert (
         told.exit_code == 0
         and "smoke.zip: logit_kd (" in told.output
-        and "not run: feature_kd, kernel_size" in told.output
+        and "not run: erf, feature_kd, kernel_size" in told.output
     )
     assert lkd("claims", "--published", "--profile", "smoke").exit_code == 0
 

@@ -76,7 +76,7 @@ def test_its_figures_say_in_words_what_they_show(logits: Made) -> None:
     assert len(shown) == 4
     for figure in shown:
         assert "mini_resnet" in figure["layout"]["meta"]["alt"]
-        assert len(figure["layout"]["meta"]["table"]["rows"]) > 3
+        assert len(figure["layout"]["meta"]["table"]["rows"]) >= 3
         assert figure["data"]
 
 
