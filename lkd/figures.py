@@ -169,10 +169,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain")
     figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"title": ""}})
     widths = pd.DataFrame(
-        [
-            {"whose": name, **{f"within {r} px (%)": 100 * _within(m, r) for r in (4, 8, 16, 32)}}
-            for name, m in maps.items()
-        ]
+        [{"whose": name, **{f"within {r} px (%)": 100 * _within(m, r) for r in _RADII}} for name, m in maps.items()]
     )
     widest = widths.iloc[widths.iloc[:, 2].idxmin()]
     return _finish(

@@ -54,9 +54,8 @@ def erf_table(results: Results) -> pd.DataFrame:
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
-        whose = {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
         row = _who(results, run)
-        for prefix, each in whose.items():
+        for prefix, each in _beside(results, run).items():
             field = _map(each, settings)
             half = area_ratios(field, (0.5,))[0]
             row |= {f"{prefix}share": 100 * effective_share(field), f"{prefix}side_50": half.side}
@@ -122,9 +121,8 @@ def robustness_table(results: Results) -> pd.DataFrame:
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
-        whose = {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
         row = _who(results, run)
-        for prefix, each in whose.items():
+        for prefix, each in _beside(results, run).items():
             table = _table(each, settings)
             clean = table.corruption == CLEAN
             row |= {
@@ -138,6 +136,11 @@ def robustness_table(results: Results) -> pd.DataFrame:
 def _who(results: Results, run: Run) -> dict[str, Any]:
     about = results.describe(run.recipe)
     return {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
+
+
+def _beside(results: Results, run: Run) -> dict[str, Run]:
+    """A distilled run, the same student alone, and the teacher, by the prefix of their columns."""
+    return {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
 
 
 def _settings(results: Results) -> dict[str, int]:

@@ -13,6 +13,10 @@ OF_ONES_OWN = ("index",)
 """Pages whose code has networks and data of the reader's."""
 
 
+def test_pages_with_code_are_found() -> None:
+    assert {"distil", "index", "write_an_objective"} <= {page.stem for page in PAGES}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in OF_ONES_OWN], ids=lambda page: page.stem)
