@@ -1,4 +1,4 @@
-"""Profiles: named scales, as data. Each YAML file here is one."""
+"""Profiles: named scales, as data. Each YAML file here is one; it may extend another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -60,7 +60,7 @@ class Profile:
         """
         if name not in PROFILES:
             raise KeyError(unknown("profile", name, PROFILES))
-        values = yaml.safe_load(PROFILES[name].read_text())
+        values = _read(name)
         expected = {field.name for field in fields(cls)} - {"name"}
         if set(values) != expected:
             raise TypeError(f"{PROFILES[name].name} needs the keys {sorted(expected)}, it has {sorted(values)}")
@@ -77,3 +77,16 @@ class Profile:
         own = self.students.get(model, {})
         defaults = {"data": self.data, "student": model, "train_images": self.train_images, "objective_args": arguments}
         return Recipe(**{**defaults, **self.student, **own, **overrides})
+
+
+def _read(name: str) -> dict[str, Any]:
+    """What a profile's file says, over what the profile that it extends says."""
+    values = yaml.safe_load(PROFILES[name].read_text())
+    base = values.pop("extends", None)
+    return _over(_read(base), values) if base else values
+
+
+def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping over another; mappings within them likewise."""
+    both = {key: _over(base[key], values[key]) for key in base.keys() & values.keys() if isinstance(values[key], dict)}
+    return {**base, **values, **both}

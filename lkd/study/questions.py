@@ -113,6 +113,9 @@ def variants_of_kd(
 ) -> Study:
     """Plain KD against its elaborate variants, over training-set sizes and recipe strengths.
 
+    A recipe's epochs are passes over the largest of the profile's sizes; fewer images are passed over more often, so
+    that students of every size are trained for as many steps.
+
     Args:
         profile: the scale.
         sizes: numbers of training images of the students.
@@ -125,13 +128,14 @@ def variants_of_kd(
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
     plain = {PLAIN: grid.settings["variants"][PLAIN]}
     chosen = plain | _chosen(grid.scale, "vanilla_kd", "variants", variants)
-    taught = grid.taught()
+    taught, largest = grid.taught(), max(grid.settings["sizes"])
     made = {
         recipe: {"train_images": size, "strength": strength, "variant": name}
         for strength, fields in recipes.items()
         for size in sizes
+        for length in [{"train_images": size, "epochs": max(1, round(fields["epochs"] * largest / size))}]
         for name, way in chosen.items()
-        for recipe in grid.pupils(taught, [_way(grid.scale, way)], train_images=size, **fields)
+        for recipe in grid.pupils(taught, [_way(grid.scale, way)], **{**fields, **length})
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
 
