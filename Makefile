@@ -24,7 +24,7 @@ book: $(INSTALLED)
 
 ## site: build the site from the chapters as they were last run, or else from the published records
 site: $(INSTALLED)
-	@echo $(CHAPTERS) | xargs -n 1 -P 2 $(BIN)/lkd show
+	@echo $(CHAPTERS) | xargs -n 5 -P 2 $(BIN)/lkd show
 	@$(BIN)/jupyter-book build . --path-output book -W --keep-going --quiet
 	@echo "Open book/_build/html/index.html"
 

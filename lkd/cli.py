@@ -122,7 +122,7 @@ def publish(
     """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/."""
     from lkd.paper.evidence import STUDIES, complete
     from lkd.profiles import Profile
-    from lkd.records import FOLDER
+    from lkd.records import FOLDER, ids
     from lkd.records import publish as write
     from lkd.store import Store
 
@@ -133,10 +133,13 @@ def publish(
         if not whole:
             raise FileNotFoundError(f"no study of profile {profile!r} is done: `lkd run` its chapters first")
         path = FOLDER / f"{profile}.zip"
+        before = set(ids(path)) if path.exists() else set()
         write([recipe for study in whole.values() for recipe in study.recipes], store, path)
         lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
+        gone = len(before - set(ids(path)))
         typer.echo(
-            f"{path}: {', '.join(whole) or 'nothing'} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}"
+            f"{path}: {', '.join(whole)} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}; "
+            f"runs that it held before and holds no longer: {gone}"
         )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
 
-from lkd.data import Images, load
+from lkd.data import Files, Images, load
 from lkd.erf import at_size, contribution_map, sample_images
 from lkd.files import replacing
 from lkd.models.cost import cost, images_per_second
-from lkd.robustness import corruption_errors
+from lkd.robustness import corruption_errors, imagenet_robustness
 from lkd.store import Run
 
 Arrays = Mapping[str, np.ndarray]
@@ -27,7 +28,7 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
 
     Args:
         run: whose student is measured.
-        name: of the measurement.
+        name: of the measurement; another one when its code comes to give other arrays.
         measure: gives arrays by name; equal runs and arguments must give equal arrays.
         arguments: plain values, that it depends on.
     """
@@ -81,6 +82,17 @@ def errors_of(run: Run, count: int) -> pd.DataFrame:
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
 
 
+def imagenet_errors_of(run: Run, images: str, folder: str | None = None) -> pd.DataFrame:
+    """Errors of a run's student, of ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
+
+    Args:
+        run: which.
+        images: the set's name.
+        folder: where the sets lie; None to read what has been measured.
+    """
+    return pd.DataFrame(measured(run, "imagenet", partial(_imagenet_errors, folder=folder), images=images))
+
+
 def cost_of(run: Run) -> dict[str, float]:
     """Parameters and multiply-accumulates of an image, as stored and without zeros, and speed, of a run's student."""
     return {name: value.item() for name, value in measured(run, "cost", _cost).items()}
@@ -106,10 +118,19 @@ def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
     data = load(run.recipe.data, **run.recipe.view)
-    if not isinstance(data, Images):
-        raise ValueError(
-            f"corruptions are made of images in memory, run {run.recipe.run_id} has {run.recipe.data!r}: use "
-            "lkd.robustness.imagenet_robustness for images in files"
+    assert isinstance(data, Images)
+    return _arrays(corruption_errors(run.student, data, count))
+
+
+def _imagenet_errors(run: Run, images: str, folder: str | None) -> dict[str, np.ndarray]:
+    if folder is None:
+        raise FileNotFoundError(
+            f"run {run.recipe.run_id} was not measured on ImageNet-{images}: say where the sets lie"
         )
-    table = corruption_errors(run.student, data, count)
+    data = load(run.recipe.data, **run.recipe.view)
+    assert isinstance(data, Files)
+    return _arrays(imagenet_robustness(run.student, folder, [images], mean=data.mean, std=data.std))
+
+
+def _arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {str(name): np.array(column.tolist()) for name, column in table.items()}

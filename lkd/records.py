@@ -61,6 +61,12 @@ def profiles() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.zip"))
 
 
+def ids(path: Path) -> list[str]:
+    """The ids of the runs in an archive."""
+    with zipfile.ZipFile(path) as archive:
+        return list(json.loads(archive.read(_INDEX)))
+
+
 def published(profile: str) -> Store:
     """A store with the published records of a profile: its runs have no weights.
 

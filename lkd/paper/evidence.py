@@ -72,7 +72,9 @@ def gaps(results: Results) -> pd.DataFrame:
     gap = rest.distilled_top1.to_numpy() - plain.loc[pd.MultiIndex.from_frame(rest[keys])].to_numpy()
     least, most = rest.train_images.min(), rest.train_images.max()
     amount = {least: "least data", most: "most data"} if least < most else {}
-    return rest.assign(gap=gap, scale=rest.train_images.map(amount) + ", " + rest.strength)
+    both = rest.train_images, rest.strength
+    scale = [f"{amount.get(size, 'other data')}, {recipe}" for size, recipe in zip(*both, strict=True)]
+    return rest.assign(gap=gap, scale=scale)
 
 
 TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
@@ -85,10 +87,14 @@ TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
 """By name, a table of a study's results."""
 
 
+MEASURED = {"erf": erf_table, "robustness": robustness_table, "kernel_size": erf_table}
+"""By study, a table that needs more than the runs: that something was measured on them."""
+
+
 def complete(name: str, profile: str, store: Store) -> bool:
-    """Whether a store has all runs of a study, and what its claims need to have been measured on them."""
+    """Whether a store has all runs of a study, and what its chapter needs to have been measured on them."""
     results = STUDIES[name](profile).find(store)
     try:
-        return results is not None and (name not in TABLES or len(TABLES[name](results)) > 0)
+        return results is not None and (name not in MEASURED or len(MEASURED[name](results)) > 0)
     except WithoutWeightsError:
         return False

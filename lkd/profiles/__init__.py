@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Profile:
         """
         if name not in PROFILES:
             raise KeyError(unknown("profile", name, PROFILES))
-        values = _read(name)
+        values = _read(PROFILES[name])
         expected = {field.name for field in fields(cls)} - {"name"}
         if set(values) != expected:
             raise TypeError(f"{PROFILES[name].name} needs the keys {sorted(expected)}, it has {sorted(values)}")
@@ -79,11 +80,12 @@ class Profile:
         return Recipe(**{**defaults, **self.student, **own, **overrides})
 
 
-def _read(name: str) -> dict[str, Any]:
+@cache
+def _read(path: Path) -> Mapping[str, Any]:
     """What a profile's file says, over what the profile that it extends says."""
-    values = yaml.safe_load(PROFILES[name].read_text())
+    values = yaml.safe_load(path.read_text())
     base = values.pop("extends", None)
-    return _over(_read(base), values) if base else values
+    return _over(_read(PROFILES[base]), values) if base else values
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

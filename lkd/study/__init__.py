@@ -3,17 +3,18 @@
 from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
 from lkd.study.grid import Grid, Study
 from lkd.study.inherited import (
+    check_changed_images,
     erf_distances,
     erf_maps,
     erf_ratios,
     erf_table,
     errors_by_type,
+    imagenet_table,
     measure_erf,
     measure_robustness,
     robustness_table,
-    traits,
 )
-from lkd.study.questions import distillation, growing, kernels, longer, matched, variants_of_kd, ways
+from lkd.study.questions import distillation, growing, kernels, longer, matched, traits, variants_of_kd, ways
 from lkd.study.reproduced import reproduced
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
@@ -25,6 +26,7 @@ __all__ = [
     "Study",
     "additions",
     "by_cell",
+    "check_changed_images",
     "compared",
     "distillation",
     "effect",
@@ -34,6 +36,7 @@ __all__ = [
     "erf_table",
     "errors_by_type",
     "growing",
+    "imagenet_table",
     "kernels",
     "learning_speed",
     "longer",

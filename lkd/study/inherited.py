@@ -1,30 +1,23 @@
 """What students have of their teachers besides accuracy: effective receptive field and robustness."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lkd.checks import unknown
+from lkd.data import scheme
 from lkd.erf import area_ratios, effective_share, erf_distance
-from lkd.measure import erf_of, errors_of, measure_all, place
-from lkd.robustness import CLEAN
+from lkd.measure import erf_of, errors_of, imagenet_errors_of, measure_all, place
+from lkd.robustness import CLEAN, CORRUPTIONS, SETS, SEVERITIES, imagenet_c_scores
+from lkd.robustness.folders import find
 from lkd.store import Run
-from lkd.study.grid import Grid, Study, unique
+from lkd.study.grid import Study
+from lkd.study.questions import TRAITS
 from lkd.study.results import CELL, Results
-
-
-def traits(profile: str = "small", **given: Any) -> Study:
-    """The teachers, students alone and distilled students whose traits are measured; `logit_kd` has trained them.
-
-    Args:
-        profile: the scale.
-        given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
-    """
-    grid = Grid(profile=profile, chapter="traits", **given)
-    taught = grid.taught()
-    settings = {name: grid.settings[name] for name in ("erf_size", "erf_images", "corrupted_images")}
-    return Study(unique([*taught, *grid.pupils(taught)]), lambda recipe: settings)
 
 
 def measure_erf(results: Results, workers: int | None = None) -> None:
@@ -35,11 +28,49 @@ def measure_erf(results: Results, workers: int | None = None) -> None:
     measure_all(partial(_map, settings=settings), left, workers)
 
 
-def measure_robustness(results: Results, workers: int | None = None) -> None:
-    """Measure the errors on corrupted images of all models of a study that lack them, side by side.
+def check_changed_images(study: Study, imagenet: str | None, sets: Sequence[str] = tuple(SETS)) -> None:
+    """Refuse, before anything is trained, a study whose models' robustness could not be measured after that.
 
-    The first of them makes the corrupted images for the others.
+    Args:
+        study: whose models.
+        imagenet: the folder of the user's ImageNet-C, -A, -R and -Sketch, for models of images in files.
+        sets: which of these.
+
+    Raises:
+        FileNotFoundError: a set that is not there; says where to get it.
+        KeyError: an unknown set.
+        ValueError: no folder for images in files, or one for images in memory; sets without ImageNet-C.
     """
+    data = study.recipes[0].data
+    if scheme(data) and imagenet is None:
+        raise ValueError(
+            f"imagenet is None: corrupted images are made of images in memory, not of {data!r}; give the folder "
+            f"that has {', '.join(found.folders[0] for found in SETS.values())}, for models of ImageNet's 1000 classes"
+        )
+    if imagenet is not None and not scheme(data):
+        raise ValueError(f"imagenet={imagenet!r} is for models of ImageNet's 1000 classes, this study is of {data!r}")
+    if imagenet is not None and "C" not in sets:
+        raise ValueError(f"sets={list(sets)!r} lacks 'C', which errors by corruption are of")
+    for name in sets:
+        if name not in SETS:
+            raise KeyError(unknown("entry of sets", name, SETS))
+        if imagenet is not None:
+            find(name, Path(imagenet).expanduser(), ["standard"], [(c, s) for c in CORRUPTIONS for s in SEVERITIES])
+
+
+def measure_robustness(
+    results: Results, workers: int | None = None, imagenet: str | None = None, sets: Sequence[str] = tuple(SETS)
+) -> None:
+    """Measure the errors on changed images of all models of a study that lack them, side by side.
+
+    Corrupted images are made of images in memory, by the first of them for the others; models of images in files are
+    measured on the user's sets of ImageNet: see `check_changed_images`.
+    """
+    if imagenet is not None:
+        for name in sets:
+            left = [run for run in results.runs if not place(run, "imagenet", images=name).exists()]
+            measure_all(partial(imagenet_errors_of, images=name, folder=imagenet), left, workers)
+        return
     settings = _settings(results)
     left = [run for run in results.runs if not place(run, "errors", count=settings["corrupted_images"]).exists()]
     for some in (left[:1], left[1:]):
@@ -114,10 +145,24 @@ def errors_by_type(results: Results) -> pd.DataFrame:
     return cells.unstack()[errors.corruption.unique()].reset_index()
 
 
+def imagenet_table(results: Results, sets: Sequence[str] = tuple(SETS)) -> pd.DataFrame:
+    """One row a run: errors in percent on clean images and on the user's sets of ImageNet."""
+    rows = []
+    for run in results.runs:
+        tables = {name: imagenet_errors_of(run, name) for name in sets}
+        corrupted = imagenet_c_scores(tables["C"]) if "C" in tables else {}
+        others = {f"ImageNet-{name}": 100 * table.error.mean() for name, table in tables.items() if name != "C"}
+        about = results.describe(run.recipe)
+        who = {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
+        rows.append({**who, "clean": 100 - run.metrics["test_top1"], **corrupted, **others})
+    return pd.DataFrame(rows)
+
+
 def robustness_table(results: Results) -> pd.DataFrame:
     """One row a distilled run: mean errors in percent on clean and corrupted images, beside teacher's and student's.
 
-    `error` is the plain mean over all types and severities; it is not mCE, which is defined for ImageNet-C alone.
+    `error` is the plain mean over all types and severities, of ImageNet-C for models of images in files; it is not mCE,
+    which is defined for ImageNet-C alone.
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
@@ -134,8 +179,8 @@ def robustness_table(results: Results) -> pd.DataFrame:
 
 
 def _who(results: Results, run: Run) -> dict[str, Any]:
-    about = results.describe(run.recipe)
-    return {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
+    about, label = results.describe(run.recipe), results.label(run.recipe)
+    return {name: about[name] for name in (*CELL, "teacher_seed", "seed", *label) if name not in TRAITS}
 
 
 def _beside(results: Results, run: Run) -> dict[str, Run]:
@@ -144,7 +189,8 @@ def _beside(results: Results, run: Run) -> dict[str, Run]:
 
 
 def _settings(results: Results) -> dict[str, int]:
-    return dict(results.label(results.distilled[0].recipe))
+    label = results.label(results.distilled[0].recipe)
+    return {name: label[name] for name in TRAITS}
 
 
 def _map(run: Run, settings: dict[str, int]) -> np.ndarray:
@@ -152,4 +198,9 @@ def _map(run: Run, settings: dict[str, int]) -> np.ndarray:
 
 
 def _table(run: Run, settings: dict[str, int]) -> pd.DataFrame:
-    return errors_of(run, settings["corrupted_images"])
+    """Errors by corruption and severity, one row without any among them."""
+    if scheme(run.recipe.data) is None:
+        return errors_of(run, settings["corrupted_images"])
+    errors = imagenet_errors_of(run, "C").query("protocol == 'standard'")[["corruption", "severity", "error"]]
+    clean = {"corruption": CLEAN, "severity": 0, "error": 1 - run.metrics["test_top1"] / 100}
+    return pd.concat([pd.DataFrame([clean]), errors], ignore_index=True)

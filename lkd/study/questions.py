@@ -9,6 +9,9 @@ from lkd.study.grid import Grid, Study, listed, unique
 PLAIN = "vanilla KD, BCE"
 """What the variants of KD are compared with."""
 
+TRAITS = ("erf_size", "erf_images", "corrupted_images")
+"""How the effective receptive field and robustness are measured: settings of a profile, on each row of such a study."""
+
 
 def distillation(
     profile: str = "small",
@@ -141,14 +144,28 @@ def variants_of_kd(
 
 
 def kernels(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
-    """The same teacher with kernels from 3 to larger than the map, and a student of each.
+    """The same teacher with kernels from 3 to larger than the map, and a student of each, to be measured as well.
 
     Args:
         profile: the scale.
         sizes: names among the profile's kernel sizes of this chapter.
         given: `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
-    return _forms("kernel", Grid(profile=profile, chapter="kernel_size", **given), sizes)
+    grid = Grid(profile=profile, chapter="kernel_size", **given)
+    study, settings = _forms("kernel", grid, sizes), _traits(grid.scale)
+    return Study(study.recipes, lambda recipe: {**study.label(recipe), **settings})
+
+
+def traits(profile: str = "small", **given: Any) -> Study:
+    """The teachers, students alone and distilled students whose traits are measured; `logit_kd` has trained them.
+
+    Args:
+        profile: the scale.
+        given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
+    """
+    grid = Grid(profile=profile, chapter="traits", **given)
+    taught, settings = grid.taught(), _traits(grid.scale)
+    return Study(unique([*taught, *grid.pupils(taught)]), lambda recipe: settings)
 
 
 def growing(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
@@ -172,6 +189,10 @@ def _forms(column: str, grid: Grid, sizes: Sequence[str] | None) -> Study:
     }
     pupils = {recipe: made[teacher] for teacher in made for recipe in grid.pupils([teacher])}
     return Study(unique([*made, *pupils]), lambda recipe: pupils[recipe])
+
+
+def _traits(scale: Profile) -> dict[str, int]:
+    return {name: scale.chapters["traits"][name] for name in TRAITS}
 
 
 def _chosen(scale: Profile, chapter: str, name: str, given: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:

@@ -13,10 +13,10 @@ import yaml
 
 from lkd.paper import claims as module
 from lkd.paper.claims import claims, judge, ledger, read_claims, table_of
-from lkd.paper.evidence import STUDIES
+from lkd.paper.evidence import STUDIES, gaps
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
-from lkd.study import Results, Study
+from lkd.study import Results, Study, variants_of_kd
 
 Accuracy = Callable[[Recipe], float]
 
@@ -193,3 +193,10 @@ def test_a_claim_with_sides_that_were_not_run_is_not_run() -> None:
     without = [run for run in results.runs if "mini_slak" not in (run.recipe.student, run.recipe.teacher_name)]
     found = {v.claim.id: v.word for v in judge("logit_kd", "reference", replace(results, runs=without))}
     assert found[ID] == "not run" and found["logits-convnets-over-transformers"] != "not run"
+
+
+def test_gaps_over_vanilla_kd_of_one_size_alone_have_no_corner_and_of_one_variant_alone_no_rows() -> None:
+    for variants, rows in ((["DIST"], 2), (["vanilla KD, BCE"], 0)):
+        study = variants_of_kd("smoke", sizes=[64], strengths=["weak"], variants=variants)
+        table = gaps(results_of(study, noisy))
+        assert len(table) == rows and set(table.scale) <= {"other data, weak"}

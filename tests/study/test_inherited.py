@@ -1,17 +1,27 @@
 """What students have of their teachers: tables of a small real study, against the measurements they are made of."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from lkd import Recipe
 from lkd.erf import area_ratios, effective_share
 from lkd.measure import erf_of, errors_of
+from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES, class_indices
 from lkd.store import Store
 from lkd.study import (
     Results,
+    Study,
+    check_changed_images,
     erf_distances,
     erf_maps,
     erf_ratios,
     erf_table,
     errors_by_type,
+    imagenet_table,
+    kernels,
     measure_erf,
     measure_robustness,
     robustness_table,
@@ -64,3 +74,78 @@ def test_errors_are_means_over_types_and_severities(results: Results) -> None:
         assert table.loc[run.recipe.seed].clean_error == pytest.approx(100 * errors.error.iloc[0])
     by_type = errors_by_type(results)
     assert list(by_type.columns[:3]) == ["model", "teacher", "clean"] and by_type.shape == (3, 2 + 20)
+
+
+def test_the_field_of_a_student_stands_beside_the_kernel_of_its_teacher(tmp_path: Path) -> None:
+    study = kernels("smoke", sizes=["3", "7"], seeds=[0])
+    results = study.run(Store(tmp_path), workers=1)
+    measure_erf(results, workers=1)
+    table = erf_table(results).set_index("kernel")
+    assert sorted(table.index) == ["3", "7"] and not {"erf_size", "corrupted_images"} & set(table)
+    assert len(set(table.share)) == 2 and table.alone_share.nunique() == 1
+
+
+# ImageNet's changed pictures ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures of all classes to train on, and the four sets; of C and Sketch three classes alone."""
+    for name in ("C", "Sketch"):
+        monkeypatch.setitem(SETS, name, SETS[name]._replace(indices=(3, 7, 500)))
+    whole = range(1000)
+    pairs = {f"imagenet-c/{name}/{severity}": class_indices("C") for name in CORRUPTIONS for severity in SEVERITIES}
+    parts = {"data/train": whole, "data/val": whole, "sketch": class_indices("Sketch"), **pairs}
+    parts |= {f"imagenet-{name.lower()}": class_indices(name) for name in ("A", "R")}
+    names, picture = ImageNetInfo().label_names(), Image.new("RGB", (32, 32))
+    for part, indices in parts.items():
+        for index in indices:
+            path = tmp_path / part / names[index] / "1.png"
+            path.parent.mkdir(parents=True)
+            picture.putpixel((index % 32, index // 32), (255, 0, 0))
+            picture.save(path)
+    return tmp_path
+
+
+def of_files(folder: Path) -> Study:
+    """A teacher, a student alone and taught, on images in files."""
+    plain = {"data": f"folder:{folder}", "student": "test_resnet", "image_size": 32, "train_images": 900}
+    teacher = Recipe(**plain, seed=1)
+    study = (teacher, Recipe(**plain), Recipe(**plain, teacher=teacher, objective="nkd"))
+    return Study(study, lambda recipe: {"erf_size": 64, "erf_images": 1, "corrupted_images": 8})
+
+
+def test_models_of_imagenet_are_measured_on_the_users_sets(imagenet: Path, tmp_path: Path) -> None:
+    study = of_files(imagenet / "data")
+    check_changed_images(study, str(imagenet))
+    results = study.run(Store(tmp_path / "store"), workers=1)
+    with pytest.raises(FileNotFoundError, match="was not measured on ImageNet-C"):
+        robustness_table(results)
+    measure_robustness(results, 1, str(imagenet))
+    scores = imagenet_table(results)
+    assert len(scores) == 3 and {"mCE-15 (standard)", "ImageNet-A", "ImageNet-R", "ImageNet-Sketch"} <= set(scores)
+    mean = scores["mean error-19 (standard input)"]
+    table = robustness_table(results).iloc[0]
+    assert table.error == pytest.approx(mean[2]) and table.teacher_error == pytest.approx(mean[0])
+    assert table.clean_error == pytest.approx(100 - results.runs[2].metrics["test_top1"])
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "error", "message"),
+    [
+        ("folder:pets", {}, ValueError, "imagenet is None: .* give the folder that has imagenet-c, imagenet-a"),
+        ("digits", {"imagenet": "here"}, ValueError, "imagenet='here' is for models of ImageNet's 1000 classes"),
+        ("digits", {"sets": ["Sketches"]}, KeyError, "unknown entry of sets 'Sketches': did you mean 'Sketch'"),
+        ("folder:pets", {"imagenet": "here", "sets": ["A"]}, ValueError, "lacks 'C'"),
+        (
+            "folder:pets",
+            {"imagenet": "/nowhere"},
+            FileNotFoundError,
+            "ImageNet-C: there is no folder /nowhere/.*zenodo",
+        ),
+    ],
+)
+def test_what_could_not_be_measured_is_refused_before_anything_is_trained(data, given, error, message) -> None:
+    study = Study((Recipe(data=data, student="mini_resnet"),))
+    with pytest.raises(error, match=message):
+        check_changed_images(study, **{"imagenet": None, **given})

@@ -64,6 +64,13 @@ def test_plain_kd_is_there_whatever_variants_are_asked_for() -> None:
     assert {study.label(r)["variant"] for r in study.recipes if r.teacher} == {PLAIN, "DIST"}
 
 
+@pytest.mark.parametrize("sizes", [[64], [64, 128], [32]])
+def test_students_of_every_size_are_trained_for_as_many_steps(sizes: list[int]) -> None:
+    study = variants_of_kd("smoke", sizes=sizes, strengths=["weak"])
+    learners = [recipe for recipe in study.recipes if recipe.train_images]
+    assert {recipe.epochs * recipe.train_images for recipe in learners} == {128}
+
+
 @pytest.mark.parametrize(
     ("study", "settings", "error", "message"),
     [

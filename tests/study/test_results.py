@@ -252,3 +252,10 @@ def test_a_profile_with_other_keys_is_refused(
     monkeypatch.setitem(PROFILES, "broken", broken)
     with pytest.raises(TypeError, match=message):
         Profile.load("broken")
+
+
+def test_a_profile_that_extends_another_differs_in_what_it_says_alone() -> None:
+    small, reference = Profile.load("small"), Profile.load("reference")
+    assert reference.teachers == small.teachers and reference.seeds == [0, 1, 2, 3, 4]
+    assert reference.chapters["vanilla_kd"] == {**small.chapters["vanilla_kd"], "teacher_seeds": [0]}
+    assert "teacher_seeds" not in small.chapters["vanilla_kd"]
