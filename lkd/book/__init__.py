@@ -4,16 +4,19 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from lkd.book import chapter_pages, faults, ledger, offline, published
+from lkd.book import api, chapter_pages, costs, faults, ledger, offline, published
 from lkd.files import home
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Hook the extension into a Sphinx build."""
     app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
+    app.add_directive("costs", costs.Costs)
+    app.add_directive("models", costs.Models)
     app.add_directive("ledger", ledger.Ledger)
     app.add_directive("published", published.PublishedTable)
     app.add_directive("published-paper", published.PublishedPaper)
+    app.connect("autodoc-process-docstring", api.say_where_used)
     app.connect("config-inited", offline.use_local_mathjax)
     app.connect("config-inited", chapter_pages.announce_smoke)
     app.connect("env-get-outdated", faults.faulty_pages)

@@ -1,11 +1,12 @@
 """What claims are judged by: the studies of the chapters, and the tidy tables that come of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pandas as pd
 
-from lkd.store import Store
+from lkd.recipe import Recipe
+from lkd.store import Run, Store
 from lkd.study import (
     Results,
     Study,
@@ -98,3 +99,27 @@ def complete(name: str, profile: str, store: Store) -> bool:
         return results is not None and (name not in MEASURED or len(MEASURED[name](results)) > 0)
     except WithoutWeightsError:
         return False
+
+
+def costs(profile: str, store: Store) -> pd.DataFrame:
+    """One row a chapter of which a store has all runs: how many, and minutes of one CPU core; then all of them.
+
+    All of them stand there twice: as the store carries them out, each run once, and as they would be carried out one
+    chapter after the other without it.
+    """
+    found = {name: _runs(studies, profile, store) for name, studies in CHAPTERS.items()}
+    done = {name: runs for name, runs in found.items() if runs and all(runs.values())}
+    once = {recipe: run for runs in done.values() for recipe, run in runs.items()}
+    again = {(name, recipe): run for name, runs in done.items() for recipe, run in runs.items()}
+    rows = {**done, "all, each run once": once, "all, one chapter after the other": again}
+    return pd.DataFrame(
+        [{"chapter": name, "runs": len(runs), "minutes": _minutes(runs.values())} for name, runs in rows.items()]
+    )
+
+
+def _runs(studies: Iterable[str], profile: str, store: Store) -> dict[Recipe, Run | None]:
+    return {recipe: store.find(recipe) for name in studies for recipe in STUDIES[name](profile).recipes}
+
+
+def _minutes(runs: Iterable[Run | None]) -> float:
+    return sum(run.provenance["seconds"] for run in runs if run) / 60

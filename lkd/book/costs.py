@@ -1,0 +1,57 @@
+"""What things cost: `{costs}`, the chapters at each published scale; `{models}`, the networks of this book."""
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from lkd.book.data_table import csv_link, html_table
+
+
+class Costs(SphinxDirective):
+    """A table for each published profile."""
+
+    def run(self) -> list[nodes.Node]:
+        """Tables as HTML, each with its CSV."""
+        from lkd.records import profiles
+
+        self.env.note_reread()
+        return [nodes.raw("", costs_html(profile), format="html") for profile in profiles()]
+
+
+def costs_html(profile: str) -> str:
+    """Runs and minutes by chapter of a published profile, and the share that is saved."""
+    from lkd.paper.evidence import costs
+    from lkd.records import published
+
+    table = costs(profile, published(profile))
+    once, again = table.minutes.iloc[-2:]
+    columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
+    return (
+        f"<p>Profile <code>{profile}</code>: the store saves {1 - once / again:.0%} of the time of training.</p>"
+        f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
+        f"{csv_link(columns, rows, f'costs-{profile}.csv')}"
+    )
+
+
+class Models(SphinxDirective):
+    """Parameters, multiply-accumulates and speed of the networks of the first chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        """The table as HTML, with its CSV; nothing where nothing is published."""
+        from lkd.records import profiles
+
+        self.env.note_reread()
+        return [nodes.raw("", models_html(profile), format="html") for profile in profiles()[-1:]]
+
+
+def models_html(profile: str) -> str:
+    """A row a network, as it was measured in the published runs of a profile."""
+    from lkd.records import published
+    from lkd.study import distillation
+
+    results = distillation(profile).find(published(profile))
+    table = results.costs if results else None
+    if table is None:
+        return ""
+    columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
+    shown = f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
+    return shown + csv_link(columns, rows, "models.csv")
