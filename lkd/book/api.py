@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
@@ -39,9 +38,10 @@ def say_where_used(app: Sphinx, what: str, name: str, thing: Any, options: Any, 
         lines += ["", f"Used in {links}.", ""]
 
 
-def functions(notebook: NotebookNode) -> str:
-    """A line of Markdown that leads to the functions that a chapter uses."""
-    return "Functions of this page: " + ", ".join(f"{{py:obj}}`{name}`" for name in used_by(notebook)) + "."
+def links_to(names: list[str]) -> str:
+    """A line of Markdown that leads to functions and classes."""
+    links = ", ".join(f"{{py:obj}}`{name}`" for name in names)
+    return f"Functions of this page: {links}." if links else ""
 
 
 def _chapters(app: Sphinx) -> list[Path]:

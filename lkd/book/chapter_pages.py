@@ -7,7 +7,7 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from lkd.book.api import functions
+from lkd.book.api import links_to, used_by
 from lkd.book.copies import Copy, read_copy, read_notebook
 from lkd.book.faults import report
 from lkd.book.made import fenced, how_made
@@ -43,5 +43,5 @@ def _page(copy: Copy, source: str) -> NotebookNode:
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(copy.fault, "{error}")))
     else:
         notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
-        notebook.cells.append(nbformat.v4.new_markdown_cell(functions(notebook)))
+        notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))
     return notebook

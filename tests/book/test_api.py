@@ -1,0 +1,44 @@
+"""API pages and chapters lead to each other."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+from throwaway import CONFIG, NAME, TOC, Book, executed
+
+from lkd.book.api import used_by
+
+CODE = "import lkd\nfrom lkd import metrics\nfrom lkd.study import by_cell\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        (CODE + "metrics.spread([1, 2]); lkd.run", ["lkd.study.by_cell", "lkd.metrics.spread", "lkd.run"]),
+        ("import pandas as pd\npd.DataFrame()", []),
+        ("from lkd.erf import at_size as sized\nsized(None, 3)", ["lkd.erf.at_size"]),
+    ],
+)
+def test_what_code_names_is_told_by_its_full_name(code: str, names: list[str]) -> None:
+    assert sorted(used_by(new_notebook(cells=[new_code_cell(code)]))) == sorted(names)
+
+
+@pytest.mark.slow
+def test_a_function_leads_to_the_chapter_that_uses_it_and_back(tmp_path: Path) -> None:
+    book = Book.written_to(tmp_path)
+    extensions = ["lkd.book", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+    (book.root / "_config.yml").write_text(
+        yaml.safe_dump({**CONFIG, "sphinx": {**CONFIG["sphinx"], "extra_extensions": extensions}})
+    )
+    (book.root / "_toc.yml").write_text(yaml.safe_dump({**TOC, "chapters": [*TOC["chapters"], {"file": "api"}]}))
+    (book.root / "api.md").write_text("# API\n\n```{eval-rst}\n.. autofunction:: lkd.metrics.spread\n```\n")
+    chapter = executed()
+    chapter.cells.append(new_code_cell(CODE + "metrics.spread([1, 2])"))
+    nbformat.write(new_notebook(cells=chapter.cells[-1:]), book.source)
+    book.run(chapter)
+    status, output = book.build()
+    assert status == 0, output
+    assert book.page("api").select_one(f"dd a[href='notebooks/{NAME}.html']")
+    assert book.page(f"notebooks/{NAME}").select_one("a[href='../api.html#lkd.metrics.spread']")
