@@ -16,7 +16,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("ledger", ledger.Ledger)
     app.add_directive("published", published.PublishedTable)
     app.add_directive("published-paper", published.PublishedPaper)
-    app.connect("autodoc-process-docstring", api.say_where_used)
+    for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
+        app.setup_extension(extension)
+    app.connect("autodoc-process-docstring", api.say_where_used, priority=900)
     app.connect("config-inited", offline.use_local_mathjax)
     app.connect("config-inited", chapter_pages.announce_smoke)
     app.connect("env-get-outdated", faults.faulty_pages)

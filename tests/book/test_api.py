@@ -6,7 +6,7 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
-from throwaway import CONFIG, NAME, TOC, Book, executed
+from throwaway import NAME, TOC, Book, executed
 
 from lkd.book.api import used_by
 
@@ -28,10 +28,6 @@ def test_what_code_names_is_told_by_its_full_name(code: str, names: list[str]) -
 @pytest.mark.slow
 def test_a_function_leads_to_the_chapter_that_uses_it_and_back(tmp_path: Path) -> None:
     book = Book.written_to(tmp_path)
-    extensions = ["lkd.book", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-    (book.root / "_config.yml").write_text(
-        yaml.safe_dump({**CONFIG, "sphinx": {**CONFIG["sphinx"], "extra_extensions": extensions}})
-    )
     (book.root / "_toc.yml").write_text(yaml.safe_dump({**TOC, "chapters": [*TOC["chapters"], {"file": "api"}]}))
     (book.root / "api.md").write_text("# API\n\n```{eval-rst}\n.. autofunction:: lkd.metrics.spread\n```\n")
     chapter = executed()
