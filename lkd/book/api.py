@@ -23,8 +23,7 @@ def used_by(notebook: NotebookNode) -> list[str]:
     """
     nodes = [node for cell in notebook.cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
     imported = {local: full for node in nodes for local, full in _imports(node)}
-    bases = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    parts = [(imported[node.value.id], node.attr) for node in bases if node.value.id in imported]
+    parts = [part for node in nodes for part in _attributes(node, imported)]
     modules = {module for module, _ in parts}
     named = [full for full in imported.values() if full not in modules]
     return list(dict.fromkeys([*named, *(f"{module}.{name}" for module, name in parts)]))
@@ -58,4 +57,11 @@ def _imports(node: ast.AST) -> list[tuple[str, str]]:
         return [(alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names]
     if isinstance(node, ast.Import):
         return [(alias.name, alias.name) for alias in node.names if alias.name == _PACKAGE]
+    return []
+
+
+def _attributes(node: ast.AST, imported: dict[str, str]) -> list[tuple[str, str]]:
+    """What is looked up in something imported from this package: its full name and the attribute's."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
+        return [(imported[node.value.id], node.attr)]
     return []

@@ -1,7 +1,8 @@
 """What claims are judged by: the studies of the chapters, and the tidy tables that come of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -111,9 +112,12 @@ def costs(profile: str, store: Store) -> pd.DataFrame:
     done = {name: runs for name, runs in found.items() if runs and all(runs.values())}
     once = {recipe: run for runs in done.values() for recipe, run in runs.items()}
     again = {(name, recipe): run for name, runs in done.items() for recipe, run in runs.items()}
-    rows = {**done, "all, each run once": once, "all, one chapter after the other": again}
+    sums: dict[str, Mapping[Any, Run | None]] = {"all, each run once": once, "all, one chapter after the other": again}
     return pd.DataFrame(
-        [{"chapter": name, "runs": len(runs), "minutes": _minutes(runs.values())} for name, runs in rows.items()]
+        [
+            {"chapter": name, "runs": len(runs), "minutes": _minutes(runs.values())}
+            for name, runs in [*done.items(), *sums.items()]
+        ]
     )
 
 
