@@ -17,7 +17,7 @@ from lkd.files import CHECKOUT
 
 pytestmark = pytest.mark.slow
 
-LINKED_HOSTS = {"", "arxiv.org", "github.com", "jupyterbook.org", "www.sphinx-doc.org"}
+LINKED_HOSTS = {"", "arxiv.org", "doi.org", "github.com", "jupyterbook.org", "www.sphinx-doc.org"}
 VIEWS = {"desk": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light")}
 
 
