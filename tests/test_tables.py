@@ -25,6 +25,7 @@ def test_the_page_rounds_escapes_and_offers_all_digits() -> None:
     page = BeautifulSoup(table_html(content, "page-gains.csv"), "html.parser")
     assert [cell.text for cell in page.select("tbody td")] == ["a", "0.3", "3", "<script>", "–", "1"]
     assert page.figcaption is not None and page.figcaption.text == "Gains & losses."
+    assert page.select_one("figure#table-gains")
     link = page.select_one("a[download='page-gains.csv']")
     assert link is not None and "0.3333333333" in str(link["href"])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from lkd.book import api, chapter_pages, costs, faults, ledger, offline, published
+from lkd.book import api, chapter_pages, costs, faults, headline, ledger, offline, published
 from lkd.files import home
 
 
@@ -13,6 +13,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
+    app.add_directive("headline", headline.Headline)
     app.add_directive("ledger", ledger.Ledger)
     app.add_directive("published", published.PublishedTable)
     app.add_directive("published-paper", published.PublishedPaper)
@@ -23,6 +24,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", chapter_pages.announce_smoke)
     app.connect("env-get-outdated", faults.faulty_pages)
     app.connect("source-read", chapter_pages.show_executed)
+    app.connect("html-page-context", ledger.load_filters)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("build-finished", offline.copy_scripts)
     app.add_css_file("lkd.css")

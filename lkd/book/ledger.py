@@ -5,64 +5,86 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.copies import read_copy
 from lkd.book.data_table import csv_link
 
 if TYPE_CHECKING:
-    from lkd.paper.claims import Verdict
+    from lkd.paper.claims import Claim, Verdict
+
+_MARK = "lkd_ledger"
 
 
 class Ledger(SphinxDirective):
     """All claims, one row each."""
 
     def run(self) -> list[nodes.Node]:
-        """A table of verdicts as HTML, with its CSV."""
-        from lkd.paper.claims import ledger
-        from lkd.records import profiles, published
-        from lkd.store import Store
+        """A table of verdicts as HTML, with its CSV; `ledger.js` adds filters."""
+        self.env.metadata[self.env.docname][_MARK] = True
+        return [nodes.raw("", ledger_html(judged(self)), format="html")]
 
-        sources = sorted((Path(self.env.srcdir) / "notebooks").glob("*.ipynb"))
-        self.env.note_reread()
-        copies = [read_copy(Path(self.config.lkd_chapters), path.stem) for path in sources]
-        here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
-        columns = {f"{name}, here": ledger(name, Store()) for name in sorted(here)}
-        columns |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
-        return [nodes.raw("", ledger_html(columns or {"not run": ledger("small", Store())}), format="html")]
+
+def load_filters(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Put the script of the filters on a page with a ledger (handles `html-page-context`)."""
+    if _MARK in app.env.metadata.get(pagename, {}):
+        app.add_js_file("ledger.js", loading_method="defer")
+
+
+def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
+    """The verdicts by what the runs are called, this machine's and those published; judged once for a page."""
+    from lkd.paper.claims import ledger
+    from lkd.profiles import PROFILES
+    from lkd.records import profiles, published
+    from lkd.store import Store
+
+    env = directive.env
+    env.note_reread()
+    if _MARK not in env.temp_data:
+        sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
+        copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
+        here = {copy.profile for copy in copies if copy.profile in PROFILES and not copy.from_records} - {"smoke"}
+        verdicts = {f"{name}, here": ledger(name, Store()) for name in sorted(here)}
+        verdicts |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
+        env.temp_data[_MARK] = verdicts or {"not run": ledger("small", Store())}
+    return env.temp_data[_MARK]
 
 
 def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
-    """A row a claim: what it says and where, and for each of some sets of runs the verdict and the difference."""
+    """A row a claim: what it says and where, and for each of some sets of runs the verdict and the difference.
+
+    `data-choice` names a filter by the `data-value` of a column's cells; `data-column` heads a cell on a phone.
+    """
     from lkd.paper.claims import table_of
 
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ("Claim", "Place", *columns))
-    rows = [_row(row) for row in zip(*columns.values(), strict=True)]
-    counts = [f"{title}: {_counted(verdicts)}" for title, verdicts in columns.items()]
+    titles = [escape(title) for title in columns]
+    head = "".join(f'<th scope="col" data-choice="Verdict, {title}">{title}</th>' for title in titles)
+    rows = [_row(titles, row) for row in zip(*columns.values(), strict=True)]
     tables = [table_of(verdicts).assign(runs=title) for title, verdicts in columns.items()]
     names = list(tables[0].columns)
     values = [row for table in tables for row in table.astype(object).to_numpy().tolist()]
     return (
-        f"<p>{escape('; '.join(counts))}.</p>"
-        f'<div class="lkd-scroll lkd-ledger" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        '<div class="lkd-scroll lkd-cards lkd-ledger" tabindex="0"><table><thead><tr><th scope="col">Claim</th>'
+        f'<th scope="col" data-choice="Paper">Place</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>{csv_link(names, values, 'claims.csv')}"
     )
 
 
-def _row(verdicts: Sequence[Verdict]) -> str:
+def chapter_of(claim: Claim) -> str:
+    """The name of the chapter that tests a claim."""
     from lkd.paper.evidence import CHAPTERS as STUDIES_OF
 
-    claim = verdicts[0].claim
-    chapter = next(name for name, studies in STUDIES_OF.items() if claim.study in studies)
-    says = f'<a href="../notebooks/{chapter}.html#verdicts">{escape(claim.says)}</a>'
-    cells = "".join(f"<td>{_verdict(verdict)}</td>" for verdict in verdicts)
-    return f"<tr><td>{says}</td><td>{escape(claim.paper)}, {escape(claim.place)}</td>{cells}</tr>"
+    return next(name for name, studies in STUDIES_OF.items() if claim.study in studies)
 
 
-def _verdict(verdict: Verdict) -> str:
+def verdict_html(verdict: Verdict) -> str:
+    """The word, and the difference with its interval."""
     word = f'<span class="lkd-verdict lkd-{verdict.word.replace(" ", "-")}">{verdict.word}</span>'
     if verdict.found is None:
         return word
@@ -71,8 +93,15 @@ def _verdict(verdict: Verdict) -> str:
     return f"{word}<br>{verdict.found.mean:+.2f}{interval} {escape(verdict.claim.unit)}"
 
 
-def _counted(verdicts: Sequence[Verdict]) -> str:
-    from lkd.paper.claims import VERDICTS
-
-    words = [verdict.word for verdict in verdicts]
-    return ", ".join(f"{words.count(word)} {word}" for word in VERDICTS if word in words)
+def _row(titles: Sequence[str], verdicts: Sequence[Verdict]) -> str:
+    claim = verdicts[0].claim
+    paper = escape(claim.paper)
+    cells = [
+        f'<td><a href="../notebooks/{chapter_of(claim)}.html#verdicts">{escape(claim.says)}</a></td>',
+        f'<td data-column="Place" data-value="{paper}">{paper}, {escape(claim.place)}</td>',
+        *(
+            f'<td data-column="{title}" data-value="{verdict.word}">{verdict_html(verdict)}</td>'
+            for title, verdict in zip(titles, verdicts, strict=True)
+        ),
+    ]
+    return f'<tr id="{escape(claim.id)}">{"".join(cells)}</tr>'

@@ -39,10 +39,14 @@ class TableRenderer:
 
 
 def table_html(table: dict[str, Any], name: str) -> str:
-    """The table with its caption and a link to its CSV file called `name`; a long one is folded."""
+    """The table with its caption and a link to its CSV file called `name`; a long one is folded.
+
+    Its address on the page is `#table-`, with the name that the chapter gives it.
+    """
     columns, rows = table["columns"], table["data"]
     scroll = f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, table["digits"])}</div>'
     if len(rows) > _LONG:
         scroll = f'<details class="lkd-data"><summary>{len(rows)} rows</summary>{scroll}</details>'
     caption = f"<figcaption>{escape(table['caption'])}</figcaption>"
-    return f'<figure class="lkd-table">{caption}{scroll}{csv_link(columns, rows, name)}</figure>'
+    link = csv_link(columns, rows, name)
+    return f'<figure class="lkd-table" id="table-{escape(table["name"])}">{caption}{scroll}{link}</figure>'

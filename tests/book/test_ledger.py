@@ -1,17 +1,25 @@
-"""The ledger of claims on a page: what was judged, and that a claim's words are no markup."""
+"""The ledger of claims on a page: what was judged, its filters, and that a claim's words are no markup."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from throwaway import Book, executed
+from playwright.sync_api import Browser, Page, expect
+from throwaway import Book, executed, first
 
-from lkd.book.ledger import ledger_html
-from lkd.paper.claims import Verdict, claims
+from lkd.book.chapters import CHAPTERS
+from lkd.book.ledger import chapter_of, ledger_html
+from lkd.files import CHECKOUT
+from lkd.paper.claims import VERDICTS, Verdict, claims
 from lkd.study import Effect
 
 CLAIMS = list(claims().values())[:3]
+MIXED = [
+    Verdict(claim=claim, profile="small", word=VERDICTS[number % 4]) for number, claim in enumerate(claims().values())
+]
 
 
 def page(*columns: list[Verdict]) -> BeautifulSoup:
@@ -28,7 +36,6 @@ def test_a_claim_has_a_verdict_for_every_scale_with_its_difference_and_interval(
     assert [row[0] for row in rows] == [claim.says for claim in CLAIMS]
     low, high = found.interval()
     assert rows[0][2] == "not run" and rows[0][3] == f"supported +1.50 [{low:.2f}, {high:.2f}] points"
-    assert "3 not run" in soup.p.text and "3 supported" in soup.p.text
     assert soup.select_one("a[download='claims.csv']")
 
 
@@ -38,14 +45,99 @@ def test_words_are_no_markup() -> None:
     assert not soup.select("script, b") and "<script>alert(1)</script>." in soup.get_text()
 
 
+@pytest.mark.parametrize("chapter", sorted({chapter_of(claim) for claim in claims().values()}))
+def test_what_a_claim_leads_to_stands_in_its_chapter(chapter: str) -> None:
+    sources = [cell.source for cell in nbformat.read(CHAPTERS[chapter], 4).cells]
+    assert "## Verdicts" in sources and any(source.startswith('Table(results.table, "runs"') for source in sources)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a page with nothing but the ledger and its files."""
+    files = (CHECKOUT / "book" / "_static").as_uri()
+    head = (
+        f'<!doctype html><link rel="stylesheet" href="{files}/lkd.css"><script defer src="{files}/ledger.js"></script>'
+    )
+    path = tmp_path / "page.html"
+    path.write_text(head + ledger_html({"small": MIXED, "reference": MIXED[1:] + MIXED[:1]}), "utf8")
+    contexts = []
+
+    def open_page(width: int = 1280, scripts: bool = True) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 800}, java_script_enabled=scripts)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def shown(page: Page) -> list[str]:
+    rows = page.locator(".lkd-ledger tbody tr").all()
+    return [row.locator("a").inner_text() for row in rows if row.is_visible()]
+
+
+def said(*wanted: bool) -> list[str]:
+    return [verdict.claim.says for verdict, here in zip(MIXED, wanted, strict=True) if here]
+
+
+def test_keys_alone_filter_by_verdict_paper_and_words_and_the_count_follows(opened: Callable[..., Page]) -> None:
+    page = opened()
+    count = page.get_by_role("status")
+    assert count.inner_text() == f"{len(MIXED)} of {len(MIXED)} claims" and shown(page) == said(*[True] * len(MIXED))
+    page.keyboard.press("Tab")
+    page.keyboard.type("Van")
+    of_paper = [verdict.claim.paper == "VanillaKD" for verdict in MIXED]
+    assert shown(page) == said(*of_paper) and count.inner_text().startswith(f"{sum(of_paper)} of")
+    page.keyboard.press("Tab")
+    page.keyboard.type("supp")
+    supported = [one and verdict.word == "supported" for one, verdict in zip(of_paper, MIXED, strict=True)]
+    assert shown(page) == said(*supported) and 0 < sum(supported) < sum(of_paper)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.type("no such WORDS")
+    assert shown(page) == [] and count.inner_text().startswith("0 of")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(count).to_have_text(f"{len(MIXED)} of {len(MIXED)} claims")
+    assert shown(page) == said(*[True] * len(MIXED))
+    page.get_by_label("Words").fill("better Transformers")
+    words = [all(word in verdict.claim.says for word in ("better", "transformers")) for verdict in MIXED]
+    assert shown(page) == said(*words) and 0 < sum(words) < len(MIXED)
+
+
+def test_without_scripts_all_claims_stand_there_and_nothing_that_does_not_work(opened: Callable[..., Page]) -> None:
+    page = opened(scripts=False)
+    assert page.locator("form, select, input").count() == 0
+    assert page.locator(".lkd-ledger tbody tr").count() == len(MIXED)
+
+
+def test_on_a_phone_a_row_is_a_card_that_names_its_cells(opened: Callable[..., Page]) -> None:
+    page = opened(width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator(".lkd-ledger")
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    heads = "cells => cells.map(cell => getComputedStyle(cell, '::before').content)"
+    cells = page.locator(".lkd-ledger tbody tr").first.locator("td")
+    assert cells.evaluate_all(heads) == ["none", '"Place"', '"small"', '"reference"']
+    page.get_by_label("Paper").select_option("VanillaKD")
+    assert len(shown(page)) == sum(verdict.claim.paper == "VanillaKD" for verdict in MIXED)
+
+
 @pytest.mark.slow
 def test_the_directive_judges_what_this_machine_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lkd.records.FOLDER", tmp_path / "published")
     book = Book.written_to(tmp_path)
     book.run(executed())
     (book.root / "notes.md").write_text("# Notes\n\n```{ledger}\n```\n")
+    (book.root / "index.md").write_text("# Tiny\n\n```{headline}\n```\n")
     status, output = book.build()
     assert status == 0, output
     rows = book.page("notes").select(".lkd-ledger tbody tr")
     assert len(rows) == len(claims()) and all("not run" in row.get_text() for row in rows)
-    assert "small, here" in book.page("notes").select_one(".lkd-ledger thead").get_text()
+    assert "small, here" in first(book.page("notes"), ".lkd-ledger thead").get_text()
+    assert book.page("notes").select_one("script[defer][src*='ledger.js']")
+    assert not book.page("index").select_one("script[src*='ledger.js']")
+    assert "At this scale: not run." in first(book.page("index"), ".bd-article strong").get_text()

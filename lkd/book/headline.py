@@ -1,0 +1,93 @@
+"""The directive `{headline}`: what the runs answer to the papers' main questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from lkd.book.ledger import chapter_of, judged, verdict_html
+
+if TYPE_CHECKING:
+    from lkd.paper.claims import Verdict
+
+_QUESTION = "logits-large-kernels-over-transformers"
+"""The claim that answers the book's question."""
+
+_ANSWERS = {"supported": "yes", "contradicted": "no", "inconclusive": "not decided", "not run": "not run"}
+
+_COLUMNS = {
+    "Large kernels teach better": _QUESTION,
+    "Also at equal accuracy": "matched-large-kernels-over-transformers",
+    "Vanilla KD matches DKD": "vanilla-matches-dkd",
+}
+"""The claims that people come for, in few words."""
+
+
+class Headline(SphinxDirective):
+    """The answer to the book's question, and how many of all claims hold."""
+
+    def run(self) -> list[nodes.Node]:
+        """A paragraph and a table as HTML."""
+        return [nodes.raw("", headline_html(judged(self)), format="html")]
+
+
+def headline_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
+    """The book's question, answered by those runs that were repeated most; and a row for each set of runs."""
+    known = {title: {verdict.claim.id: verdict for verdict in verdicts} for title, verdicts in columns.items()}
+    best = max((by_claim[_QUESTION] for by_claim in known.values()), key=_repeated)
+    heads = ["Runs", *_COLUMNS, "All claims"]
+    head = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    rows = "".join(_row(heads, title, by_claim) for title, by_claim in known.items())
+    return (
+        f'{_answer(best)}<div class="lkd-scroll lkd-cards lkd-headline" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _repeated(verdict: Verdict) -> int:
+    return verdict.found.teacher_seeds * verdict.found.seeds if verdict.found else 0
+
+
+def _answer(verdict: Verdict) -> str:
+    """The verdict as a sentence, how sure it is, of which runs, and the command that repeats them."""
+    from lkd.paper.evidence import STUDIES
+    from lkd.profiles import Profile
+
+    claim, profile = verdict.claim, Profile.load(verdict.profile)
+    chapter, runs = chapter_of(claim), len(STUDIES[claim.study](profile.name).recipes)
+    return (
+        f"<p><strong>At this scale: {_ANSWERS[verdict.word]}.</strong> "
+        f"The claim “{escape(claim.says)}” {_found(verdict)} Scale: {escape(profile.description)} "
+        f'<a href="../notebooks/{chapter}.html#table-runs">The {runs} runs behind it</a> are those of '
+        f'<code class="lkd-command">lkd run {chapter} -p profile={profile.name}</code>.</p>'
+    )
+
+
+def _found(verdict: Verdict) -> str:
+    """What became of the claim, and what makes that sure or unsure."""
+    found = verdict.found
+    if found is None:
+        return "has not been run."
+    low, high = found.interval()
+    interval = f"95 % interval {low:.2f} to {high:.2f}" if low == low else "with nothing repeated"
+    if verdict.claim.between_teachers and found.teacher_seeds < 2:
+        sure = "Each teacher was trained once, which decides nothing between them."
+    elif verdict.times == verdict.times:
+        sure = f"About {verdict.times:.0f} times as many runs would decide it."
+    else:
+        sure = ""
+    return f"is {verdict.word}: {found.mean:+.2f} {escape(verdict.claim.unit)}, {interval}. {sure}"
+
+
+def _row(heads: Sequence[str], title: str, verdicts: Mapping[str, Verdict]) -> str:
+    """One set of runs: what it says about the claims of the columns, and how many verdicts of each kind it has."""
+    counts = Counter(verdict.word for verdict in verdicts.values())
+    counted = "<br>".join(f"{count} {word}" for word, count in counts.most_common())
+    cells = [escape(title), *(verdict_html(verdicts[id]) for id in _COLUMNS.values()), counted]
+    labelled = [f'<td data-column="{escape(head)}">{cell}</td>' for head, cell in zip(heads, cells, strict=True)]
+    return f"<tr>{''.join(labelled)}</tr>"
