@@ -5,7 +5,8 @@ Each figure carries in `layout.meta` a sentence for those who do not see it (`al
 well.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from lkd.erf import area_ratios
+from lkd.erf.analysis import THRESHOLDS
 from lkd.objectives import OBJECTIVES
 from lkd.study import by_cell
 
@@ -28,6 +31,15 @@ _STYLE = {
 }
 _SPARE = [("#56789A", symbol, "solid") for symbol in ("hexagon", "cross", "triangle-down", "pentagon", "bowtie")]
 _RADII = (4, 8, 16, 32)
+_ACTIVE = THRESHOLDS.index(0.5)
+_SQUARE = "The square holds more than this share: "
+_COLORBAR = {
+    "title": {"text": "log10(x + 1), as a share of the largest", "side": "top", "font": {"size": 12}},
+    "orientation": "h",
+    "y": 0,
+    "yanchor": "top",
+    "thickness": 12,
+}
 _SPREAD = {"low": "95 % low", "high": "95 % high", "n": "runs"}
 
 
@@ -149,38 +161,48 @@ def lines(
 def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     """Effective receptive fields side by side, each as log10(x + 1) over its largest value, on one scale.
 
+    A slider draws on each the smallest centred square that holds more than a share of it, by `lkd.erf.area_ratios`.
+
     Args:
         maps: contribution maps (H, W), by whose they are.
         title: whose fields these are, in a few words.
     """
-    columns = min(4, len(maps))
+    columns = min(3, len(maps))
     tall = -(-len(maps) // columns)
-    figure = make_subplots(tall, columns, subplot_titles=list(maps), horizontal_spacing=0.03, vertical_spacing=0.12)
-    for place, field in enumerate(maps.values()):
-        log = np.log10(field + 1)
+    names = [escape(name, quote=False) for name in maps]
+    figure = make_subplots(tall, columns, subplot_titles=names, horizontal_spacing=0.03, vertical_spacing=0.14)
+    for place, (name, field) in enumerate(zip(names, maps.values(), strict=True)):
         row, column = divmod(place, columns)
-        shown = np.round(log / log.max(), 3)
-        figure.add_trace(
-            go.Heatmap(z=shown, coloraxis="coloraxis", hovertemplate="row %{y}, column %{x}: %{z}<extra></extra>"),
-            row + 1,
-            column + 1,
-        )
+        figure.add_trace(_heatmap(name, np.log10(field + 1)), row + 1, column + 1)
+    sides = {t: [area_ratios(field, [t])[0].side for field in maps.values()] for t in THRESHOLDS}
+    steps = [
+        {"label": f"{threshold:g}", "method": "relayout", "args": [_squares(names, side)]}
+        for threshold, side in sides.items()
+    ]
+    figure.plotly_relayout(steps[_ACTIVE]["args"][0])
+    figure.update_annotations(font_size=13)
     figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain")
-    figure.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"title": ""}})
-    widths = pd.DataFrame(
-        [{"whose": name, **{f"within {r} px (%)": 100 * _within(m, r) for r in _RADII}} for name, m in maps.items()]
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain", constraintoward="top")
+    figure.update_layout(
+        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": _COLORBAR},
+        sliders=[{"active": _ACTIVE, "steps": steps, "currentvalue": {"prefix": _SQUARE}, "pad": {"t": 80}}],
     )
-    widest = widths.iloc[widths.iloc[:, 2].idxmin()]
+    within = {f"within {r} px (%)": [100 * _within(field, r) for field in maps.values()] for r in _RADII}
+    squares = {f"side at {threshold:g} (px)": side for threshold, side in sides.items()}
+    data = pd.DataFrame({"whose": list(maps), **within, **squares})
+    widest = data.loc[data[f"within {_RADII[1]} px (%)"].idxmin()]
     return _finish(
         figure,
-        height=60 + 240 * tall,
+        height=100 + 240 * tall,
         alt=(
             f"Maps of how much each input pixel contributes to the centre of the last feature map, for {len(maps)} "
             f"networks: {title}. Most spread out: {widest.whose}."
         ),
-        caption=f"{title.capitalize()}: log10(x + 1) of the contribution, over its largest value, on one scale.",
-        data=widths,
+        caption=(
+            f"{title.capitalize()}: log10(x + 1) of the contribution, over its largest value, on one scale. The square "
+            "is the smallest one around the centre that holds more than a share of this map's sum."
+        ),
+        data=data,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from lkd import figures
+from lkd.erf import area_ratios
 
 STUDENTS, OBJECTIVES = ["small", "smaller"], ["kd", "nkd"]
 TEACHERS = ["mini_slak", "mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]
@@ -166,3 +167,69 @@ def test_entries_that_are_no_teachers_have_looks_of_their_own():
     figure = figures.intervals(table, figures.GAIN, of="variant", rows="student", columns="objective")
     looks = {trace.y[0]: (trace.marker.color, trace.marker.symbol) for trace in figure.data}
     assert len(set(looks.values())) == 8
+
+
+# Receptive fields ---------------------------------------------------------------------------------------------------
+
+
+def spot(width, side=33):
+    """A map that falls off from its centre."""
+    away = np.arange(side) - side // 2
+    return 1e3 * np.exp(-(away[:, None] ** 2 + away**2) / (2 * width**2))
+
+
+MAPS = {"near": spot(2), "<b>far</b>": spot(8), "flat": np.ones((33, 33)), "mid": spot(4)}
+
+
+def squares_of(step):
+    """The corners of the squares that a slider's step draws, by the axis of their map."""
+    (change,) = step["args"]
+    corners = {}
+    for shape in change["shapes"]:
+        corners.setdefault(shape["xref"], set()).add((shape["x0"], shape["x1"], shape["y0"], shape["y1"]))
+    return corners
+
+
+def test_the_slider_draws_the_square_of_each_threshold_around_the_centre_of_each_map():
+    figure = figures.fields(MAPS, title="some nets")
+    (slider,) = figure.layout.sliders
+    assert [step.label for step in slider.steps] == ["0.2", "0.3", "0.5", "0.99"]
+    for step in slider.to_plotly_json()["steps"]:
+        ratios = [area_ratios(field, [float(step["label"])])[0] for field in MAPS.values()]
+        halves = {f"x{place}": ratio.side / 2 for place, ratio in enumerate(ratios, 1) if ratio.side}
+        assert squares_of(step) == {axis: {(-half, half, -half, half)} for axis, half in halves.items()}
+        titles = [step["args"][0][f"annotations[{place}].text"] for place in range(len(MAPS))]
+        told = [f"{ratio.side} px" if ratio.side else "no square" for ratio in ratios]
+        assert [title.partition("<br>")[2] for title in titles] == told
+    assert titles[2] == "flat<br>no square"
+
+
+def test_what_is_drawn_at_first_is_what_the_slider_says():
+    layout = figures.fields(MAPS, title="some nets").to_plotly_json()["layout"]
+    (slider,) = layout["sliders"]
+    first = slider["steps"][slider["active"]]
+    assert first["label"] == "0.5" and squares_of(first) == squares_of({"args": [layout]})
+    assert [note["text"] for note in layout["annotations"]] == [
+        first["args"][0][f"annotations[{place}].text"] for place in range(len(MAPS))
+    ]
+
+
+def test_a_point_of_a_map_says_whose_it_is_and_where():
+    figure = figures.fields(MAPS, title="some nets")
+    assert all("pixels" in trace.hovertemplate and "log10(x + 1)" in trace.hovertemplate for trace in figure.data)
+    assert [trace.hovertemplate.partition("<br>")[0] for trace in figure.data][:2] == ["near", "&lt;b&gt;far&lt;/b&gt;"]
+    for trace in figure.data:
+        row, column = np.unravel_index(np.argmax(trace.z), trace.z.shape)
+        at = (trace.x0 + column * trace.dx, trace.y0 + row * trace.dy)
+        assert at == (0, 0) or trace.z.min() == trace.z.max()
+    assert figure.layout.coloraxis.colorbar.title.text
+
+
+def test_the_table_beside_the_maps_has_the_squares_and_the_sentence_the_widest():
+    figure = figures.fields(MAPS, title="some nets")
+    told = frame_of(figure).set_index("whose")
+    for name, field in MAPS.items():
+        for ratio in area_ratios(field):
+            side = told.loc[name, f"side at {ratio.threshold:g} (px)"]
+            assert side == ratio.side or (ratio.side is None and pd.isna(side))
+    assert figure.layout.meta["alt"].endswith("some nets. Most spread out: flat.")

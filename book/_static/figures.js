@@ -43,18 +43,40 @@
     };
   }
 
+  // A figure's slider as one of the page: Plotly's own cannot be moved by keys.
+  function slide(target, { active, currentvalue, steps }) {
+    const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: steps.length - 1, value: active });
+    const said = document.createElement("output");
+    const label = document.createElement("label");
+    label.className = "lkd-slider";
+    label.append(currentvalue.prefix, range, said);
+    const say = () => {
+      said.textContent = steps[range.value].label;
+      range.setAttribute("aria-valuetext", said.textContent);
+    };
+    range.addEventListener("input", () => {
+      const { method, args } = steps[range.value];
+      Plotly[method](target, ...args);
+      say();
+    });
+    target.after(label);
+    say();
+  }
+
   async function draw(figure) {
     const target = figure.querySelector(".lkd-plot");
     if (plots.has(target)) return;
     const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
     plots.set(target, layout);
-    const shown = { ...layout, ...look(layout, target.clientWidth) };
+    const { sliders = [], ...rest } = layout;
+    const shown = { ...rest, ...look(layout, target.clientWidth) };
     const config = { displaylogo: false };
     if (matchMedia("(pointer: coarse)").matches) { // a finger that drags wants to scroll the page
       shown.dragmode = false;
       config.displayModeBar = false;
     }
     await Plotly.newPlot(target, data, shown, config);
+    sliders.forEach((slider) => slide(target, slider));
     target.dataset.drawn = "true";
     resized.observe(target);
   }

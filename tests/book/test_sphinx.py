@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
@@ -17,6 +18,8 @@ from lkd.book.chapter_pages import SMOKE
 from lkd.book.data_table import number
 from lkd.book.made import code, duration, fenced
 from lkd.book.plotly import MIME_TYPE, PlotlyRenderer
+from lkd.erf import area_ratios
+from lkd.figures import fields
 
 PAGES = ("index", "notes", f"notebooks/{NAME}")
 
@@ -237,6 +240,24 @@ class TestBrowser:
         page.wait_for_selector("mjx-container svg")
         assert page.evaluate("typeof Plotly") == "undefined"
         assert foreign == []
+        page.context.close()
+
+    def test_keys_move_the_slider_of_a_figure(self, book: Book, browser: Browser) -> None:
+        away = np.abs(np.arange(33) - 16)
+        field = 1e3 * np.exp(-np.maximum(away[:, None], away))
+        book.run(executed(shown=json.loads(fields({"near": field}, title="a net").to_json())))
+        assert book.build()[0] == 0
+        page, _ = _opened(book, browser, width=1280)
+        side = "document.querySelector('.lkd-plot').layout.shapes[0].x1 * 2"
+        title = page.locator(".lkd-plot .annotation-text")
+        slider = page.get_by_role("slider")
+        assert page.locator(".lkd-plot .slider-group").count() == 0
+        for key, threshold in ((None, 0.5), ("ArrowRight", 0.99), ("Home", 0.2)):
+            slider.press(key) if key else slider.focus()
+            expected = area_ratios(field, [threshold])[0].side
+            page.wait_for_function(f"{side} === {expected}")
+            assert slider.get_attribute("aria-valuetext") == f"{threshold:g}"
+            assert title.text_content() == f"near{expected} px"
         page.context.close()
 
     def test_nothing_overflows_a_phone(self, built: Book, browser: Browser) -> None:
