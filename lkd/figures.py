@@ -78,10 +78,11 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
         rows, columns: the columns whose entries are rows and columns of panels.
     """
     cells = by_cell(table, axis.column, [rows, of, columns])
+    drawn = _drawn(cells, table, [rows, of, columns])
     tall = cells[rows].nunique()
-    figure = _panels(cells, rows, columns, shared_xaxes="all")
-    styles = _styles(cells[of])
-    for panel, place in _each(cells, rows, columns):
+    figure = _panels(drawn, rows, columns, shared_xaxes="all")
+    styles = _styles(drawn[of])
+    for panel, place in _each(drawn, rows, columns):
         for cell in panel.to_dict("records"):
             where = f"{cell[rows]}, {_title(cell[columns])}"
             figure.add_trace(_interval(cell, axis, of, where, styles[cell[of]]), *place)
@@ -119,7 +120,10 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
         columns="objective",
         everywhere="label",
     )
-    caption = "Accuracy in per cent on up to 500 images of the validation split after each epoch: mean over runs."
+    caption = (
+        "Accuracy in per cent on up to 500 images of the validation split after each epoch: means over runs with "
+        "95 % t intervals."
+    )
     return figure.update_layout(meta={**figure.layout.meta, "caption": caption})
 
 
@@ -135,13 +139,16 @@ def lines(
         rows, columns: the columns whose entries are rows and columns of panels.
         everywhere: an entry of `columns` that has no panel of its own but stands in all of them.
     """
-    means = table.groupby([rows, of, columns, across.column], sort=False)[up.column].agg(["mean", "sem", "count"])
-    means = means.reset_index().sort_values(across.column, kind="stable")
-    figure = _panels(means, rows, columns, everywhere, shared_xaxes=True)
-    styles = _styles(means[of])
-    for panel, place in _each(means, rows, columns, everywhere):
+    points = [rows, of, columns, across.column]
+    means = by_cell(table, up.column, points).sort_values(across.column, kind="stable")
+    drawn = _drawn(means, table, points)
+    figure = _panels(drawn, rows, columns, everywhere, shared_xaxes=True)
+    styles = _styles(drawn[of])
+    for panel, place in _each(drawn, rows, columns, everywhere):
         for name, line in panel.groupby(of, sort=False):
             figure.add_trace(_line(line, across, up, str(name), styles[name], in_legend=place == (1, 1)), *place)
+    for axis in figure.select_yaxes(col=1):
+        axis.title.text += f"<br>{up.label}"
     tall = means[rows].nunique()
     figure.update_xaxes(title_text=across.label, row=tall)
     last = means[means[across.column] == means[across.column].max()]
@@ -153,8 +160,8 @@ def lines(
             f"{up.title.capitalize()} by {across.title} by {rows}, a line for each {of}. Highest at the end: "
             f"{best['mean']:.1f} {up.unit}, {best[rows]} with {best[of]}."
         ),
-        caption=f"{up.title.capitalize()} by {across.title}: means over runs.",
-        data=means.rename(columns={"mean": up.label, "sem": "standard error", "count": "runs"}),
+        caption=f"{up.title.capitalize()} by {across.title}: means over runs with 95 % t intervals.",
+        data=means.rename(columns={"mean": up.label, **_SPREAD}),
     )
 
 
@@ -206,11 +213,60 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     )
 
 
+def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:
+    """A map over its largest value, with places counted from the centre."""
+    tall, wide = log.shape
+    told = "%{x:+d} pixels across, %{y:+d} down from the centre<br>%{z:.3f} of the largest log10(x + 1)"
+    return go.Heatmap(
+        z=np.round(log / log.max(), 3),
+        x0=-(wide // 2),
+        dx=1,
+        y0=-(tall // 2),
+        dy=1,
+        coloraxis="coloraxis",
+        hovertemplate=f"{name}<br>{told}<extra></extra>",
+    )
+
+
+def _squares(names: Sequence[str], sides: Sequence[int | None]) -> dict[str, Any]:
+    """A change of the layout: on each map a square of that side, white within black, and its side in the title."""
+    lines = ({"color": "#000000", "width": 4}, {"color": "#ffffff", "width": 2})
+    shapes = [
+        {
+            "type": "rect",
+            **{"xref": f"x{place}", "x0": -side / 2, "x1": side / 2},
+            **{"yref": f"y{place}", "y0": -side / 2, "y1": side / 2},
+            "line": line,
+        }
+        for place, side in enumerate(sides, 1)
+        if side
+        for line in lines
+    ]
+    said = [f"{name}<br>{f'{side} px' if side else 'no square'}" for name, side in zip(names, sides, strict=True)]
+    return {"shapes": shapes, **{f"annotations[{place}].text": text for place, text in enumerate(said)}}
+
+
 def _within(field: np.ndarray, radius: int) -> float:
     """The share of a contribution map in the square of that half side around its centre."""
     row, column = (side // 2 for side in field.shape)
     square = field[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
     return float(square.sum() / field.sum())
+
+
+def _drawn(cells: pd.DataFrame, table: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """Cells as they are drawn: names that are no markup, and in `told` what is said of each besides its mean."""
+    if "run_id" in table:
+        cells = cells.merge(table.groupby(cell, sort=False).run_id.first().reset_index())
+    told = [_told(row) for row in cells.to_dict("records")]
+    names = cells[cell].select_dtypes(exclude="number").map(lambda entry: escape(str(entry), quote=False))
+    return cells.assign(told=told, **names)
+
+
+def _told(cell: Mapping[str, Any]) -> str:
+    """The interval and how many runs it is of, or which single run."""
+    if cell["n"] > 1:
+        return f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}<br>runs: {cell['n']:.0f}"
+    return f"one run, no interval<br>run {cell['run_id']}" if "run_id" in cell else "one run, no interval"
 
 
 def _title(entry: Any) -> str:
@@ -250,8 +306,6 @@ def _each(
 
 def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str, style: tuple[str, str, str]) -> go.Scatter:
     color, symbol, _ = style
-    several = cell["n"] > 1
-    told = f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}" if several else "no interval from one run"
     return go.Scatter(
         x=[cell["mean"]],
         y=[cell[of]],
@@ -260,8 +314,7 @@ def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str, style: t
         marker={"color": color, "symbol": symbol, "size": 10},
         showlegend=False,
         hovertemplate=(
-            f"{where}<br>{of}: {cell[of]}<br>{axis.title} %{{x:.2f}} {axis.unit}<br>{told}<br>runs: {cell['n']:.0f}"
-            "<extra></extra>"
+            f"{where}<br>{of}: {cell[of]}<br>{axis.title} %{{x:.2f}} {axis.unit}<br>{cell['told']}<extra></extra>"
         ),
     )
 
@@ -273,15 +326,21 @@ def _line(
     return go.Scatter(
         x=line[across.column],
         y=line["mean"],
+        error_y={
+            "type": "data",
+            "array": line["high"] - line["mean"],
+            "color": f"{color}80",
+            "thickness": 1,
+            "width": 0,
+        },
+        customdata=line["told"],
         mode="lines+markers",
         line={"color": color, "dash": dash, "width": 2},
         marker={"symbol": symbol, "size": 7},
         name=name,
         legendgroup=name,
         showlegend=in_legend,
-        hovertemplate=(
-            f"{name}<br>{across.title} %{{x}}: %{{y:.2f}} {up.unit}<br>runs: {line['count'].iloc[0]}<extra></extra>"
-        ),
+        hovertemplate=f"{name}<br>{across.title} %{{x}}: %{{y:.2f}} {up.unit}<br>%{{customdata}}<extra></extra>",
     )
 
 

@@ -41,7 +41,7 @@ def panel_of(figure, trace):
     """Student and objective of the panel that a trace lies in, as the figure's titles name them."""
     number = int(trace.yaxis[1:] or 1) - 1
     row_start = number - number % len(OBJECTIVES) + 1
-    student = figure.layout[f"yaxis{row_start}" if row_start > 1 else "yaxis"].title.text
+    student = figure.layout[f"yaxis{row_start}" if row_start > 1 else "yaxis"].title.text.partition("<br>")[0]
     titles = [note.text.lower() for note in figure.layout.annotations if note.text]
     return student, titles[number % len(OBJECTIVES)]
 
@@ -76,6 +76,53 @@ def test_curves_are_means_over_seeds_with_the_student_alone_in_every_panel():
         runs = runs[runs.teacher.isna()] if alone else runs[(runs.teacher == teacher) & (runs.objective == objective)]
         assert values == pytest.approx(runs.groupby("epoch").val_top1.mean().tolist())
     assert all(list(trace.x) == [1, 2, 3, 4] for trace in figure.data)
+
+
+def test_curves_have_t_intervals():
+    table = curves_table(seeds=(0, 1, 2))
+    drawn = {(*panel_of(figure, t), t.name): t for figure in [figures.learning_curves(table)] for t in figure.data}
+    trace = drawn["small", "kd", "mini_vit"]
+    runs = table[(table.student == "small") & (table.teacher == "mini_vit") & (table.objective == "kd")]
+    half = runs.groupby("epoch").val_top1.sem() * stats.t.ppf(0.975, 2)
+    assert list(trace.error_y.array) == pytest.approx(half.tolist(), rel=1e-9)
+    ends = zip(trace.y - half, trace.y + half, trace.customdata, strict=True)
+    assert all(f"95 % interval {low:.2f} to {high:.2f}<br>runs: 3" == told for low, high, told in ends)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_point_of_one_run_names_it(seeds):
+    table = gains_table(seeds=seeds).assign(run_id=lambda table: [f"id{row}" for row in table.index])
+    gains = figures.gains(table)
+    curves = curves_table(seeds=seeds).assign(run_id=lambda table: "of" + table.seed.astype(str))
+    told = [trace.hovertemplate for trace in gains.data]
+    told += [words for trace in figures.learning_curves(curves).data for words in trace.customdata]
+    named = [words for words in told if "<br>run " in words]
+    assert named == (told if seeds == (0,) else [])
+    alone = table[table.seed == 0].drop_duplicates(["student", "teacher", "objective"])
+    assert seeds != (0,) or {words.partition("<br>run ")[2].removesuffix("<extra></extra>") for words in told} == {
+        *alone.run_id,
+        "of0",
+    }
+    assert "run_id" not in frame_of(gains)
+
+
+@every_figure
+def test_axes_say_what_they_show_and_in_what_unit(make):
+    layout = make().layout
+    below = [layout[axis].title.text for axis in layout if axis.startswith("xaxis") and layout[axis].title.text]
+    assert len(below) == len(OBJECTIVES) and set(below) <= {"direct gain (points)", "epoch"}
+    beside = [layout[axis].title.text for axis in layout if axis.startswith("yaxis") and layout[axis].title.text]
+    assert set(beside) in (set(STUDENTS), {f"{student}<br>validation top-1 (%)" for student in STUDENTS})
+
+
+@every_figure
+def test_names_are_text_in_the_figure_and_as_they_are_beside_it(make):
+    name = "<b>net</b> & co"
+    figure = make(teachers=["mini_vit", name])
+    drawn = [trace.name or trace.y[0] for trace in figure.data]
+    assert "&lt;b&gt;net&lt;/b&gt; &amp; co" in drawn and name not in drawn
+    assert not any("<b>" in trace.hovertemplate for trace in figure.data)
+    assert name in set(frame_of(figure).teacher)
 
 
 def test_each_teacher_stands_once_in_the_legend():

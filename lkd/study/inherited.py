@@ -180,7 +180,7 @@ def robustness_table(results: Results) -> pd.DataFrame:
 
 def _who(results: Results, run: Run) -> dict[str, Any]:
     about, label = results.describe(run.recipe), results.label(run.recipe)
-    return {name: about[name] for name in (*CELL, "teacher_seed", "seed", *label) if name not in TRAITS}
+    return {name: about[name] for name in (*CELL, "teacher_seed", "seed", *label, "run_id") if name not in TRAITS}
 
 
 def _beside(results: Results, run: Run) -> dict[str, Run]:
