@@ -4,7 +4,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from lkd.book import api, chapter_pages, costs, faults, headline, ledger, offline, published
+from lkd.book import api, chapter_pages, costs, faults, headline, ledger, offline, published, sharing
 from lkd.files import home
 
 
@@ -22,9 +22,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", api.say_where_used, priority=900)
     app.connect("config-inited", offline.use_local_mathjax)
     app.connect("config-inited", chapter_pages.announce_smoke)
+    app.connect("config-inited", sharing.drop_launch_buttons)
     app.connect("env-get-outdated", faults.faulty_pages)
     app.connect("source-read", chapter_pages.show_executed)
     app.connect("html-page-context", ledger.load_filters)
+    app.connect("html-page-context", sharing.describe)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("build-finished", offline.copy_scripts)
     app.add_css_file("lkd.css")

@@ -21,11 +21,12 @@ NAME = "tiny"
 ALT = "Accuracy rises from 50 to 90 % </script> & over two epochs"
 COLUMNS = ["epoch", "accuracy <%> on the whole of the test set", "run that the row comes from"]
 ROWS: list[list[Any]] = [[1, 0.5, "a"], [2, 0.912345678, "b"], [3, None, "c|d"]]
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "title": "Tiny",
     "author": "The lkd authors",
     "only_build_toc_files": True,
     "execute": {"execute_notebooks": "off"},
+    "launch_buttons": yaml.safe_load((CHECKOUT / "_config.yml").read_text())["launch_buttons"],
     "repository": {"url": ""},
     "parse": {"myst_enable_extensions": ["amsmath", "colon_fence", "deflist", "dollarmath"]},
     "sphinx": {
@@ -48,10 +49,10 @@ class Book:
     home: Path
 
     @classmethod
-    def written_to(cls, folder: Path) -> "Book":
+    def written_to(cls, folder: Path, **config: Any) -> "Book":
         book = cls(folder / "source", folder / "home")
         (book.root / "notebooks").mkdir(parents=True)
-        (book.root / "_config.yml").write_text(yaml.safe_dump(CONFIG))
+        (book.root / "_config.yml").write_text(yaml.safe_dump(CONFIG | config))
         (book.root / "_toc.yml").write_text(yaml.safe_dump(TOC))
         (book.root / "index.md").write_text("# Tiny\n\n$$\\boldsymbol{x} = \\frac{1}{2}$$\n")
         (book.root / "notes.md").write_text("# Notes\n\nNo figure here.\n")
