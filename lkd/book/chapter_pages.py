@@ -10,7 +10,7 @@ from sphinx.config import Config
 from lkd.book.api import links_to, used_by
 from lkd.book.copies import Copy, read_copy, read_notebook
 from lkd.book.faults import report
-from lkd.book.made import fenced, how_made
+from lkd.book.made import fenced, how_made, plain
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
 _FOLDER = "notebooks"
@@ -40,7 +40,7 @@ def _page(copy: Copy, source: str) -> NotebookNode:
     """The notebook to show: the copy and how it was made, or a note of what is wrong with it."""
     notebook = copy.notebook or read_notebook(source)
     if copy.fault:
-        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(copy.fault, "{error}")))
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(copy.fault), "{error}")))
     else:
         notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
         notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))

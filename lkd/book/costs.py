@@ -1,5 +1,7 @@
 """What things cost: `{costs}`, the chapters at each published scale; `{models}`, the networks of this book."""
 
+from html import escape
+
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -26,7 +28,8 @@ def costs_html(profile: str) -> str:
     once, again = table.minutes.iloc[-2:]
     columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
     return (
-        f"<p>Profile <code>{profile}</code>: the store saves {1 - once / again:.0%} of the time of training.</p>"
+        f"<p>Profile <code>{escape(profile)}</code>: the store saves {1 - once / again:.0%} of the time of "
+        "training.</p>"
         f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
         f"{csv_link(columns, rows, f'costs-{profile}.csv')}"
     )
