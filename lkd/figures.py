@@ -200,7 +200,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     widest = data.loc[data[f"within {_RADII[1]} px (%)"].idxmin()]
     return _finish(
         figure,
-        height=100 + 240 * tall,
+        height=126 + 240 * tall,
         alt=(
             f"Maps of how much each input pixel contributes to the centre of the last feature map, for {len(maps)} "
             f"networks: {title}. Most spread out: {widest.whose}."
@@ -210,7 +210,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
             "is the smallest one around the centre that holds more than a share of this map's sum."
         ),
         data=data,
-    )
+    ).update_layout(margin_t=66)
 
 
 def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:

@@ -64,7 +64,7 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
     from lkd.paper.claims import table_of
 
     titles = [escape(title) for title in columns]
-    head = "".join(f'<th scope="col" data-choice="Verdict, {title}">{title}</th>' for title in titles)
+    head = "".join(f'<th scope="col" data-choice="Verdict ({title})">{title}</th>' for title in titles)
     rows = [_row(titles, row) for row in zip(*columns.values(), strict=True)]
     tables = [table_of(verdicts).assign(runs=title) for title, verdicts in columns.items()]
     names = list(tables[0].columns)
