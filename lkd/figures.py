@@ -68,18 +68,18 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
     cells = by_cell(table, axis.column, [rows, of, columns])
     tall = cells[rows].nunique()
     figure = _panels(cells, rows, columns, shared_xaxes="all")
-    styles = _styles(cells[of])
+    looks = styles(cells[of])
     for panel, place in _each(cells, rows, columns):
         for cell in panel.to_dict("records"):
-            where = f"{cell[rows]}, {_title(cell[columns])}"
-            figure.add_trace(_interval(cell, axis, of, where, styles[cell[of]]), *place)
+            where = f"{cell[rows]}, {as_written(cell[columns])}"
+            figure.add_trace(_interval(cell, axis, of, where, looks[cell[of]]), *place)
         figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
     figure.update_xaxes(title_text=axis.label, row=tall)
     figure.update_yaxes(autorange="reversed", type="category")
     best = cells.loc[cells["mean"].idxmax()]
     spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
-    learns = f"{best[rows]} taught by {best[of]} with {_title(best[columns])}"
-    where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {_title(best[columns])}"
+    learns = f"{best[rows]} taught by {best[of]} with {as_written(best[columns])}"
+    where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {as_written(best[columns])}"
     return _finish(
         figure,
         height=110 + tall * (60 + 36 * cells[of].nunique()),
@@ -126,10 +126,10 @@ def lines(
     means = table.groupby([rows, of, columns, across.column], sort=False)[up.column].agg(["mean", "sem", "count"])
     means = means.reset_index().sort_values(across.column, kind="stable")
     figure = _panels(means, rows, columns, everywhere, shared_xaxes=True)
-    styles = _styles(means[of])
+    looks = styles(means[of])
     for panel, place in _each(means, rows, columns, everywhere):
         for name, line in panel.groupby(of, sort=False):
-            figure.add_trace(_line(line, across, up, str(name), styles[name], in_legend=place == (1, 1)), *place)
+            figure.add_trace(_line(line, across, up, str(name), looks[name], in_legend=place == (1, 1)), *place)
     tall = means[rows].nunique()
     figure.update_xaxes(title_text=across.label, row=tall)
     last = means[means[across.column] == means[across.column].max()]
@@ -184,16 +184,40 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     )
 
 
+def as_written(entry: Any) -> str:
+    """An objective's name as people write it; any other entry as it is.
+
+    Example:
+        >>> from lkd.figures import as_written
+        >>> as_written("nkd"), as_written("mini_slak")
+        ('NKD', 'mini_slak')
+    """
+    return entry.upper() if entry in OBJECTIVES else str(entry)
+
+
+def styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
+    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries.
+
+    Args:
+        entries: teachers, or what else has a look of its own; repeated ones count once.
+
+    Example:
+        >>> import pandas as pd
+        >>> from lkd.figures import styles
+        >>> styles(pd.Series(["mini_slak", "my_net"]))["mini_slak"]
+        ('#D55E00', 'circle', 'solid')
+    """
+    others = [entry for entry in entries.unique() if entry not in _STYLE]
+    mixed = len(others) < entries.nunique()
+    palette = _SPARE if mixed else [*_STYLE.values(), *_SPARE]
+    return _STYLE | {entry: palette[place % len(palette)] for place, entry in enumerate(others)}
+
+
 def _within(field: np.ndarray, radius: int) -> float:
     """The share of a contribution map in the square of that half side around its centre."""
     row, column = (side // 2 for side in field.shape)
     square = field[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
     return float(square.sum() / field.sum())
-
-
-def _title(entry: Any) -> str:
-    """An objective's name as people write it; any other entry as it is."""
-    return entry.upper() if entry in OBJECTIVES else str(entry)
 
 
 def _panels(
@@ -204,7 +228,7 @@ def _panels(
     figure = make_subplots(
         cells[rows].nunique(),
         len(across),
-        column_titles=[_title(entry) for entry in across],
+        column_titles=[as_written(entry) for entry in across],
         shared_xaxes=shared_xaxes,
         shared_yaxes=True,
         horizontal_spacing=0.05,
@@ -261,14 +285,6 @@ def _line(
             f"{name}<br>{across.title} %{{x}}: %{{y:.2f}} {up.unit}<br>runs: {line['count'].iloc[0]}<extra></extra>"
         ),
     )
-
-
-def _styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
-    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries."""
-    others = [entry for entry in entries.unique() if entry not in _STYLE]
-    mixed = len(others) < entries.nunique()
-    palette = _SPARE if mixed else [*_STYLE.values(), *_SPARE]
-    return _STYLE | {entry: palette[place % len(palette)] for place, entry in enumerate(others)}
 
 
 def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.DataFrame) -> go.Figure:

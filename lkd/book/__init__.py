@@ -4,13 +4,14 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from lkd.book import api, chapter_pages, costs, faults, ledger, offline, published
+from lkd.book import api, chapter_pages, comparison, costs, faults, ledger, offline, published
 from lkd.files import home
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Hook the extension into a Sphinx build."""
     app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
+    app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
     app.add_directive("ledger", ledger.Ledger)
@@ -23,6 +24,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", chapter_pages.announce_smoke)
     app.connect("env-get-outdated", faults.faulty_pages)
     app.connect("source-read", chapter_pages.show_executed)
+    app.connect("html-page-context", comparison.add_script)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("build-finished", offline.copy_scripts)
     app.add_css_file("lkd.css")
