@@ -35,18 +35,34 @@
     });
   }
 
+  const told = ({ name, teacher, mean, low, high, n }, [title, unit]) => [
+    name.join(", "),
+    `teacher: ${teacher}`,
+    `${title} ${mean.toFixed(2)} ${unit}`,
+    low === null ? "no interval from one run" : `95 % interval ${low.toFixed(2)} to ${high.toFixed(2)}`,
+    `runs: ${n}`,
+  ].join("<br>");
+
+  // All intervals and, for gains, none at all.
+  function rangeOf(measure, rows) {
+    const ends = rows.flatMap(({ mean, low, high }) => [low ?? mean, high ?? mean]);
+    if (measure === "direct_gain") ends.push(0);
+    const [least, most] = [Math.min(...ends), Math.max(...ends)];
+    const room = 0.05 * (most - least || 1);
+    return [least - room, most + room];
+  }
+
+  function extremes(rows) {
+    const ordered = [...rows].sort((one, other) => one.mean - other.mean);
+    const said = ({ name, teacher, mean }) => `${mean.toFixed(2)} (${[...name, teacher].join(", ")})`;
+    return `from ${said(ordered[0])} to ${said(ordered.at(-1))}`;
+  }
+
   // A mean with its interval for each cell, the teachers of a group below each other.
   function points(measure, groups) {
     const [title, unit] = measures[measure];
     const rows = groups.flatMap(({ name, cells }) =>
       cells.map(({ teacher, [measure]: spread }) => ({ name, teacher, ...spread })));
-    const told = ({ name, teacher, mean, low, high, n }) => [
-      name.join(", "),
-      `teacher: ${teacher}`,
-      `${title} ${mean.toFixed(2)} ${unit}`,
-      low === null ? "no interval from one run" : `95 % interval ${low.toFixed(2)} to ${high.toFixed(2)}`,
-      `runs: ${n}`,
-    ].join("<br>");
     const data = unique(rows.map(({ teacher }) => teacher)).map((teacher) => {
       const [color, symbol] = styles[teacher];
       const own = rows.filter((row) => row.teacher === teacher);
@@ -60,20 +76,17 @@
         y: own.map(({ name }) => name.join("<br>")),
         error_x: { array: own.map(({ mean, high }) => (high ?? mean) - mean), color, thickness: 2 },
         marker: { color, symbol, size: 10 },
-        hovertext: own.map(told),
+        hovertext: own.map((row) => told(row, measures[measure])),
         hoverinfo: "text",
       };
     });
     const layout = {
-      height: 100 + 20 * groups.length + 18 * rows.length,
+      height: groups.reduce((sum, { cells }) => sum + Math.max(56, 20 + 18 * cells.length), 100),
       scattermode: "group",
-      xaxis: { title: { text: `${title} (${unit})` }, automargin: true },
-      yaxis: { type: "category", autorange: "reversed", automargin: true },
+      xaxis: { title: { text: `${title} (${unit})` }, automargin: true, range: rangeOf(measure, rows) },
+      yaxis: { type: "category", autorange: "reversed", automargin: true, showgrid: false },
     };
-    const ordered = [...rows].sort((one, other) => one.mean - other.mean);
-    const [least, most] = [ordered[0], ordered.at(-1)].map(
-      ({ name, teacher, mean }) => `${mean.toFixed(2)} (${[...name, teacher].join(", ")})`);
-    return { data, layout, alt: `${title} in ${unit}: ${rows.length} means, from ${least} to ${most}.` };
+    return { data, layout, alt: `${title} in ${unit}: ${rows.length} means, ${extremes(rows)}.` };
   }
 
   // A line for each teacher, a panel for each group.
@@ -95,7 +108,7 @@
         text: name.join(", "), showarrow: false,
         xref: `${x} domain`, yref: `${y} domain`, x: 0, y: 1, xanchor: "left", yanchor: "bottom",
       });
-      return cells.map(({ teacher, curve }) => {
+      return cells.map(({ teacher, curve, distilled_top1: { n } }) => {
         const [color, symbol, dash] = styles[teacher];
         return {
           mode: "lines+markers",
@@ -107,7 +120,7 @@
           y: curve.val_top1,
           line: { color, dash, width: 2 },
           marker: { symbol, size: 7 },
-          hovertemplate: `${teacher}<br>epoch %{x}: %{y:.2f} %<extra></extra>`,
+          hovertemplate: `${teacher}<br>epoch %{x}: %{y:.2f} %<br>runs: ${n}<extra></extra>`,
         };
       });
     });
@@ -128,22 +141,27 @@
       script.textContent = JSON.stringify({ data, layout: { legend: LEGEND, margin: MARGIN, ...layout, meta } });
       figure.dispatchEvent(new Event("lkd-change", { bubbles: true }));
     }
-    const lacking = Object.keys(measures).filter((measure) => !shown.some((cell) => cell[measure]));
-    root.querySelector("[role=status]").textContent = [
-      `${shown.length} of ${cells.length} rows are shown.`,
-      ...(shown.length && lacking.length ? [`Without ${lacking.map((name) => measures[name][0]).join(", ")}.`] : []),
-    ].join(" ");
+    tell(shown);
   }
 
+  function tell(shown) {
+    const lacking = Object.keys(measures).filter((measure) => !shown.some((cell) => cell[measure]));
+    const without = shown.length && lacking.length ? ` Without ${lacking.map((name) => measures[name][0]).join(", ")}.` : "";
+    root.querySelector("[role=status]").textContent = `${shown.length} of ${cells.length} rows are shown.${without}`;
+  }
+
+  // An address that names no box, as that of a heading, leaves the choice as it is.
   function restore() {
     const kept = new URLSearchParams(location.hash.slice(1));
     if (!boxes.some(({ name }) => kept.has(name))) return;
-    for (const box of boxes) box.checked = kept.getAll(box.name).includes(box.value);
+    for (const box of boxes) box.checked = !kept.has(box.name) || kept.getAll(box.name).includes(box.value);
   }
 
   function remember() {
-    const all = boxes.every(({ checked }) => checked);
-    history.replaceState(null, "", all ? location.pathname : `#${new URLSearchParams(new FormData(form))}`);
+    const kept = new URLSearchParams(new FormData(form));
+    for (const name of unique(boxes.map((box) => box.name)))
+      if (boxes.every((box) => box.name !== name || box.checked)) kept.delete(name);
+    history.replaceState(null, "", String(kept) ? `#${kept}` : location.pathname);
     show();
   }
 

@@ -26,7 +26,7 @@ _NAMES = ("profile", "student", "teacher", "objective")
 _SPREAD = ("mean", "low", "high", "n")
 _MEANS = "means over runs"
 _INTERVALS = "with 95 % t intervals where there are several"
-_NOTHING = "No runs are published: there is nothing to compare."
+_NOTHING = "No runs are published that could be compared."
 
 
 class Measure(NamedTuple):
@@ -108,9 +108,8 @@ def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.
         means = by_cell(_with_alone(table, measure), measure.column)
         for row in means.astype(object).where(means.notna(), None).to_dict("records"):
             names = tuple(row[name] for name in CELL)
-            no_curve = {"epoch": [], "val_top1": []}
-            about = {"profile": profile, **dict(zip(CELL, names, strict=True)), "curve": no_curve}
-            cell = found.setdefault(names, about)
+            about = dict(zip(CELL, names, strict=True))
+            cell = found.setdefault(names, {"profile": profile, **about, "curve": {"epoch": [], "val_top1": []}})
             cell[measure.column] = {name: row[name] for name in _SPREAD}
     for names, curve in _curves(results).items():
         found[names]["curve"] = curve
@@ -226,7 +225,7 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
         for measure in measures
         if measure.column in cell
     ]
-    caption = f"All of these: {_MEANS}, {_INTERVALS} in brackets; n is the number of runs."
+    caption = f"All of these: {_MEANS}, {_INTERVALS} in brackets; n is the number of runs. The CSV file has all rows."
     return (
         f'<figure class="lkd-table"><figcaption>{caption}</figcaption><div class="lkd-scroll" tabindex="0">'
         f"{html_table([*_NAMES, *(measure.label for measure in measures)], rows)}</div>"

@@ -171,7 +171,7 @@ def test_where_nothing_is_published_the_page_says_so(tmp_path: Path, monkeypatch
     (book.root / "notes.md").write_text("# Notes\n\n```{comparison}\n```\n")
     status, output = book.build()
     assert status == 0, output
-    assert "No runs are published" in book.page("notes").get_text()
+    assert "No runs are published that could be compared." in book.page("notes").get_text()
     assert not book.page("notes").select("script[src*=comparison]")
 
 
@@ -249,12 +249,21 @@ class TestInABrowser:
         assert other.rows() == reader.rows() and len(other.rows()) == 2 * 4 + 2
         assert not other.box("KD").is_checked() and other.box("NKD").is_checked()
         assert "Without effective receptive field." in other.status()
+        assert not other.page.locator(".lkd-figure").nth(2).is_visible()
         other.page.get_by_role("button", name="Show all").click()
         other.page.wait_for_function("location.hash === ''")
         assert len(other.rows()) == 44 and other.box("KD").is_checked()
         assert reader.complaints == other.complaints == []
 
-    def test_a_link_to_a_heading_chooses_nothing(self, built: Book, browser: Browser) -> None:
+    def test_a_link_may_name_some_of_one_kind_alone(self, built: Book, browser: Browser) -> None:
+        reader = Reader(built, browser, "#teacher=mini_vit")
+        assert len(reader.rows()) == 8 and {row[2] for row in reader.rows()} == {"mini_vit"}
+
+    def test_a_link_to_a_heading_changes_no_choice(self, built: Book, browser: Browser) -> None:
+        reader = Reader(built, browser, "#teacher=mini_vit")
+        reader.page.evaluate("location.hash = '#notes'")
+        reader.page.wait_for_timeout(100)
+        assert len(reader.rows()) == 8
         assert len(Reader(built, browser, "#notes").rows()) == 44
 
     def test_a_teacher_looks_as_in_all_figures_of_the_book(self, built: Book, browser: Browser) -> None:
