@@ -1,5 +1,5 @@
-// Shows what is ticked of the published runs: rows of the tables, and figures, which figures.js draws. The choice stands
-// in the address.
+// Shows what is ticked of the published runs: rows of the tables, and figures, which figures.js draws. The choice
+// stands in the address.
 "use strict";
 (() => {
   const root = document.querySelector(".lkd-comparison");
@@ -8,8 +8,8 @@
   const { cells, measures, styles } = JSON.parse(root.querySelector("script").textContent);
   const tables = [...root.querySelectorAll("tbody")];
   const figures = [...root.querySelectorAll(".lkd-figure")].map((figure) => {
-    const script = figure.querySelector("script");
-    return { figure, script, target: figure.querySelector(".lkd-plot"), meta: JSON.parse(script.textContent).layout.meta };
+    const [target, script] = ["div", "script"].map((kind) => figure.querySelector(kind));
+    return { figure, target, script, meta: JSON.parse(script.textContent).layout.meta };
   });
   const narrow = matchMedia("(max-width: 600px)");
   const LEGEND = { orientation: "h", x: 0, y: 1, yanchor: "bottom" };
@@ -43,7 +43,7 @@
     `runs: ${n}`,
   ].join("<br>");
 
-  // All intervals and, for gains, none at all.
+  // The axis from end to end of all intervals, for gains with zero.
   function rangeOf(measure, rows) {
     const ends = rows.flatMap(({ mean, low, high }) => [low ?? mean, high ?? mean]);
     if (measure === "direct_gain") ends.push(0);
@@ -131,22 +131,20 @@
   function show() {
     const shown = cells.filter((cell) => boxes.every(({ name, value, checked }) => checked || cell[name] !== value));
     for (const table of tables) cells.forEach((cell, row) => { table.rows[row].hidden = !shown.includes(cell); });
-    for (const { figure, script, target, meta } of figures) {
-      const groups = grouped(shown.filter((cell) => cell[meta.shows]));
-      figure.hidden = !groups.length;
+    const taught = shown.filter(boxOf);
+    const has = (measure) => (taught.length ? taught : shown).some((cell) => cell[measure]);
+    for (const { figure, target, script, meta } of figures) {
+      figure.hidden = !has(meta.shows);
       if (figure.hidden) continue;
+      const groups = grouped(shown.filter((cell) => cell[meta.shows]));
       const { data, layout, alt } = meta.shows === "curve" ? lines(groups) : points(meta.shows, groups);
       target.style.minHeight = `${layout.height}px`;
       target.setAttribute("aria-label", alt);
       script.textContent = JSON.stringify({ data, layout: { legend: LEGEND, margin: MARGIN, ...layout, meta } });
       figure.dispatchEvent(new Event("lkd-change", { bubbles: true }));
     }
-    tell(shown);
-  }
-
-  function tell(shown) {
-    const lacking = Object.keys(measures).filter((measure) => !shown.some((cell) => cell[measure]));
-    const without = shown.length && lacking.length ? ` Without ${lacking.map((name) => measures[name][0]).join(", ")}.` : "";
+    const lacking = Object.keys(measures).filter((measure) => shown.length && !has(measure));
+    const without = lacking.length ? ` Without ${lacking.map((measure) => measures[measure][0]).join(", ")}.` : "";
     root.querySelector("[role=status]").textContent = `${shown.length} of ${cells.length} rows are shown.${without}`;
   }
 

@@ -25,7 +25,6 @@ _CLASS = "lkd-comparison"
 _NAMES = ("profile", "student", "teacher", "objective")
 _SPREAD = ("mean", "low", "high", "n")
 _MEANS = "means over runs"
-_INTERVALS = "with 95 % t intervals where there are several"
 _NOTHING = "No runs are published that could be compared."
 
 
@@ -174,7 +173,10 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
     live = [
         _choice(cells),
         f'<script type="application/json">{script_json(drawn)}</script>',
-        *(_figure(each.column, f"{each.title.capitalize()}: {_MEANS}, {_INTERVALS}.") for each in measures),
+        *(
+            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % t intervals where there are several.")
+            for each in measures
+        ),
         _figure("curve", f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
     ]
     return "\n".join([*_lacking(found), "<div hidden>", *live, "</div>", _table(cells, measures), _curve_table(cells)])
@@ -225,7 +227,10 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
         for measure in measures
         if measure.column in cell
     ]
-    caption = f"All of these: {_MEANS}, {_INTERVALS} in brackets; n is the number of runs. The CSV file has all rows."
+    caption = (
+        f"{_MEANS.capitalize()}, in brackets their 95 % t intervals where there are several; n is the number of runs. "
+        "The CSV file has all rows, whatever is chosen."
+    )
     return (
         f'<figure class="lkd-table"><figcaption>{caption}</figcaption><div class="lkd-scroll" tabindex="0">'
         f"{html_table([*_NAMES, *(measure.label for measure in measures)], rows)}</div>"
