@@ -81,18 +81,18 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
     drawn = _drawn(cells, table, [rows, of, columns])
     tall = cells[rows].nunique()
     figure = _panels(drawn, rows, columns, shared_xaxes="all")
-    styles = _styles(drawn[of])
+    looks = styles(drawn[of])
     for panel, place in _each(drawn, rows, columns):
         for cell in panel.to_dict("records"):
-            where = f"{cell[rows]}, {_title(cell[columns])}"
-            figure.add_trace(_interval(cell, axis, of, where, styles[cell[of]]), *place)
+            where = f"{cell[rows]}, {as_written(cell[columns])}"
+            figure.add_trace(_interval(cell, axis, of, where, looks[cell[of]]), *place)
         figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
     figure.update_xaxes(title_text=axis.label, row=tall)
     figure.update_yaxes(autorange="reversed", type="category")
     best = cells.loc[cells["mean"].idxmax()]
     spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
-    learns = f"{best[rows]} taught by {best[of]} with {_title(best[columns])}"
-    where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {_title(best[columns])}"
+    learns = f"{best[rows]} taught by {best[of]} with {as_written(best[columns])}"
+    where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {as_written(best[columns])}"
     return _finish(
         figure,
         height=110 + tall * (60 + 36 * cells[of].nunique()),
@@ -143,10 +143,10 @@ def lines(
     means = by_cell(table, up.column, points).sort_values(across.column, kind="stable")
     drawn = _drawn(means, table, points)
     figure = _panels(drawn, rows, columns, everywhere, shared_xaxes=True)
-    styles = _styles(drawn[of])
+    looks = styles(drawn[of])
     for panel, place in _each(drawn, rows, columns, everywhere):
         for name, line in panel.groupby(of, sort=False):
-            figure.add_trace(_line(line, across, up, str(name), styles[name], in_legend=place == (1, 1)), *place)
+            figure.add_trace(_line(line, across, up, str(name), looks[name], in_legend=place == (1, 1)), *place)
     for axis in figure.select_yaxes(col=1):
         axis.title.text += f"<br>{up.label}"
     tall = means[rows].nunique()
@@ -213,6 +213,35 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     ).update_layout(margin_t=66)
 
 
+def as_written(entry: Any) -> str:
+    """An objective's name as people write it; any other entry as it is.
+
+    Example:
+        >>> from lkd.figures import as_written
+        >>> as_written("nkd"), as_written("mini_slak")
+        ('NKD', 'mini_slak')
+    """
+    return entry.upper() if entry in OBJECTIVES else str(entry)
+
+
+def styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
+    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries.
+
+    Args:
+        entries: teachers, or what else has a look of its own; repeated ones count once.
+
+    Example:
+        >>> import pandas as pd
+        >>> from lkd.figures import styles
+        >>> styles(pd.Series(["mini_slak", "my_net"]))["mini_slak"]
+        ('#D55E00', 'circle', 'solid')
+    """
+    others = [entry for entry in entries.unique() if entry not in _STYLE]
+    mixed = len(others) < entries.nunique()
+    palette = _SPARE if mixed else [*_STYLE.values(), *_SPARE]
+    return _STYLE | {entry: palette[place % len(palette)] for place, entry in enumerate(others)}
+
+
 def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:
     """A map over its largest value, with places counted from the centre."""
     tall, wide = log.shape
@@ -269,11 +298,6 @@ def _told(cell: Mapping[str, Any]) -> str:
     return f"one run, no interval<br>run {cell['run_id']}" if "run_id" in cell else "one run, no interval"
 
 
-def _title(entry: Any) -> str:
-    """An objective's name as people write it; any other entry as it is."""
-    return entry.upper() if entry in OBJECTIVES else str(entry)
-
-
 def _panels(
     cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None = None, *, shared_xaxes: bool | str
 ) -> go.Figure:
@@ -282,7 +306,7 @@ def _panels(
     figure = make_subplots(
         cells[rows].nunique(),
         len(across),
-        column_titles=[_title(entry) for entry in across],
+        column_titles=[as_written(entry) for entry in across],
         shared_xaxes=shared_xaxes,
         shared_yaxes=True,
         horizontal_spacing=0.05,
@@ -342,14 +366,6 @@ def _line(
         showlegend=in_legend,
         hovertemplate=f"{name}<br>{across.title} %{{x}}: %{{y:.2f}} {up.unit}<br>%{{customdata}}<extra></extra>",
     )
-
-
-def _styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
-    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries."""
-    others = [entry for entry in entries.unique() if entry not in _STYLE]
-    mixed = len(others) < entries.nunique()
-    palette = _SPARE if mixed else [*_STYLE.values(), *_SPARE]
-    return _STYLE | {entry: palette[place % len(palette)] for place, entry in enumerate(others)}
 
 
 def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.DataFrame) -> go.Figure:

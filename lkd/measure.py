@@ -111,15 +111,15 @@ def _cost(run: Run) -> dict[str, np.ndarray]:
 
 
 def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
-    data = load(run.recipe.data, **run.recipe.view)
-    images = sample_images(data, size, count)
-    return {"map": contribution_map(at_size(run.student, size), images).astype(np.float32)}
+    model = at_size(run.student, size)
+    images = sample_images(load(run.recipe.data, **run.recipe.view), size, count)
+    return {"map": contribution_map(model, images).astype(np.float32)}
 
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
-    data = load(run.recipe.data, **run.recipe.view)
+    model, data = run.student, load(run.recipe.data, **run.recipe.view)
     assert isinstance(data, Images)
-    return _arrays(corruption_errors(run.student, data, count))
+    return _arrays(corruption_errors(model, data, count))
 
 
 def _imagenet_errors(run: Run, images: str, folder: str | None) -> dict[str, np.ndarray]:

@@ -1,10 +1,12 @@
 """What is measured on runs: once, and kept beside them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import lkd
 from lkd.measure import cost_of, erf_of, errors_of, measure_all, measured
@@ -61,3 +63,15 @@ def test_errors_are_of_the_runs_own_student(run: Run) -> None:
 
 def test_costs_are_those_of_the_network(run: Run) -> None:
     assert cost_of(run)["parameters"] == sum(p.numel() for p in run.student.parameters())
+
+
+@pytest.mark.parametrize("measure", [lambda run: erf_of(run, size=48, count=4), lambda run: errors_of(run, 21)])
+def test_a_run_without_weights_says_so_before_any_data_are_read(
+    run: Run, measure: Callable[[Run], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_weights() -> nn.Module:
+        raise FileNotFoundError("no weights")
+
+    monkeypatch.setattr("lkd.measure.load", lambda *_, **__: pytest.fail("read data"))
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        measure(replace(run, build=no_weights))

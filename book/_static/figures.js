@@ -9,7 +9,7 @@
   const NARROW = 600;
   const PRINT_WIDTH = 640;
   const root = document.documentElement;
-  const plots = new Map(); // target element -> layout as the notebook gave it
+  const plots = new Map(); // target element -> layout as the page gave it
   const resized = new ResizeObserver((entries) =>
     entries.forEach(({ target }) => target.offsetParent && Plotly.Plots.resize(target)));
 
@@ -63,9 +63,11 @@
     say();
   }
 
+  const isDrawn = (figure) => plots.has(figure.querySelector(".lkd-plot"));
+  const drawOnce = (figure) => isDrawn(figure) || draw(figure);
+
   async function draw(figure) {
     const target = figure.querySelector(".lkd-plot");
-    if (plots.has(target)) return;
     const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
     plots.set(target, layout);
     const { sliders = [], ...rest } = layout;
@@ -75,8 +77,8 @@
       shown.dragmode = false;
       config.displayModeBar = false;
     }
-    await Plotly.newPlot(target, data, shown, config);
-    sliders.forEach((slider) => slide(target, slider));
+    await Plotly.react(target, data, shown, config);
+    if (!target.dataset.drawn) sliders.forEach((slider) => slide(target, slider));
     target.dataset.drawn = "true";
     resized.observe(target);
   }
@@ -86,18 +88,20 @@
   }
 
   function drawInView() {
-    if (!("IntersectionObserver" in window)) return figures.forEach(draw);
-    const seen = (entries) => entries.forEach((entry) => entry.isIntersecting && draw(entry.target));
+    if (!("IntersectionObserver" in window)) return figures.forEach(drawOnce);
+    const seen = (entries) => entries.forEach((entry) => entry.isIntersecting && drawOnce(entry.target));
     const observer = new IntersectionObserver(seen, { rootMargin: "300px" });
     figures.forEach((figure) => observer.observe(figure));
   }
 
   function start() {
     drawInView();
+    // A page's own script may change the JSON of a figure, and says so with this event.
+    document.addEventListener("lkd-change", ({ target }) => isDrawn(target) && draw(target));
     new MutationObserver(() => relayout((layout, target) => look(layout, target.clientWidth)))
       .observe(root, { attributeFilter: ["data-theme"] });
     addEventListener("beforeprint", () => {
-      figures.forEach(draw);
+      figures.forEach(drawOnce);
       relayout(() => ({ width: PRINT_WIDTH }));
     });
     addEventListener("afterprint", () => relayout(({ width = null }) => ({ width, autosize: !width })));

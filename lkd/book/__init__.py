@@ -4,13 +4,25 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from lkd.book import api, chapter_pages, costs, faults, headline, ledger, offline, published, sharing
+from lkd.book import (
+    api,
+    chapter_pages,
+    comparison,
+    costs,
+    faults,
+    headline,
+    ledger,
+    offline,
+    published,
+    sharing,
+)
 from lkd.files import home
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Hook the extension into a Sphinx build."""
     app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
+    app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
     app.add_directive("headline", headline.Headline)
@@ -25,6 +37,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", sharing.drop_launch_buttons)
     app.connect("env-get-outdated", faults.faulty_pages)
     app.connect("source-read", chapter_pages.show_executed)
+    app.connect("html-page-context", comparison.add_script)
     app.connect("html-page-context", ledger.load_filters)
     app.connect("html-page-context", sharing.describe)
     app.connect("html-page-context", offline.drop_thebe, priority=900)

@@ -64,12 +64,21 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
     return "\n".join(['<figure class="lkd-figure">', *parts, "</figure>"])
 
 
+def script_json(content: Any) -> str:
+    """JSON that is safe within a `<script>`.
+
+    Example:
+        >>> script_json(["</script>"])
+        '["\\\\u003c/script>"]'
+    """
+    return json.dumps(content, separators=(",", ":")).replace("<", r"\u003c")
+
+
 def _drawing(figure: dict[str, Any]) -> str:
-    """The JSON of what Plotly draws, safe within a `<script>`; the table is on the page once already."""
+    """The JSON of what Plotly draws; the table is on the page once already."""
     layout = figure.get("layout", {})
     meta = {key: value for key, value in (layout.get("meta") or {}).items() if key != "table"}
-    drawing = {"data": figure.get("data", []), "layout": {**layout, "meta": meta}}
-    return json.dumps(drawing, separators=(",", ":")).replace("<", r"\u003c")
+    return script_json({"data": figure.get("data", []), "layout": {**layout, "meta": meta}})
 
 
 def _data(table: dict[str, Any], name: str) -> str:

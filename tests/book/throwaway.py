@@ -33,6 +33,7 @@ CONFIG: dict[str, Any] = {
         "extra_extensions": ["lkd.book"],
         "recursive_update": True,
         "config": {
+            "html_context": {"default_mode": "auto"},
             "html_static_path": [str(CHECKOUT / "book" / "_static")],
             "html_theme_options": {"navbar_persistent": []},
         },

@@ -1,0 +1,261 @@
+"""The directive `{comparison}`: all published runs side by side, to choose from; `comparison.js` filters and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from lkd.book.data_table import csv_link, html_table
+from lkd.book.plotly import figure_html, script_json
+from lkd.book.tables import table_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lkd.store import Store
+    from lkd.study import Results
+
+Cell = dict[str, Any]
+_CLASS = "lkd-comparison"
+_NAMES = ("profile", "student", "teacher", "objective")
+_SPREAD = ("mean", "low", "high", "n")
+_MEANS = "means over runs"
+_NOTHING = "No runs are published that could be compared."
+
+
+class Measure(NamedTuple):
+    """What is compared: its columns in a table of distilled runs, their own and the student's alone; title and unit."""
+
+    column: str
+    alone: str | None
+    title: str
+    unit: str
+
+    @property
+    def label(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})"
+
+
+GAINS = (
+    Measure("direct_gain", None, "direct gain", "points"),
+    Measure("distilled_top1", "student_top1", "test top-1", "%"),
+)
+SHARE = Measure("share", "alone_share", "effective receptive field", "% of the area")
+ERROR = Measure("error", "alone_error", "error on corrupted images", "%")
+MEASURES = (*GAINS, SHARE, ERROR)
+
+
+class Comparison(SphinxDirective):
+    """Published runs of all profiles, with the choice of what is shown of them."""
+
+    def run(self) -> list[nodes.Node]:
+        """The choice, the figures, and the same numbers as tables; a sentence where nothing is published."""
+        from lkd.records import profiles, published
+
+        self.env.note_reread()
+        found = {profile: cells(profile, published(profile)) for profile in profiles()}
+        if not any(found.values()):
+            return [nodes.paragraph(text=_NOTHING)]
+        return [nodes.container("", nodes.raw("", comparison_html(found), format="html"), classes=[_CLASS])]
+
+
+def add_script(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Load the script of the comparison on a page that has one (handles `html-page-context`)."""
+    if doctree is not None and any(_CLASS in box["classes"] for box in doctree.findall(nodes.container)):
+        app.add_js_file("comparison.js", loading_method="defer")
+
+
+def cells(profile: str, store: Store) -> list[Cell]:
+    """Each student, taught by each teacher with each objective, and alone: its measures and its learning curve.
+
+    Args:
+        profile: the scale.
+        store: where its runs are looked for.
+
+    Returns:
+        For each cell its names; by the column of a `Measure` that its runs have, mean, ends of the 95 % t interval, and
+        runs; and as `curve` the mean accuracy by epoch. Nothing where the store lacks a run.
+
+    Example:
+        >>> import tempfile
+        >>> from lkd.book.comparison import cells
+        >>> from lkd.store import Store
+        >>> cells("small", Store(tempfile.mkdtemp()))
+        []
+    """
+    from lkd.study import distillation
+
+    results = distillation(profile).find(store)
+    return cells_of(profile, results, _traits(profile, store)) if results else []
+
+
+def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.DataFrame]] = ()) -> list[Cell]:
+    """The cells of a study's results, with the traits that were measured beside them: see `cells`."""
+    from lkd.study import by_cell
+    from lkd.study.results import CELL
+
+    found: dict[tuple[str, ...], Cell] = {}
+    for measure, table in [*((measure, results.gains) for measure in GAINS), *traits]:
+        means = by_cell(_with_alone(table, measure), measure.column)
+        for row in means.astype(object).where(means.notna(), None).to_dict("records"):
+            names = tuple(row[name] for name in CELL)
+            about = dict(zip(CELL, names, strict=True))
+            cell = found.setdefault(names, {"profile": profile, **about, "curve": {"epoch": [], "val_top1": []}})
+            cell[measure.column] = {name: row[name] for name in _SPREAD}
+    for names, curve in _curves(results).items():
+        found[names]["curve"] = curve
+    return list(found.values())
+
+
+def _traits(profile: str, store: Store) -> list[tuple[Measure, pd.DataFrame]]:
+    """What was measured on the runs of a profile besides accuracy."""
+    from lkd.study import erf_table, robustness_table, traits
+
+    results, found = traits(profile).find(store), []
+    for measure, table in ((SHARE, erf_table), (ERROR, robustness_table)):
+        try:
+            if results:
+                found.append((measure, table(results)))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _with_alone(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A measure of the distilled runs and, where it has one, of each run of a student alone."""
+    import pandas as pd
+
+    from lkd.figures import ALONE
+    from lkd.study.results import CELL
+
+    taught = table[[*CELL, measure.column]]
+    if measure.alone is None:
+        return taught
+    once = table.drop_duplicates(["student", "seed"])
+    alone = once.assign(**{"teacher": ALONE, "objective": "label", measure.column: once[measure.alone]})
+    return pd.concat([taught, alone[taught.columns]], ignore_index=True)
+
+
+def _curves(results: Results) -> dict[tuple[str, ...], dict[str, list[float]]]:
+    """Mean accuracy by epoch of each cell."""
+    from lkd.figures import ALONE
+    from lkd.study.results import CELL
+
+    curves = results.curves
+    means = curves.assign(teacher=curves.teacher.fillna(ALONE)).groupby([*CELL, "epoch"], sort=False).val_top1.mean()
+    return {
+        names: {"epoch": curve.index.get_level_values("epoch").tolist(), "val_top1": curve.tolist()}
+        for names, curve in means.groupby(CELL, sort=False)
+    }
+
+
+def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
+    """The choice, the figures that follow it, and tables of all cells; `found` are the cells by profile."""
+    import pandas as pd
+
+    from lkd.figures import styles
+
+    cells = [cell for some in found.values() for cell in some]
+    measures = [measure for measure in MEASURES if any(measure.column in cell for cell in cells)]
+    drawn = {
+        "cells": cells,
+        "measures": {measure.column: (measure.title, measure.unit) for measure in measures},
+        "styles": styles(pd.Series([cell["teacher"] for cell in cells])),
+    }
+    live = [
+        _choice(cells),
+        f'<script type="application/json">{script_json(drawn)}</script>',
+        *(
+            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % t intervals where there are several.")
+            for each in measures
+        ),
+        _figure("curve", f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
+    ]
+    return "\n".join([*_lacking(found), "<div hidden>", *live, "</div>", _table(cells, measures), _curve_table(cells)])
+
+
+def _lacking(found: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Sentences on what was not published or measured of a profile."""
+    told = []
+    for profile, cells in found.items():
+        lacking = [measure.title for measure in MEASURES if not any(measure.column in cell for cell in cells)]
+        if not cells:
+            told.append(f"Of profile {profile}, not all of these runs are published: it is left out.")
+        elif lacking:
+            told.append(f"Not measured on the published runs of profile {profile}: {', '.join(lacking)}.")
+    return [f"<p>{escape(sentence)}</p>" for sentence in told]
+
+
+def _choice(cells: Sequence[Cell]) -> str:
+    """A form with a box for each entry that cells differ in, all of them ticked, and where it is said what is shown."""
+    from lkd.figures import ALONE, as_written
+
+    fields = []
+    for name in _NAMES:
+        entries = dict.fromkeys(cell[name] for cell in cells if name != "objective" or cell["teacher"] != ALONE)
+        boxes = [
+            f'<label><input type="checkbox" name="{name}" value="{escape(entry)}" checked> '
+            f"{escape(as_written(entry))}</label>"
+            for entry in entries
+        ]
+        fields.append(f"<fieldset><legend>{name.capitalize()}s</legend>{''.join(boxes)}</fieldset>")
+    return (
+        f'<form class="lkd-choice" autocomplete="off">{"".join(fields)}<button type="reset">Show all</button></form>\n'
+        '<p role="status"></p>'
+    )
+
+
+def _figure(shows: str, caption: str) -> str:
+    """The place of a figure; the script says what it shows of the chosen cells."""
+    return figure_html({"layout": {"meta": {"shows": shows, "caption": caption}}}, shows)
+
+
+def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
+    """A row a cell, for people; its CSV has a row a cell and measure."""
+    rows = [[*_names(cell), *(_told(cell.get(measure.column)) for measure in measures)] for cell in cells]
+    tidy = [
+        [*_names(cell), measure.title, measure.unit, *cell[measure.column].values()]
+        for cell in cells
+        for measure in measures
+        if measure.column in cell
+    ]
+    caption = (
+        f"{_MEANS.capitalize()}, in brackets their 95 % t intervals where there are several; n is the number of runs. "
+        "The CSV file has all rows, whatever is chosen."
+    )
+    return (
+        f'<figure class="lkd-table"><figcaption>{caption}</figcaption><div class="lkd-scroll" tabindex="0">'
+        f"{html_table([*_NAMES, *(measure.label for measure in measures)], rows)}</div>"
+        f"{csv_link([*_NAMES, 'measure', 'unit', 'mean', '95 % low', '95 % high', 'runs'], tidy, 'comparison.csv')}"
+        "</figure>"
+    )
+
+
+def _curve_table(cells: Sequence[Cell]) -> str:
+    """A row a cell, a column an epoch."""
+    epochs = sorted({epoch for cell in cells for epoch in cell["curve"]["epoch"]})
+    curves = [dict(zip(*cell["curve"].values(), strict=True)) for cell in cells]
+    rows = [[*_names(cell), *map(curve.get, epochs)] for cell, curve in zip(cells, curves, strict=True)]
+    caption = f"Learning curves: validation top-1 in per cent after each epoch, {_MEANS}."
+    table = {"columns": [*_NAMES, *map(str, epochs)], "data": rows, "digits": 1, "caption": caption}
+    return table_html(table, "learning-curves.csv")
+
+
+def _names(cell: Cell) -> list[str]:
+    return [cell[name] for name in _NAMES]
+
+
+def _told(spread: Mapping[str, float | None] | None) -> str:
+    """A mean with its interval and the number of runs; a dash where there is none."""
+    if spread is None:
+        return "–"
+    interval = "" if spread["low"] is None else f" [{spread['low']:.2f}, {spread['high']:.2f}]"
+    return f"{spread['mean']:.2f}{interval}, n = {spread['n']}"
