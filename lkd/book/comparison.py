@@ -245,7 +245,8 @@ def _curve_table(cells: Sequence[Cell]) -> str:
     curves = [dict(zip(*cell["curve"].values(), strict=True)) for cell in cells]
     rows = [[*_names(cell), *map(curve.get, epochs)] for cell, curve in zip(cells, curves, strict=True)]
     caption = f"Learning curves: validation top-1 in per cent after each epoch, {_MEANS}."
-    table = {"columns": [*_NAMES, *map(str, epochs)], "data": rows, "digits": 1, "caption": caption}
+    columns = [*_NAMES, *map(str, epochs)]
+    table = {"name": "curves", "columns": columns, "data": rows, "digits": 1, "caption": caption}
     return table_html(table, "learning-curves.csv")
 
 
