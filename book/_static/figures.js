@@ -78,6 +78,7 @@
       config.displayModeBar = false;
     }
     await Plotly.react(target, data, shown, config);
+    target.querySelectorAll("svg.main-svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
     if (!target.dataset.drawn) sliders.forEach((slider) => slide(target, slider));
     target.dataset.drawn = "true";
     resized.observe(target);
