@@ -72,7 +72,7 @@
     plots.set(target, layout);
     const { sliders = [], ...rest } = layout;
     const shown = { ...rest, ...look(layout, target.clientWidth) };
-    const config = { displaylogo: false };
+    const config = { displaylogo: false, showSendToCloud: false }; // nothing leaves the page
     if (matchMedia("(pointer: coarse)").matches) { // a finger that drags wants to scroll the page
       shown.dragmode = false;
       config.displayModeBar = false;

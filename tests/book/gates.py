@@ -21,7 +21,7 @@ from lkd.book.offline import MATHJAX, PLOTLY
 LIMIT = 400_000
 """Bytes that the first visit to a page may transfer, Plotly and MathJax apart, texts compressed as hosts send them."""
 
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds in which a figure is drawn, on a machine that is busy."""
 
 _FOREIGN = re.compile(r"^(?!file:|data:|blob:)")
@@ -135,7 +135,7 @@ class View(NamedTuple):
 VIEWS = {
     "light": View(1280, "light", False, (figures, accessibility, keyboard, links, weight, requests, errors)),
     "dark": View(1280, "dark", False, (figures, accessibility, requests, errors)),
-    "phone": View(390, "light", True, (figures, width, accessibility, requests, errors)),
+    "phone": View(390, "light", True, (figures, width, requests, errors)),
 }
 
 

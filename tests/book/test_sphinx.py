@@ -256,6 +256,8 @@ class TestBrowser:
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         page.wait_for_function(f"light => ({colour})() !== light", arg=light)
         assert page.locator(".lkd-plot .modebar-btn--logo").count() == 0
+        assert page.get_by_label("Zoom", exact=True).count() == 1
+        assert page.get_by_label("Share").count() == 0
         assert page.locator("mjx-container svg").count() == 0
         page.goto(built.html("index").as_uri())
         page.wait_for_selector("mjx-container svg")
