@@ -34,7 +34,7 @@ _RADII = (4, 8, 16, 32)
 _ACTIVE = THRESHOLDS.index(0.5)
 _SQUARE = "The square holds more than this share: "
 _COLORBAR = {
-    "title": {"text": "log10(x + 1), as a share of the largest", "side": "top", "font": {"size": 12}},
+    "title": {"text": "log10(x + 1), in % of the largest", "side": "top", "font": {"size": 12}},
     "orientation": "h",
     "y": 0,
     "yanchor": "top",
@@ -166,7 +166,7 @@ def lines(
 
 
 def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
-    """Effective receptive fields side by side, each as log10(x + 1) over its largest value, on one scale.
+    """Effective receptive fields side by side, each as log10(x + 1) in per cent of its largest value, on one scale.
 
     A slider draws on each the smallest centred square that holds more than a share of it, by `lkd.erf.area_ratios`.
 
@@ -191,7 +191,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain", constraintoward="top")
     figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": _COLORBAR},
+        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 100, "colorbar": _COLORBAR},
         sliders=[{"active": _ACTIVE, "steps": steps, "currentvalue": {"prefix": _SQUARE}, "pad": {"t": 80}}],
     )
     within = {f"within {r} px (%)": [100 * _within(field, r) for field in maps.values()] for r in _RADII}
@@ -206,7 +206,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
             f"networks: {title}. Most spread out: {widest.whose}."
         ),
         caption=(
-            f"{title.capitalize()}: log10(x + 1) of the contribution, over its largest value, on one scale. The square "
+            f"{title.capitalize()}: log10(x + 1) of the contribution, in per cent of its largest value. The square "
             "is the smallest one around the centre that holds more than a share of this map's sum."
         ),
         data=data,
@@ -243,11 +243,11 @@ def styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
 
 
 def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:
-    """A map over its largest value, with places counted from the centre."""
+    """A map in per cent of its largest value, a byte a pixel, with places counted from the centre."""
     tall, wide = log.shape
-    told = "%{x:+d} pixels across, %{y:+d} down from the centre<br>%{z:.3f} of the largest log10(x + 1)"
+    told = "%{x:+d} pixels across, %{y:+d} down from the centre<br>%{z} % of the largest log10(x + 1)"
     return go.Heatmap(
-        z=np.round(log / log.max(), 3),
+        z=np.round(100 * log / log.max()).astype(np.uint8),
         x0=-(wide // 2),
         dx=1,
         y0=-(tall // 2),

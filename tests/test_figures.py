@@ -280,3 +280,9 @@ def test_the_table_beside_the_maps_has_the_squares_and_the_sentence_the_widest()
             side = told.loc[name, f"side at {ratio.threshold:g} (px)"]
             assert side == ratio.side or (ratio.side is None and pd.isna(side))
     assert figure.layout.meta["alt"].endswith("some nets. Most spread out: flat.")
+
+
+def test_a_field_is_drawn_in_per_cent_of_its_largest_value_a_byte_a_pixel():
+    figure = figures.fields({"one": np.array([[0, 9], [99, 999]])}, title="one")
+    assert figure.data[0].z.tolist() == [[0, 33], [67, 100]]
+    assert json.loads(figure.to_json())["data"][0]["z"]["dtype"] == "u1"

@@ -72,12 +72,13 @@
     plots.set(target, layout);
     const { sliders = [], ...rest } = layout;
     const shown = { ...rest, ...look(layout, target.clientWidth) };
-    const config = { displaylogo: false };
+    const config = { displaylogo: false, showSendToCloud: false }; // nothing leaves the page
     if (matchMedia("(pointer: coarse)").matches) { // a finger that drags wants to scroll the page
       shown.dragmode = false;
       config.displayModeBar = false;
     }
     await Plotly.react(target, data, shown, config);
+    target.querySelectorAll("svg.main-svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
     if (!target.dataset.drawn) sliders.forEach((slider) => slide(target, slider));
     target.dataset.drawn = "true";
     resized.observe(target);

@@ -36,16 +36,17 @@ def use_local_mathjax(app: Sphinx, config: Config) -> None:
 def drop_thebe(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Take Thebe's scripts off a page (handles `html-page-context`).
+    """Take Thebe's scripts and styles off a page (handles `html-page-context`).
 
     Jupyter Book puts them on every page, with an address of another host, twice, even where no page can be run live.
     """
-    context["script_files"] = [script for script in context["script_files"] if not _is_thebe(script)]
+    for files in ("script_files", "css_files"):
+        context[files] = [file for file in context[files] if not _is_thebe(file)]
 
 
-def _is_thebe(script: Any) -> bool:
-    """Whether a script of Sphinx's list is Thebe's: its file, or the constants written into the page."""
-    return "thebe" in f"{script.filename} {script.attributes.get('body', '')}"
+def _is_thebe(file: Any) -> bool:
+    """Whether an entry of Sphinx's lists is Thebe's: its file, or the constants written into the page."""
+    return "thebe" in f"{file.filename} {file.attributes.get('body', '')}"
 
 
 def copy_scripts(app: Sphinx, exception: Exception | None) -> None:

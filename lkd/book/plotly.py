@@ -54,7 +54,7 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
     height = layout.get("height") or _DEFAULT_HEIGHT
     label = escape(meta.get("alt", ""))
     parts = [
-        f'<div class="lkd-plot" role="img" aria-label="{label}" style="min-height: {height:g}px"></div>',
+        f'<div class="lkd-plot" role="group" aria-label="{label}" style="min-height: {height:g}px"></div>',
         f'<script type="application/json">{_drawing(figure)}</script>',
     ]
     if meta.get("caption"):

@@ -47,7 +47,7 @@ def test_parameters_names_and_words_of_a_chapter_are_text(tmp_path: Path) -> Non
     box = " ".join(first(page, ".lkd-made").text.split())
     assert all(f"{name} {SLY}" in box for name in ("name", "default", "used", "help"))
     assert f"with profile {SLY};" in box and f"-p note='{SLY}'" in box and box.count(SLY) >= 12
-    assert first(page, "[role=img]")["aria-label"] == f"alt {SLY}"
+    assert first(page, ".lkd-plot")["aria-label"] == f"alt {SLY}"
     shown = " ".join(tag.text for tag in page.select("figure"))
     assert all(f"{word} {SLY}" in shown for word in ("caption", "column", "cell", "runs", "run"))
 

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import gates
 import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser
 
 from lkd.book.chapters import CHAPTERS
 from lkd.files import CHECKOUT
@@ -18,7 +19,6 @@ from lkd.files import CHECKOUT
 pytestmark = pytest.mark.slow
 
 LINKED_HOSTS = {"", "arxiv.org", "doi.org", "github.com", "jupyterbook.org", "www.sphinx-doc.org"}
-VIEWS = {"desk": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light")}
 
 
 class Site:
@@ -70,7 +70,7 @@ def test_a_chapter_shows_each_figure_with_its_sentence_and_its_numbers(site: Sit
     ]
     shown = site.soup(f"notebooks/{chapter}").select("figure.lkd-figure")
     assert drawn
-    assert [figure.select_one("[role=img]")["aria-label"] for figure in shown] == [meta["alt"] for meta in drawn]
+    assert [figure.select_one(".lkd-plot")["aria-label"] for figure in shown] == [meta["alt"] for meta in drawn]
     assert [len(figure.select("tbody tr")) for figure in shown] == [len(meta["table"]["rows"]) for meta in drawn]
 
 
@@ -91,54 +91,12 @@ def test_nothing_is_loaded_from_another_host_and_links_go_where_they_should(site
         assert {urlsplit(tag["href"]).netloc for tag in soup.select("a[href]")} <= LINKED_HOSTS, page
 
 
-def test_links_within_the_book_lead_somewhere(site: Site) -> None:
-    for page, path in site.pages.items():
-        for tag in site.soup(page).select("a[href]"):
-            url = urlsplit(tag["href"])
-            if url.scheme or url.netloc or not url.path:
-                continue
-            assert (path.parent / url.path).is_file(), (page, tag["href"])
-
-
 def test_no_output_of_standard_error_or_of_an_exception_is_shown(site: Site) -> None:
     for page in site.pages:
         assert not site.soup(page).select(".output.stderr, .output.traceback"), page
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_pages_work_in_a_browser_without_network(site: Site, browser: Browser, view: str) -> None:
-    for name, path in site.pages.items():
-        width, scheme = VIEWS[view]
-        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
-        complaints = _complaints(page)
-        page.goto(path.as_uri())
-        _scroll_through(page)
-        figures = page.locator(".lkd-figure")
-        if figures.count():
-            page.locator(".lkd-figure [data-drawn=true]").nth(figures.count() - 1).wait_for()
-        assert all(figures.nth(i).locator(".main-svg").count() for i in range(figures.count())), name
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        assert complaints == [], name
-
-
-def _complaints(page: Page) -> list[str]:
-    """What goes wrong on a page from here on, the network cut off."""
-    complaints: list[str] = []
-    page.route("**/*", _local_only)
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return complaints
-
-
-def _local_only(route: Route) -> None:
-    if urlsplit(route.request.url).scheme in ("file", "data", "blob"):
-        route.continue_()
-    else:
-        route.abort()
-
-
-def _scroll_through(page: Page) -> None:
-    for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
-        page.evaluate(f"window.scrollTo(0, {y})")
-        page.wait_for_timeout(50)
+@pytest.mark.parametrize("view", gates.VIEWS)
+def test_every_page_passes_the_gates(site: Site, browser: Browser, view: str) -> None:
+    pages = [*site.pages.values(), site.html / "search.html", site.html / "genindex.html"]
+    assert gates.findings(browser, pages, gates.VIEWS[view]) == {}

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -9,10 +9,11 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import Browser, Page, Route
-from throwaway import ALT, COLUMNS, NAME, ROWS, Book, executed, figure, first
+from throwaway import ALT, COLUMNS, CONFIG, NAME, ROWS, Book, executed, figure, first
 
 from lkd.book.chapter_pages import SMOKE
 from lkd.book.data_table import number
@@ -62,7 +63,7 @@ class TestFigures:
     def test_each_output_is_one_figure_with_its_words(self, built: Book) -> None:
         (shown,) = built.page().select("figure.lkd-figure")
         target = first(shown, ".lkd-plot")
-        assert (target["role"], target["aria-label"]) == ("img", ALT)
+        assert (target["role"], target["aria-label"]) == ("group", ALT)
         assert target["style"] == "min-height: 300px"
         assert first(shown, "figcaption").text == "A caption < here"
 
@@ -221,9 +222,29 @@ class TestOffline:
             for tag in built.page(page).select("script[src]"):
                 assert (built.html(page).parent / urlsplit(str(tag["src"])).path).is_file(), tag
 
+    def test_only_the_search_loads_its_index_and_no_page_loads_icons_as_a_script(self, built: Book) -> None:
+        for page in (*PAGES, "search"):
+            scripts = {
+                PurePosixPath(urlsplit(str(tag["src"])).path).name for tag in built.page(page).select("script[src]")
+            }
+            assert "fontawesome.js" not in scripts
+            assert ("searchindex.js" in scripts) == (page == "search"), page
+
     def test_extension_does_not_import_torch(self) -> None:
         program = "import sys, lkd.book; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+class TestReferences:
+    def test_each_is_an_item_of_a_list(self, book: Book) -> None:
+        (book.root / "notes.md").write_text("# Notes\n\n```{bibliography}\n:all:\n```\n")
+        (book.root / "some.bib").write_text(
+            "@misc{a, author={A, B}, title={One}, year={2020}}\n@misc{b, author={C, D}, title={Two}, year={2021}}\n"
+        )
+        (book.root / "_config.yml").write_text(yaml.safe_dump({**CONFIG, "bibtex_bibfiles": ["some.bib"]}))
+        book.run(executed())
+        assert book.build()[0] == 0
+        assert [tag["role"] for tag in book.page("notes").select("[role=list] > *")] == ["listitem"] * 2
 
 
 class TestBrowser:
@@ -235,6 +256,8 @@ class TestBrowser:
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         page.wait_for_function(f"light => ({colour})() !== light", arg=light)
         assert page.locator(".lkd-plot .modebar-btn--logo").count() == 0
+        assert page.get_by_label("Zoom", exact=True).count() == 1
+        assert page.get_by_label("Share").count() == 0
         assert page.locator("mjx-container svg").count() == 0
         page.goto(built.html("index").as_uri())
         page.wait_for_selector("mjx-container svg")

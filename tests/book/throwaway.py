@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
         "config": {
             "html_context": {"default_mode": "auto"},
             "html_static_path": [str(CHECKOUT / "book" / "_static")],
+            "templates_path": [str(CHECKOUT / "book" / "_templates")],
             "html_theme_options": {"navbar_persistent": []},
         },
     },
