@@ -106,6 +106,7 @@ def test_the_site_works_below_a_path_and_from_a_folder(
 ) -> None:
     base = served if scheme == "http" else private.html("x").parent.as_uri()
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     asked: list[str] = []
     failed: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
