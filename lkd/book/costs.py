@@ -20,11 +20,13 @@ class Costs(SphinxDirective):
 
 
 def costs_html(profile: str) -> str:
-    """Runs and minutes by chapter of a published profile, and the share that is saved."""
+    """Runs and minutes by chapter of a published profile, and the share that is saved; nothing of no whole chapter."""
     from lkd.paper.evidence import costs
     from lkd.records import published
 
     table = costs(profile, published(profile))
+    if not table.runs.any():
+        return ""
     once, again = table.minutes.iloc[-2:]
     columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
     return (
