@@ -6,6 +6,7 @@ PROFILE ?= small
 
 BIN := .venv/bin
 CHAPTERS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+STUDIES := $(filter-out your_own,$(CHAPTERS))
 INSTALLED := .venv/.installed
 BENCHED := .venv/.benched
 TESTED := .venv/.tested
@@ -17,6 +18,7 @@ SOURCES := $(shell find lkd tests notebooks book _config.yml _toc.yml pyproject.
 ## book: train, run every chapter, build the site (PROFILE=smoke for a trial of minutes)
 book: $(INSTALLED)
 	@start=$$(date +%s) && \
+	$(BIN)/lkd study $(STUDIES) --profile $(PROFILE) && \
 	$(BIN)/lkd run $(CHAPTERS) -p profile=$(PROFILE) && \
 	$(MAKE) --no-print-directory site && \
 	seconds=$$(( $$(date +%s) - start )) && \
@@ -24,7 +26,7 @@ book: $(INSTALLED)
 
 ## site: build the site from the chapters as they were last run, or else from the published records
 site: $(INSTALLED)
-	@echo $(CHAPTERS) | xargs -n 5 -P 2 $(BIN)/lkd show
+	@echo $(CHAPTERS) | OMP_NUM_THREADS=1 xargs -n 5 -P 2 $(BIN)/lkd show
 	@$(BIN)/jupyter-book build . --path-output book -W --keep-going --quiet
 	@echo "Open book/_build/html/index.html"
 

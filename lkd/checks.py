@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -71,6 +71,26 @@ def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     check_number(name, value, low, high)
+
+
+def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -> None:
+    """Refuse what is no list of one or more entries of a kind, each once.
+
+    Raises:
+        TypeError: not a list, or entries of another kind.
+        ValueError: empty, or something named twice.
+
+    Example:
+        >>> from lkd.checks import check_list
+        >>> check_list("seeds", [0, 1], int)
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(entry, kind) for entry in given):
+        kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+        raise TypeError(f"{name} must be a list of {kinds}, got {given!r}")
+    if not given:
+        raise ValueError(f"{name} is empty: give at least one")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{name} names something twice: {given!r}")
 
 
 def check_unset(settings: Any, names: Iterable[str], kind: str) -> None:

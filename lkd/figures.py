@@ -374,5 +374,5 @@ def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.
         height=height,
         margin={"l": 10, "r": 10, "t": 40, "b": 10},
         legend={"orientation": "h", "y": -0.12, "yanchor": "top"},
-        meta={"alt": alt, "caption": caption, "table": table},
+        meta={"alt": alt, "caption": caption, "table": table, "maker": __name__},
     )

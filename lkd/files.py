@@ -1,5 +1,6 @@
 """Where this machine's files live, and how they are written."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,26 @@ from pathlib import Path
 import platformdirs
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+PUBLISHED = CHECKOUT / "book" / "published"
+"""Where the published records lie."""
+
+
+def in_checkout() -> bool:
+    """Whether the package lies in a checkout of the project, with its chapters and published records."""
+    return (CHECKOUT / "notebooks").is_dir() and (CHECKOUT / "pyproject.toml").is_file()
+
+
+def require_checkout(what: str) -> None:
+    """Refuse what needs a checkout where there is none.
+
+    Raises:
+        FileNotFoundError: `what`, in the plural, is not here.
+    """
+    if not in_checkout():
+        raise FileNotFoundError(
+            f"there are no {what} here: they come with a checkout of the project, not with the package"
+        )
 
 
 def home() -> Path:
@@ -26,7 +47,7 @@ def home() -> Path:
     """
     if given := os.environ.get("LKD_HOME"):
         folder = Path(given).expanduser().resolve()
-    elif (CHECKOUT / "notebooks").is_dir() and (CHECKOUT / "pyproject.toml").is_file():
+    elif in_checkout():
         folder = CHECKOUT / ".lkd"
     else:
         folder = platformdirs.user_data_path("lkd")
@@ -45,6 +66,12 @@ def writable(folder: Path, role: str, remedy: str) -> Path:
     except OSError as error:
         raise OSError(f"lkd cannot write to {role} {folder} ({error.strerror}): {remedy}") from error
     return folder
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

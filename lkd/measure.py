@@ -34,8 +34,9 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     """
     path = place(run, name, **arguments)
     if not path.exists():
+        arrays = measure(run, **arguments)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **measure(run, **arguments))
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
     with np.load(path) as found:
         return dict(found)
 
@@ -82,15 +83,16 @@ def errors_of(run: Run, count: int) -> pd.DataFrame:
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
 
 
-def imagenet_errors_of(run: Run, images: str, folder: str | None = None) -> pd.DataFrame:
+def imagenet_errors_of(run: Run, images: str, count: int | None, folder: str | None = None) -> pd.DataFrame:
     """Errors of a run's student, of ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
 
     Args:
         run: which.
         images: the set's name.
+        count: at most how many images of each of its folders, with classes in proportion; None for all.
         folder: where the sets lie; None to read what has been measured.
     """
-    return pd.DataFrame(measured(run, "imagenet", partial(_imagenet_errors, folder=folder), images=images))
+    return pd.DataFrame(measured(run, "imagenet", partial(_imagenet_errors, folder=folder), images=images, count=count))
 
 
 def cost_of(run: Run) -> dict[str, float]:
@@ -122,14 +124,14 @@ def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
     return _arrays(corruption_errors(model, data, count))
 
 
-def _imagenet_errors(run: Run, images: str, folder: str | None) -> dict[str, np.ndarray]:
+def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | None) -> dict[str, np.ndarray]:
     if folder is None:
         raise FileNotFoundError(
             f"run {run.recipe.run_id} was not measured on ImageNet-{images}: say where the sets lie"
         )
     data = load(run.recipe.data, **run.recipe.view)
     assert isinstance(data, Files)
-    return _arrays(imagenet_robustness(run.student, folder, [images], mean=data.mean, std=data.std))
+    return _arrays(imagenet_robustness(run.student, folder, [images], count=count, mean=data.mean, std=data.std))
 
 
 def _arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:

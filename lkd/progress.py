@@ -3,15 +3,57 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Thread
 
 from tqdm import tqdm
 
+Progress = Callable[[int], object]
+"""Called with a number of images whenever so many more have gone through training."""
+
 _PIPE = "LKD_PROGRESS"
 """Environment variable: where progress is written by a process whose own terminal nobody sees, such as a kernel."""
+
+
+class Tally:
+    """A count that grows, in a file, for whoever follows it from another process.
+
+    Args:
+        path: of the file.
+        seconds: least time between two writings.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from lkd.progress import Tally, tallied
+        >>> tally = Tally(Path(tempfile.mkdtemp()) / "images", seconds=0)
+        >>> tally(3)
+        >>> tally(4)
+        >>> tallied(tally.path)
+        7
+    """
+
+    def __init__(self, path: Path, seconds: float):
+        self.path, self.seconds, self.count, self.written = path, seconds, 0, 0.0
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, more: int) -> None:
+        """Count so many more."""
+        self.count += more
+        if time.monotonic() - self.written >= self.seconds:
+            self.path.write_text(str(self.count))
+            self.written = time.monotonic()
+
+
+def tallied(path: Path) -> int:
+    """The count in a file that a `Tally` writes; 0 where there is none."""
+    try:
+        return int(path.read_text() or 0)
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

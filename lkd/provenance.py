@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lkd.data import DataSet
 
 _NUMERICS = (
     "ops.py", "sparse.py", "metrics.py", "models/*.py", "objectives/*.py", "data/*.py", "engine/evaluate.py",
@@ -59,6 +62,24 @@ def provenance() -> dict[str, Any]:
         "packages": {name: version(name) for name in _PACKAGES},
         "hardware": _hardware(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def of_data(data: "DataSet") -> dict[str, Any]:
+    """What a network that learned from some data expects of images, and what its outputs are called.
+
+    Example:
+        >>> from lkd.data import load
+        >>> from lkd.provenance import of_data
+        >>> of_data(load("digits"))["size"]
+        [1, 32, 32]
+    """
+    return {
+        "size": [data.channels, *data.size],
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "classes": list(data.classes),
+        "images": {name: len(split) for name, split in data.splits.items()},
     }
 
 

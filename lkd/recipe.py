@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Union
 
 import timm
@@ -138,7 +139,7 @@ class Recipe:
     def __hash__(self) -> int:
         return hash(self.run_id)
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
 
@@ -215,6 +216,7 @@ _ARGUMENTS = ("student_args", "objective_args", "optimizer_args", "schedule_args
 _SCHEDULE_SET_HERE = {"optimizer", "sched", "num_epochs", "warmup_epochs", "warmup_prefix", "step_on_epochs"} | {
     "updates_per_epoch", "patience_epochs", "plateau_mode", "cooldown_epochs",
 }  # fmt: skip
+_SCHEDULE_ARGUMENTS = inspect.signature(create_scheduler_v2).parameters.keys() - _SCHEDULE_SET_HERE
 _SCHEDULES = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt")
 _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "crop_scale": (0, 1),
@@ -291,10 +293,9 @@ def _check_arguments(recipe: Recipe) -> None:
     for name in ("in_chans", "num_classes"):
         if name in recipe.student_args:
             raise ValueError(f"student_args has {name!r}: it follows from the data, leave it out")
-    timed = inspect.signature(create_scheduler_v2).parameters.keys() - _SCHEDULE_SET_HERE
     for name in recipe.schedule_args:
-        if name not in timed:
-            raise TypeError(unknown("argument of a schedule", name, timed))
+        if name not in _SCHEDULE_ARGUMENTS:
+            raise TypeError(unknown("argument of a schedule", name, _SCHEDULE_ARGUMENTS))
 
 
 def _shortest(value: Any) -> Any:

@@ -1,34 +1,40 @@
 """Published records: what committed runs were and gave, without their weights, so that pages need no training.
 
 The records of a profile are one archive, `book/published/<profile>.zip`: of each run its recipe, figures, history,
-provenance, and what was measured on it. An index holds a digest of each.
+provenance, and what was measured on it. An index holds a digest of each; beside it stands what chapters take.
 """
 
 import hashlib
 import json
+import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
-from lkd.files import CHECKOUT, home, replacing
+from lkd.files import PUBLISHED as FOLDER
+from lkd.files import home, replacing, require_checkout
+from lkd.profiles import profile_name
 from lkd.recipe import Recipe
 from lkd.store import Store
 
-FOLDER = CHECKOUT / "book" / "published"
-_INDEX = "index.json"
+_INDEX, _FLOPS = "index.json", "flops.json"
 _KEPT = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv")
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
-def publish(recipes: Iterable[Recipe], store: Store, path: Path) -> None:
+def publish(
+    recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int] = MappingProxyType({})
+) -> None:
     """Write the records of some runs, equal runs to equal bytes.
 
     Args:
         recipes: which.
         store: where the runs are.
         path: of the archive; it is replaced.
+        flops: floating-point operations of all runs of a chapter, by its name.
 
     Raises:
         FileNotFoundError: a run that the store lacks.
@@ -47,7 +53,8 @@ def publish(recipes: Iterable[Recipe], store: Store, path: Path) -> None:
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
             index[recipe.run_id] = _digest(contents)
-        archive.writestr(zipfile.ZipInfo(_INDEX, _LONG_AGO), json.dumps(index, indent=0), zipfile.ZIP_DEFLATED)
+        for name, values in ((_INDEX, index), (_FLOPS, dict(flops))):
+            archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), json.dumps(values, indent=0), zipfile.ZIP_DEFLATED)
 
 
 def profiles() -> list[str]:
@@ -67,20 +74,47 @@ def ids(path: Path) -> list[str]:
         return list(json.loads(archive.read(_INDEX)))
 
 
+def published_flops(profile: str) -> dict[str, int]:
+    """Floating-point operations of all runs of a chapter, by its name, where they are published."""
+    path = FOLDER / f"{profile}.zip"
+    if not path.is_file():
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return dict(json.loads(archive.read(_FLOPS)))
+
+
 def published(profile: str) -> Store:
     """A store with the published records of a profile: its runs have no weights.
+
+    Args:
+        profile: its name; of a file of the user's there are none.
 
     Raises:
         FileNotFoundError: there are none; says of which profiles there are.
         ValueError: a record that was altered.
     """
-    path = FOLDER / f"{profile}.zip"
+    require_checkout("published records")
+    name = profile_name(profile)
+    path = FOLDER / f"{name}.zip"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no runs of profile {profile!r} are published, but of {', '.join(profiles()) or 'none'}: run the chapter "
+            f"no runs of profile {name!r} are published, but of {', '.join(profiles()) or 'none'}: run the chapter "
             "without published=True"
         )
     return unpacked(path)
+
+
+def recipe_file(run_id: str) -> Path:
+    """Where the recipe of a run lies, by its id: a run of this machine's store, or one that was published.
+
+    Raises:
+        KeyError: no run has that id.
+    """
+    for store in (Store(), *map(published, profiles())):
+        file = store.folder / "runs" / run_id / "recipe.json"
+        if file.is_file():
+            return file
+    raise KeyError(f"{run_id!r} is no file, and neither this machine's runs nor the published ones have that id")
 
 
 def unpacked(path: Path) -> Store:
@@ -107,9 +141,12 @@ def _unpack(path: Path, folder: Path) -> None:
             contents = {name: archive.read(f"{run_id}/{name}") for name in names.get(run_id, [])}
             _check(path, run_id, digest, contents)
             for name, content in contents.items():
-                with replacing(folder / "runs" / run_id / name) as temporary:
-                    temporary.write_bytes(content)
-        (folder / _INDEX).write_text(json.dumps(index))
+                target = folder / "runs" / run_id / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+    os.sync()
+    with replacing(folder / _INDEX) as temporary:
+        temporary.write_text(json.dumps(index))
 
 
 def _check(path: Path, run_id: str, digest: str, contents: dict[str, bytes]) -> None:

@@ -97,11 +97,27 @@ class Store:
         shape = json.loads((path / "student.json").read_text())
         return Run(recipe, path, metrics, build or (lambda: timm.create_model(recipe.student, **shape)))
 
+    def by_id(self, run_id: str) -> Run:
+        """The finished run of an id.
+
+        Raises:
+            FileNotFoundError: there is none.
+            KeyError, TypeError, ValueError: its recipe names what this version of the package, or this process, does
+                not have.
+        """
+        path = self.folder / "runs" / run_id / "recipe.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` shows what it has")
+        recipe = Recipe.from_dict(json.loads(path.read_text()))
+        if (run := self.find(recipe)) is None:
+            raise ValueError(f"run {run_id} was made by another version of lkd, which is needed to use it")
+        return run
+
     def lock(self, name: str) -> FileLock:
-        """A lock that one process at a time holds, to make what is called `name`."""
+        """A lock that one process at a time holds, as often as it likes, to make what is called `name`."""
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock")
+        return FileLock(folder / f"{name}.lock", is_singleton=True)
 
     def save(
         self,

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lkd import records
+from lkd import records, run
 from lkd.book.chapters import CHAPTERS
 from lkd.cli import app
 from lkd.paper.claims import claims
 from lkd.paper.evidence import STUDIES
+from lkd.store import Store
 from lkd.study import distillation
 
 
@@ -59,6 +60,18 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
     assert "holds no longer: 1" in lkd("publish", "smoke").output
 
 
+@pytest.mark.slow
+def test_a_published_run_is_repeated_by_its_id(home: Path) -> None:
+    study = distillation("smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[0])
+    elsewhere, alone = Store(home.parent / "elsewhere"), next(recipe for recipe in study.recipes if not recipe.teacher)
+    there = run(alone, store=elsewhere)
+    records.publish([alone], elsewhere, records.FOLDER / "smoke.zip")
+    assert Store().find(alone) is None
+    assert lkd("run-recipe", alone.run_id).exit_code == 0
+    here = Store().find(alone)
+    assert here is not None and here.metrics == there.metrics
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -67,6 +80,7 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
         (["claims", "logits-help"], "unknown claim 'logits-help': did you mean 'logits-help-at-all'"),
         (["claims", "--published"], "no runs of profile 'small' are published, but of none"),
         (["publish", "smal"], "unknown profile 'smal'"),
+        (["run-recipe", "0123456789abcdef"], "'0123456789abcdef' is no file, and neither this machine's runs nor"),
         (["show", "logits"], "unknown chapter 'logits': did you mean 'logit_kd'"),
         (["run", "erf", "-p", "teacher=1"], "unknown parameter of chapter 'erf' 'teacher': did you mean 'teachers'"),
     ],

@@ -11,7 +11,9 @@ import pytest
 import lkd
 from lkd import records
 from lkd.measure import measured
-from lkd.records import beside, publish, published, unpacked
+from lkd.paper.evidence import CHAPTERS
+from lkd.planning import plan_chapter
+from lkd.records import beside, publish, published, published_flops, unpacked
 from lkd.store import Store
 from lkd.study import distillation
 
@@ -54,6 +56,18 @@ def test_a_study_reads_the_same_from_its_records_without_any_weights(done: Store
     assert not list(published("smoke").folder.rglob("*.safetensors"))
     with pytest.raises(FileNotFoundError, match="read from their records alone"):
         found.runs[0].student  # noqa: B018
+
+
+def test_what_chapters_take_stands_beside_the_runs(done: Store, folder: Path) -> None:
+    publish(STUDY.recipes, done, folder / "smoke.zip", {"logit_kd": 12 * 10**12})
+    assert published_flops("smoke") == {"logit_kd": 12 * 10**12} and published_flops("small") == {}
+
+
+@pytest.mark.parametrize("profile", records.profiles())
+def test_what_is_published_of_chapters_is_what_a_plan_says(profile: str) -> None:
+    flops = published_flops(profile)
+    assert flops["kernel_size"] == plan_chapter("kernel_size", profile, measure=None, store=Store("nowhere")).work.flops
+    assert flops.keys() == {chapter for chapter, studies in CHAPTERS.items() if studies}
 
 
 def test_equal_runs_make_equal_bytes(done: Store, tmp_path: Path) -> None:

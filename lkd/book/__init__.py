@@ -16,6 +16,7 @@ from lkd.book import (
     published,
     roles,
     sharing,
+    sources,
 )
 from lkd.files import home
 
@@ -32,11 +33,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("published-paper", published.PublishedPaper)
     for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
         app.setup_extension(extension)
+    app.connect("autodoc-skip-member", api.skip_field)
     app.connect("autodoc-process-docstring", api.say_where_used, priority=900)
     app.connect("config-inited", offline.use_local_mathjax)
     app.connect("config-inited", chapter_pages.announce_smoke)
     app.connect("config-inited", sharing.drop_launch_buttons)
     app.connect("env-get-outdated", faults.faulty_pages)
+    app.connect("env-get-outdated", sources.outdated_pages)
     app.connect("source-read", chapter_pages.show_executed)
     app.connect("html-page-context", comparison.add_script)
     app.connect("html-page-context", ledger.load_filters)

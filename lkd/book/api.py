@@ -1,6 +1,7 @@
 """The API pages and the chapters lead to each other: who uses which function."""
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ def used_by(notebook: NotebookNode) -> list[str]:
 
 def say_where_used(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Add to a function's page the chapters that use it (handles `autodoc-process-docstring`)."""
-    chapters = [path for path in _chapters(app) if name in used_by(_read(path))]
+    chapters = [path for path in _chapters(app) if name in _named_in(path, path.stat().st_mtime_ns)]
     if chapters:
         links = ", ".join(f":doc:`/{path.parent.name}/{path.stem}`" for path in chapters)
         lines += ["", f"Used in {links}.", ""]
+
+
+def skip_field(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, of which autodoc knows no more than the number."""
+    return True if (thing.__doc__ or "").startswith("Alias for field number") else None
 
 
 def links_to(names: list[str]) -> str:
@@ -47,8 +53,10 @@ def _chapters(app: Sphinx) -> list[Path]:
     return sorted((Path(app.srcdir) / "notebooks").glob("*.ipynb"))
 
 
-def _read(path: Path) -> NotebookNode:
-    return read_notebook(path.read_text("utf8"))
+@cache
+def _named_in(path: Path, written: int) -> frozenset[str]:
+    """What the notebook at `path`, last written at `written`, names of this package."""
+    return frozenset(used_by(read_notebook(path.read_text("utf8"))))
 
 
 def _imports(node: ast.AST) -> list[tuple[str, str]]:

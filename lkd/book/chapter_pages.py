@@ -10,7 +10,8 @@ from sphinx.config import Config
 from lkd.book.api import links_to, used_by
 from lkd.book.copies import Copy, read_copy, read_notebook
 from lkd.book.faults import report
-from lkd.book.made import fenced, how_made, plain
+from lkd.book.made import how_made
+from lkd.markdown import fenced, plain
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
 _FOLDER = "notebooks"
@@ -20,7 +21,7 @@ _OF_ONES_OWN = "your_own"
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
     """Replace a chapter's clean source by its executed copy (handles `source-read`)."""
-    if not docname.startswith(f"{_FOLDER}/") or Path(app.env.doc2path(docname)).suffix != ".ipynb":
+    if Path(docname).parent != Path(_FOLDER) or Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     copy = read_copy(Path(app.config.lkd_chapters), docname.removeprefix(f"{_FOLDER}/"))
     app.env.note_dependency(str(copy.path))

@@ -4,29 +4,33 @@ import ast
 import hashlib
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import papermill
-import yaml
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from lkd.book.sources import sources
 from lkd.checks import unknown
-from lkd.files import CHECKOUT, home, replacing
+from lkd.files import CHECKOUT, home, replacing, require_checkout
 from lkd.progress import shown_here
-from lkd.provenance import provenance, source_hash
+from lkd.provenance import provenance
+from lkd.values import read_value
+
+if TYPE_CHECKING:
+    from lkd.profiles import Profile
 
 CHAPTERS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
 """The chapters' clean sources, by name."""
 
-PUBLISHED = CHECKOUT / "book" / "published"
-"""Where the published records lie, which chapters show beside their own numbers."""
-
+_KERNEL = "python3"
 _START_SECONDS = 120
 
 
@@ -34,8 +38,35 @@ class ChapterError(RuntimeError):
     """A chapter that stopped with an error."""
 
 
+class Kernel(AsyncKernelManager):
+    """A kernel that remembers that it was told to end, as nbclient does on Ctrl-C before it stumbles over the loss."""
+
+    stopped = False
+
+    async def shutdown_kernel(self, *args: Any, **how: Any) -> None:  # type: ignore[override]
+        """End the kernel."""
+        self.stopped = True
+        await super().shutdown_kernel(*args, **how)
+
+
+@contextmanager
+def shared_kernel() -> Iterator[Kernel]:
+    """A kernel that chapters may share: what one has imported is there for the next, its variables are not."""
+    manager = Kernel(kernel_name=_KERNEL)
+    try:
+        yield manager
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
+
+
 def run_chapter(
-    name: str, parameters: Mapping[str, Any], *, output: str | Path | None = None, again: bool = False
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    again: bool = False,
+    kernel: Kernel | None = None,
 ) -> Path:
     """Execute a chapter with papermill, unless that has been done with this source, package and parameters.
 
@@ -44,33 +75,34 @@ def run_chapter(
         parameters: values for names in its cell of parameters; the others keep their defaults.
         output: where the executed copy goes; by default to where the book looks for it.
         again: execute it even if that has been done.
+        kernel: where it is executed, of `shared_kernel`; by default in one of its own.
 
     Returns:
         The path of the executed copy.
 
     Raises:
         FileNotFoundError: the package does not lie in a checkout of the project.
-        KeyError: an unknown chapter or parameter, with the nearest known name.
+        KeyError: an unknown chapter, parameter or profile, with the nearest known name.
+        ValueError: a profile's file that is no profile; says where and why.
         ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
+        KeyboardInterrupt: it was interrupted; `output` is left as it was.
     """
     declared = check_chapter(name, parameters)
-    defaults = _defaults(declared)
+    defaults, scale = _defaults(declared), _scale(parameters)
+    parameters = {**parameters, **({"profile": scale.source} if scale else {})}
     parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
     path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
-    key = _key(CHAPTERS[name], parameters)
+    key = _key(CHAPTERS[name], {**parameters, "profile": scale} if "profile" in parameters else parameters)
     if again or _key_of(path) != key:
-        with replacing(path) as temporary:
-            _execute(name, parameters, temporary, path)
+        with replacing(path) as temporary, nullcontext(kernel) if kernel else shared_kernel() as manager:
+            _execute(name, parameters, temporary, path, manager)
             _describe(temporary, _record(name, key, declared, parameters))
     return path
 
 
 def check_chapter(name: str, parameters: Iterable[str]) -> dict[str, dict[str, str]]:
     """What a chapter declares of its parameters; refuses, as `run_chapter` does, what it does not know."""
-    if not CHAPTERS:
-        raise FileNotFoundError(
-            "there are no chapters here: they come with a checkout of the project, not with the package"
-        )
+    require_checkout("chapters")
     if name not in CHAPTERS:
         raise KeyError(unknown("chapter", name, CHAPTERS))
     declared = papermill.inspect_notebook(str(CHAPTERS[name]))
@@ -80,18 +112,11 @@ def check_chapter(name: str, parameters: Iterable[str]) -> dict[str, dict[str, s
     return declared
 
 
-def read_value(text: str) -> Any:
-    """A parameter's value as typed on a command line: a Python literal, else YAML, else the text itself.
+def _scale(parameters: Mapping[str, Any]) -> "Profile | None":
+    """The profile that a chapter is asked for; None where it is the chapter's own."""
+    from lkd.profiles import Profile
 
-    Example:
-        >>> from lkd.book.chapters import read_value
-        >>> read_value("[0, 1]"), read_value("1e-3"), read_value("None"), read_value("small")
-        ([0, 1], 0.001, None, 'small')
-    """
-    for read in (ast.literal_eval, yaml.safe_load):
-        with suppress(ValueError, SyntaxError, yaml.YAMLError):
-            return read(text)
-    return text
+    return Profile.load(parameters["profile"]) if "profile" in parameters else None
 
 
 def _typed(value: Any) -> str:
@@ -99,31 +124,48 @@ def _typed(value: Any) -> str:
     return value if isinstance(value, str) and read_value(value) == value else repr(value)
 
 
-def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path) -> None:
+def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path, kernel: Kernel) -> None:
+    if kernel.has_kernel:
+        _forget(kernel)
     try:
         with shown_here():
             papermill.execute_notebook(
                 str(CHAPTERS[name]),
                 str(temporary),
                 dict(parameters),
-                kernel_name="python3",
+                kernel_name=_KERNEL,
+                km=kernel,
                 progress_bar=False,
                 start_timeout=_START_SECONDS,
                 extra_arguments=["--IPKernelApp.log_level=40"],
             )
-    except (PapermillExecutionError, DeadKernelError) as error:
+    except Exception as error:
+        if kernel.stopped:
+            raise KeyboardInterrupt from error
         if isinstance(error, PapermillExecutionError):
             reason = f"{error.ename}: {error.evalue}"
-        else:
+        elif isinstance(error, DeadKernelError):
             reason = "a dead kernel, perhaps for lack of memory"
+        else:
+            raise
         failed = path.with_suffix(".failed.ipynb")
         shutil.copyfile(temporary, failed)
         raise ChapterError(f"chapter {name} stopped with {reason}\nIts notebook so far is {failed}") from error
 
 
+def _forget(kernel: Kernel) -> None:
+    """Delete all variables of a running kernel."""
+    client = BlockingKernelClient()
+    client.load_connection_info(kernel.get_connection_info())
+    client.start_channels()
+    try:
+        client.execute("%reset_selective -f ^[^_]", reply=True, timeout=_START_SECONDS)
+    finally:
+        client.stop_channels()
+
+
 def _key(source: Path, parameters: Mapping[str, Any]) -> str:
-    published = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(PUBLISHED.glob("*.zip"))]
-    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{source_hash()}\0{published}"
+    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{sources()}"
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

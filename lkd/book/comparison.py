@@ -12,6 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.data_table import csv_link, html_table
 from lkd.book.plotly import figure_html, script_json
+from lkd.book.sources import note_sources
 from lkd.book.tables import table_html
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Comparison(SphinxDirective):
         """The choice, the figures, and the same numbers as tables; a sentence where nothing is published."""
         from lkd.records import profiles, published
 
-        self.env.note_reread()
+        note_sources(self.env)
         found = {profile: cells(profile, published(profile)) for profile in profiles()}
         if not any(found.values()):
             return [nodes.paragraph(text=_NOTHING)]

@@ -6,6 +6,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.data_table import csv_link, html_table
+from lkd.book.sources import note_sources
 
 
 class Costs(SphinxDirective):
@@ -15,7 +16,7 @@ class Costs(SphinxDirective):
         """Tables as HTML, each with its CSV."""
         from lkd.records import profiles
 
-        self.env.note_reread()
+        note_sources(self.env)
         return [nodes.raw("", costs_html(profile), format="html") for profile in profiles()]
 
 
@@ -42,21 +43,23 @@ class Models(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The table as HTML, with its CSV; nothing where nothing is published."""
-        from lkd.records import profiles
-
-        self.env.note_reread()
-        return [nodes.raw("", models_html(profile), format="html") for profile in profiles()[-1:]]
+        note_sources(self.env)
+        return [nodes.raw("", models_html(), format="html")]
 
 
-def models_html(profile: str) -> str:
-    """A row a network, as it was measured in the published runs of a profile."""
-    from lkd.records import published
+def models_html() -> str:
+    """A row a network, as it was measured in the published runs."""
+    import pandas as pd
+
+    from lkd.records import profiles, published
     from lkd.study import distillation
 
-    results = distillation(profile).find(published(profile))
-    table = results.costs if results else None
-    if table is None:
+    found = [distillation(profile).find(published(profile)) for profile in reversed(profiles())]
+    tables = [results.costs for results in found if results]
+    if not tables:
         return ""
+    table = pd.concat(tables)
+    table = table[~table.drop(columns="images/s").duplicated()]
     columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
     shown = f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
     return shown + csv_link(columns, rows, "models.csv")

@@ -40,7 +40,7 @@ def load_filters(
 def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
     """The verdicts by what the runs are called, this machine's and those published; judged once for a page."""
     from lkd.paper.claims import ledger
-    from lkd.profiles import PROFILES
+    from lkd.profiles import profile_name
     from lkd.records import profiles, published
     from lkd.store import Store
 
@@ -49,11 +49,18 @@ def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
     if _MARK not in env.temp_data:
         sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
         copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
-        here = {copy.profile for copy in copies if copy.profile in PROFILES and not copy.from_records} - {"smoke"}
-        verdicts = {f"{name}, here": ledger(name, Store()) for name in sorted(here)}
+        here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
+        verdicts = {f"{profile_name(each)}, here": ledger(each, Store()) for each in sorted(filter(_is_there, here))}
         verdicts |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
         env.temp_data[_MARK] = verdicts or {"not run": ledger("small", Store())}
     return env.temp_data[_MARK]
+
+
+def _is_there(profile: str) -> bool:
+    """Whether a profile still is what it was when chapters were run with it: one of lkd's, or a file in its place."""
+    from lkd.profiles import PROFILES
+
+    return profile in PROFILES or Path(profile).is_file()
 
 
 def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
@@ -84,13 +91,18 @@ def chapter_of(claim: Claim) -> str:
 
 
 def verdict_html(verdict: Verdict) -> str:
-    """The word, and the difference with its interval."""
+    """The word, the difference with its interval, and how sure that is."""
     word = f'<span class="lkd-verdict lkd-{verdict.word.replace(" ", "-")}">{verdict.word}</span>'
     if verdict.found is None:
         return word
     low, high = verdict.found.interval()
     interval = f" [{low:.2f}, {high:.2f}]" if low == low else ", nothing repeated"
-    return f"{word}<br>{verdict.found.mean:+.2f}{interval} {escape(verdict.claim.unit)}"
+    lines = [word, f"{verdict.found.mean:+.2f}{interval} {escape(verdict.claim.unit)}"]
+    if verdict.trained_once:
+        lines.append("teachers trained once")
+    elif verdict.p == verdict.p:
+        lines.append(f"p = {verdict.p:.2g}")
+    return "<br>".join(lines)
 
 
 def _row(titles: Sequence[str], verdicts: Sequence[Verdict]) -> str:

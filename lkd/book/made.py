@@ -1,54 +1,39 @@
 """The box "How this page was made" at the end of a chapter, as MyST Markdown."""
 
-import re
+import json
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+from lkd.markdown import code, fenced, markdown_table, plain
+
+_GPU = "a100"
 
 
 def how_made(name: str, metadata: Mapping[str, Any]) -> str:
     """The box of the chapter `name`, from the metadata of its executed copy."""
+    from lkd.profiles import profile_name
+
     record, run = metadata["lkd"], metadata["papermill"]
     started = datetime.fromisoformat(run["start_time"]).astimezone(UTC)
     parts = [
-        f"Started {started:%Y-%m-%d %H:%M} UTC with profile {code(record['profile'])}; "
+        f"Started {started:%Y-%m-%d %H:%M} UTC with profile {code(profile_name(record['profile']))}; "
         f"took **{duration(run['duration'])}**.",
         *_parameters(record["parameters"]),
         "Run it again with",
         fenced(record["command"], "bash"),
         *_papermill(name, record["parameters"], run["parameters"]),
+        *_plan(name, record["profile"]),
+        "One of its runs, by the id that tables and figures show, in eight processes, where `LKD_HOME` is a folder "
+        "without it:",
+        fenced("accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe ID", "bash"),
+        f"The notebook, without outputs: {{download}}`{name}.ipynb`.",
         _provenance(record["provenance"]),
     ]
     return fenced(":class-container: lkd-made\n\n" + "\n\n".join(parts), "{dropdown} How this page was made")
-
-
-def code(text: str) -> str:
-    """`text` as inline code that is safe in a cell of a Markdown table."""
-    line = " ".join(text.split()).replace("|", r"\|")
-    ticks = "`" * (_longest_run_of_ticks(line) + 1)
-    return f"{ticks} {line} {ticks}" if line else "(empty)"
-
-
-def plain(text: str) -> str:
-    """`text` as plain words: no character of it is Markdown, MyST or HTML."""
-    return _PUNCTUATION.sub(r"\\\1", " ".join(text.split()))
-
-
-def fenced(body: str, info: str) -> str:
-    """`body` in a fence that is longer than any within it."""
-    fence = "`" * max(3, _longest_run_of_ticks(body) + 1)
-    return f"{fence}{info}\n{body}\n{fence}"
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
-    """A Markdown table of cells that are Markdown already; the columns at the places in `right` are set right."""
-    rules = ["---:" if place in right else "---" for place in range(len(header))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rules, *rows])
 
 
 def duration(seconds: float) -> str:
@@ -66,11 +51,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _longest_run_of_ticks(text: str) -> int:
-    """The length of the longest run of backticks in `text`."""
-    return max(map(len, re.findall("`+", text)), default=0)
-
-
 def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:
     """The table of parameters, with those that differ from their default in bold."""
     if not parameters:
@@ -85,14 +65,35 @@ def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _papermill(name: str, parameters: Iterable[Mapping[str, str]], passed: Mapping[str, Any]) -> list[str]:
-    """How to run the chapter with papermill alone, if that takes parameters."""
+    """How to run the chapter with papermill alone, if that takes parameters.
+
+    They go through JSON, as YAML cannot write the mappings that nbformat makes.
+    """
     names = [parameter["name"] for parameter in parameters if parameter["used"] != parameter["default"]]
-    changed = {name: passed[name] for name in names if name in passed}
+    changed = json.loads(json.dumps({name: passed[name] for name in names if name in passed}))
     if not changed:
         return []
     line = yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
     command = f"papermill notebooks/{name}.ipynb out.ipynb -y {shlex.quote(line)}"
     return ["or, with papermill alone,", fenced(command, "bash")]
+
+
+def _plan(name: str, profile: str) -> Iterator[str]:
+    """What a chapter with studies takes on a GPU, as far as that is published, and how to ask for more."""
+    from lkd.paper.evidence import CHAPTERS
+    from lkd.planning.gpus import GPUS, UTILISATION, seconds_on
+    from lkd.records import published_flops
+
+    if not CHAPTERS.get(name):
+        return
+    if flops := published_flops(profile).get(name):
+        yield (
+            f"All runs of the profile are {flops:.1e} floating-point operations: "
+            f"{duration(seconds_on(_GPU, flops, half=False))} of one {GPUS[_GPU].name} at {UTILISATION:.0%} of its "
+            "peak, an estimate from below, as small networks do not reach that."
+        )
+    yield "What it takes here and, as an estimate, on a GPU:"
+    yield fenced(f"lkd plan {name} --profile {shlex.quote(profile)} --gpu {_GPU}", "bash")
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:

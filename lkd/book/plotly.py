@@ -7,13 +7,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
+from myst_nb.core.render import MimeData
 from sphinx import addnodes
 
 from lkd.book.data_table import csv_link, html_table
 from lkd.book.faults import report
+from lkd.book.picture import svg
 
 if TYPE_CHECKING:
-    from myst_nb.core.render import MimeData, NbElementRenderer
+    from myst_nb.core.render import NbElementRenderer
 
 MIME_TYPE = "application/vnd.plotly.v1+json"
 _DEFAULT_HEIGHT = 450
@@ -42,26 +44,48 @@ class PlotlyRenderer:
                 report(env, f"A figure has no {word}: set layout.meta[{word!r}].", "figure", data.line)
         name = f"{env.docname.rpartition('/')[2]}-{data.cell_index}-{data.output_index}"
         return [
-            nodes.raw("", figure_html(figure, name), format="html"),
+            _html(_begin(figure)),
+            *_picture(renderer, figure),
+            _html(_end(meta, name)),
             addnodes.only("", nodes.paragraph(text=meta.get("alt", "")), expr="not html"),
         ]
 
 
 def figure_html(figure: dict[str, Any], name: str) -> str:
     """A `<figure>`: where it is drawn, what is drawn, its caption and its numbers; `name` is that of its CSV file."""
+    return _begin(figure) + _end(figure.get("layout", {}).get("meta") or {}, name)
+
+
+def _begin(figure: dict[str, Any]) -> str:
     layout = figure.get("layout", {})
-    meta = layout.get("meta") or {}
     height = layout.get("height") or _DEFAULT_HEIGHT
-    label = escape(meta.get("alt", ""))
-    parts = [
-        f'<div class="lkd-plot" role="group" aria-label="{label}" style="min-height: {height:g}px"></div>',
-        f'<script type="application/json">{_drawing(figure)}</script>',
-    ]
-    if meta.get("caption"):
-        parts.append(f"<figcaption>{escape(meta['caption'])}</figcaption>")
-    if meta.get("table"):
-        parts.append(_data(meta["table"], name))
-    return "\n".join(['<figure class="lkd-figure">', *parts, "</figure>"])
+    label = escape((layout.get("meta") or {}).get("alt", ""))
+    return (
+        '<figure class="lkd-figure">\n'
+        f'<div class="lkd-plot" role="group" aria-label="{label}" style="min-height: {height:g}px"></div>\n'
+        f'<script type="application/json">{_drawing(figure)}</script>\n'
+    )
+
+
+def _picture(renderer: NbElementRenderer, figure: dict[str, Any]) -> list[nodes.Element]:
+    """The figure as a static picture, which browsers fetch where scripts are off; nothing if it cannot be drawn."""
+    drawn = svg(figure)
+    if drawn is None:
+        return []
+    images = renderer.render_image(MimeData("image/svg+xml", drawn))
+    for image in images:
+        image["alt"] = figure["layout"].get("meta", {}).get("alt", "")
+    return [_html("<noscript>"), addnodes.only("", *images, expr="html"), _html("</noscript>")]
+
+
+def _end(meta: dict[str, Any], name: str) -> str:
+    caption = [f"<figcaption>{escape(meta['caption'])}</figcaption>"] if meta.get("caption") else []
+    data = [_data(meta["table"], name)] if meta.get("table") else []
+    return "\n".join([*caption, *data, "</figure>"])
+
+
+def _html(text: str) -> nodes.raw:
+    return nodes.raw("", text, format="html")
 
 
 def script_json(content: Any) -> str:

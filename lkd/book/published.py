@@ -7,7 +7,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.faults import report
-from lkd.book.made import code, markdown_table, plain
+from lkd.markdown import code, markdown_table, plain
 from lkd.paper.published import FILE, NOT_STATED, Cell, Table, published_table, shown, tables
 
 _UNSTATED = "not stated"

@@ -55,7 +55,7 @@ def alone(store: Store, name: str) -> Iterator[None]:
         with lock:
             yield
         return
-    while not agreed(processes().is_main_process and _acquired(lock)):
+    while not agreed(processes().is_main_process and acquired(lock, _LOCK_SECONDS)):
         pass
     try:
         yield
@@ -63,10 +63,10 @@ def alone(store: Store, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _acquired(lock: FileLock) -> bool:
-    """Whether a lock could be had within a time that other processes wait for the answer."""
+def acquired(lock: FileLock, seconds: float) -> bool:
+    """Whether a lock could be had within some time; if so, it is held."""
     try:
-        lock.acquire(timeout=_LOCK_SECONDS)
+        lock.acquire(timeout=seconds)
     except Timeout:
         return False
     return True

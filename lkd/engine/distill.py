@@ -46,7 +46,7 @@ def distill(
         objective: a name in `lkd.objectives.OBJECTIVES`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
             for validation. `lkd.data.from_datasets` has more choices.
-        profile: where settings come from that are not given.
+        profile: where settings come from that are not given: a name, or the path of a YAML file.
         store: where runs are looked for and kept; by default the store in this machine's home.
         num_processes, options: as for `lkd.run`.
         overrides: any field of `Recipe`, and any parameter of the objective.

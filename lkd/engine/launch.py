@@ -20,6 +20,7 @@ from tqdm import tqdm
 from lkd.engine.accelerators import processes
 from lkd.engine.options import Options
 from lkd.files import replacing
+from lkd.progress import Tally, tallied
 from lkd.recipe import Recipe
 from lkd.store import Store
 
@@ -68,11 +69,13 @@ def carry_out_task(path: Path) -> None:
 
     Args:
         path: a file that `launch` wrote, or a recipe's own `recipe.json`.
+
+    Raises:
+        ValueError: a file with something else.
     """
     from lkd.engine.run import carry_out
 
-    task = json.loads(path.read_text())
-    task = task if "task" in task else {"recipe": task}
+    task = _read(path)
     store = Store(task.get("store"))
     recipe = Recipe.from_dict(task["recipe"])
     files, main = _Files(store, recipe), processes().is_main_process
@@ -86,7 +89,7 @@ def carry_out_task(path: Path) -> None:
                 objects,
                 resume=task.get("resume", True),
                 options=Options(**task.get("options", {})),
-                progress=_Report(files.progress) if main and "task" in task else None,
+                progress=Tally(files.progress, _POLL_SECONDS) if main and "task" in task else None,
             )
         except Exception as error:
             with suppress(OSError), files.failed.open("x") as file:
@@ -95,6 +98,18 @@ def carry_out_task(path: Path) -> None:
         if main:
             files.objects.unlink(missing_ok=True)
             files.done.write_text("")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        task = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): give the recipe.json of a run, or one of your own") from error
+    if not isinstance(task, dict) or not {"task", "student"} & task.keys():
+        raise ValueError(
+            f'{path} has no recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
+        )
+    return task if "task" in task else {"recipe": task}
 
 
 class _Files:
@@ -124,10 +139,6 @@ class _Files:
             return said
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SAID:])
 
-    def images_done(self) -> int:
-        """How many images have gone through training."""
-        return int(self.progress.read_text() or 0) if self.progress.exists() else 0
-
 
 def _locked(path: Path) -> bool:
     """Whether a process that lives holds a file locked."""
@@ -137,19 +148,6 @@ def _locked(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-class _Report:
-    """Writes the number of images done for whoever follows."""
-
-    def __init__(self, path: Path):
-        self.path, self.done, self.written = path, 0, 0.0
-
-    def __call__(self, images: int) -> None:
-        self.done += images
-        if time.monotonic() - self.written > _POLL_SECONDS:
-            self.path.write_text(str(self.done))
-            self.written = time.monotonic()
 
 
 def _write_task(
@@ -212,7 +210,7 @@ def _follow(files: _Files, recipe: Recipe, images: int) -> None:
     with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
         try:
             while not files.child_is_gone():
-                bar.update(files.images_done() - bar.n)
+                bar.update(tallied(files.progress) - bar.n)
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             if _locked(files.alive):

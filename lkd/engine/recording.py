@@ -27,10 +27,11 @@ class Verified(NamedTuple):
 
 
 @own_accelerators()
-def record_tape(recipe: Recipe, store: Store) -> Tape:
+def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
+    options = options or Options()
     setting = Setting(recipe, {})
-    teacher = ready_teacher(setting, store, Options())
+    teacher = ready_teacher(setting, store, options)
     assert teacher is not None
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)
@@ -38,7 +39,7 @@ def record_tape(recipe: Recipe, store: Store) -> Tape:
     if not tape.complete:
         taped = TapedTeacher(tape, teacher)
         for epoch in range(recipe.epochs):
-            for batch in setting.stream.batches(epoch):
+            for batch in setting.stream.batches(epoch, workers=options.workers):
                 for part in parts(batch, recipe.accumulation, accelerator.device):
                     with accelerator.autocast():
                         taped(epoch, part)

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -18,19 +18,19 @@ from lkd.engine.launch import launch
 from lkd.engine.loop import Training
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.options import Options
+from lkd.engine.origin import check_classes, teacher_origin
 from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.taping import answering, tape_bytes
 from lkd.engine.teacher import LiveTeacher
+from lkd.engine.trackers import tracked
 from lkd.files import writable
-from lkd.provenance import provenance
+from lkd.progress import Progress
+from lkd.provenance import of_data, provenance
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 
-Progress = Callable[[int], object]
-"""Called with a number of images whenever so many more have gone through training."""
-
-_OPTIMIZER_STATES = 2
+OPTIMIZER_STATES = 2
 """Tensors that an optimizer of Adam's kind keeps for each weight."""
 
 
@@ -86,6 +86,7 @@ def carry_out(
     if agreed(found is not None):
         return found or _found(recipe, store, objects)
     setting = Setting(recipe, objects)
+    check_classes(recipe.teacher, setting.data.classes)
     _check_space(store, setting, options)
     if num_processes > 1:
         _check_processes(setting, num_processes)
@@ -106,7 +107,12 @@ def _train(
     recipe, data = setting.recipe, setting.data
     origin, start = provenance(), time.perf_counter()
     partly = DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
-    accelerator = make_accelerator(recipe.precision, kwargs_handlers=[partly])
+    accelerator = make_accelerator(
+        recipe.precision,
+        kwargs_handlers=[partly],
+        log_with=list(options.trackers) or None,
+        project_dir=store.folder / "trackers" / recipe.run_id,
+    )
     keep_freed_memory()
     checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
     with torch.random.fork_rng():
@@ -118,12 +124,15 @@ def _train(
         if state := checkpoints.load():
             training.load_state_dict(state)
             progress(training.steps_done * recipe.batch_size)
-        history = training.run(progress, checkpoints)
+        with tracked(training, progress) as report:
+            history = training.run(report, checkpoints)
     metrics = training.figures("val", data.val) | training.figures("test", data.test)
     if accelerator.is_main_process:
         origin |= {
             "threads": torch.get_num_threads(),
             "processes": accelerator.num_processes,
+            "data": of_data(data),
+            "teacher": teacher_origin(recipe, teacher) if teacher else None,
             "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
             "options": dataclasses.asdict(options),
             "seconds": round(time.perf_counter() - start, 3),
@@ -180,10 +189,14 @@ def _check_processes(setting: Setting, processes: int) -> None:
         raise ValueError("precision 'fp16' needs a GPU, and there is none: use 'bf16' or 'no'")
 
 
+def title(recipe: Recipe) -> str:
+    """Who learns, and from whom."""
+    return f"{recipe.teacher_name} -> {recipe.student}" if recipe.teacher else recipe.student
+
+
 @contextmanager
 def _bar(recipe: Recipe, setting: Setting) -> Iterator[Progress]:
-    title = f"{recipe.teacher_name} -> {recipe.student}" if recipe.teacher else recipe.student
-    with tqdm(total=_images(setting), desc=title, unit=" images", disable=None, leave=False) as bar:
+    with tqdm(total=_images(setting), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
         yield bar.update
 
 
@@ -194,16 +207,31 @@ def _images(setting: Setting) -> int:
 
 def _check_space(store: Store, setting: Setting, options: Options) -> None:
     """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
-    recipe = setting.recipe
     writable(store.folder, "the store", "give another folder")
     state = setting.network().state_dict().values()
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in state)
-    checkpoint = weights * (1 + _OPTIMIZER_STATES + (recipe.ema is not None))
+    own = run_bytes(setting.recipe, sum(tensor.numel() * tensor.element_size() for tensor in state))
     tape = tape_bytes(setting, store) if options.tape else 0
-    needed, free = weights + 3 * checkpoint + tape + 2**20, shutil.disk_usage(store.folder).free
+    needed, free = sum(own) + tape, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"
             + (f", {tape:,} of them for its tape (fewer with teacher_top_k)" if tape else "")
             + ": make room, or set LKD_HOME"
         )
+
+
+def run_bytes(recipe: Recipe, weights: int) -> tuple[int, int]:
+    """What a run takes on disk: for good, and while it is trained for two checkpoints and one that is being written.
+
+    Args:
+        recipe: of the run.
+        weights: bytes of its student's state.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.engine.run import run_bytes
+        >>> run_bytes(Recipe(data="digits", student="mini_vit", optimizer="adamw"), 1000)
+        (1049576, 9000)
+    """
+    checkpoint = weights * (1 + OPTIMIZER_STATES + (recipe.ema is not None))
+    return weights + 2**20, 3 * checkpoint

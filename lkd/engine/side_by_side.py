@@ -1,201 +1,224 @@
-"""Many recipes at once, in processes of one thread each: teachers before students, a tape before its readers."""
+"""Many recipes at once: any number of workers on one store, teachers before students, a tape before its readers."""
 
-import json
+import logging
 import multiprocessing
 import os
+import signal
 import time
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import cache
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from graphlib import TopologicalSorter
-from multiprocessing.queues import SimpleQueue
-from typing import Literal
+from pathlib import Path
 
-import timm
 import torch
-from tqdm import tqdm
 
-from lkd.checks import check_number
-from lkd.data import load
+from lkd.checks import check_whole
 from lkd.data.ahead import end_with_parent
+from lkd.engine.accelerators import acquired
+from lkd.engine.jobs import Graph, Job, check, plan, training_work
+from lkd.engine.options import Options
 from lkd.engine.recording import record_tape
-from lkd.engine.run import carry_out
-from lkd.engine.setting import Setting
-from lkd.models.cost import cost
-from lkd.progress import progress_bar
+from lkd.engine.run import carry_out, title
+from lkd.files import replacing
+from lkd.progress import Tally, progress_bar, tallied
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 
-_REPORT_SECONDS = 0.5
-_BESIDES = 1_500_000
-"""Multiply-accumulates in the time that norms, activations and copies of a mini network's forward pass take."""
+_LOOK_SECONDS = 0.5
+"""How often a worker looks whether what others are at is done, tells how far it is, and is asked for it."""
+
+log = logging.getLogger("lkd")
+log.addHandler(logging.NullHandler())
+
+Ended = Callable[[], bool]
+"""Whether all workers have ended."""
+
+Start = Callable[[Graph, Store, int | None, Options], AbstractContextManager[Ended]]
+"""Starts so many workers, each of which does `work`; an error within the block ends them."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One thing to do: a run, or the tape of a recipe's teacher."""
-
-    kind: Literal["run", "tape"]
-    recipe: Recipe
-
-    @property
-    def work(self) -> int:
-        """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
-        recipe = self.recipe
-        images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
-        return images * (_pass_of_teacher(recipe) if self.kind == "tape" else _training(recipe))
+class FailedRunsError(RuntimeError):
+    """Runs of a study that failed, each with its id and what it said; the others are done."""
 
 
-def carry_out_all(recipes: Sequence[Recipe], store: Store, workers: int | None = None) -> list[Run]:
+def carry_out_all(
+    recipes: Sequence[Recipe],
+    store: Store,
+    workers: int | None = None,
+    *,
+    options: Options | None = None,
+    start: Start | None = None,
+) -> list[Run]:
     """The runs of the recipes; those that the store does not have, and those of their teachers, are carried out first.
 
     Args:
         recipes: what to run.
         store: where runs are looked for and kept.
-        workers: processes; by default one for each CPU, or a single one where there is a GPU.
+        workers: processes; by default one for each GPU or, without any, for each CPU.
+        options: how to go about each run.
+        start: what starts the workers; by default `local_workers`, on this machine.
 
     Raises:
-        ValueError: fewer than one worker.
-        Exception: that of the first job that failed; what was finished stays in the store.
+        TypeError, ValueError: fewer than one worker.
+        Exception: a recipe that cannot be run, before any work.
+        FailedRunsError: runs have failed; all that do not need them are in the store.
+        RuntimeError: the workers have died; what was finished stays in the store.
     """
     if workers is not None:
-        check_number("workers", workers, 1)
+        check_whole("workers", workers, 1)
     if graph := plan(recipes, store):
-        _check(graph)
-        _carry_out_graph(graph, store, workers)
+        check(graph)
+        for job in graph:
+            _failure(job, store).unlink(missing_ok=True)
+        graph = dict(sorted(graph.items(), key=lambda item: -item[0].work))
+        with (start or local_workers)(graph, store, workers, options or Options()) as ended:
+            _follow(graph, store, ended)
+        _report(graph, store)
     return [carry_out(recipe, store, {}) for recipe in recipes]
 
 
-def _carry_out_graph(graph: dict[Job, set[Job]], store: Store, workers: int | None) -> None:
-    workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    with (
-        progress_bar(sum(job.work for job in graph)) as bar,
-        ProcessPoolExecutor(min(workers, len(graph)), context, _start_worker, (queue,)) as pool,
-    ):
-        try:
-            _schedule(graph, pool, store, queue, bar)
-        except BrokenProcessPool as error:
-            message = "a worker process died, perhaps for lack of memory: run again with fewer workers"
-            raise RuntimeError(f"{message}; finished runs are kept") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+@contextmanager
+def local_workers(graph: Graph, store: Store, workers: int | None, options: Options) -> Iterator[Ended]:
+    """Workers as processes of this one, of one thread and, where there are GPUs, one GPU each; they end with it."""
+    gpus, context = _gpus(), multiprocessing.get_context("spawn")
+    count = min(workers or len(gpus) or os.cpu_count() or 1, len(graph))
+    started = []
+    try:
+        for place in range(count):
+            gpu = gpus[place % len(gpus)] if gpus else None
+            process = context.Process(target=_work_here, args=(graph, store, options, gpu))
+            process.start()
+            started.append(process)
+        yield lambda: not any(process.is_alive() for process in started)
+        for process in started:
+            process.join()
+    finally:
+        for process in started:
+            process.terminate()
+            process.join()
 
 
-def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
-    """What is left to do for the recipes, and what each job waits for."""
-    missing = [recipe for recipe in dict.fromkeys(recipes) if store.find(recipe) is None]
-    readers = Counter(_tape_key(recipe) for recipe in missing)
-    graph: dict[Job, set[Job]] = {}
-    for recipe in missing:
-        before = set()
-        if isinstance(recipe.teacher, Recipe):
-            teacher = plan([recipe.teacher], store)
-            graph.update(teacher)
-            before = set(teacher)
-        if recipe.teacher is not None and readers[_tape_key(recipe)] > 1:
-            tape = next(
-                (job for job in graph if job.kind == "tape" and _tape_key(job.recipe) == _tape_key(recipe)), None
-            )
-            tape = tape or Job("tape", recipe)
-            graph[tape] = before
-            before = {tape}
-        graph[Job("run", recipe)] = before
-    return graph
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-def _tape_key(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.teacher, recipe.stream_id, recipe.precision, recipe.teacher_top_k, recipe.make_objective().stages
+def _work_here(graph: Graph, store: Store, options: Options, gpu: str | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    work(graph, store, options)
 
 
-def _training(recipe: Recipe) -> int:
-    """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
-    data = load(recipe.data, **recipe.view)
-    evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
-    return round(
-        (3 + evaluated) * _pass(recipe.student, recipe.data, recipe.image_size, json.dumps(recipe.student_args))
-    )
+def work(graph: Graph, store: Store, options: Options) -> None:
+    """What a worker does: one job at a time, beside any number of others, until none is left that can be done.
 
-
-def _pass_of_teacher(recipe: Recipe) -> int:
-    arguments = recipe.teacher.student_args if isinstance(recipe.teacher, Recipe) else {}
-    return _pass(recipe.teacher_name or "", recipe.data, recipe.image_size, json.dumps(arguments))
-
-
-@cache
-@torch.random.fork_rng(devices=[])
-def _pass(model: str, data: str, image_size: int, arguments: str) -> int:
-    """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
-    images = load(data, image_size=image_size)
-    network = timm.create_model(model, in_chans=images.channels, **json.loads(arguments))
-    counted = cost(network, images.channels, images.size)
-    return counted.macs + _BESIDES
-
-
-def _check(graph: dict[Job, set[Job]]) -> None:
-    """Refuse, before any work, recipes whose networks do not fit their data."""
-    names = ("data", "image_size", "student", "teacher", "objective", "train_images", "batch_size", "sparsity")
-    arguments = ("sparse_scope", "student_args", "objective_args")
-    different = {}
-    for job in graph:
-        texts = (json.dumps(getattr(job.recipe, name)) for name in arguments)
-        different[(*(getattr(job.recipe, name) for name in names), *texts)] = job.recipe
-    for recipe in different.values():
-        Setting(recipe, {})
-
-
-def _schedule(
-    graph: dict[Job, set[Job]], pool: ProcessPoolExecutor, store: Store, queue: "SimpleQueue[int]", bar: "tqdm[None]"
-) -> None:
+    What another process is at is left to it, and waited for only if nothing else is ready: should that process die, the
+    run goes on here from its last checkpoint.
+    """
+    torch.set_num_threads(1)
+    place = {job: number for number, job in enumerate(graph)}
     order = TopologicalSorter(graph)
     order.prepare()
-    running: dict[Future[None], Job] = {}
-    finished = 0
-    while order.is_active():
-        for job in sorted(order.get_ready(), key=lambda job: -job.work):
-            running[pool.submit(_do, job, store)] = job
-        done, _ = wait(running, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-            order.done(running.pop(future))
-        finished += len(done)
-        bar.set_description_str(f"{finished} of {len(graph)} jobs done", refresh=False)
-        while not queue.empty():
-            bar.update(queue.get())
+    ready = list(order.get_ready())
+    while ready:
+        ready.sort(key=place.__getitem__)
+        settled = next((job for job in ready if _settled(job, store, options)), None)
+        if settled is None:
+            time.sleep(_LOOK_SECONDS)
+            continue
+        ready.remove(settled)
+        if not _failure(settled, store).exists():
+            order.done(settled)
+            ready += order.get_ready()
 
 
-_queue: "SimpleQueue[int]"
+def _settled(job: Job, store: Store, options: Options) -> bool:
+    """Do a job, or find that it is done or has failed; False while another process is at it."""
+    lock, failure = store.lock(job.name), _failure(job, store)
+    if not acquired(lock, 0):
+        return False
+    try:
+        if not failure.exists():
+            _do(job, store, options)
+    except Exception as error:
+        log.error("%s failed\n%s", job.name, traceback.format_exc())
+        with replacing(failure) as temporary:
+            temporary.write_text(f"{type(error).__name__}: {error}")
+    finally:
+        lock.release()
+    return True
 
 
-def _start_worker(queue: "SimpleQueue[int]") -> None:
-    global _queue
-    _queue = queue
-    torch.set_num_threads(1)
-    end_with_parent()
-
-
-def _do(job: Job, store: Store) -> None:
+def _do(job: Job, store: Store, options: Options) -> None:
     if job.kind == "tape":
-        record_tape(job.recipe, store)
-        _queue.put(job.work)
-    else:
-        carry_out(job.recipe, store, {}, progress=_Report(job.recipe))
+        record_tape(job.recipe, store, options)
+    elif store.find(job.recipe) is None:
+        log.info("%s begins", job.name)
+        done = Tally(_progress(job, store), _LOOK_SECONDS)
+        carry_out(job.recipe, store, {}, options=options, progress=done)
+        done.path.unlink(missing_ok=True)
+        log.info("%s is done", job.name)
 
 
-class _Report:
-    """Tells the study's process what has been done in this one, twice a second."""
+def _failure(job: Job, store: Store) -> Path:
+    """What is there after a job has failed: what it said."""
+    return store.folder / "failures" / job.name
 
-    def __init__(self, recipe: Recipe):
-        self.work = _training(recipe)
-        self.done, self.sent = 0, time.monotonic()
 
-    def __call__(self, images: int) -> None:
-        self.done += images * self.work
-        if time.monotonic() - self.sent > _REPORT_SECONDS:
-            _queue.put(self.done)
-            self.done, self.sent = 0, time.monotonic()
+def _progress(job: Job, store: Store) -> Path:
+    """How many images have gone through the training of a run that somebody is at."""
+    return store.folder / "progress" / job.name
+
+
+def _follow(graph: Graph, store: Store, ended: Ended) -> None:
+    """Show how far the runs are, until nothing is left to do or nobody to do it."""
+    total = {job: job.work for job in graph if job.kind == "run"}
+    before = sum(_worked(job, store) for job in total)
+    with progress_bar(sum(total.values()) - before) as bar:
+        while not ended() and (left := _left(graph, store)):
+            bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
+            worked = sum(total[job] if job not in left else _worked(job, store) for job in total)
+            bar.update(worked - before - bar.n)
+            time.sleep(_LOOK_SECONDS)
+
+
+def _worked(job: Job, store: Store) -> int:
+    """The work of a run that has been done, as far as its worker has told."""
+    return min(job.work, tallied(_progress(job, store)) * training_work(job.recipe))
+
+
+def _left(graph: Graph, store: Store) -> list[Job]:
+    """The runs that are not in the store yet, and may still come there."""
+    lost = _lost(graph, store)
+    return [job for job in graph if job.kind == "run" and job not in lost and not store.path(job.recipe).is_dir()]
+
+
+def _lost(graph: Graph, store: Store) -> set[Job]:
+    """The jobs that have failed, and those that wait for them."""
+    lost: set[Job] = set()
+    for job in TopologicalSorter(graph).static_order():
+        if _failure(job, store).exists() or graph[job] & lost:
+            lost.add(job)
+    return lost
+
+
+def _report(graph: Graph, store: Store) -> None:
+    """Raise what went wrong, if anything did."""
+    if left := _left(graph, store):
+        raise RuntimeError(
+            f"a worker process died, perhaps for lack of memory or time, and {len(left)} runs are left: run again, "
+            "perhaps with fewer workers; finished runs are kept"
+        )
+    lost = _lost(graph, store)
+    failed = {job: _failure(job, store).read_text() for job in lost if _failure(job, store).exists()}
+    if failed:
+        waiting = sum(job.kind == "run" for job in lost - failed.keys())
+        head = f"{len(failed)} of {len(graph)} jobs failed" + (f", and {waiting} runs need them" if waiting else "")
+        raise FailedRunsError(
+            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {said}" for job, said in failed.items())])
+        )

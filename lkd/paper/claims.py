@@ -14,7 +14,7 @@ it can only weaken a verdict.)
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from scipy import stats
 
 from lkd.checks import unknown
 from lkd.paper.evidence import STUDIES, TABLES
+from lkd.profiles import profile_name
 from lkd.store import Store
 from lkd.study import Effect, Results, effect
 from lkd.study.compare import LackingError
@@ -63,14 +64,12 @@ class Claim:
         """Whether it sets one teacher beside another."""
         return bool(self.low and {"teacher", "kernel", "size"} & set(self.low))
 
-    def effect(self, results: Results) -> Effect:
-        """The difference that the rule names.
+    def effect(self, table: pd.DataFrame) -> Effect:
+        """The difference that the rule names, in the table of results that it names.
 
         Raises:
-            LackingError: the results do not hold what is compared.
-            WithoutWeightsError: something was not measured on them.
+            LackingError: the table does not hold what is compared.
         """
-        table = TABLES[self.table](results)
         for column, entries in (self.where or {}).items():
             table = table[table[column].isin(list(entries))]
         if self.once:
@@ -94,7 +93,7 @@ class Verdict:
 
     Attributes:
         claim: the claim.
-        profile: the scale.
+        profile: the scale, as `Profile.load` finds it.
         word: one of `VERDICTS`.
         found: the difference; None where it was not run.
         p: of the verdict, after Holm's correction; NaN where there is none.
@@ -109,6 +108,11 @@ class Verdict:
     found: Effect | None = None
     p: float = math.nan
     times: float = math.nan
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether it is between teachers of which each was trained once, so that these runs cannot decide it."""
+        return self.found is not None and self.found.teacher_seeds < 2 and self.claim.between_teachers
 
 
 @cache
@@ -164,7 +168,8 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
     if study not in STUDIES:
         raise KeyError(unknown("study", study, STUDIES))
     mine = [claim for claim in claims().values() if claim.study == study]
-    found = {claim.id: _effect(claim, results) for claim in mine}
+    tables = {name: _table(name, results) for name in {claim.table for claim in mine}}
+    found = {claim.id: _effect(claim, tables[claim.table]) for claim in mine}
     raw = {claim.id: claim.p_values(seen) for claim in mine if (seen := found[claim.id]) and seen.error > 0}
     corrected = _holm({name: min(pair) for name, pair in raw.items()})
     verdicts = []
@@ -173,12 +178,14 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
         if seen is None:
             verdicts.append(Verdict(claim=claim, profile=profile, word="not run"))
             continue
-        word, trained_once = "inconclusive", seen.teacher_seeds < 2
-        if p < LEVEL and not (trained_once and claim.between_teachers):
-            word = "supported" if raw[claim.id][0] < raw[claim.id][1] else "contradicted"
-        undecidable = trained_once and claim.between_teachers
-        times = math.nan if word != "inconclusive" or undecidable else _times(claim, seen)
-        verdicts.append(Verdict(claim=claim, profile=profile, word=word, found=seen, p=p, times=times))
+        verdict = Verdict(claim=claim, profile=profile, word="inconclusive", found=seen, p=p)
+        if not verdict.trained_once:
+            if p < LEVEL:
+                expected, contrary = raw[claim.id]
+                verdict = replace(verdict, word="supported" if expected < contrary else "contradicted")
+            else:
+                verdict = replace(verdict, times=_times(claim, seen))
+        verdicts.append(verdict)
     return verdicts
 
 
@@ -189,7 +196,7 @@ def ledger(profile: str, store: Store) -> list[Verdict]:
 
 def verdict_table(study: str, profile: str, results: Results | None) -> Table:
     """The verdicts of a study as a table of a chapter."""
-    caption = "Verdicts, by rules that were fixed before the runs."
+    caption = "Verdicts, by rules that were fixed before the runs, but for three changes that the first page names."
     return Table(table_of(judge(study, profile, results)), f"verdicts-{study}", caption)
 
 
@@ -216,18 +223,24 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "times as many needed": verdict.times,
         "paper": claim.paper,
         "place": claim.place,
-        "profile": verdict.profile,
+        "profile": profile_name(verdict.profile),
         "id": claim.id,
     }
 
 
-def _effect(claim: Claim, results: Results | None) -> Effect | None:
-    """The difference, or None where the results lack a side of it."""
-    if results is None:
-        return None
+def _table(name: str, results: Results | None) -> pd.DataFrame | None:
+    """A table of results, or None where there are none or something was not measured on them."""
     try:
-        return claim.effect(results)
-    except (LackingError, WithoutWeightsError):
+        return None if results is None else TABLES[name](results)
+    except WithoutWeightsError:
+        return None
+
+
+def _effect(claim: Claim, table: pd.DataFrame | None) -> Effect | None:
+    """The difference, or None where the table lacks a side of it."""
+    try:
+        return None if table is None else claim.effect(table)
+    except LackingError:
         return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lkd.checks import unknown
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 from lkd.study import (
@@ -25,7 +26,7 @@ from lkd.study.grid import WithoutWeightsError
 from lkd.study.inherited import erf_table, robustness_table
 from lkd.study.questions import PLAIN
 
-STUDIES: dict[str, Callable[[str], Study]] = {
+STUDIES: dict[str, Callable[..., Study]] = {
     "logit_kd": distillation,
     "matched": matched,
     "feature_kd": partial(ways, chapter="feature_kd"),
@@ -37,7 +38,7 @@ STUDIES: dict[str, Callable[[str], Study]] = {
     "teacher_size": growing,
     "vanilla_kd": variants_of_kd,
 }
-"""By name, the study of a profile."""
+"""By name, the study of a profile; takes what chapters let a reader choose."""
 
 CHAPTERS = {
     "logit_kd": ("logit_kd", "matched"),
@@ -51,6 +52,51 @@ CHAPTERS = {
     "your_own": (),
 }
 """By chapter, the studies that it asks."""
+
+_GRID = ("teachers", "students", "objectives", "teacher_seeds", "seeds")
+_WITHOUT_OBJECTIVES = ("teachers", "students", "teacher_seeds", "seeds")
+PARAMETERS = {
+    "logit_kd": (*_GRID, "train_images", "epochs"),
+    "feature_kd": (*_WITHOUT_OBJECTIVES, "variants"),
+    "longer_training": (*_GRID, "factors"),
+    "erf": _GRID,
+    "robustness": _GRID,
+    "vanilla_kd": (*_WITHOUT_OBJECTIVES, "sizes", "strengths", "variants"),
+    "kernel_size": ("sizes", "students", "objectives", "teacher_seeds", "seeds"),
+    "released_code": (*_WITHOUT_OBJECTIVES, "variants"),
+}
+"""By chapter that asks studies, those of its parameters that say which runs these are."""
+
+_OF_CONTROLS = ("teacher_seeds", "seeds")
+"""Parameters that a chapter hands on to the studies that it asks after its first."""
+
+
+def asked(chapter: str, profile: str, **given: Any) -> list[Study]:
+    """The studies that a chapter asks, in its order.
+
+    Args:
+        chapter: its name.
+        profile: the scale.
+        given: the chapter's parameters that choose runs. The first study has all of them; those that come after it are
+            controls, which have the seeds alone.
+
+    Raises:
+        KeyError: an unknown chapter, profile or parameter, with the nearest known name.
+        TypeError, ValueError: a parameter that makes no sense.
+
+    Example:
+        >>> from lkd.paper.evidence import asked
+        >>> [len(study.recipes) for study in asked("vanilla_kd", "smoke", seeds=[0])]
+        [21, 7]
+    """
+    if chapter not in CHAPTERS:
+        raise KeyError(unknown("chapter", chapter, CHAPTERS))
+    known = PARAMETERS.get(chapter, ())
+    for name in given:
+        if name not in known:
+            raise KeyError(unknown(f"parameter of the study of chapter {chapter!r}", name, known))
+    handed_on = {name: value for name, value in given.items() if name in _OF_CONTROLS}
+    return [STUDIES[name](profile, **(handed_on if number else given)) for number, name in enumerate(CHAPTERS[chapter])]
 
 
 def gains(results: Results) -> pd.DataFrame:

@@ -1,17 +1,15 @@
-"""Profiles: named scales, as data. Each YAML file here is one; it may extend another."""
+"""Profiles: named scales, as data. Each YAML file here is one, or one of the user's; it may extend another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lkd.checks import unknown
+from lkd.profiles.checks import check_form, check_recipes
+from lkd.profiles.files import PROFILES, Texts, find, over, own_values, profile_name, texts
 from lkd.recipe import Recipe
 
-PROFILES = {path.stem: path for path in Path(__file__).parent.glob("*.yaml")}
+__all__ = ["PROFILES", "Profile", "profile_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +17,8 @@ class Profile:
     """A scale: on what, how long and with which settings models are trained.
 
     Args:
-        name: what it is called.
+        name: what it is called; of a file of the user's, the file's name without its ending.
+        source: what `load` finds it by from any folder: its name, or the whole path of its file.
         description: one sentence for people.
         data: the data set.
         train_images: images that students learn from, None for all; teachers learn from all.
@@ -39,6 +38,7 @@ class Profile:
     """
 
     name: str
+    source: str
     description: str
     data: str
     train_images: int | None
@@ -52,43 +52,59 @@ class Profile:
     chapters: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def load(cls, name: str) -> "Profile":
-        """The profile of that name.
+    def load(cls, profile: str) -> "Profile":
+        """The profile of that name, or in that file, checked whole.
+
+        A file may name a profile, or a file relative to itself, that it `extends`; it then says only what is otherwise.
+        Mappings are taken together, key by key; an entry that is null leaves out what the other has there.
+
+        Args:
+            profile: a name in `PROFILES`, or the path of a YAML file.
 
         Raises:
-            KeyError: there is none, with the nearest there is.
-            TypeError: the file lacks a key, or has one too many.
+            FileNotFoundError: no such file.
+            KeyError: there is none of that name, with the nearest there is.
+            TypeError: no text.
+            ValueError: a file that is no profile; names the file, the key, and what would be right.
         """
-        if name not in PROFILES:
-            raise KeyError(unknown("profile", name, PROFILES))
-        values = _read(PROFILES[name])
-        expected = {field.name for field in fields(cls)} - {"name"}
-        if set(values) != expected:
-            raise TypeError(f"{PROFILES[name].name} needs the keys {sorted(expected)}, it has {sorted(values)}")
-        return cls(name=name, **values)
+        return _profile(texts(find(profile)))
 
     def teacher_recipe(self, model: str, **overrides: Any) -> Recipe:
         """How this profile trains a teacher: from labels, on all training images."""
         own = self.teachers.get(model, {})
-        return Recipe(**{"data": self.data, "student": model, **self.teacher, **own, **overrides})
+        return Recipe.from_dict({"data": self.data, "student": model, **self.teacher, **own, **overrides})
 
     def student_recipe(self, model: str, **overrides: Any) -> Recipe:
         """How this profile trains a student; alone, unless `overrides` name a teacher and an objective."""
         arguments = self.objectives.get(overrides.get("objective", "label"), {})
         own = self.students.get(model, {})
         defaults = {"data": self.data, "student": model, "train_images": self.train_images, "objective_args": arguments}
-        return Recipe(**{**defaults, **self.student, **own, **overrides})
+        return Recipe.from_dict({**defaults, **self.student, **own, **overrides})
+
+    def way(self, way: Mapping[str, Any]) -> dict[str, Any]:
+        """A way to teach, `{"objective": ..., "objective_args": ...}`, as fields of a recipe.
+
+        Parameters that it does not say are this profile's, of each part of a sum of objectives.
+        """
+        objective, own = way["objective"], way.get("objective_args", {})
+        base = {name: value for part in objective.split("+") for name, value in self.objectives.get(part, {}).items()}
+        return {"objective": objective, "objective_args": {**base, **own}}
 
 
 @cache
-def _read(path: Path) -> Mapping[str, Any]:
-    """What a profile's file says, over what the profile that it extends says."""
-    values = yaml.safe_load(path.read_text())
-    base = values.pop("extends", None)
-    return _over(_read(PROFILES[base]), values) if base else values
-
-
-def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping over another; mappings within them likewise."""
-    both = {key: _over(base[key], values[key]) for key in base.keys() & values.keys() if isinstance(values[key], dict)}
-    return {**base, **values, **both}
+def _profile(files: Texts) -> Profile:
+    """The profile of the first file, over that of the others; each is checked before another is laid over it."""
+    (path, text), *bases = files
+    base = vars(_profile(tuple(bases))) if bases else {}
+    known = {key: value for key, value in base.items() if key not in ("name", "source")}
+    shipped = PROFILES.get(path.stem) == path
+    if path.stem in PROFILES and not shipped:
+        raise ValueError(f"{path} has the name of a profile that comes with lkd: give the file another name")
+    try:
+        values = over(known, own_values(path, text))
+        check_form(values)
+        profile = Profile(name=path.stem, source=path.stem if shipped else str(path), **values)
+        check_recipes(profile)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error.args[0]}") from error
+    return profile

@@ -4,6 +4,7 @@ from lkd.study.compare import Effect, additions, compared, effect, paper_tables,
 from lkd.study.grid import Grid, Study
 from lkd.study.inherited import (
     check_changed_images,
+    check_field_size,
     erf_distances,
     erf_maps,
     erf_ratios,
@@ -27,6 +28,7 @@ __all__ = [
     "additions",
     "by_cell",
     "check_changed_images",
+    "check_field_size",
     "compared",
     "distillation",
     "effect",

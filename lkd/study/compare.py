@@ -51,7 +51,7 @@ def effect(
 
     Raises:
         KeyError: a column that the table does not have.
-        LackingError: a side without rows, or a pair of instance and seed that only one of them has.
+        LackingError: a side without rows that have a value, or a pair of instance and seed that only one of them has.
 
     Example:
         >>> import pandas as pd
@@ -78,7 +78,7 @@ def effect(
 
 def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
     """Means by teacher instance and student seed of the chosen rows, each combination of the choice counting once."""
-    rows = table
+    rows = table.dropna(subset=value)
     for column, entries in chosen.items():
         rows = rows[rows[column].isin(list(entries))]
     if rows.empty:
@@ -143,7 +143,9 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def _mean_and_sd(values: pd.Series) -> str:
-    s = spread(values)
+    if values.isna().all():
+        return "–"
+    s = spread(values.dropna())
     return f"{s.mean:.2f}" if s.n == 1 else f"{s.mean:.2f} ± {s.sd:.2f}"
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from lkd.checks import unknown
+from lkd.checks import check_list, unknown
 from lkd.engine.side_by_side import carry_out_all
-from lkd.profiles import Profile
+from lkd.profiles import Profile, profile_name
+from lkd.profiles.checks import LISTS
 from lkd.recipe import Recipe
 from lkd.records import published
 from lkd.store import Store
@@ -37,7 +39,7 @@ class Study:
 
         Args:
             store: where runs are looked for and kept; by default the store in this machine's home.
-            workers: processes; by default one for each CPU, or a single one where there is a GPU.
+            workers: processes; by default one for each GPU or, without any, for each CPU.
         """
         return Results(carry_out_all(self.recipes, store or Store(), workers), self.label)
 
@@ -51,7 +53,8 @@ class Study:
         lacking = sum(store.find(recipe) is None for recipe in self.recipes)
         if lacking:
             raise FileNotFoundError(
-                f"{lacking} of these {len(self.recipes)} runs are not among those published of profile {profile!r}: "
+                f"{lacking} of these {len(self.recipes)} runs are not among those published of profile "
+                f"{profile_name(profile)!r}: "
                 "run the chapter without published=True, or with the profile's own parameters"
             )
         found = self.find(store)
@@ -82,7 +85,7 @@ class Grid:
     """Who teaches whom, and how: a profile's lists, or what a caller gives instead.
 
     Args:
-        profile: the scale; what is None below is as it has it, for this chapter or else for all.
+        profile: the scale, by its name or file; what is None below is as it has it, for this chapter or else for all.
         chapter: for which chapter.
         teachers, students, objectives: names.
         teacher_seeds: one trained instance of each teacher for each.
@@ -102,11 +105,11 @@ class Grid:
     seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
+        for name, kind in LISTS.items():
             default = self.settings.get(name, getattr(self.scale, name))
             object.__setattr__(self, name, listed(name, getattr(self, name), list(default), kind))
 
-    @property
+    @cached_property
     def scale(self) -> Profile:
         """The profile itself."""
         return Profile.load(self.profile)
@@ -147,9 +150,6 @@ class Grid:
         return [*alone, *taught]
 
 
-_KINDS = {"teachers": str, "students": str, "objectives": str, "teacher_seeds": int, "seeds": int}
-
-
 def listed(
     name: str,
     given: Sequence[Any] | None,
@@ -166,13 +166,7 @@ def listed(
     """
     if given is None:
         return default
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(entry, kind) for entry in given):
-        kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-        raise TypeError(f"{name} must be a list of {kinds}, got {given!r}")
-    if not given:
-        raise ValueError(f"{name} is empty: give at least one, or None for the profile's")
-    if len(set(given)) < len(given):
-        raise ValueError(f"{name} names something twice: {given!r}")
+    check_list(name, given, kind)
     for entry in given:
         if known is not None and entry not in known:
             raise KeyError(unknown(f"entry of {name}", entry, known))

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import timm
 
 from lkd.checks import unknown
 from lkd.data import scheme
-from lkd.erf import area_ratios, effective_share, erf_distance
+from lkd.erf import area_ratios, at_size, effective_share, erf_distance
 from lkd.measure import erf_of, errors_of, imagenet_errors_of, measure_all, place
 from lkd.robustness import CLEAN, CORRUPTIONS, SETS, SEVERITIES, imagenet_c_scores
 from lkd.robustness.folders import find
@@ -18,6 +19,21 @@ from lkd.store import Run
 from lkd.study.grid import Study
 from lkd.study.questions import TRAITS
 from lkd.study.results import CELL, Results
+
+
+def check_field_size(study: Study) -> None:
+    """Refuse, before anything is trained, a study with models that do not take images of the size of its fields.
+
+    Raises:
+        ValueError: names the model, and the size.
+    """
+    size = next(study.label(recipe)["erf_size"] for recipe in study.recipes if recipe.teacher is not None)
+    models = {(recipe.student, repr(recipe.student_args)): recipe for recipe in study.recipes}
+    for recipe in models.values():
+        try:
+            at_size(timm.create_model(recipe.student, **recipe.student_args), size)
+        except ValueError as error:
+            raise ValueError(f"{recipe.student!r} cannot be measured: erf_{error}; or leave it out") from error
 
 
 def measure_erf(results: Results, workers: int | None = None) -> None:
@@ -66,13 +82,14 @@ def measure_robustness(
     Corrupted images are made of images in memory, by the first of them for the others; models of images in files are
     measured on the user's sets of ImageNet: see `check_changed_images`.
     """
+    settings = _settings(results)
+    count = settings["corrupted_images"]
     if imagenet is not None:
         for name in sets:
-            left = [run for run in results.runs if not place(run, "imagenet", images=name).exists()]
-            measure_all(partial(imagenet_errors_of, images=name, folder=imagenet), left, workers)
+            left = [run for run in results.runs if not place(run, "imagenet", images=name, count=count).exists()]
+            measure_all(partial(imagenet_errors_of, images=name, count=count, folder=imagenet), left, workers)
         return
-    settings = _settings(results)
-    left = [run for run in results.runs if not place(run, "errors", count=settings["corrupted_images"]).exists()]
+    left = [run for run in results.runs if not place(run, "errors", count=count).exists()]
     for some in (left[:1], left[1:]):
         measure_all(partial(_table, settings=settings), some, workers)
 
@@ -147,9 +164,9 @@ def errors_by_type(results: Results) -> pd.DataFrame:
 
 def imagenet_table(results: Results, sets: Sequence[str] = tuple(SETS)) -> pd.DataFrame:
     """One row a run: errors in percent on clean images and on the user's sets of ImageNet."""
-    rows = []
+    rows, count = [], _settings(results)["corrupted_images"]
     for run in results.runs:
-        tables = {name: imagenet_errors_of(run, name) for name in sets}
+        tables = {name: imagenet_errors_of(run, name, count) for name in sets}
         corrupted = imagenet_c_scores(tables["C"]) if "C" in tables else {}
         others = {f"ImageNet-{name}": 100 * table.error.mean() for name, table in tables.items() if name != "C"}
         about = results.describe(run.recipe)
@@ -188,19 +205,20 @@ def _beside(results: Results, run: Run) -> dict[str, Run]:
     return {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
 
 
-def _settings(results: Results) -> dict[str, int]:
+def _settings(results: Results) -> dict[str, Any]:
     label = results.label(results.distilled[0].recipe)
     return {name: label[name] for name in TRAITS}
 
 
-def _map(run: Run, settings: dict[str, int]) -> np.ndarray:
+def _map(run: Run, settings: dict[str, Any]) -> np.ndarray:
     return erf_of(run, settings["erf_size"], settings["erf_images"])
 
 
-def _table(run: Run, settings: dict[str, int]) -> pd.DataFrame:
+def _table(run: Run, settings: dict[str, Any]) -> pd.DataFrame:
     """Errors by corruption and severity, one row without any among them."""
     if scheme(run.recipe.data) is None:
         return errors_of(run, settings["corrupted_images"])
-    errors = imagenet_errors_of(run, "C").query("protocol == 'standard'")[["corruption", "severity", "error"]]
+    errors = imagenet_errors_of(run, "C", settings["corrupted_images"]).query("protocol == 'standard'")
+    errors = errors[["corruption", "severity", "error"]]
     clean = {"corruption": CLEAN, "severity": 0, "error": 1 - run.metrics["test_top1"] / 100}
     return pd.concat([pd.DataFrame([clean]), errors], ignore_index=True)

@@ -4,13 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lkd.profiles import Profile
+from lkd.profiles.checks import PLAIN, TRAITS
 from lkd.study.grid import Grid, Study, listed, unique
-
-PLAIN = "vanilla KD, BCE"
-"""What the variants of KD are compared with."""
-
-TRAITS = ("erf_size", "erf_images", "corrupted_images")
-"""How the effective receptive field and robustness are measured: settings of a profile, on each row of such a study."""
 
 
 def distillation(
@@ -85,7 +80,7 @@ def ways(profile: str = "small", *, chapter: str, variants: Sequence[str] | None
     made = {
         recipe: {"variant": name, "maps": recipe.make_objective().stages}
         for name, way in chosen.items()
-        for recipe in grid.pupils(taught, [_way(grid.scale, way)])
+        for recipe in grid.pupils(taught, [grid.scale.way(way)])
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
 
@@ -138,7 +133,7 @@ def variants_of_kd(
         for size in sizes
         for length in [{"train_images": size, "epochs": max(1, round(fields["epochs"] * largest / size))}]
         for name, way in chosen.items()
-        for recipe in grid.pupils(taught, [_way(grid.scale, way)], **{**fields, **length})
+        for recipe in grid.pupils(taught, [grid.scale.way(way)], **{**fields, **length})
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
 
@@ -191,7 +186,7 @@ def _forms(column: str, grid: Grid, sizes: Sequence[str] | None) -> Study:
     return Study(unique([*made, *pupils]), lambda recipe: pupils[recipe])
 
 
-def _traits(scale: Profile) -> dict[str, int]:
+def _traits(scale: Profile) -> dict[str, int | None]:
     return {name: scale.chapters["traits"][name] for name in TRAITS}
 
 
@@ -199,10 +194,3 @@ def _chosen(scale: Profile, chapter: str, name: str, given: Sequence[str] | None
     """Those of a chapter's named settings that a caller gave, or all."""
     known = scale.chapters[chapter][name]
     return {key: known[key] for key in listed(name, given, list(known), str, known)}
-
-
-def _way(scale: Profile, way: Mapping[str, Any]) -> dict[str, Any]:
-    """A way to teach as fields of a recipe; parameters that it does not say are the profile's."""
-    objective, own = way["objective"], way.get("objective_args", {})
-    base = {name: value for part in objective.split("+") for name, value in scale.objectives.get(part, {}).items()}
-    return {"objective": objective, "objective_args": {**base, **own}}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import pandas as pd
@@ -69,23 +69,26 @@ class Results:
     def gains(self) -> pd.DataFrame:
         """One row a distilled run: test accuracies of teacher, student alone (same seed) and distilled, and both gains.
 
-        The effective gain is in per cent.
+        The effective gain is in per cent, and missing where the teacher is never right.
         """
-        rows = [
-            {
-                **{name: self.describe(run.recipe)[name] for name in (*CELL, "teacher_seed", "seed")},
-                **self.label(run.recipe),
-                "teacher_top1": self.teacher_of(run).metrics["test_top1"],
-                "student_top1": self.alone(run).metrics["test_top1"],
-                "distilled_top1": run.metrics["test_top1"],
-                "run_id": run.recipe.run_id,
-            }
-            for run in self.distilled
-        ]
+        rows = []
+        for run in self.distilled:
+            about = self.describe(run.recipe)
+            rows.append(
+                {
+                    **{name: about[name] for name in (*CELL, "teacher_seed", "seed")},
+                    **self.label(run.recipe),
+                    "teacher_top1": self.teacher_of(run).metrics["test_top1"],
+                    "student_top1": self.alone(run).metrics["test_top1"],
+                    "distilled_top1": run.metrics["test_top1"],
+                    "run_id": about["run_id"],
+                }
+            )
         gains = pd.DataFrame(rows)
+        known = gains[gains.teacher_top1 > 0]
         return gains.assign(
             direct_gain=direct_gain(gains.distilled_top1, gains.student_top1),
-            effective_gain=100 * effective_gain(gains.distilled_top1, gains.student_top1, gains.teacher_top1),
+            effective_gain=100 * effective_gain(known.distilled_top1, known.student_top1, known.teacher_top1),
         )
 
     @property
@@ -138,6 +141,7 @@ class Results:
         return {run.recipe.teacher for run in self.distilled}
 
 
+@cache
 def alone(recipe: Recipe) -> Recipe:
     """The recipe of the same student without a teacher."""
     return replace(recipe, teacher=None, objective="label", objective_args={}, teacher_top_k=None)

@@ -32,6 +32,7 @@ _UNSEEN_BY_AXE = {"exclude": [["tbody tr:nth-child(n + 11)"], [".lkd-plot svg"]]
 """The later rows of tables look like the first ten, and take most of the time; axe cannot tell the colours of SVG,
 which `tests/test_figures.py` checks."""
 
+_PICTURED = "figure => [...figure.querySelectorAll('img')].some(image => image.naturalWidth)"
 _GRAVE = ("serious", "critical")
 _TEXTS = (".css", ".html", ".js", ".svg")
 _KEYBOARD = (Path(__file__).parent / "keyboard.js").read_text()
@@ -68,6 +69,12 @@ def figures(visit: Visit) -> list[str]:
     """Figures that are not drawn when one scrolls to them."""
     plots = visit.page.locator(".lkd-plot").all()
     return [f"figure not drawn: {plot.get_attribute('aria-label')}" for plot in plots if not _is_drawn(plot)]
+
+
+def pictures(visit: Visit) -> list[str]:
+    """Figures that are no static picture, or of no size, where scripts do not run."""
+    shown = visit.page.locator(".lkd-figure").filter(visible=True).all()
+    return [f"no picture: {figure.inner_text()[:80]}" for figure in shown if not figure.evaluate(_PICTURED)]
 
 
 def width(visit: Visit) -> list[str]:
@@ -130,12 +137,14 @@ class View(NamedTuple):
     scheme: Literal["light", "dark"]
     touch: bool
     gates: Sequence[Gate]
+    scripts: bool = True
 
 
 VIEWS = {
     "light": View(1280, "light", False, (figures, accessibility, keyboard, links, weight, requests, errors)),
     "dark": View(1280, "dark", False, (figures, accessibility, requests, errors)),
     "phone": View(390, "light", True, (figures, width, requests, errors)),
+    "no scripts": View(1280, "light", False, (pictures,), scripts=False),
 }
 
 
@@ -148,6 +157,7 @@ def window(browser: Browser, view: View) -> Iterator[BrowserContext]:
         has_touch=view.touch,
         is_mobile=view.touch,
         reduced_motion="reduce",
+        java_script_enabled=view.scripts,
     )
     context.set_default_navigation_timeout(10 * PATIENCE)
     context.route(_FOREIGN, lambda route: route.abort())

@@ -29,7 +29,8 @@ def test_what_code_names_is_told_by_its_full_name(code: str, names: list[str]) -
 def test_a_function_leads_to_the_chapter_that_uses_it_and_back(tmp_path: Path) -> None:
     book = Book.written_to(tmp_path)
     (book.root / "_toc.yml").write_text(yaml.safe_dump({**TOC, "chapters": [*TOC["chapters"], {"file": "api"}]}))
-    (book.root / "api.md").write_text("# API\n\n```{eval-rst}\n.. autofunction:: lkd.metrics.spread\n```\n")
+    directives = ".. autofunction:: lkd.metrics.spread\n.. autoclass:: lkd.metrics.Spread\n   :members:\n"
+    (book.root / "api.md").write_text(f"# API\n\n```{{eval-rst}}\n{directives}```\n")
     chapter = executed()
     chapter.cells.append(new_code_cell(CODE + "metrics.spread([1, 2])"))
     nbformat.write(new_notebook(cells=chapter.cells[-1:]), book.source)
@@ -37,4 +38,5 @@ def test_a_function_leads_to_the_chapter_that_uses_it_and_back(tmp_path: Path) -
     status, output = book.build()
     assert status == 0, output
     assert book.page("api").select_one(f"dd a[href='notebooks/{NAME}.html']")
+    assert "Spread" in book.page("api").get_text() and "Alias for field" not in book.page("api").get_text()
     assert book.page(f"notebooks/{NAME}").select_one("a[href='../api.html#lkd.metrics.spread']")

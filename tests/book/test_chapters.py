@@ -13,8 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from lkd.book import chapters
-from lkd.book.chapters import CHAPTERS, read_value, run_chapter
+from lkd.book import chapters, sources
+from lkd.book.chapters import CHAPTERS, read_value, run_chapter, shared_kernel
 from lkd.cli import app
 
 PARAMETERS = """
@@ -158,7 +158,7 @@ def rewritten(path: Path) -> None:
         (lambda patch, tiny: run_chapter("tiny", {"rate": 0.2}), 2),
         (lambda patch, tiny: run_chapter("tiny", {}, again=True), 2),
         (lambda patch, tiny: (rewritten(tiny), run_chapter("tiny", {})), 2),
-        (lambda patch, tiny: (patch.setattr(chapters, "source_hash", lambda: "other"), run_chapter("tiny", {})), 2),
+        (lambda patch, tiny: (patch.setattr(sources, "source_hash", lambda: "other"), run_chapter("tiny", {})), 2),
         (lambda patch, tiny: (run_chapter("tiny", {"rate": 0.2}), run_chapter("tiny", {})), 3),
     ],
     ids=["unchanged", "defaults given", "parameter", "again", "source", "package", "parameter and back"],
@@ -243,3 +243,21 @@ def test_a_source_is_clean_and_says_what_its_parameters_mean(name: str) -> None:
 
 def test_there_are_chapters() -> None:
     assert "logit_kd" in CHAPTERS
+
+
+# One kernel for several --------------------------------------------------------------------------------------------
+
+
+def test_chapters_that_share_a_kernel_share_its_process_and_no_variable(tiny: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(tiny, 4)
+    notebook.cells.append(new_code_cell("import os\nleft = globals().get('left')\nprint(os.getpid(), left)\nleft = 1"))
+    nbformat.write(notebook, tiny)
+    with shared_kernel() as kernel:
+        first, second = (
+            run_chapter("tiny", {"rate": rate}, output=tmp_path / f"{rate}.ipynb", kernel=kernel) for rate in (1, 2)
+        )
+    (one, before), (other, after) = (
+        nbformat.read(path, 4).cells[-1].outputs[0].text.split() for path in (first, second)
+    )
+    assert one == other and before == after == "None"
+    assert not Path(f"/proc/{one}").exists()

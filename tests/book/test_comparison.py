@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -51,6 +52,16 @@ def measured() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lkd.study.inherited.erf_of", field)
         patch.setattr("lkd.study.inherited.errors_of", errors)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_teachers() -> Iterator[None]:
+    """Grids of all five teachers at every scale."""
+    five = ["mini_slak", "mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lkd.study.distillation", partial(distillation, teachers=five))
+        patch.setattr("lkd.study.traits", partial(traits, teachers=five))
         yield
 
 

@@ -27,7 +27,9 @@ GOOD = """<!doctype html>
 <nav aria-label="Main"><a href="other.html#there">Other page</a></nav>
 <main id="main-content">
 <h1>Good</h1>
-<figure class="lkd-figure"><div class="lkd-plot" role="group" aria-label="A line that rises">drawn</div></figure>
+<figure class="lkd-figure"><div class="lkd-plot" role="group" aria-label="A line that rises">drawn</div>
+<noscript><img src="drawn.svg" alt="A line that rises"></noscript></figure>
+<div hidden><figure class="lkd-figure">Scripts show this.</figure></div>
 <p style="color: #555">Enough contrast in light.</p>
 <div class="lkd-scroll" tabindex="0" role="region" aria-label="Data"><div class="wide">Wide data</div></div>
 <details><summary>More</summary><a href="https://example.org/">Another host</a></details>
@@ -42,6 +44,8 @@ NOISE = random.Random(0).randbytes(gates.LIMIT)
 
 BROKEN = [
     ("figures", "light", ".dataset.drawn", ".dataset.other", "not drawn: A line that rises"),
+    ("pictures", "no scripts", "<noscript>", "<noscript><!--", "no picture: drawn"),
+    ("pictures", "no scripts", "drawn.svg", "good.css", "no picture: drawn"),
     ("width", "phone", "overflow-x: auto", "", "wide in a window of 390 px"),
     ("accessibility", "light", "#555", "#bbb", "color-contrast: <p"),
     (
@@ -80,6 +84,7 @@ BROKEN = [
 def page(tmp_path: Path) -> Path:
     (tmp_path / "good.css").write_text("body { margin: 1rem; }")
     (tmp_path / "other.html").write_text('<!doctype html><title>Other</title><p id="there">Here</p>')
+    (tmp_path / "drawn.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
     (tmp_path / "noise.png").write_bytes(NOISE)
     (tmp_path / "page.html").write_text(GOOD)
     return tmp_path / "page.html"

@@ -21,8 +21,8 @@ def column(profile: str, found: Effect | None, word: str = "not run", **about: f
     ]
 
 
-def page(columns: dict[str, list[Verdict]]) -> BeautifulSoup:
-    return BeautifulSoup(headline_html(columns), "html.parser")
+def page(columns: dict[str, list[Verdict]], shown: str | None = None) -> BeautifulSoup:
+    return BeautifulSoup(headline_html(columns, shown), "html.parser")
 
 
 def sentence(columns: dict[str, list[Verdict]]) -> str:
@@ -47,14 +47,23 @@ def test_what_makes_the_answer_unsure_is_said() -> None:
     assert "At this scale: not decided." in sentence({"small": column("small", ONCE, "inconclusive")})
     assert "trained once, which decides nothing" in sentence({"small": column("small", ONCE, "inconclusive")})
     unsure = sentence({"reference": column("reference", OFTEN, "inconclusive", times=4.0)})
-    assert "About 4 times as many runs" in unsure and "trained once" not in unsure
+    assert "About 4 times as many teachers and 4 times as many students" in unsure and "trained once" not in unsure
     assert "At this scale: no." in sentence({"reference": column("reference", OFTEN, "contradicted", p=0.01)})
 
 
 def test_the_runs_are_counted_and_lead_to_their_table() -> None:
-    link = first(page({"small": column("small", ONCE, "inconclusive")}), "p a")
+    small = {"small": column("small", ONCE, "inconclusive")}
+    link = first(page(small, "small"), "p a")
     assert link["href"] == "../notebooks/logit_kd.html#table-runs"
     assert f"The {len(distillation('small').recipes)} runs" in link.get_text()
+
+
+def test_where_the_page_shows_other_runs_there_is_a_command_and_no_link() -> None:
+    soup = page({"reference": column("reference", OFTEN, "supported", p=0.01)}, "small")
+    assert not soup.select("p a")
+    commands = [code.get_text() for code in soup.select("code.lkd-command")]
+    whole = "lkd run logit_kd -p profile=reference"
+    assert commands == [f"{whole} -p published=True", "make site", whole]
 
 
 def test_what_nobody_ran_is_no_answer_but_a_command() -> None:

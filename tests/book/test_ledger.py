@@ -35,8 +35,18 @@ def test_a_claim_has_a_verdict_for_every_scale_with_its_difference_and_interval(
     rows = [[cell.get_text(" ", strip=True) for cell in row.select("td")] for row in soup.select("tbody tr")]
     assert [row[0] for row in rows] == [claim.says for claim in CLAIMS]
     low, high = found.interval()
-    assert rows[0][2] == "not run" and rows[0][3] == f"supported +1.50 [{low:.2f}, {high:.2f}] points"
+    assert rows[0][2] == "not run" and rows[0][3] == f"supported +1.50 [{low:.2f}, {high:.2f}] points p = 0.01"
     assert soup.select_one("a[download='claims.csv']")
+
+
+def test_a_difference_between_teachers_that_were_trained_once_says_so_in_place_of_its_p_value() -> None:
+    found = Effect(1.5, 0.25, 4.0, 1, 5)
+    between, alone = (claims()[name] for name in ("logits-convnets-over-transformers", "logits-help-at-all"))
+    verdicts = [
+        Verdict(claim=claim, profile="small", word="inconclusive", found=found, p=0.01) for claim in (between, alone)
+    ]
+    cells = [row.select("td")[2].get_text(" ", strip=True) for row in page(verdicts).select("tbody tr")]
+    assert cells[0].endswith("points teachers trained once") and cells[1].endswith("points p = 0.01")
 
 
 def test_words_are_no_markup() -> None:

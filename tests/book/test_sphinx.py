@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from nbformat import NotebookNode
@@ -15,12 +16,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import Browser, Page, Route
 from throwaway import ALT, COLUMNS, CONFIG, NAME, ROWS, Book, executed, figure, first
 
+from lkd import records
 from lkd.book.chapter_pages import SMOKE
 from lkd.book.data_table import number
-from lkd.book.made import code, duration, fenced
+from lkd.book.made import duration, how_made
 from lkd.book.plotly import MIME_TYPE, PlotlyRenderer
 from lkd.erf import area_ratios
 from lkd.figures import fields
+from lkd.figures import gains as gains_figure
+from lkd.markdown import code, fenced
 
 PAGES = ("index", "notes", f"notebooks/{NAME}")
 
@@ -85,6 +89,17 @@ class TestFigures:
         assert "<" not in text
         assert json.loads(text) == {"data": expected["data"], "layout": expected["layout"]}
 
+    def test_one_of_ours_is_a_picture_without_scripts(self, book: Book) -> None:
+        gains = pd.DataFrame(
+            [("net", "kd", "mini_slak", 1.5)], columns=["student", "objective", "teacher", "direct_gain"]
+        )
+        book.run(executed(shown=json.loads(gains_figure(gains).to_json())))
+        status, output = book.build()
+        assert status == 0, output
+        picture = first(book.page(), "figure.lkd-figure > noscript > img")
+        assert "mini_slak" in (book.html().parent / str(picture["src"])).read_text()
+        assert picture["alt"] == first(book.page(), ".lkd-plot")["aria-label"]
+
     @pytest.mark.parametrize("word", ["alt", "table"])
     def test_missing_words_fail_every_strict_build(self, book: Book, word: str) -> None:
         book.run(executed(shown=figure(**{word: None})))
@@ -130,10 +145,28 @@ class TestBox:
         assert [bold.text for bold in table.select("strong")] == ["[0]", "1e-05", "x | `y` <b>"]
 
     def test_commands_run_it_again(self, built: Book) -> None:
-        ours, papermill = (block.text.strip() for block in built.page().select(".lkd-made pre"))
+        ours, papermill, one_run = (block.text.strip() for block in built.page().select(".lkd-made pre"))
         assert ours == f"lkd run {NAME} -p seeds='[0]' -p note='x | `y` <b>'"
         values = "'{seeds: [0], rate: 1.0e-05, note: x | `y` <b>}'"
         assert papermill == f"papermill notebooks/{NAME}.ipynb out.ipynb -y {values}"
+        assert one_run == "accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe ID"
+
+    def test_a_parameter_may_be_a_mapping(self) -> None:
+        copy = executed()
+        copy.metadata.lkd.parameters.append({"name": "settings", "default": "{}", "used": "{'lr': 0.1}", "help": ""})
+        copy.metadata.papermill.parameters.settings = {"lr": 0.1, "schedule": {"warmup": 0}}
+        assert "settings: {lr: 0.1, schedule: {warmup: 0}}}'" in how_made(NAME, nbformat.from_dict(copy).metadata)
+
+    def test_says_what_a_gpu_would_take_where_that_is_published(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(records, "published_flops", lambda profile: {"erf": 468 * 10**12})
+        told = how_made("erf", executed().metadata)
+        assert "4.7e+14 floating-point operations: 10 s of one NVIDIA A100 SXM 80 GB at 30% of its peak" in told
+        assert "floating-point" not in how_made("logit_kd", executed().metadata)
+
+    def test_offers_the_notebook(self, built: Book) -> None:
+        link = first(built.page(), ".lkd-made a.download")
+        downloaded = built.html().parent / str(link["href"])
+        assert nbformat.read(downloaded, 4) == nbformat.read(built.source, 4)
 
     def test_says_when_and_with_what(self, built: Book) -> None:
         box = " ".join(first(built.page(), ".lkd-made").text.split())

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import NAME_TO_OP
 
 from lkd.data import Augmentation, DamagedImage, load, subset
 from lkd.data.files import as_rgb
@@ -74,6 +75,11 @@ def global_state() -> tuple:
 
 
 # What is found ------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_policy_may_leave_a_colour_no_bits() -> None:
+    """Its magnitudes are drawn around a mean, and posterize comes down to 0, which Pillow 13 refuses."""
+    assert NAME_TO_OP["PosterizeIncreasing"](picture(0), 0).getextrema() == ((0, 0),) * 3
 
 
 def test_a_folder_gives_classes_by_name_and_splits_with_labels(made: Path) -> None:

@@ -1,6 +1,8 @@
 """Short runs on the digits, and modules of one's own."""
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -48,3 +50,11 @@ def same(first: Run, second: Run) -> bool:
     """Whether two runs have the same results, bit for bit."""
     figures = first.metrics == second.metrics and first.history.equals(second.history)
     return figures and equal(first.student, second.student)
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 120) -> None:
+    """Until something has happened; fails if it does not."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)

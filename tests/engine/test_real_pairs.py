@@ -55,8 +55,9 @@ class Enough(Exception):
 def test_a_resnet50_takes_real_steps(
     teacher: str, objective: str, imagenet: Path, networks: dict[str, nn.Module], tmp_path: Path
 ) -> None:
+    few = {"data": f"folder:{imagenet}", "batch_size": 2, "accumulation": 1}
     recipe = Profile.load("imagenet").student_recipe(
-        "resnet50", teacher=f"memory:{teacher}", objective=objective, data=f"folder:{imagenet}", batch_size=2
+        "resnet50", teacher=f"memory:{teacher}", objective=objective, **few
     )
     setting = Setting(recipe, {f"memory:{teacher}": networks[teacher]})
     assert len(setting.data.classes) == 1000 and setting.data.size == (224, 224)

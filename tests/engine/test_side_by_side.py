@@ -15,21 +15,23 @@ from threading import Thread
 import psutil
 import pytest
 import torch
-from short import ALONE, TAUGHT, TEACHER, same
+from short import ALONE, TAUGHT, TEACHER, same, wait_until
 
 import lkd
 from lkd import Recipe
 from lkd.engine import side_by_side
+from lkd.engine.jobs import Job, plan
 from lkd.engine.loop import Training
-from lkd.engine.side_by_side import Job, carry_out_all, plan
+from lkd.engine.options import Options
+from lkd.engine.side_by_side import FailedRunsError, carry_out_all, work
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BY_NKD = replace(TAUGHT, objective="nkd", objective_args={})
 STUDY = (TEACHER, ALONE, TAUGHT, BY_NKD)
-DIVERGING = replace(TEACHER, optimizer="sgd", lr=1e30, clip=None, warmup=0.0)
-SECONDS = 60
+DIVERGING = replace(TEACHER, optimizer="sgd", lr=1e30, clip=None, warmup=0.0, epochs=9)
+SECONDS = 240
 
 
 def run(recipe: Recipe) -> Job:
@@ -115,28 +117,74 @@ def test_teachers_of_teachers_come_first(store: Store) -> None:
 def test_what_cannot_work_is_refused_before_a_process_is_started(
     recipes: list[Recipe], workers: int, message: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "ProcessPoolExecutor", lambda *_: pytest.fail("it started processes"))
+    monkeypatch.setattr(side_by_side, "local_workers", lambda *_: pytest.fail("it started processes"))
     with pytest.raises(ValueError, match=message):
         carry_out_all(recipes, store, workers)
 
 
 def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_by_side, "ProcessPoolExecutor", lambda *_: pytest.fail("it started processes"))
+    monkeypatch.setattr(side_by_side, "local_workers", lambda *_: pytest.fail("it started processes"))
     assert [found.recipe for found in carry_out_all(STUDY, uninterrupted)] == list(STUDY)
 
 
 # Processes ----------------------------------------------------------------------------------------------------------
 
 
+def test_what_another_process_is_at_is_waited_for_only_when_nothing_else_is_ready(
+    store: Store, uninterrupted: Store
+) -> None:
+    graph = plan([TEACHER, ALONE], store)
+    with store.lock(TEACHER.run_id):
+        worker = Thread(target=work, args=(graph, store, Options()), daemon=True)
+        worker.start()
+        wait_until(lambda: store.find(ALONE) is not None)
+        assert worker.is_alive() and store.find(TEACHER) is None
+    worker.join(SECONDS)
+    assert not worker.is_alive()
+    assert_same([TEACHER, ALONE], store, uninterrupted)
+
+
+@pytest.mark.parametrize(("named", "seen"), [(None, ["0", "1", "0"]), ("3,5", ["3", "5", "3"])])
+def test_workers_share_out_the_gpus(
+    named: str | None, seen: list[str], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Worker:
+        def __init__(self, target: object, args: tuple[object, ...]):
+            started.append(args[-1])
+
+        def start(self) -> None: ...
+
+        join = terminate = start
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", Worker)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named) if named else monkeypatch.delenv(
+        "CUDA_VISIBLE_DEVICES", raising=False
+    )
+    graph = plan(STUDY, store)
+    with side_by_side.local_workers(graph, store, None, Options()):
+        assert started == seen[:2]
+    with side_by_side.local_workers(graph, store, 3, Options()):
+        assert started[2:] == seen
+
+
 @pytest.mark.slow
-def test_the_error_of_a_failing_job_is_raised_and_finished_runs_are_kept(
+def test_a_failing_run_stops_none_but_its_own_students_and_is_tried_again_the_next_time(
     store: Store, uninterrupted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("the study's own process trained"))
-    with pytest.raises(FloatingPointError, match="not finite in epoch 1, step 2"):
-        carry_out_all([ALONE, DIVERGING], store, workers=1)  # the longer one goes first
-    assert store.find(DIVERGING) is None
-    assert_same([ALONE], store, uninterrupted)
+    taught = replace(TAUGHT, teacher=DIVERGING)
+    first, second = plan([taught], store), plan([ALONE], store)
+    assert next(iter(first)).work > next(iter(second)).work, "the failing run does not come first"
+    told = rf"1 of 3 jobs failed, and 1 runs need them\n{DIVERGING.run_id} .*mini_convnext_nano.*: FloatingPointError: "
+    for _ in range(2):
+        with pytest.raises(FailedRunsError, match=rf"{told}the loss is not finite in epoch 1, step 2"):
+            carry_out_all([ALONE, taught], store, workers=1)
+        assert store.find(DIVERGING) is None and store.find(taught) is None
+        assert_same([ALONE], store, uninterrupted)
+        told = told.replace("of 3", "of 2")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import yaml
 from lkd.paper import claims as module
 from lkd.paper.claims import claims, judge, ledger, read_claims, table_of
 from lkd.paper.evidence import STUDIES, gaps
+from lkd.profiles import PROFILES
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 from lkd.study import Results, Study, variants_of_kd
@@ -56,8 +57,12 @@ def traits_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong = [0.2, *np.random.default_rng(int(run.recipe.run_id, 16)).random(2)]
         return pd.DataFrame({"corruption": ["clean", "fog", "snow"], "severity": [0, 1, 1], "error": wrong})
 
+    def imagenet_errors(run: Run, images: str, count: None) -> pd.DataFrame:
+        return errors(run, 0).assign(protocol="standard")
+
     monkeypatch.setattr("lkd.study.inherited.erf_of", field)
     monkeypatch.setattr("lkd.study.inherited.errors_of", errors)
+    monkeypatch.setattr("lkd.study.inherited.imagenet_errors_of", imagenet_errors)
 
 
 def verdict(study: str, claim: str, accuracy: Accuracy, profile: str = "reference") -> module.Verdict:
@@ -74,11 +79,12 @@ def test_there_are_claims_of_both_papers_each_with_its_place() -> None:
 
 
 @pytest.mark.usefixtures("traits_seen")
-@pytest.mark.parametrize("profile", ["smoke", "small", "reference"])
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_rule_finds_its_numbers_in_its_study(study: str, profile: str) -> None:
     found = judge(study, profile, results_of(STUDIES[study](profile), noisy))
-    assert [v.claim.id for v in found if v.found is None] == []
+    left_out = ["kernels-saturate"] if (study, profile) == ("kernel_size", "small") else []
+    assert [v.claim.id for v in found if v.found is None] == left_out
 
 
 @pytest.mark.parametrize("study", STUDIES)

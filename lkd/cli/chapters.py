@@ -1,0 +1,256 @@
+"""Commands on chapters: run them, show them, say what they cost, publish their runs, judge claims."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkd.cli import completion
+from lkd.cli.options import Json
+from lkd.cli.root import app, assignment, refusals, say, say_json
+
+if TYPE_CHECKING:
+    from lkd.paper.claims import Verdict
+    from lkd.profiles import Profile
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CHAPTER...",
+        help="Names of notebooks in notebooks/, without .ipynb.",
+        autocompletion=completion.chapters,
+    ),
+]
+
+
+@app.command()
+def run(
+    chapters: Names,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter and its value, a Python literal."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the executed notebook goes; by default into the book.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Execute even what has been executed already.")] = False,
+) -> None:
+    """Execute chapters. Runs that the store has are not trained again.
+
+    Example: lkd run logit_kd -p seeds='[0]' -p teachers='["mini_slak"]'
+    """
+    from lkd.book.chapters import check_chapter, shared_kernel
+
+    if output and len(chapters) > 1:
+        raise typer.BadParameter(f"--output is for one chapter, got {len(chapters)}")
+    if output and output.suffix != ".ipynb":
+        raise typer.BadParameter(f"--output is a notebook and ends in .ipynb, got {output}")
+    parameters = dict(assignment("-p", text) for text in parameter or [])
+    with refusals(), shared_kernel() as kernel:
+        for chapter in chapters:
+            check_chapter(chapter, parameters)
+        for chapter in chapters:
+            _carry_out(chapter, parameters, output=output, again=again, kernel=kernel)
+
+
+@app.command()
+def show(
+    chapters: Names,
+) -> None:
+    """Execute chapters from the published records, training nothing, where they have not been executed here.
+
+    Each is shown at the largest scale that is published of it. A chapter that has none, `your_own`, is run as it
+    stands, which trains for seconds.
+
+    Example: lkd show logit_kd erf
+    """
+    from lkd.book.chapters import check_chapter, shared_kernel
+    from lkd.book.copies import read_copy
+    from lkd.files import home
+
+    with refusals(), shared_kernel() as kernel:
+        for chapter in chapters:
+            check_chapter(chapter, [])
+        for chapter in chapters:
+            copy = read_copy(home() / "chapters", chapter)
+            if copy.notebook is None or copy.from_records:
+                profile = _published(chapter)
+                _carry_out(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
+
+
+@app.command()
+def chapters(
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile", help="A scale, by its name or YAML file; by default all.", autocompletion=completion.profiles
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The chapters, and what each costs under each profile: runs, training images, minutes where it was published.
+
+    Minutes are those of one CPU core, as published, summed over the runs.
+
+    Chapters share runs: together they cost less than the sum.
+
+    Example: lkd chapters --profile small
+    """
+    from lkd.book.chapters import CHAPTERS
+    from lkd.files import require_checkout
+    from lkd.profiles import PROFILES, Profile
+
+    with refusals():
+        require_checkout("chapters")
+        scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
+        costs = [_cost(name, scale) for name in sorted(CHAPTERS) for scale in scales]
+    if as_json:
+        say_json(costs)
+        return
+    for cost in costs:
+        if cost["profile"] == scales[0].name:
+            typer.echo(cost["chapter"])
+        told = f"  {cost['profile']:20} {cost['runs']:5} runs, {cost['to_do']:5} to do"
+        if cost["images"] is not None:
+            told += f", {cost['images'] / 1e6:6.2f} M training images"
+        typer.echo(told + ("" if cost["minutes"] is None else f", {cost['minutes']:5.1f} min"))
+
+
+@app.command()
+def publish(
+    profile: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE", help="The scale whose runs are published.", autocompletion=completion.profiles
+        ),
+    ],
+) -> None:
+    """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/.
+
+    Example: lkd publish small
+    """
+    from lkd.files import require_checkout
+    from lkd.paper.evidence import CHAPTERS, STUDIES, complete
+    from lkd.planning import work
+    from lkd.profiles import PROFILES, Profile
+    from lkd.records import FOLDER, ids
+    from lkd.records import publish as write
+    from lkd.store import Store
+
+    with refusals():
+        require_checkout("published records")
+        if Profile.load(profile).source not in PROFILES:
+            raise ValueError(f"{profile} is not among lkd's own profiles, which alone are published: move it to them")
+        store = Store()
+        whole = {name: study(profile) for name, study in STUDIES.items() if complete(name, profile, store)}
+        if not whole:
+            raise FileNotFoundError(f"no study of profile {profile!r} is done: `lkd run` its chapters first")
+        path = FOLDER / f"{profile}.zip"
+        before = set(ids(path)) if path.exists() else set()
+        chapters = {chapter: names for chapter, names in CHAPTERS.items() if names and set(names) <= whole.keys()}
+        found = {chapter: work(*(whole[name].recipes for name in names)) for chapter, names in chapters.items()}
+        flops = {chapter: done.flops for chapter, done in found.items() if done}
+        write([recipe for study in whole.values() for recipe in study.recipes], store, path, flops)
+        lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
+        gone = len(before - set(ids(path)))
+        typer.echo(
+            f"{path}: {', '.join(whole)} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}; "
+            f"runs that it held before and holds no longer: {gone}"
+        )
+
+
+@app.command()
+def claims(
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            help="The scale whose runs are judged, by its name or YAML file.",
+            autocompletion=completion.profiles,
+        ),
+    ] = "small",
+    name: Annotated[str | None, typer.Argument(metavar="CLAIM", help="One claim's id; all by default.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Judge by the published records.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The papers' claims, and what this machine's runs say about each: a mean with its 95 % interval.
+
+    Example: lkd claims --profile reference --published
+    """
+    from lkd.checks import unknown
+    from lkd.paper.claims import claims as known
+    from lkd.paper.claims import ledger
+    from lkd.profiles import Profile
+    from lkd.records import published as records
+    from lkd.store import Store
+
+    with refusals():
+        if name is not None and name not in known():
+            raise KeyError(unknown("claim", name, known()))
+        Profile.load(profile)
+        verdicts = ledger(profile, records(profile) if published else Store())
+        rows = [_verdict(verdict) for verdict in verdicts if name in (None, verdict.claim.id)]
+    if as_json:
+        say_json(rows)
+        return
+    for row in rows:
+        found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
+        typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")
+
+
+def _verdict(verdict: "Verdict") -> dict[str, Any]:
+    row: dict[str, Any] = {"claim": verdict.claim.id, "verdict": verdict.word, "unit": verdict.claim.unit}
+    if not (found := verdict.found):
+        return {**row, "mean": None, "low": None, "high": None}
+    low, high = found.interval()
+    return {**row, "mean": found.mean, "low": low, "high": high}
+
+
+def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
+    """Execute a chapter and say where it is; end with 1 if it stopped."""
+    from lkd.book.chapters import ChapterError, run_chapter
+
+    try:
+        typer.echo(run_chapter(chapter, parameters, **how))
+    except ChapterError as error:
+        say(error)
+        raise typer.Exit(1) from error
+
+
+def _published(chapter: str) -> str | None:
+    """The largest profile of which all that a chapter asks is published."""
+    from lkd.paper.evidence import CHAPTERS, complete
+    from lkd.records import profiles, published
+
+    known = [name for name in ("reference", "small") if name in profiles()]
+    for profile in known if CHAPTERS.get(chapter) else ():
+        if all(complete(study, profile, published(profile)) for study in CHAPTERS[chapter]):
+            return profile
+    return None
+
+
+def _cost(chapter: str, profile: "Profile") -> dict[str, Any]:
+    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published."""
+    from lkd.data import SOURCES, load
+    from lkd.paper.evidence import asked
+    from lkd.records import profiles, published
+    from lkd.store import Store
+
+    recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
+    to_do = sum(Store().find(recipe) is None for recipe in recipes)
+    cost = {
+        "chapter": chapter,
+        "profile": profile.name,
+        "runs": len(recipes),
+        "to_do": to_do,
+        "images": None,
+        "minutes": None,
+    }
+    if all(recipe.train_images or recipe.data in SOURCES for recipe in recipes):
+        images = (recipe.epochs * (recipe.train_images or len(load(recipe.data).train)) for recipe in recipes)
+        cost["images"] = sum(images)
+    records = published(profile.name) if profile.name in profiles() else None
+    runs = [records.find(recipe) for recipe in recipes] if records else []
+    if runs and all(runs):
+        cost["minutes"] = sum(run.provenance["seconds"] for run in runs if run) / 60
+    return cost

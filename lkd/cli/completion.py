@@ -1,0 +1,55 @@
+"""What a shell offers to complete, found without importing anything heavy."""
+
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from lkd.files import CHECKOUT, home
+
+_OBJECTIVES = ("label", "kd", "nkd", "dkd", "dist", "vanilla", "fd", "kd+fd", "nkd+fd")
+_DATA = ("digits", "fashion_mnist", "folder:", "tar:", "hfds:")
+_REGISTERED = re.compile(r"^@register_model\ndef (\w+)", re.MULTILINE)
+
+
+def chapters(incomplete: str) -> list[str]:
+    """Chapters that begin like this."""
+    return _beginning(incomplete, (path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")))
+
+
+def profiles(incomplete: str) -> list[str]:
+    """Profiles that begin like this."""
+    return _beginning(incomplete, (path.stem for path in (_package("lkd") / "profiles").glob("*.yaml")))
+
+
+def objectives(incomplete: str) -> list[str]:
+    """Objectives that begin like this."""
+    return _beginning(incomplete, _OBJECTIVES)
+
+
+def data(incomplete: str) -> list[str]:
+    """Data sets that begin like this."""
+    return _beginning(incomplete, _DATA)
+
+
+def runs(incomplete: str) -> list[str]:
+    """Ids of finished runs that begin like this."""
+    return _beginning(incomplete, (path.name for path in (home() / "runs").glob("[!.]*")))
+
+
+def models(incomplete: str) -> list[str]:
+    """Names that timm knows, and ids of finished runs, that begin like this."""
+    sources = (path for package in ("lkd", "timm") for path in (_package(package) / "models").glob("*.py"))
+    names = (name for path in sources for name in _REGISTERED.findall(path.read_text("utf8")))
+    return _beginning(incomplete, names) + runs(incomplete)
+
+
+def _package(name: str) -> Path:
+    """Where a package lies, without importing it."""
+    found = find_spec(name)
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -1,0 +1,68 @@
+"""Commands on data: `lkd data`."""
+
+from typing import Annotated
+
+import typer
+
+from lkd.cli import completion
+from lkd.cli.options import Json
+from lkd.cli.root import Commands, app, refusals, say_json
+
+data = typer.Typer(cls=Commands)
+app.add_typer(data, name="data", help="The data sets of this machine: list, check.")
+
+
+@data.command("list")
+def list_data(as_json: Json = False) -> None:
+    """The data sets by name, where their files lie or how to get them, and how many images and classes they have.
+
+    Besides these, folder:PATH, tar:PATH and hfds:NAME name images of your own; the book says what they need, in "Distil
+    at any scale". A folder in `data` of lkd's home is listed by its name.
+
+    Example: lkd data list --json
+    """
+    from lkd.inspection import known
+
+    with refusals():
+        found = known()
+    if as_json:
+        say_json([row._asdict() for row in found])
+        return
+    for row in found:
+        counts = ", ".join(f"{count:,} {split}" for split, count in (row.images or {}).items())
+        typer.echo(f"{row.name:24} {f'{row.classes} classes; {counts}; ' if row.images else ''}{row.place}")
+    typer.echo("folder:PATH, tar:PATH, hfds:NAME: images of your own")
+
+
+@data.command()
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="folder:PATH, tar:PATH or hfds:NAME.", autocompletion=completion.data)
+    ],
+    threads: Annotated[int, typer.Option(min=1, help="Threads that decode images at the same time.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Whether a data set of image files can be used: its splits have the same classes, and every image can be read.
+
+    Exits with 1 where an image cannot be read, and names it.
+
+    Example: lkd data check folder:/data/imagenet --threads 16
+    """
+    from lkd.data import Files, load
+    from lkd.inspection import check as checked
+
+    with refusals():
+        files = load(name)
+        if not isinstance(files, Files):
+            raise ValueError(f"{name!r} is no data set of files: its content is checked whenever it is loaded")
+        found = checked(files, threads)
+    if as_json:
+        say_json(found._asdict())
+    else:
+        order = "; ImageNet-1k's, in the order of pretrained networks" if found.imagenet else ""
+        typer.echo(f"{len(found.classes)} classes{order}")
+        for split, counts in found.images.items():
+            typer.echo(f"{split}: {sum(counts):,} images, {min(counts):,} to {max(counts):,} of a class")
+        for path, problem in found.unreadable.items():
+            typer.echo(f"unreadable: {path} ({problem})")
+    raise typer.Exit(int(bool(found.unreadable)))

@@ -1,0 +1,212 @@
+"""Commands on the runs that this machine has: `lkd store`."""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkd.cli import completion
+from lkd.cli.options import Json
+from lkd.cli.root import Commands, app, refusals, say, say_json
+
+if TYPE_CHECKING:
+    from lkd.catalogue import Entry
+
+store = typer.Typer(cls=Commands)
+app.add_typer(store, name="store", help="The runs of this machine: list, show, compare, prune.")
+
+_ID = "The id of a run, or how it begins."
+RunId = Annotated[str, typer.Argument(metavar="RUN", help=_ID, autocompletion=completion.runs)]
+RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help=_ID, autocompletion=completion.runs)]
+Student = Annotated[str | None, typer.Option(help="Only runs of this student.", autocompletion=completion.models)]
+Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for those without.')]
+Objective = Annotated[str | None, typer.Option(help="Only runs of it.", autocompletion=completion.objectives)]
+Data = Annotated[str | None, typer.Option(help="Only runs on these images.", autocompletion=completion.data)]
+_MIB = 2**20
+
+
+@store.command("list")
+def list_runs(
+    student: Student = None,
+    teacher: Teacher = None,
+    objective: Objective = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """The finished runs, the latest last.
+
+    Example: lkd store list --student mini_resnet --objective nkd
+    """
+    from lkd.catalogue import chosen, entries
+    from lkd.files import home
+
+    with refusals():
+        found = chosen(entries(home()), student=student, teacher=teacher, objective=objective, data=data)
+    if as_json:
+        say_json([_row(entry) for entry in found])
+        return
+    layout = (
+        "{id:16}  {started:16}  {student:20}  {teacher:20}  {objective:9}  {data:16}  {seed:>4}  {top1:>6}  {size:>6}"
+    )
+    heads = {"id": "run", "top1": "top-1", "size": "MiB"}
+    names = ("started", "student", "teacher", "objective", "data", "seed")
+    typer.echo(layout.format(**heads, **{name: name for name in names}))
+    for row in map(_row, found):
+        shown = {**row, "started": row["started"][:16], "size": f"{row['bytes'] / _MIB:.1f}"}
+        top1 = "" if row["test_top1"] is None else f"{row['test_top1']:.2f}"
+        typer.echo(layout.format(**{**shown, "top1": top1}))
+
+
+@store.command()
+def show(run: RunId, as_json: Json = False) -> None:
+    """One run: the fields of its recipe that differ from the defaults, its figures, what it comes from, its curve.
+
+    Example: lkd store show 3f2a
+    """
+    import pandas as pd
+
+    from lkd.catalogue import changed
+    from lkd.files import home
+
+    with refusals():
+        entry = _entry(home(), run)
+        curve = pd.read_csv(entry.path / "history.csv")
+    if as_json:
+        about = {"recipe": changed(entry.recipe), "metrics": entry.metrics, "provenance": entry.provenance}
+        say_json(
+            {
+                "id": entry.run_id,
+                "path": str(entry.path),
+                "bytes": entry.bytes,
+                **about,
+                "history": curve.to_dict("records"),
+            }
+        )
+        return
+    typer.echo(f"run {entry.run_id} ({entry.path}, {entry.bytes / _MIB:.1f} MiB)")
+    for title, values in (
+        ("recipe, where it differs from the defaults", changed(entry.recipe)),
+        ("figures", entry.metrics),
+        ("comes from", entry.provenance),
+    ):
+        typer.echo(f"\n{title}")
+        for name, value in values.items():
+            typer.echo(f"  {name:24} {value}")
+    typer.echo(f"\ncurve\n{curve.to_string(index=False)}")
+
+
+@store.command()
+def compare(runs: RunIds, as_json: Json = False) -> None:
+    """Two or more runs: the fields in which their recipes differ, their figures, and paired differences.
+
+    A paired difference is that of test top-1, in points, between a run and the first one, over all seeds for which the
+    store has both, with its 95 % interval: runs that differ from the two in nothing but the seed are looked for.
+
+    Example: lkd store compare 3f2a 90bc
+    """
+    from lkd.catalogue import differences, entries
+    from lkd.files import home
+
+    with refusals():
+        found = [_entry(home(), run) for run in runs]
+        if len({entry.run_id for entry in found}) < max(len(runs), 2):
+            raise ValueError(f"give two or more runs, each once, got {', '.join(runs)}")
+        fields = differences([entry.recipe for entry in found])
+        known = entries(home())
+        pairs = [_paired(found[0], other, known) for other in found[1:]]
+    metrics = {name: [entry.metrics.get(name) for entry in found] for name in found[0].metrics}
+    if as_json:
+        say_json({"runs": [entry.run_id for entry in found], "recipe": fields, "metrics": metrics, "paired": pairs})
+        return
+    for title, table in (("run", {"": [entry.run_id for entry in found]}), ("recipe", fields), ("figures", metrics)):
+        typer.echo(title)
+        for name, values in table.items():
+            typer.echo(f"  {name:24} " + "  ".join(f"{_brief(value):>16}" for value in values))
+    typer.echo("paired difference of test top-1")
+    for pair in pairs:
+        typer.echo(f"  {pair['run']} over {pair['to']}: {_told(pair)}")
+
+
+@store.command()
+def prune(
+    student: Student = None,
+    teacher: Teacher = None,
+    objective: Objective = None,
+    data: Data = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what has no use any more and how large it is; with --yes, delete it.
+
+    Without a filter these are leftovers of kills, checkpoints of finished runs, and, while nothing trains or waits to
+    go on, tapes whose run is finished. With a filter these are the finished runs that pass it. What something is
+    training now is never touched.
+
+    Example: lkd store prune --objective kd --yes
+    """
+    from lkd.catalogue import chosen, entries
+    from lkd.housekeeping import of_runs, remove, useless
+    from lkd.store import Store
+
+    with refusals():
+        here, wanted = Store(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
+        if any(value is not None for value in wanted.values()):
+            found = of_runs(here, chosen(entries(here.folder), **wanted))
+        else:
+            found = useless(here)
+        if not as_json:
+            for waste in found:
+                typer.echo(f"{waste.bytes:>14,} bytes  {waste.kind:30} {waste.path.relative_to(here.folder)}")
+        removed = remove(here, found) if yes else []
+    if as_json:
+        rows = [{"kind": waste.kind, "path": str(waste.path), "bytes": waste.bytes} for waste in found]
+        say_json({"found": rows, "bytes": _total(found), "deleted": [str(waste.path) for waste in removed]})
+    elif yes:
+        typer.echo(f"deleted: {_total(removed):,} bytes in {len(removed)} of {len(found)} places")
+    else:
+        typer.echo(f"{_total(found):,} bytes in {len(found)} places")
+    if found and not yes:
+        say("nothing was deleted: --yes does it")
+
+
+def _entry(folder: Any, beginning: str) -> "Entry":
+    from lkd.catalogue import entry, full_id
+
+    return entry(folder / "runs" / full_id(folder, beginning))
+
+
+def _row(entry: "Entry") -> dict[str, Any]:
+    recipe = {name: entry.told(name) for name in ("student", "teacher", "objective", "data")}
+    about = {"seed": entry.recipe["seed"], "test_top1": entry.metrics.get("test_top1"), "bytes": entry.bytes}
+    return {"id": entry.run_id, "started": entry.started, **recipe, **about}
+
+
+def _paired(first: "Entry", other: "Entry", known: "list[Entry]") -> dict[str, Any]:
+    """Mean difference over shared seeds, and the ends of its 95 % interval, NaN for one seed."""
+    from lkd.catalogue import paired
+    from lkd.metrics import spread
+
+    pair: dict[str, Any] = {"run": other.run_id, "to": first.run_id}
+    by_seed = paired(first, other, known, "test_top1")
+    if not by_seed:
+        return {**pair, "seeds": [], "mean": None, "low": None, "high": None}
+    found = spread(list(by_seed.values()))
+    return {**pair, "seeds": list(by_seed), "mean": found.mean, "low": found.low, "high": found.high}
+
+
+def _told(pair: dict[str, Any]) -> str:
+    if not pair["seeds"]:
+        return "none: they differ in the seed alone, or no seed has both"
+    interval = "no interval" if math.isnan(pair["low"]) else f"[{pair['low']:+.2f}, {pair['high']:+.2f}]"
+    return f"{pair['mean']:+.2f} points, {interval}, seeds {', '.join(map(str, pair['seeds']))}"
+
+
+def _brief(value: Any) -> str:
+    """A value in a cell: a teacher's recipe by its model, a number by its first digits."""
+    if isinstance(value, dict) and "student" in value:
+        return str(value["student"])
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _total(found: Any) -> int:
+    return sum(waste.bytes for waste in found)

@@ -1,0 +1,69 @@
+"""What named GPUs can do at most, by their vendor's data sheets."""
+
+from typing import NamedTuple
+
+from lkd.checks import check_number, unknown
+
+UTILISATION = 0.3
+"""Share of the peak that training of networks of ImageNet's size is taken to reach; small networks do not reach it."""
+
+
+class GPU(NamedTuple):
+    """Peak rates in TFLOP/s of dense matrix products, and memory.
+
+    Args:
+        name: in full.
+        half: in bf16 or fp16 with sums in float32.
+        single: in float32; in TF32, which PyTorch lets convolutions use, where the GPU has it.
+        gigabytes: of memory.
+    """
+
+    name: str
+    half: float
+    single: float
+    gigabytes: int
+
+
+GPUS = {
+    "v100": GPU("NVIDIA V100 SXM2 32 GB", 125.0, 15.7, 32),
+    "t4": GPU("NVIDIA T4", 65.0, 8.1, 16),
+    "a10": GPU("NVIDIA A10", 125.0, 62.5, 24),
+    "a100": GPU("NVIDIA A100 SXM 80 GB", 312.0, 156.0, 80),
+    "l4": GPU("NVIDIA L4", 121.0, 60.0, 24),
+    "l40s": GPU("NVIDIA L40S", 362.0, 183.0, 48),
+    "h100": GPU("NVIDIA H100 SXM", 989.0, 494.0, 80),
+    "h200": GPU("NVIDIA H200 SXM", 989.0, 494.0, 141),
+    "rtx3090": GPU("NVIDIA GeForce RTX 3090", 71.0, 35.6, 24),
+    "rtx4090": GPU("NVIDIA GeForce RTX 4090", 165.2, 82.6, 24),
+}
+"""GPUs by short name.
+
+Sources: NVIDIA's data sheets of V100, T4, A10, A100, L4, L40S, H100 and H200; its whitepapers of the GA102 and Ada
+architectures for the GeForce cards. Where a sheet states rates with structured sparsity, half of them stands here.
+V100 and T4 have neither TF32 nor bf16: float32 there is that of their ordinary cores.
+"""
+
+
+def seconds_on(gpu: str, flops: float, half: bool, utilisation: float = UTILISATION) -> float:
+    """Seconds that work takes on a GPU at a share of its peak.
+
+    Args:
+        gpu: a key of `GPUS`.
+        flops: floating-point operations, two for each multiply-accumulate.
+        half: whether they are in bf16 or fp16.
+        utilisation: the share, above 0 and at most 1.
+
+    Raises:
+        KeyError: an unknown GPU.
+        TypeError, ValueError: a share that makes no sense.
+
+    Example:
+        >>> from lkd.planning import seconds_on
+        >>> seconds_on("a100", 312e12, half=True, utilisation=0.5)
+        2.0
+    """
+    if gpu not in GPUS:
+        raise KeyError(unknown("GPU", gpu, GPUS))
+    check_number("utilisation", utilisation, 0, 1, above=True)
+    peak = GPUS[gpu].half if half else GPUS[gpu].single
+    return flops / (1e12 * peak * utilisation)

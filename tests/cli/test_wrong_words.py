@@ -1,0 +1,157 @@
+"""Wrong command lines: each is answered in a line or two that say what to do, ends with 2, and writes nothing."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from calling import content, lkd, save
+from PIL import Image
+
+from lkd import Recipe, records
+from lkd.store import Store
+
+RUN = Recipe(data="digits", student="mini_resnet")
+OTHER = next(
+    recipe
+    for seed in range(1, 1000)
+    if (recipe := Recipe(data="digits", student="mini_resnet", seed=seed)).run_id[0] == RUN.run_id[0]
+)
+ID, SHARED = RUN.run_id, RUN.run_id[0]
+NOBODY = next(digit for digit in "0123456789abcdef" if digit != SHARED) + "123"
+ON_DIGITS = ("--data", "digits")
+
+WRONG = [
+    # the command itself
+    ("distil mini_resnet mini_slak", "No such command 'distil'. Did you mean 'distill'? See: lkd --help"),
+    ("--verbose chapters", "No such option: --verbose. See: lkd --help"),
+    # chapters
+    ("run", "Missing argument 'CHAPTER...'. See: lkd run --help"),
+    ("run logits", "unknown chapter 'logits': did you mean 'logit_kd'"),
+    ("run erf -p teacher=1", "unknown parameter of chapter 'erf' 'teacher': did you mean 'teachers'"),
+    ("run erf -p seeds", "-p takes NAME=VALUE, got 'seeds'"),
+    ("run erf -p 2seeds=1", "-p takes NAME=VALUE, got '2seeds=1'"),
+    ("run erf logit_kd -o out.ipynb", "--output is for one chapter, got 2"),
+    ("run erf -o out.html", "ends in .ipynb, got out.html"),
+    ("run erf --agian", "No such option: --agian"),
+    ("show logits", "unknown chapter 'logits': did you mean 'logit_kd'"),
+    ("show", "Missing argument 'CHAPTER...'"),
+    ("chapters --profile smal", "unknown profile 'smal': did you mean 'small'"),
+    ("chapters erf", "unexpected extra argument"),
+    ("publish", "Missing argument 'PROFILE'"),
+    ("publish smal", "unknown profile 'smal'"),
+    ("publish smoke", "no study of profile 'smoke' is done: `lkd run` its chapters first"),
+    ("claims --profile large", "unknown profile 'large'"),
+    ("claims logits-help", "unknown claim 'logits-help': did you mean 'logits-help-at-all'"),
+    ("claims --published", "no runs of profile 'small' are published, but of none"),
+    # a recipe in a file
+    ("run-recipe", "Missing argument 'RECIPE'"),
+    ("run-recipe nothing.json", "'nothing.json' is no file"),
+    ("run-recipe pictures", "'pictures' is no file"),
+    ("run-recipe broken.json", "broken.json is no JSON"),
+    ("run-recipe list.json", "list.json has no recipe"),
+    ("run-recipe field.json", "unknown field of a recipe 'epoch': did you mean 'epochs'"),
+    ("run-recipe student.json", "unknown student model 'mini_resnt': did you mean 'mini_resnet'"),
+    # tapes
+    ("tape lst", "No such command 'lst'. Did you mean 'list'? See: lkd tape --help"),
+    ("tape verify nothing", "no tape is called 'nothing': `lkd tape list`"),
+    ("tape verify --batches 0", "Input should be greater than or equal to 1"),
+    # training
+    ("distill mini_resnet mini_slak", "Missing option '--data'"),
+    ("distill mini_resnet --data digits", "Missing argument 'TEACHER'"),
+    ("distill mini_resnt mini_slak --data digits", "unknown model 'mini_resnt': did you mean 'mini_resnet'?"),
+    ("distill mini_resnet mini_slack --data digits", "unknown model 'mini_slack': did you mean 'mini_slak'?"),
+    ("distill mini_resnet mini_convnext_nano --data digits", "'mini_convnext_nano' has no pretrained weights"),
+    ("distill mini_resnet mini_slak --data digit", "unknown data set 'digit': did you mean 'digits'"),
+    ("distill mini_resnet mini_slak --data folder:/nowhere", "there is no folder /nowhere: it needs train/"),
+    ("distill mini_resnet mini_slak --data digits --objective nkdd", "unknown objective 'nkdd': did you mean 'nkd'"),
+    ("distill mini_resnet mini_slak --data digits --profile tiny", "unknown profile 'tiny'"),
+    ("distill mini_resnet mini_slak --data digits --set epochs", "--set takes NAME=VALUE, got 'epochs'"),
+    ("distill mini_resnet mini_slak --data digits --set epoch=3", "unknown setting 'epoch': did you mean 'epochs'"),
+    ("distill mini_resnet mini_slak --data digits --set epochs=0", "epochs must be at least 1, got 0"),
+    ("distill mini_resnet mini_slak --data digits --set lr=fast", "lr must be a number, got 'fast'"),
+    ("distill mini_resnet mini_slak --data digits --set batch_size=9999", "9999"),
+    ("distill mini_resnet mini_slak --data digits --processes 0", "Input should be greater than or equal to 1"),
+    ("distill mini_resnet ./teacher --data digits", "there is no folder teacher: give one that"),
+    (f"distill mini_resnet {NOBODY} --data digits", f"no run has an id that begins with '{NOBODY}'"),
+    (f"distill mini_resnet {SHARED} --data digits", f"2 runs have an id that begins with '{SHARED}'"),
+    ("distill mini_resnet mini_slak --data digits --save broken.json", "'broken.json' is a file"),
+    ("distill mini_resnet pictures --data digits", "config.json"),
+    ("train mini_slk --data digits", "unknown model 'mini_slk': did you mean 'mini_slak'?"),
+    ("train mini_slak --data digits --set temperature=2", "unknown setting 'temperature'"),
+    ("train mini_slak --data digits --set lr=-1", "lr must be above 0, got -1"),
+    # trained models
+    ("evaluate", "Missing argument 'MODEL'"),
+    ("evaluate mini_resnet --data digits", "'mini_resnet' has no pretrained weights: give the id of a run"),
+    (f"evaluate {ID} --split tests", "unknown split 'tests': did you mean 'test'"),
+    (f"evaluate {ID} --data folder:PICTURES", "does not take the images of folder:"),
+    (f"evaluate {ID} --image-size 64", "image_size is 64, but has no effect on images in memory"),
+    (f"erf {ID} --save map.jpg", "ends in .npz or .png, got map.jpg"),
+    (f"erf {ID} --size 0", "Input should be greater than or equal to 1"),
+    (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are 250 images"),
+    (f"robustness {ID} --count 9999", "count must be at least 1 and at most 250, got 9999"),
+    (f"robustness {ID} --imagenet nowhere", "get it from https://"),
+    (f"robustness {ID} --imagenet nowhere --sets C,B", "unknown set 'B'"),
+    (f"robustness {ID} --imagenet nowhere --data digits", "leave one of them out"),
+    # the store
+    ("store show", "Missing argument 'RUN'"),
+    (f"store show {NOBODY}", f"no run has an id that begins with '{NOBODY}': `lkd store list`"),
+    (f"store compare {ID}", f"give two or more runs, each once, got {ID}"),
+    (f"store compare {ID} {ID}", "give two or more runs, each once"),
+    ("store list --student mini_resnt", "unknown student of the runs in this store 'mini_resnt': did you mean"),
+    ("store prune --objective kd --yes", "unknown objective of the runs in this store 'kd'"),
+    ("store remove", "No such command 'remove'. See: lkd store --help"),
+    # data and machine
+    ("data check", "Missing argument 'NAME'"),
+    ("data check digits", "'digits' is no data set of files"),
+    ("data check pets", "unknown data set 'pets'. There are: digits, fashion_mnist, folder:PATH"),
+    ("data check folder:/nowhere", "there is no folder /nowhere"),
+    ("data check folder:UNEQUAL", "lacks 'dog' compared with the classes of"),
+    ("data check wds:/nowhere", "unpack them, with a folder for every class"),
+    ("doctor --jsn", "No such option: --jsn"),
+    ("doctor all", "unexpected extra argument"),
+]
+
+
+def picture(*parts: str | Path) -> None:
+    path = Path(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 40)).save(path)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A home with two runs, and a working directory with files that are not what they should be."""
+    home, here, before = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("here"), Path.cwd()
+    for recipe in (RUN, OTHER):
+        save(Store(home), recipe)
+    (here / "broken.json").write_text("{half")
+    (here / "list.json").write_text("[1, 2]")
+    (here / "field.json").write_text(json.dumps({"data": "digits", "student": "mini_vit", "epoch": 3}))
+    (here / "student.json").write_text(json.dumps({"data": "digits", "student": "mini_resnt"}))
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            picture(here, "pictures", split, label, "1.png")
+    picture(here, "unequal", "train", "cat", "1.png")
+    picture(here, "unequal", "train", "dog", "1.png")
+    picture(here, "unequal", "val", "cat", "1.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LKD_HOME", str(home))
+        patch.setattr(records, "FOLDER", here / "published")
+        os.chdir(here)
+        yield home, here
+        os.chdir(before)
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
+def test_a_wrong_command_line_is_answered_in_a_line_or_two(places: tuple[Path, Path], line: str, message: str) -> None:
+    before = content(*places)
+    named = {"PICTURES": places[1] / "pictures", "UNEQUAL": places[1] / "unequal"}
+    for name, path in named.items():
+        line = line.replace(name, str(path))
+    answer = lkd(*line.split())
+    assert message in answer.stderr
+    assert answer.exit_code == 2 and answer.stdout == ""
+    assert answer.stderr.startswith("lkd: ") and len(answer.stderr.splitlines()) <= 2
+    assert content(*places) == before

@@ -1,0 +1,33 @@
+"""What a chapter asks to be run follows its notebook's parameters."""
+
+import pytest
+
+from lkd.book.chapters import check_chapter
+from lkd.paper.evidence import CHAPTERS, PARAMETERS, STUDIES, asked
+
+NOT_OF_RUNS = {"profile", "published", "workers", "imagenet", "sets"}
+
+
+@pytest.mark.parametrize("chapter", PARAMETERS)
+def test_parameters_are_those_of_the_notebook(chapter: str) -> None:
+    assert set(PARAMETERS[chapter]) == set(check_chapter(chapter, [])) - NOT_OF_RUNS
+
+
+def test_every_chapter_that_asks_studies_is_known() -> None:
+    assert set(PARAMETERS) == {chapter for chapter, studies in CHAPTERS.items() if studies}
+
+
+@pytest.mark.parametrize("chapter", PARAMETERS)
+def test_without_parameters_it_is_what_claims_are_judged_by(chapter: str) -> None:
+    judged = {recipe for name in CHAPTERS[chapter] for recipe in STUDIES[name]("smoke").recipes}
+    assert {recipe for study in asked(chapter, "smoke") for recipe in study.recipes} == judged
+
+
+def test_controls_have_the_seeds_that_are_asked_for_and_their_own_teachers() -> None:
+    studies = asked("logit_kd", "smoke", teachers=["mini_vit"], seeds=[5], train_images=64)
+    recipes = [recipe for study in studies for recipe in study.recipes]
+    stopped = {recipe.student for recipe in recipes if recipe.stop_top1 is not None}
+    taught = {recipe for recipe in recipes if recipe.teacher}
+    assert stopped == {"mini_slak", "mini_convnext", "mini_swin"}
+    assert {recipe.seed for recipe in taught} == {5}
+    assert {recipe.teacher_name for recipe in taught if recipe.train_images == 64} == {"mini_vit"}

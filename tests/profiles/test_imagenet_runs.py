@@ -1,0 +1,155 @@
+"""The profile `imagenet` for real, but small: each chapter on a folder of 1,000 classes, by a file that extends it."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from lkd.engine.side_by_side import carry_out_all
+from lkd.paper.claims import judge, verdict_table
+from lkd.paper.evidence import CHAPTERS, MEASURED, STUDIES
+from lkd.profiles import Profile
+from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES
+from lkd.sparse import sparse_parameters
+from lkd.store import Store
+from lkd.study import (
+    check_changed_images,
+    check_field_size,
+    compared,
+    erf_distances,
+    erf_maps,
+    erf_ratios,
+    imagenet_table,
+    learning_speed,
+    measure_erf,
+    measure_robustness,
+    paper_tables,
+    reproduced,
+    robustness_table,
+    traits,
+)
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ImageNetInfo().label_names()
+SHORT = """
+extends: imagenet
+description: The profile imagenet with small networks, small pictures and few steps.
+data: folder:{data}
+train_images: 64
+teacher: {{train_images: 64, image_size: 32, batch_size: 32, accumulation: 2, epochs: 1}}
+teachers:
+  slak_tiny:
+    prune_every: 1
+    student_args: &slak {{depths: [1, 1, 1, 1], dims: [8, 16, 32, 64]}}
+  convnext_tiny: {{student_args: *slak}}
+  cswin_tiny:
+    student_args: {{depths: [1, 1, 1, 1], dims: [8, 16, 32, 64], heads: [2, 2, 4, 4], splits: [1, 2, 2, null]}}
+  swin_tiny_patch4_window7_224:
+    student_args: {{img_size: 32, window_size: 2, embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [1, 2, 2, 4]}}
+  vit_small_2020: {{student_args: {{img_size: 32, embed_dim: 32, depth: 1, num_heads: 2}}}}
+student: {{image_size: 32, accumulation: 2, epochs: 2}}
+students:
+  resnet50: {{batch_size: 32, student_args: {{layers: [1, 1, 1, 1], channels: [8, 16, 32, 64]}}}}
+  convnext_bn_tiny: {{batch_size: 32, student_args: *slak}}
+chapters:
+  logit_kd: {{students: [resnet50]}}
+  feature_kd: {{students: [resnet50]}}
+  kernel_size:
+    students: [convnext_bn_tiny]
+    sizes:
+      "7, 7, 7, 7": {{student_args: *slak}}
+      "31, 29, 27, 13": {{student_args: *slak}}
+      "61, 59, 57, 13": {{student_args: *slak}}
+  teacher_size:
+    sizes:
+      ConvNeXt-T: {{student_args: *slak}}
+      ConvNeXt-S: {{student_args: {{depths: [1, 1, 2, 1], dims: [8, 16, 32, 64]}}}}
+  vanilla_kd:
+    sizes: [32, 64]
+    strengths: {{weak: {{epochs: 1}}, strong: {{epochs: 2}}}}
+  traits: {{students: [resnet50], erf_size: 128, erf_images: 2, corrupted_images: 2}}
+"""
+
+
+def draw(folder: Path, size: tuple[int, int]) -> None:
+    """A picture of each class below a folder; each has a colour of its own, and noise."""
+    pixels = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        colour = np.array([number % 10, number // 10 % 10, number // 100]) * 20
+        picture = (pixels.integers(0, 60, (*size[::-1], 3)) + colour).astype(np.uint8)
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(picture).save(folder / name / "1.JPEG")
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The path of a profile all of whose runs are there."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    for split in ("train", "val"):
+        draw(folder / "images" / split, (48, 40))
+    path = folder / "short.yaml"
+    path.write_text(SHORT.format(data=folder / "images"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LKD_HOME", str(folder / "home"))
+        carry_out_all([recipe for study in STUDIES.values() for recipe in study(str(path)).recipes], Store())
+        yield str(path)
+
+
+@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name not in ("robustness", "your_own")])
+def test_a_chapter_runs_through(chapter: str, profile: str) -> None:
+    for name in CHAPTERS[chapter]:
+        study = STUDIES[name](profile)
+        if name in MEASURED:
+            check_field_size(study)
+        results = study.run(workers=1)
+        if name in MEASURED:
+            measure_erf(results, workers=1)
+            assert (erf_distances(results).distance >= 0).all() and len(erf_ratios(results)) and erf_maps(results)
+        assert np.isfinite(results.table[["val_top1", "test_top1", "val_loss", "test_loss"]]).all(axis=None)
+        assert np.isfinite(results.curves.train_total).all()
+        assert len(learning_speed(results)) == len(results.distilled) == len(results.gains)
+        assert paper_tables(results.gains) and len(compared(results.gains, results.gains.teacher.iloc[0])) >= 0
+        assert len(reproduced(study, results, profile).frame) and len(results.teachers)
+        verdicts = judge(name, profile, results)
+        lacking = {verdict.claim.id for verdict in verdicts if verdict.found is None}
+        assert lacking <= {"logits-effective-gain"}, "no share of the accuracy of teachers that are never right"
+        assert len(verdict_table(name, profile, results).frame) == len(verdicts)
+
+
+def test_the_recipes_are_those_of_imagenet_but_for_what_makes_them_short(profile: str) -> None:
+    short, whole = (Profile.load(name).student_recipe("resnet50").to_dict() for name in (profile, "imagenet"))
+    differing = {name for name in whole if short[name] != whole[name]}
+    assert differing == {"data", "train_images", "image_size", "epochs", "batch_size", "accumulation", "student_args"}
+
+
+def test_sparse_teachers_have_their_zeros_and_an_average_that_is_kept(profile: str) -> None:
+    recipe = Profile.load(profile).teacher_recipe("slak_tiny", seed=0)
+    run = Store().find(recipe)
+    assert run and recipe.ema == 0.9999 and run.student.num_classes == 1000
+    weights = sparse_parameters(run.student, "all")
+    zeros = sum(int((~mask).sum()) for mask in run.masks.values())
+    assert zeros / sum(weight.numel() for weight in weights.values()) == pytest.approx(0.4, abs=0.01)
+    assert not any(weights[name][~mask].any() for name, mask in run.masks.items())
+
+
+def test_the_chapter_of_robustness_runs_through(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet-C has three classes here; networks of windows and patches would have to be of 224 pixels."""
+    monkeypatch.setitem(SETS, "C", SETS["C"]._replace(indices=(3, 7, 500)))
+    for name, severity in product(CORRUPTIONS, SEVERITIES):
+        for index in (3, 7, 500):
+            path = tmp_path / "imagenet-c" / name / str(severity) / CLASSES[index]
+            path.mkdir(parents=True)
+            Image.new("RGB", (224, 224), (index % 256, 0, 50 * severity)).save(path / "1.JPEG")
+    study = traits(profile, teachers=["slak_tiny", "convnext_tiny"])
+    check_changed_images(study, str(tmp_path), ["C"])
+    results = study.run(workers=1)
+    measure_robustness(results, 1, str(tmp_path), ["C"])
+    assert robustness_table(results).error.between(0, 100).all()
+    assert len(imagenet_table(results, ["C"])) == len(results.runs)
+    with pytest.raises(ValueError, match="imagenet is None: corrupted images are made of images in memory"):
+        check_changed_images(study, None)

@@ -1,0 +1,103 @@
+"""What the package imports is what it declares, and what only the book needs is imported by the book only."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import lkd
+from lkd.files import CHECKOUT
+
+PACKAGE = Path(lkd.__file__).parent
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+OF_THE_BOOK = {*(PACKAGE / "book").glob("*.py"), PACKAGE / "figures.py"}
+LIBRARY = set(PACKAGE.rglob("*.py")) - OF_THE_BOOK
+NOT_IMPORTED = {"ipykernel", "jupyter-book", "sphinx-mathjax-offline"}
+"""A kernel, a program and a file."""
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+CORE, BOOK = names(PROJECT["dependencies"]), names(EXTRAS["book"])
+OPTIONAL = set().union(*(names(lines) for extra, lines in EXTRAS.items() if extra not in ("bench", "book", "dev")))
+
+
+def modules(nodes: list[ast.AST]) -> Iterator[str]:
+    """Top-level names of the modules that some nodes import."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).partition(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+
+
+def imported(paths: set[Path], *, at_once: bool = False) -> set[str]:
+    """The distributions that files import; those imported `at_once` are imported with the file itself."""
+    found = packages_distributions()
+    trees = [ast.parse(path.read_text()) for path in paths]
+    nodes = [node for tree in trees for node in (tree.body if at_once else ast.walk(tree))]
+    foreign = set(modules(nodes)) - sys.stdlib_module_names - {"lkd"}
+    return {canonicalize_name(found.get(module, [module])[0]) for module in foreign}
+
+
+def test_the_library_imports_what_it_declares_and_the_rest_only_when_it_is_asked_for() -> None:
+    assert imported(LIBRARY, at_once=True) <= CORE
+    assert imported(LIBRARY) <= CORE | OPTIONAL
+
+
+def test_the_book_imports_what_it_declares() -> None:
+    assert imported(OF_THE_BOOK) <= CORE | BOOK
+
+
+def test_nothing_is_declared_that_is_not_used() -> None:
+    assert imported(LIBRARY) >= CORE | OPTIONAL
+    assert imported(OF_THE_BOOK) >= BOOK - NOT_IMPORTED
+
+
+def test_every_dependency_has_a_lowest_version_that_the_pinned_one_fulfils() -> None:
+    pinned = dict(line.split("==") for line in (CHECKOUT / "requirements.txt").read_text().split() if "==" in line)
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["dev"]]):
+        assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+    assert all(Requirement(line).specifier for line in PROJECT["dependencies"])
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class Hidden:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hidden())
+import lkd
+
+for module in pkgutil.walk_packages(lkd.__path__, "lkd.", onerror=print):
+    if module.name != "lkd.__main__":
+        try:
+            importlib.import_module(module.name)
+        except ImportError:
+            print(module.name)
+"""
+"""Import every module of the package, without the top-level modules named; print the names of those that fail."""
+
+
+@pytest.mark.slow
+def test_without_the_books_packages_every_module_but_the_books_can_be_imported() -> None:
+    there = packages_distributions().items()
+    hidden = [name for name, found in there if canonicalize_name(found[0]) in {*BOOK, *OPTIONAL, "ipython"}]
+    assert {"IPython", "nbformat", "papermill", "plotly", "sphinx"} <= set(hidden)
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL, *hidden], capture_output=True, text=True, check=True)
+    failed = {name for name in done.stdout.split() if not name.startswith("lkd.book")}
+    assert failed == {"lkd.figures"}

@@ -1,0 +1,85 @@
+"""What this machine is and has, and what is said of what would be slow on it."""
+
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from lkd import doctor
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    return doctor.examined()
+
+
+def test_what_is_found_is_this_machine(found: dict, home: Path) -> None:
+    assert found["packages"]["lkd"]["torch"] == importlib.metadata.version("torch")
+    assert found["packages"]["lkd"].keys() >= {"timm", "accelerate", "typer"}
+    assert found["home"]["path"] == os.environ["LKD_HOME"] and 0 < found["home"]["free"] < 1e18
+    assert found["torch"]["threads"] == torch.get_num_threads()
+    assert found["processor"]["usable cores"] <= found["processor"]["logical cores"] == os.cpu_count()
+    assert found["processor"]["cores together"] > 0
+    assert 2**28 < found["processor"]["memory"] < 2**45
+    json.dumps(found, allow_nan=False)
+
+
+def test_speed_is_measured_and_a_student_is_faster_than_a_teacher(found: dict) -> None:
+    teacher, student = found["speed"]["mini_slak"], found["speed"]["mini_resnet"]
+    assert 0 < teacher["forward"] < student["forward"] and 0 < teacher["training"] < student["training"]
+
+
+def test_nothing_is_left_in_the_home(home: Path) -> None:
+    before = set(home.rglob("*"))
+    doctor.place()
+    assert set(home.rglob("*")) == before
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["torch>=2", 'nothing-of-that-name>=1; extra == "book"', "neither.this; extra == 'dev'"]
+    monkeypatch.setattr(doctor, "requires", lambda _: wanted)
+    found = doctor.packages()
+    assert found["lkd"].keys() == {"torch"} and found["lkd"]["torch"]
+    assert found["book"] == {"nothing-of-that-name": None} and found["dev"] == {"neither.this": None}
+
+
+FAST = {
+    "processor": {
+        "instructions": "AVX512",
+        "hyper-threads": False,
+        "usable cores": 8,
+        "logical cores": 8,
+        "cores together": 7.5,
+    },
+    "torch": {"CUDA": "13.0", "GPUs": [{"name": "H100", "memory": 8e10}], "oneDNN": True, "threads": 8},
+    "home": {"written a second": 1e9, "free": 1e12},
+    "packages": {"lkd": {"torch": "2.9"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "worse", "words"),
+    [
+        ("processor", {"instructions": "DEFAULT"}, "no AVX2"),
+        ("processor", {"hyper-threads": True}, "hyper-threads"),
+        ("processor", {"cores together": 4.1}, "8 cores do 4.1 times the work of one"),
+        ("processor", {"usable cores": 2}, "may use 2 of 8 cores"),
+        ("torch", {"GPUs": []}, "built for CUDA 13.0 and sees no GPU"),
+        ("torch", {"GPUs": [], "CUDA": None}, "no GPU"),
+        ("torch", {"oneDNN": False}, "without oneDNN"),
+        ("torch", {"threads": 1}, "torch uses 1 of 8 cores"),
+        ("home", {"written a second": 1e7}, "takes 10 MB/s"),
+        ("home", {"free": 2e9}, "has 2.0 GB free: `lkd store prune`"),
+        ("packages", {"book": {"papermill": None}}, "papermill missing: pip install 'lkd[book]'"),
+    ],
+)
+def test_what_would_be_slow_is_said_and_nothing_else(
+    part: str, worse: dict, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert list(doctor.advice(FAST)) == []
+    told = list(doctor.advice({**FAST, part: {**FAST[part], **worse}}))
+    assert len(told) == 1 and words in told[0]

@@ -1,0 +1,76 @@
+"""What there is to learn from, and what of it cannot be read."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from lkd.data import Files, load
+from lkd.inspection import check, known
+
+
+def pictures(folder: Path, classes: list[str], count: int = 12) -> Path:
+    for split in ("train", "val", "test"):
+        for label in classes:
+            for number in range(count):
+                path = folder / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8)).save(path)
+    return folder
+
+
+def checked(folder: Path) -> Files:
+    data = load(f"folder:{folder}")
+    assert isinstance(data, Files)
+    return data
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LKD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_folders_of_the_home_are_known_by_name(home: Path) -> None:
+    pictures(home / "data" / "pets", ["cat", "dog"])
+    found = {row.name: row for row in known()}
+    assert found["digits"].classes == 10 and found["digits"].images == {"train": 1297, "val": 250, "test": 250}
+    assert found["folder:pets"].images == {"train": 24, "val": 24, "test": 24}
+    assert found["folder:pets"].place == str(home / "data" / "pets")
+
+
+def test_data_that_is_not_here_is_listed_and_not_fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lkd.inspection.DEBIAN_FOLDER", home / "nothing")
+    monkeypatch.setattr("lkd.data.fashion_mnist._obtained", lambda *_: pytest.fail("it was fetched"))
+    (row,) = (row for row in known() if row.name == "fashion_mnist")
+    assert row.images is None and row.place.startswith("not here")
+
+
+def test_a_folder_that_cannot_be_used_is_listed_with_the_reason(home: Path) -> None:
+    pictures(home / "data" / "pets", ["cat"])
+    (row,) = (row for row in known() if row.name == "folder:pets")
+    assert row.images is None and "has one class, 'cat'" in row.place
+
+
+def test_whole_data_passes(tmp_path: Path) -> None:
+    found = check(checked(pictures(tmp_path, ["cat", "dog"])))
+    assert found.classes == ("cat", "dog") and not found.imagenet and found.unreadable == {}
+    assert found.images == {"train": [12, 12], "val": [12, 12], "test": [12, 12]}
+
+
+def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, ["cat", "dog"])
+    half, text = folder / "train" / "cat" / "3.png", folder / "test" / "dog" / "11.png"
+    half.write_bytes(half.read_bytes()[:30])
+    text.write_text("no image")
+    found = check(checked(folder), threads=2)
+    assert found.unreadable.keys() == {str(half), str(text)}
+    assert "cannot identify image file" in found.unreadable[str(text)]
+
+
+def test_imagenets_classes_are_recognised_by_their_order(tmp_path: Path) -> None:
+    names = ImageNetInfo().label_names()
+    assert check(checked(pictures(tmp_path / "whole", names, 1))).imagenet
+    other = pictures(tmp_path / "other", [*names[:-1], "n99999999"], 1)
+    assert not check(checked(other)).imagenet
