@@ -4,7 +4,7 @@ import ast
 import hashlib
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +82,8 @@ def run_chapter(
 
     Raises:
         FileNotFoundError: the package does not lie in a checkout of the project.
-        KeyError: an unknown chapter, parameter or profile, with the nearest known name.
-        ValueError: a profile's file that is no profile; says where and why.
+        KeyError: an unknown chapter, parameter, profile, model or objective, with the nearest known name.
+        TypeError, ValueError: a parameter that makes no sense, a profile's file that is no profile; says where and why.
         ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
         KeyboardInterrupt: it was interrupted; `output` is left as it was.
     """
@@ -100,8 +100,8 @@ def run_chapter(
     return path
 
 
-def check_chapter(name: str, parameters: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What a chapter declares of its parameters; refuses, as `run_chapter` does, what it does not know."""
+def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a chapter declares of its parameters; refuses, as `run_chapter` does, names and values that are wrong."""
     require_checkout("chapters")
     if name not in CHAPTERS:
         raise KeyError(unknown("chapter", name, CHAPTERS))
@@ -109,7 +109,17 @@ def check_chapter(name: str, parameters: Iterable[str]) -> dict[str, dict[str, s
     for parameter in parameters:
         if parameter not in declared:
             raise KeyError(unknown(f"parameter of chapter {name!r}", parameter, declared))
+    if parameters.keys() - {"profile", "published"}:
+        _check_runs(name, {**_defaults(declared), **parameters}["profile"], parameters)
     return declared
+
+
+def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that no runs can be made of."""
+    from lkd.paper.evidence import PARAMETERS, asked
+
+    if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
+        asked(chapter, profile, **given)
 
 
 def _scale(parameters: Mapping[str, Any]) -> "Profile | None":

@@ -70,7 +70,7 @@ def show(
 
     with refusals(), shared_kernel() as kernel:
         for chapter in chapters:
-            check_chapter(chapter, [])
+            check_chapter(chapter, {})
         for chapter in chapters:
             copy = read_copy(home() / "chapters", chapter)
             if copy.notebook is None or copy.from_records:

@@ -17,7 +17,8 @@ class Duration:
 
     Args:
         jobs: seconds of each, in a process of one thread beside others.
-        seconds: of all of them side by side, with what it takes to start processes.
+        seconds: of all of them side by side, with what it takes to start processes: those at work, and before them the
+            command that they work for, which takes as long.
         batches: images of the smallest steps that were timed, by the recipe's batch.
         share: of a CPU that each process had while it was timed.
     """
@@ -42,7 +43,7 @@ def timed(left: Sequence[Graph], does: Mapping[Job, JobWork], workers: int, seco
     flops = {kinds[job]: does[job].flops / does[job].images for job in taped if job.kind == "run"}
     timings = time_kinds(flops, min(workers, max(map(len, left))), seconds)
     each = {job: timings.kinds[kinds[job]].of(job, does[job]) for job in taped}
-    total = sum(_begin(graph, timings) + makespan(graph, each, workers) for graph in left if graph)
+    total = timings.start + sum(_begin(graph, timings) + makespan(graph, each, workers) for graph in left if graph)
     batches: dict[int, int] = {}
     for kind, timing in timings.kinds.items():
         whole = kind.recipe.batch_size

@@ -10,7 +10,7 @@ NOT_OF_RUNS = {"profile", "published", "workers", "imagenet", "sets"}
 
 @pytest.mark.parametrize("chapter", PARAMETERS)
 def test_parameters_are_those_of_the_notebook(chapter: str) -> None:
-    assert set(PARAMETERS[chapter]) == set(check_chapter(chapter, [])) - NOT_OF_RUNS
+    assert set(PARAMETERS[chapter]) == set(check_chapter(chapter, {})) - NOT_OF_RUNS
 
 
 def test_every_chapter_that_asks_studies_is_known() -> None:
