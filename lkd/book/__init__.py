@@ -45,6 +45,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", ledger.load_filters)
     app.connect("html-page-context", sharing.describe)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
+    app.connect("html-page-context", offline.drop_mathjax, priority=900)
     app.connect("html-page-context", roles.list_references)
     app.connect("build-finished", offline.copy_scripts)
     app.add_css_file("lkd.css")

@@ -44,6 +44,17 @@ def drop_thebe(
         context[files] = [file for file in context[files] if not _is_thebe(file)]
 
 
+def drop_mathjax(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Take MathJax off a page without equations (handles `html-page-context`).
+
+    Sphinx counts those of the pages below a page as its own, so that the first page would load it for nothing.
+    """
+    if doctree is None or not any(isinstance(node, nodes.math | nodes.math_block) for node in doctree.findall()):
+        context["script_files"] = [file for file in context["script_files"] if MATHJAX not in str(file.filename)]
+
+
 def _is_thebe(file: Any) -> bool:
     """Whether an entry of Sphinx's lists is Thebe's: its file, or the constants written into the page."""
     return "thebe" in f"{file.filename} {file.attributes.get('body', '')}"

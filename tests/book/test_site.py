@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser
 
 from lkd.book.chapters import CHAPTERS
+from lkd.book.offline import MATHJAX
 from lkd.files import CHECKOUT
 
 pytestmark = pytest.mark.slow
@@ -89,6 +90,13 @@ def test_nothing_is_loaded_from_another_host_and_links_go_where_they_should(site
         loaded += [tag.get("href") for tag in soup.select("link:not([rel=canonical])")]
         assert {urlsplit(url or "").netloc for url in loaded} <= {""}, page
         assert {urlsplit(tag["href"]).netloc for tag in soup.select("a[href]")} <= LINKED_HOSTS, page
+
+
+def test_mathjax_is_loaded_where_there_are_equations_and_nowhere_else(site: Site) -> None:
+    for page in site.pages:
+        soup = site.soup(page)
+        assert bool(soup.select(f"script[src*='{MATHJAX}']")) == bool(soup.select(".math")), page
+    assert not site.soup("book/index").select(".math")
 
 
 def test_no_output_of_standard_error_or_of_an_exception_is_shown(site: Site) -> None:
