@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:lkd|make|papermill) [^`]+)`")
 
 LONG = {
-    "make book": "the whole book: half an hour",
+    "make book": "the whole book: a quarter to half an hour",
     "make test": "all tests, this one among them",
     "make book PROFILE=smoke": "the book at a scale that means nothing: tests/notebooks does it chapter by chapter",
     "make site": "builds all pages: tests/book/test_site.py does it",
