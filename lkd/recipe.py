@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 import timm
 from timm.optim import list_optimizers
@@ -18,6 +18,7 @@ from lkd.checks import check_number, check_unset, check_whole, unknown
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
+from lkd.identity import UNIQUE, own_code
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.sparse import LAST_RATE, SCOPES
 
@@ -128,6 +129,9 @@ class Recipe:
     prune_rate: float = 0.5
     prune_every: int = 2000
 
+    own_code: ClassVar[Mapping[str, str]] = {}
+    """By role, the identity of registered code that is neither lkd's nor of an installed package."""
+
     def __post_init__(self) -> None:
         _check_names(self)
         _check_integers(self)
@@ -135,6 +139,7 @@ class Recipe:
         _check_arguments(self)
         _check_images(self)
         self.make_objective()
+        object.__setattr__(self, "own_code", _own_code(self))
 
     def __hash__(self) -> int:
         return hash(self.run_id)
@@ -144,15 +149,16 @@ class Recipe:
         """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
 
         Fields that have their default are not in it, so that a field that is added later leaves older ids as they were.
+        A data source, model or objective that you registered yourself counts by its code as well.
         """
         return _digest({"format": FORMAT, **_set(self)})
 
     @property
     def stream_id(self) -> str:
         """Identity of the stream: recipes that share it show their students the same pixels."""
-        return _digest(
-            {"format": FORMAT, **{name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}}
-        )
+        values = {name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}
+        code = {"code": self.own_code["data"]} if "data" in self.own_code else {}
+        return _digest({"format": FORMAT, **values, **code})
 
     @property
     def augmentation(self) -> Augmentation:
@@ -168,6 +174,22 @@ class Recipe:
     def teacher_name(self) -> str | None:
         """Name of the teacher's model; None without a teacher."""
         return self.teacher.student if isinstance(self.teacher, Recipe) else self.teacher
+
+    def check_current(self) -> None:
+        """Refuse a recipe that was made before something that it names was registered anew.
+
+        Raises:
+            ValueError: a data source, model or objective whose code is not what it was.
+        """
+        now = _own_code(self)
+        for role in self.own_code.keys() | now.keys():
+            before, after = self.own_code.get(role), now.get(role)
+            if before != after and not str(after).startswith(UNIQUE):
+                name = self.teacher_name if role == "teacher" else getattr(self, role)
+                raise ValueError(
+                    f"{role} {name!r} was registered anew, with other code, after this recipe was made: make the "
+                    "recipe again"
+                )
 
     def make_objective(self) -> Objective:
         """The objective, with this recipe's parameters.
@@ -322,7 +344,17 @@ def _set(recipe: Recipe) -> dict[str, Any]:
         default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
         if value != default:
             values[each.name] = _set(value) if isinstance(value, Recipe) else value
-    return values
+    return {**values, "code": recipe.own_code} if recipe.own_code else values
+
+
+def _own_code(recipe: Recipe) -> dict[str, str]:
+    """By role, the identity of code that a user registered with lkd or timm."""
+    named: dict[str, Any] = {"data": SOURCES.get(recipe.data), "objective": OBJECTIVES[recipe.objective]}
+    for role, model in (("student", recipe.student), ("teacher", recipe.teacher)):
+        if isinstance(model, str) and not model.startswith(IN_MEMORY):
+            named[role] = timm.model_entrypoint(model.partition(".")[0])
+    found = {role: own_code(code, f"{role} {getattr(recipe, role)!r}") for role, code in named.items() if code}
+    return {role: code for role, code in found.items() if code}
 
 
 def _digest(values: dict[str, Any]) -> str:

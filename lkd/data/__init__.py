@@ -70,11 +70,12 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     if name not in SOURCES:
         raise KeyError(unknown_data(name))
     check_unset(View(**view), VIEW_FIELDS, f"images in memory ({name!r})")
+    source = SOURCES[name]
     if folder is None:
-        return _load(name)
-    if "folder" not in inspect.signature(SOURCES[name]).parameters:
+        return _load(source)
+    if "folder" not in inspect.signature(source).parameters:
         raise ValueError(f"folder is {str(folder)!r}, but data set {name!r} is not read from a folder: leave it out")
-    return _load(name, Path(folder).expanduser().resolve())
+    return _load(source, Path(folder).expanduser().resolve())
 
 
 def unknown_data(name: str) -> str:
@@ -83,5 +84,5 @@ def unknown_data(name: str) -> str:
 
 
 @functools.cache
-def _load(name: str, *folder: Path) -> Images:
-    return SOURCES[name](*folder)
+def _load(source: Callable[..., Images], *folder: Path) -> Images:
+    return source(*folder)

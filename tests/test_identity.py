@@ -1,0 +1,168 @@
+"""Equal content and code have equal digests, in every process; anything that can decide a result changes them."""
+
+import copy
+import functools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from lkd.identity import NoStableContentError, digest, own_code
+
+CELL = """
+import torch
+from torch import nn
+
+SCALE = {scale}
+
+def bend(x):
+    return x.{bend}()
+
+class Net(nn.Module):
+    factor = {factor}
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+        self.order = {order}
+        self.tags = {{"grey", "colour", "small"}}
+        self.register_buffer("shift", torch.tensor({shift}), persistent=False)
+
+    def forward(self, images):
+        # {comment}
+        return bend(self.body(images))[:, self.order] * SCALE * self.factor + self.shift
+"""
+PLAIN: dict[str, Any] = {
+    "scale": 2, "bend": "relu", "factor": 3, "order": [0, 1, 2], "shift": 0.5, "comment": "one"
+}  # fmt: skip
+
+
+def made(**changes: Any) -> nn.Module:
+    """A network whose class was defined as in a notebook, where no source file tells of it."""
+    cell: dict[str, Any] = {"__name__": "__main__"}
+    exec(CELL.format(**{**PLAIN, **changes}), cell)
+    torch.manual_seed(0)
+    return cell["Net"]()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": 3}, {"bend": "sigmoid"}, {"factor": 4}, {"order": [2, 1, 0]}, {"shift": 0.25}],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_a_redefined_class_does_otherwise_changes_its_digest(change: dict[str, Any]) -> None:
+    assert digest(made()) == digest(made(comment="another"))
+    assert digest(made()) != digest(made(**change))
+
+
+def test_another_process_gives_the_same_digest() -> None:
+    code = CELL.format(**PLAIN) + "\ntorch.manual_seed(0)\nfrom lkd.identity import digest\nprint(digest(Net()))"
+    environment = {**os.environ, "PYTHONHASHSEED": "77"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == digest(made())
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.load_state_dict(self.first.state_dict())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.second(self.first(images))
+
+
+def plain() -> Plain:
+    torch.manual_seed(0)
+    return Plain()
+
+
+def replaced(net: Plain) -> None:
+    net.forward = lambda images: net.first(images)  # type: ignore[method-assign]
+
+
+def tied(net: Plain) -> None:
+    net.second.weight = net.first.weight
+
+
+def decorated(function: Callable[..., Any]) -> Callable[[Plain], None]:
+    def change(net: Plain) -> None:
+        net.bend = torch.no_grad()(function)
+
+    return change
+
+
+CHANGES: dict[str, Callable[[Plain], object]] = {
+    "a frozen parameter": lambda net: net.first.weight.requires_grad_(False),
+    "tied weights": tied,
+    "a method replaced on the instance": replaced,
+    "a forward hook": lambda net: net.first.register_forward_hook(lambda *_: None),
+    "another forward hook": lambda net: net.first.register_forward_hook(lambda *_: 1),
+    "a hook on a parameter": lambda net: net.first.weight.register_hook(lambda gradient: 2 * gradient),
+    "a parametrization": lambda net: weight_norm(net.first),
+    "a tensor that is no buffer": lambda net: setattr(net, "mask", torch.ones(2)),
+    "a function": lambda net: setattr(net, "bend", torch.relu),
+    "another function": lambda net: setattr(net, "bend", torch.sigmoid),
+    "a function with a decorator of PyTorch": decorated(lambda x: x),
+    "another one with it": decorated(lambda x: 2 * x),
+    "a function with settings": lambda net: setattr(net, "bend", functools.partial(torch.add, 1)),
+    "other settings": lambda net: setattr(net, "bend", functools.partial(torch.add, 2)),
+    "batch statistics": lambda net: setattr(net, "norm", nn.BatchNorm1d(4)),
+    "those of each batch": lambda net: setattr(net, "norm", nn.BatchNorm1d(4, track_running_stats=False)),
+    "double precision": lambda net: net.double(),
+}  # fmt: skip
+
+
+def test_whatever_decides_a_networks_results_changes_its_digest() -> None:
+    found = {"nothing": digest(plain())}
+    for name, change in CHANGES.items():
+        net = plain()
+        change(net)
+        found[name] = digest(net)
+    assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.parametrize("change", [replaced, CHANGES["a hook on a parameter"]], ids=["method", "hook"])
+def test_a_copy_that_is_none_has_another_digest(change: Callable[[Plain], object]) -> None:
+    net = plain()
+    change(net)
+    assert digest(copy.deepcopy(net)) != digest(net)
+
+
+def test_neither_mode_nor_device_copies_change_a_digest() -> None:
+    net = plain()
+    assert digest(net.eval()) == digest(net.train()) == digest(copy.deepcopy(net))
+
+
+def test_a_method_replaced_in_an_installed_class_changes_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(nn.Sequential(nn.ReLU()))
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x)
+    assert digest(nn.Sequential(nn.ReLU())) != before
+
+
+def test_scripted_networks_differ_by_their_code() -> None:
+    ones, twos = (torch.jit.script(nn.Sequential(nn.Linear(2, 2), last)) for last in (nn.ReLU(), nn.Sigmoid()))
+    assert digest(ones) == digest(ones.eval()) != digest(twos)
+
+
+@pytest.mark.parametrize(
+    "value", [threading.Lock(), sys.stdout.buffer, (n for n in [1])], ids=["lock", "file", "generator"]
+)
+def test_content_that_cannot_be_compared_is_named(value: Any) -> None:
+    net = plain()
+    net.inner = {"held": [value]}
+    with pytest.raises(NoStableContentError, match=r"student\.inner\['held'\]\[0\] is a .*no content to compare"):
+        digest(net, "student")
+
+
+def test_installed_code_is_known_by_its_name() -> None:
+    assert own_code(nn.ReLU, "a") is None and own_code(torch.relu, "b") is None and own_code(digest, "c") is None
+    assert own_code(made, "d") is not None
