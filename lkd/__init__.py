@@ -12,10 +12,13 @@ import wrapt
 if TYPE_CHECKING:
     from lkd.engine import Options, distill, run, train
     from lkd.recipe import Recipe
+    from lkd.store import Run
 
-_HOMES = {"Options": "lkd.engine", "Recipe": "lkd.recipe"} | dict.fromkeys(("distill", "run", "train"), "lkd.engine")
+_HOMES = {"Recipe": "lkd.recipe", "Run": "lkd.store"} | dict.fromkeys(
+    ("Options", "distill", "run", "train"), "lkd.engine"
+)
 
-__all__ = ["Options", "Recipe", "distill", "run", "train"]
+__all__ = ["Options", "Recipe", "Run", "distill", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -131,6 +131,8 @@ def _teacher(run: Run) -> Iterable[str]:
     about = {name: _NOT_STATED if value is None else value for name, value in told.items()}
     if isinstance(recipe.teacher, Recipe):
         about = {"run": recipe.teacher.run_id, **about, **_changed(recipe.teacher)}
+    if "teacher_top1" in run.metrics:
+        about["top-1 on the student's validation images (%)"] = f"{run.metrics['teacher_top1']:.2f}"
     yield _table({"name": recipe.teacher_name, **about})
 
 

@@ -1,5 +1,6 @@
 """Progress of long work, shown on the terminal of whoever waits for it."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -13,6 +14,9 @@ from tqdm import tqdm
 
 Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
+
+log = logging.getLogger("lkd")
+log.addHandler(logging.NullHandler())
 
 _PIPE = "LKD_PROGRESS"
 """Environment variable: where progress is written by a process whose own terminal nobody sees, such as a kernel."""
@@ -54,6 +58,14 @@ def tallied(path: Path) -> int:
         return int(path.read_text() or 0)
     except FileNotFoundError:
         return 0
+
+
+def say(line: str) -> None:
+    """A line for whoever waits, on stderr; in a notebook, where it would stand on the page, in the log instead."""
+    if "ipykernel" in sys.modules:
+        log.info(line)
+    else:
+        tqdm.write(f"lkd: {line}", file=sys.stderr)
 
 
 @contextmanager

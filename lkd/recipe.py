@@ -175,6 +175,11 @@ class Recipe:
         """Name of the teacher's model; None without a teacher."""
         return self.teacher.student if isinstance(self.teacher, Recipe) else self.teacher
 
+    @cached_property
+    def baseline(self) -> "Recipe":
+        """The recipe of the same student without a teacher."""
+        return dataclasses.replace(self, teacher=None, objective="label", objective_args={}, teacher_top_k=None)
+
     def check_current(self) -> None:
         """Refuse a recipe that was made before something that it names was registered anew.
 

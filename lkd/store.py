@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lkd.files import home
 from lkd.recipe import Recipe
+from lkd.torch_defaults import torch_defaults
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class Run:
         return json.loads((self.path / "provenance.json").read_text())
 
     @cached_property
+    @torch_defaults()
     @torch.random.fork_rng(devices=[])
     def student(self) -> nn.Module:
         """The trained student, in eval mode."""

@@ -110,4 +110,6 @@ def _finish(run: "Run", save: Path | None, as_json: bool) -> None:
     taught = f" taught by {recipe.teacher_name} ({recipe.objective})" if recipe.teacher else ""
     typer.echo(f"run {recipe.run_id}: {recipe.student}{taught} on {recipe.data}, seed {recipe.seed}")
     typer.echo(f"top-1: test {figures['test_top1']:.2f} %, validation {figures['val_top1']:.2f} %")
+    if "teacher_top1" in figures:
+        typer.echo(f"top-1 of the teacher on the student's validation images: {figures['teacher_top1']:.2f} %")
     typer.echo(f"{run.path}" + (f", saved to {save}" if save else ""))

@@ -30,6 +30,7 @@ __all__ = [
     "Split",
     "Stream",
     "View",
+    "accounted",
     "fingerprint",
     "from_datasets",
     "load",
@@ -76,6 +77,11 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     if "folder" not in inspect.signature(source).parameters:
         raise ValueError(f"folder is {str(folder)!r}, but data set {name!r} is not read from a folder: leave it out")
     return _load(source, Path(folder).expanduser().resolve())
+
+
+def accounted(data: DataSet) -> str:
+    """One line on a data set."""
+    return data.name
 
 
 def unknown_data(name: str) -> str:

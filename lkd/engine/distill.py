@@ -18,11 +18,13 @@ from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.store import Run, Store
+from lkd.torch_defaults import torch_defaults
 
 Model = str | Path | nn.Module | Recipe | Run
 Data = str | Images | tuple[MapDataset, MapDataset]
 
 
+@torch_defaults()
 def distill(
     student: Model,
     teacher: Model,
@@ -61,7 +63,7 @@ def distill(
         >>> import lkd
         >>> run = lkd.distill("mini_resnet", "mini_slak", data="digits", profile="smoke")
         >>> sorted(run.metrics)
-        ['test_loss', 'test_top1', 'val_loss', 'val_top1']
+        ['teacher_top1', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
     scale = Profile.load(profile)
     fields, arguments = _sort(overrides, objective)
@@ -70,7 +72,7 @@ def distill(
         given = _Given()
         data_name = given.data(data)
         recipe = scale.student_recipe(
-            given.model(student),
+            given.model(student, "student"),
             **{"data": data_name, "train_images": None, **fields},
             teacher=given.teacher(teacher, data_name, scale),
             objective=objective,
@@ -80,6 +82,7 @@ def distill(
     return _run(prepare, student, store or Store(), num_processes, options)
 
 
+@torch_defaults()
 def train(
     model: Model,
     *,
@@ -106,7 +109,7 @@ def train(
 
     def prepare(model: Model) -> tuple[Recipe, Objects]:
         given = _Given()
-        name = given.model(model)
+        name = given.model(model, "model")
         as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
         recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
         return _with_arguments(recipe, arguments), given.objects
@@ -140,9 +143,9 @@ class _Given:
     def __init__(self) -> None:
         self.objects: dict[str, nn.Module | Images] = {}
 
-    def model(self, model: Model) -> str:
+    def model(self, model: Model, role: str) -> str:
         if isinstance(model, Path) or (isinstance(model, str) and "/" in model):
-            return self._keep(load_model(model))
+            return self._keep(load_model(model), role)
         if isinstance(model, str):
             return model
         if isinstance(model, Run):
@@ -151,16 +154,16 @@ class _Given:
             raise TypeError(
                 f"a model must be a timm name, an nn.Module, a folder, a recipe or a run, got a {type(model).__name__}"
             )
-        return self._keep(model)
+        return self._keep(model, role)
 
     def data(self, data: Data) -> str:
         if isinstance(data, str):
             return data
         if isinstance(data, Images):
-            return self._keep(data)
+            return self._keep(data, "data")
         if not isinstance(data, tuple) or len(data) != 2:
             raise TypeError(f"data must be a name or a pair (train, test) of data sets, got a {type(data).__name__}")
-        return self._keep(from_datasets(*data))
+        return self._keep(from_datasets(*data), "data")
 
     def teacher(self, teacher: Model, data: str, scale: Profile) -> Recipe | str:
         if isinstance(teacher, Recipe):
@@ -171,10 +174,10 @@ class _Given:
             return teacher.recipe
         if isinstance(teacher, str) and teacher in scale.teachers:
             return scale.teacher_recipe(teacher, data=data)
-        return self.model(teacher)
+        return self.model(teacher, "teacher")
 
-    def _keep(self, thing: nn.Module | Images) -> str:
-        name = in_memory(thing)
+    def _keep(self, thing: nn.Module | Images, role: str) -> str:
+        name = in_memory(thing, role)
         self.objects[name] = thing
         return name
 

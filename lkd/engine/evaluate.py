@@ -6,10 +6,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from lkd.data import DataSet, Labelled
+from lkd.torch_defaults import torch_defaults
 
 _BATCH = 256
 
 
+@torch_defaults()
 def evaluate(
     model: nn.Module, data: DataSet, split: Labelled, accelerator: Accelerator | None = None, workers: int = 0
 ) -> dict[str, float]:

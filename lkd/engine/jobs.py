@@ -12,6 +12,7 @@ import timm
 import torch
 
 from lkd.data import load
+from lkd.engine.rehearsal import rehearse
 from lkd.engine.setting import Setting
 from lkd.models.cost import cost
 from lkd.recipe import Recipe
@@ -97,13 +98,24 @@ def _pass(model: str, data: str, image_size: int, arguments: str) -> int:
     return counted.macs + _BESIDES
 
 
-def check(graph: Graph) -> None:
-    """Refuse, before any work, recipes whose networks do not fit their data."""
-    names = ("data", "image_size", "student", "teacher", "objective", "train_images", "batch_size", "sparsity")
-    arguments = ("sparse_scope", "student_args", "objective_args")
-    different = {}
-    for job in graph:
-        texts = (json.dumps(getattr(job.recipe, name)) for name in arguments)
-        different[(*(getattr(job.recipe, name) for name in names), *texts)] = job.recipe
-    for recipe in different.values():
-        Setting(recipe, {})
+def check(graph: Graph, rehearsed: bool) -> None:
+    """Refuse, before any work, recipes that cannot be trained.
+
+    Args:
+        graph: what is to be done.
+        rehearsed: make a step of training with each student that waits for its teacher; for workers on this machine.
+    """
+    different = {_checked_alike(job.recipe): job for job in graph if job.kind == "run"}
+    for job in different.values():
+        setting = Setting(job.recipe, {})
+        if rehearsed and graph[job]:
+            rehearse(setting)
+
+
+def _checked_alike(recipe: Recipe) -> str:
+    """Equal for recipes that differ in their seeds alone."""
+    values = recipe.to_dict()
+    teacher = values["teacher"]
+    return json.dumps(
+        {**values, "seed": 0, "teacher": {**teacher, "seed": 0} if isinstance(teacher, dict) else teacher}
+    )

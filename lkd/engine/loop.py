@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
@@ -108,7 +108,7 @@ class Training:
             for batch in self._batches():
                 if stopped := self._good_enough():
                     break
-                self._step(batch)
+                self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
@@ -163,8 +163,8 @@ class Training:
         share = accelerator.process_index, accelerator.num_processes
         return self.stream.batches(self.epoch, self.step, *share, workers=self.options.workers)
 
-    def _step(self, batch: Batch) -> None:
-        """One step of the optimizer."""
+    def take_step(self, batch: Batch) -> None:
+        """One step of the optimizer, on this process's share of a batch."""
         *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
         for part in others:
             with self.accelerator.no_sync(self.network):
@@ -233,6 +233,11 @@ class Training:
         return {
             f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
         }
+
+
+def ddp_arguments(setting: Setting) -> DistributedDataParallelKwargs:
+    """Arguments of PyTorch's data parallelism: an objective of feature maps may leave a network's head without use."""
+    return DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:

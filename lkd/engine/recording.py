@@ -14,6 +14,7 @@ from lkd.engine.taping import make_tape
 from lkd.engine.teacher import BriefTeacher, weights_hash
 from lkd.recipe import Recipe
 from lkd.store import Store
+from lkd.torch_defaults import torch_defaults
 
 _ROUNDING = {"no": 1e-5, "bf16": 2**-6, "fp16": 2**-9}
 """By how much of the largest value outputs of one network may differ, by precision, when batches are parted anew."""
@@ -26,6 +27,7 @@ class Verified(NamedTuple):
     rounding: float
 
 
+@torch_defaults()
 @own_accelerators()
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
@@ -47,6 +49,7 @@ def record_tape(recipe: Recipe, store: Store, options: Options | None = None) ->
     return tape
 
 
+@torch_defaults()
 @own_accelerators()
 def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Verified:
     """How far a tape's records are from what the teacher says now, over some batches of the stream.

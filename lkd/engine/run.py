@@ -8,27 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from accelerate import DistributedDataParallelKwargs
 from tqdm import tqdm
 
 from lkd.checks import check_whole
+from lkd.data import accounted
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
-from lkd.engine.loop import Training
+from lkd.engine.loop import Training, ddp_arguments
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.options import Options
 from lkd.engine.origin import check_classes, teacher_origin
+from lkd.engine.rehearsal import rehearse
 from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.taping import answering, tape_bytes
 from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher_check import TeacherCheck, check_teacher
 from lkd.engine.trackers import tracked
 from lkd.files import writable
-from lkd.progress import Progress
+from lkd.progress import Progress, log, say
 from lkd.provenance import of_data, provenance
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
+from lkd.torch_defaults import torch_defaults
 
 OPTIMIZER_STATES = 2
 """Tensors that an optimizer of Adam's kind keeps for each weight."""
@@ -64,9 +67,14 @@ def run(
         >>> lkd.run(lkd.Recipe(data="digits", student="mini_resnet", train_images=128)).metrics["test_top1"] > 5
         True
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a lkd.Recipe, got {recipe!r}: lkd.train trains a model by its name")
+    if not isinstance(resume, bool):
+        raise TypeError(f"resume must be True or False, got {resume!r}")
     return carry_out(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
 
 
+@torch_defaults()
 @own_accelerators()
 @torch.random.fork_rng(devices=[])
 def carry_out(
@@ -82,34 +90,42 @@ def carry_out(
     """`run`, with the models and data sets that the recipe names as in memory, and a listener to its progress."""
     options = options or Options()
     check_whole("num_processes", num_processes, 1)
+    recipe.check_current()
     found = _find(recipe, store, objects) if resume else None
     if agreed(found is not None):
         return found or _found(recipe, store, objects)
     setting = Setting(recipe, objects)
     check_classes(recipe.teacher, setting.data.classes)
     _check_space(store, setting, options)
+    sharing = num_processes if num_processes > 1 else processes().num_processes
+    _check_processes(setting, sharing)
+    if num_processes > 1 or _teacher_to_train(setting, store):
+        rehearse(setting, sharing, options)
     if num_processes > 1:
-        _check_processes(setting, num_processes)
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
     else:
-        _check_processes(setting, processes().num_processes)
         with alone(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
                 teacher = ready_teacher(setting, store, options)
                 with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
-                    _train(setting, teacher, store, options, report, resume)
+                    _train(setting, teacher, store, options, report, resume, shown=progress is None)
     return _found(recipe, store, objects)
 
 
 def _train(
-    setting: Setting, teacher: LiveTeacher | None, store: Store, options: Options, progress: Progress, resume: bool
+    setting: Setting,
+    teacher: LiveTeacher | None,
+    store: Store,
+    options: Options,
+    progress: Progress,
+    resume: bool,
+    shown: bool,
 ) -> None:
     recipe, data = setting.recipe, setting.data
     origin, start = provenance(), time.perf_counter()
-    partly = DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
     accelerator = make_accelerator(
         recipe.precision,
-        kwargs_handlers=[partly],
+        kwargs_handlers=[ddp_arguments(setting)],
         log_with=list(options.trackers) or None,
         project_dir=store.folder / "trackers" / recipe.run_id,
     )
@@ -117,6 +133,8 @@ def _train(
     checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
     with torch.random.fork_rng():
         source = answering(setting, teacher, store, options.tape, accelerator)
+        known = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
+        warned = known is not None and accelerator.is_main_process and known.warn(_baseline_top1(recipe, store))
         training = Training(setting, source, accelerator, options)
         if not resume and accelerator.is_main_process:
             checkpoints.clear()
@@ -124,10 +142,16 @@ def _train(
         if state := checkpoints.load():
             training.load_state_dict(state)
             progress(training.steps_done * recipe.batch_size)
+        if accelerator.is_main_process:
+            _announce(setting, training, known, shown=shown)
         with tracked(training, progress) as report:
             history = training.run(report, checkpoints)
     metrics = training.figures("val", data.val) | training.figures("test", data.test)
+    if known:
+        metrics["teacher_top1"] = known.top1
     if accelerator.is_main_process:
+        if known and not warned:
+            known.warn(metrics["val_top1"])
         origin |= {
             "threads": torch.get_num_threads(),
             "processes": accelerator.num_processes,
@@ -142,6 +166,35 @@ def _train(
         if isinstance(source, TapedTeacher):
             source.tape.finish()
     accelerator.wait_for_everyone()
+
+
+def _baseline_top1(recipe: Recipe, store: Store) -> float | None:
+    """Validation accuracy of the student alone, where the store has its run."""
+    found = store.find(recipe.baseline)
+    return found.metrics.get("val_top1") if found else None
+
+
+def _announce(setting: Setting, training: Training, known: TeacherCheck | None, shown: bool) -> None:
+    """The first lines of a run: the data, the student and the teacher; on the terminal if `shown`, else in the log."""
+    recipe, weights = setting.recipe, [each for each in training.lesson.student.parameters()]
+    count = sum(each.numel() for each in weights)
+    trained = sum(each.numel() for each in weights if each.requires_grad)
+    lines = [
+        accounted(setting.data),
+        f"student {setting.student_name}: {count / 1e6:.2f} M parameters"
+        + (", all trained" if trained == count else f", {trained / 1e6:.2f} M of them trained"),
+        f"run {recipe.run_id}: {len(setting.stream.split):,} training images, {recipe.epochs} epochs of "
+        f"{setting.stream.steps} steps" + (f", resumed after {training.steps_done}" if training.steps_done else ""),
+    ]
+    if known:
+        lines.insert(2, f"teacher {known.name}: right on {known.top1:.1f} % of {len(known.labels)} validation images")
+    for line in lines:
+        say(line) if shown else log.info(line)
+
+
+def _teacher_to_train(setting: Setting, store: Store) -> bool:
+    teacher = setting.recipe.teacher
+    return isinstance(teacher, Recipe) and _find(teacher, store, setting.objects) is None
 
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:

@@ -1,9 +1,7 @@
 """What a recipe needs, made ready and checked before any work: data, stream, student and teacher."""
 
 import copy
-import hashlib
-import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from lkd.checks import check_whole
-from lkd.data import DataSet, Images, fingerprint, load, subset
+from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.outputs import outputs
-from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.engine.teacher import LiveTeacher
+from lkd.identity import NoStableContentError, digest, identity
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.sparse import sparse_parameters
+
+_NEARLY = 1e-3
+"""Rounding by which images in [0, 1] may leave this range, after interpolation for example."""
 
 Objects = Mapping[str, Any]
 """Models and data sets in the caller's memory, by the name that `in_memory` gave them."""
@@ -49,13 +51,26 @@ class Setting:
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
         with torch.random.fork_rng():
             student = self.network()
-            self.student_outputs = self._outputs("student", student)
+            _check_trainable(student)
+            self.student_outputs = self._outputs(
+                "student", student, lambda images: outputs(student.eval(), images, self.stages)
+            )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
             self._check_teacher()
             self._check_objective()
             make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
+
+    @property
+    def student_name(self) -> str:
+        """The student's name; of one in memory, that of its class."""
+        return self._name(self.recipe.student)
+
+    @property
+    def teacher_name(self) -> str:
+        """The teacher's name; of one in memory, that of its class; "none" without one."""
+        return self._name(self.recipe.teacher_name or "none")
 
     def network(self) -> nn.Module:
         """The student as timm makes it, or a copy of the module given, with fast depthwise convolutions."""
@@ -71,13 +86,16 @@ class Setting:
     @cached_property
     def teacher_outputs(self) -> Outputs:
         """What the teacher, trained or not, gives for two images."""
-        teacher = self.recipe.teacher
-        if isinstance(teacher, Recipe):
-            with torch.random.fork_rng():
-                return self._outputs("teacher", self._made("teacher", teacher))
-        live = self.frozen_teacher(None)
+        live = self.untrained_teacher()
         assert live is not None
-        return self._outputs("teacher", live.model)
+        positions = torch.arange(2)
+        return self._outputs("teacher", live.model, lambda images: live(0, Batch(images, positions, positions)))
+
+    def untrained_teacher(self) -> LiveTeacher | None:
+        """The teacher as far as it exists before anything is trained: one that is a recipe has its first weights."""
+        teacher = self.recipe.teacher
+        with torch.random.fork_rng():
+            return self.frozen_teacher(self._made("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> LiveTeacher | None:
         """The teacher, ready to be asked; None where the recipe has none.
@@ -90,18 +108,23 @@ class Setting:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained)
+            self._outputs("teacher", trained, lambda images: outputs(trained.eval(), images, self.stages))
             return LiveTeacher(trained, self.data, stages=self.stages)
         if (given := self._object(name)) is not None:
-            return LiveTeacher(copy.deepcopy(given), self.data, stages=self.stages)
+            return LiveTeacher(_copied("teacher", given), self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
         config = timm.data.resolve_data_config(model=model)
-        return LiveTeacher(model, self.data, config["mean"], config["std"], self.stages)
+        _check_values(name, self.data)
+        mean, std = (_of_channels(name, config[key], self.data.channels) for key in ("mean", "std"))
+        return LiveTeacher(model, self.data, mean, std, self.stages)
 
     def _images(self, recipe: Recipe) -> DataSet:
         return self._object(recipe.data) or load(recipe.data, **recipe.view)
+
+    def _name(self, name: str) -> str:
+        return type(self.objects[name]).__name__ if name in self.objects else name
 
     def _object(self, name: str) -> Any:
         if not name.startswith(IN_MEMORY):
@@ -143,14 +166,14 @@ class Setting:
     def _made(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student, not trained."""
         if (given := self._object(recipe.student)) is not None:
-            return copy.deepcopy(given)
+            return _copied(role, given)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
         except TypeError as error:
             raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
 
-    def _outputs(self, role: str, model: nn.Module) -> Outputs:
-        """What a network gives for two images; refuse one that cannot take them or gives something else."""
+    def _outputs(self, role: str, model: nn.Module, ask: Callable[[Tensor], Outputs]) -> Outputs:
+        """A network's outputs for two images; refuse one that cannot take them or gives something else."""
         have = len(getattr(model, "feature_info", ()))
         if self.stages and have and self.stages > have:
             raise ValueError(
@@ -160,7 +183,7 @@ class Setting:
         images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:
             with torch.no_grad():
-                given = outputs(model.eval(), images, self.stages)
+                given = ask(images)
         except Exception as error:
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
         logits = given.logits
@@ -174,6 +197,55 @@ class Setting:
         return given
 
 
+def _copied(role: str, given: nn.Module) -> nn.Module:
+    """A copy of a model in memory; refuse one with a copy that is not equal to it."""
+    copied = copy.deepcopy(given)
+    try:
+        equal = digest(copied, role) == digest(given, role)
+    except NoStableContentError:  # such a model is never taken for another
+        return copied
+    if not equal:
+        raise ValueError(
+            f"{role} cannot be copied: the copy still uses the original {type(given).__name__} (a function assigned to "
+            "it, or a hook on a parameter, for example): write it as a method of the class"
+        )
+    return copied
+
+
+def _check_trainable(student: nn.Module) -> None:
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ValueError(
+            "student has no parameter that can be trained: set requires_grad to True where training should change it"
+        )
+
+
+def _of_channels(teacher: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A pretrained teacher's mean or std for images of so many channels; for grey ones, the mean over the colours."""
+    if len(values) == channels:
+        return tuple(values)
+    if channels > 1:
+        raise ValueError(
+            f"teacher {teacher!r} has a normalisation of {len(values)} channels, the data's images have {channels}: "
+            "give images of as many channels, or the teacher as a module, which sees the images as they are"
+        )
+    return (sum(values) / len(values),)
+
+
+def _check_values(teacher: str, data: DataSet) -> None:
+    """Refuse images that a pretrained teacher's normalisation is not made for: it expects values from 0 to 1."""
+    if not isinstance(data, Images) or data.train.images.dtype == torch.uint8:
+        return
+    for name, split in data.splits.items():
+        low, high = split.images.aminmax()
+        if low < -_NEARLY or high > 1 + _NEARLY:
+            worst = int(((split.images - 0.5).abs().flatten(1).amax(1)).argmax())
+            raise ValueError(
+                f"teacher {teacher!r} has a normalisation of its own, made for images in [0, 1]: {name} images go from "
+                f"{low:.4g} to {high:.4g} (the farthest is number {worst}); give images in [0, 1] or uint8, or give "
+                "the teacher as a module, which sees the images as they are"
+            )
+
+
 def _check_top_k(recipe: Recipe, classes: int) -> None:
     k = recipe.teacher_top_k
     if k is None:
@@ -183,31 +255,16 @@ def _check_top_k(recipe: Recipe, classes: int) -> None:
     check_whole("teacher_top_k", k, 1, classes - 2)
 
 
-_PLAIN = (bool, int, float, str, tuple)
+def in_memory(thing: nn.Module | Images, name: str = "the object") -> str:
+    """The name in a recipe of a model or data set that exists in memory only: equal content and code, equal name.
 
-
-def in_memory(thing: nn.Module | Images) -> str:
-    """The name in a recipe of a model or data set that exists in memory only: equal content, equal name.
-
-    A model counts by its structure, its weights, numbers and texts among its attributes, and the source of its classes
-    as far as Python finds that.
+    Args:
+        thing: a model (see `lkd.identity`; its mode does not count) or a data set.
+        name: what a warning calls it.
     """
-    if isinstance(thing, Images):
+    if type(thing) is Images:
         return IN_MEMORY + fingerprint(thing)
-    digest = hashlib.sha256(f"{thing!r} {weights_hash(thing)}".encode())
-    for name, module in thing.named_modules():
-        plain = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN) and key != "training"}
-        digest.update(f"{name} {sorted(plain.items())}".encode())
-    for cls in sorted({type(module) for module in thing.modules()}, key=lambda cls: cls.__qualname__):
-        digest.update(f"{cls.__module__}.{cls.__qualname__} {_source(cls)}".encode())
-    return IN_MEMORY + digest.hexdigest()[:16]
-
-
-def _source(cls: type) -> str:
-    try:
-        return inspect.getsource(cls)
-    except (OSError, TypeError):
-        return ""
+    return IN_MEMORY + identity(thing, name)
 
 
 def _describe(data: DataSet) -> str:

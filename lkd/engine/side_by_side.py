@@ -1,6 +1,5 @@
 """Many recipes at once: any number of workers on one store, teachers before students, a tape before its readers."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -21,15 +20,12 @@ from lkd.engine.options import Options
 from lkd.engine.recording import record_tape
 from lkd.engine.run import carry_out, title
 from lkd.files import replacing
-from lkd.progress import Tally, progress_bar, tallied
+from lkd.progress import Tally, log, progress_bar, tallied
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 
 _LOOK_SECONDS = 0.5
 """How often a worker looks whether what others are at is done, tells how far it is, and is asked for it."""
-
-log = logging.getLogger("lkd")
-log.addHandler(logging.NullHandler())
 
 Ended = Callable[[], bool]
 """Whether all workers have ended."""
@@ -68,7 +64,7 @@ def carry_out_all(
     if workers is not None:
         check_whole("workers", workers, 1)
     if graph := plan(recipes, store):
-        check(graph)
+        check(graph, rehearsed=start is None)
         for job in graph:
             _failure(job, store).unlink(missing_ok=True)
         graph = dict(sorted(graph.items(), key=lambda item: -item[0].work))

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from lkd.checks import unknown
 from lkd.progress import progress_bar
+from lkd.torch_defaults import torch_defaults
 
 _PIXELS_AT_ONCE = 2**18
 """Of the images in a batch; an image of more pixels goes alone."""
 
 
+@torch_defaults()
 def contribution_map(
     model: nn.Module, images: Tensor, *, layer: str | None = None, progress: bool = False
 ) -> np.ndarray:

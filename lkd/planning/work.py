@@ -9,6 +9,7 @@ from lkd.checks import check_whole
 from lkd.engine.jobs import Job
 from lkd.engine.jobs import plan as jobs_left
 from lkd.engine.loop import _LOOK, _LOOKED_AT, _WATCHED
+from lkd.engine.teacher_check import IMAGES as CHECKED
 from lkd.planning.anatomy import Anatomy, anatomy
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.shapes import Shape, known
@@ -64,8 +65,9 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     """What a job has to do; None where the size of its data is not known.
 
     A training image takes three forward passes of the student, backward pass included, and, where no tape is read, one
-    of the teacher; an evaluated one takes one of the student. A tape takes one of the teacher for each image of the
-    stream. A training that stops at an accuracy is taken to go on to its end: it takes at most this.
+    of the teacher; an evaluated one takes one of the student. The teacher is evaluated on some images before its
+    student learns. A tape takes one of the teacher for each image of the stream. A training that stops at an accuracy
+    is taken to go on to its end: it takes at most this.
 
     Args:
         job: a run, or a tape of a recipe's teacher.
@@ -94,8 +96,8 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     watched = recipe.epochs * (min(shape.val, _WATCHED) + looks * min(shape.val, _LOOKED_AT))
     evaluated = watched + shape.val + shape.test
     own = anatomy(recipe, shape).macs
-    live = images * teacher.macs if teacher and not taped else 0
-    return JobWork(recipe.epochs * steps, images, evaluated, 2 * ((_TRAINING * images + evaluated) * own + live))
+    taught = (min(shape.val, CHECKED) + (0 if taped else images)) * teacher.macs if teacher else 0
+    return JobWork(recipe.epochs * steps, images, evaluated, 2 * ((_TRAINING * images + evaluated) * own + taught))
 
 
 def _images(recipe: Recipe, shape: Shape) -> int:

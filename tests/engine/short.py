@@ -13,6 +13,7 @@ from lkd import Recipe
 from lkd.store import Run
 
 ALONE = Recipe(data="digits", student="mini_resnet", train_images=128, epochs=2)
+SMOKE = {"data": "digits", "profile": "smoke", "train_images": 128}
 TEACHER = Recipe(data="digits", student="mini_convnext_nano", train_images=128, lr=4e-3)
 TAUGHT = replace(ALONE, teacher=TEACHER, objective="kd", objective_args={"temperature": 2.0, "alpha": 0.5})
 

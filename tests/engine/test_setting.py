@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from short import ALONE, TAUGHT, TEACHER, Perceptron, equal, same
+from short import ALONE, SMOKE, TAUGHT, TEACHER, Perceptron, equal, same
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -23,8 +23,6 @@ from lkd.engine.teacher import LiveTeacher
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMOKE = {"data": "digits", "profile": "smoke", "train_images": 128}
 
 
 class Pair(nn.Module):
@@ -269,7 +267,7 @@ def test_ones_own_models_and_data_work_in_a_handful_of_lines(store: Store) -> No
     run = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert type(run.student) is Perceptron
     assert run.recipe.objective_args == {"temperature": 2.0, "gamma": 1.0}
-    assert set(run.metrics) == {"val_top1", "val_loss", "test_top1", "test_loss"}
+    assert set(run.metrics) == {"val_top1", "val_loss", "test_top1", "test_loss", "teacher_top1"}
     again = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert again.path == run.path and equal(again.student, run.student)
 

@@ -1,0 +1,49 @@
+"""One step of training on copies, before a teacher is trained for it or processes are started."""
+
+from dataclasses import replace
+
+import torch
+
+from lkd.engine.accelerators import make_accelerator, own_accelerators
+from lkd.engine.loop import Training, ddp_arguments
+from lkd.engine.options import Options
+from lkd.engine.setting import Setting
+from lkd.torch_defaults import torch_defaults
+
+
+@torch_defaults()
+@own_accelerators()
+@torch.random.fork_rng()
+def rehearse(setting: Setting, processes: int = 1, options: Options | None = None) -> None:
+    """Make one step of training in training mode, with the share of a batch that each process gets; keep nothing.
+
+    A teacher that is still to be trained takes part with its first weights. Nothing is compiled.
+
+    Args:
+        setting: the recipe, with its data and networks.
+        processes: how many will share a batch.
+        options: how training goes about it.
+
+    Raises:
+        ValueError: the step fails; says with how many images, and why.
+        FloatingPointError: a loss that is not finite.
+    """
+    recipe = setting.recipe
+    plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
+    share = setting.stream.batch(0, 0, processes=processes)
+    try:
+        accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setting)])
+        teacher = setting.untrained_teacher()
+        if teacher:
+            teacher.model.to(accelerator.device)
+        training = Training(setting, teacher, accelerator, plain)
+        training.network.train()
+        training.take_step(share)
+    except FloatingPointError:
+        raise
+    except Exception as error:  # a network of one's own may fail in any way
+        count = len(share.images) // recipe.accumulation
+        raise ValueError(
+            f"student {setting.student_name!r} cannot be trained with objective {recipe.objective!r}: a step with "
+            f"{count} images in training mode fails with {type(error).__name__}: {error}"
+        ) from error

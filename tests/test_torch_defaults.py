@@ -1,0 +1,92 @@
+"""The state that a caller left behind has no effect on a run, and is afterwards as it was."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lkd
+from lkd import Recipe
+from lkd.erf import contribution_map
+from lkd.store import Run, Store
+from lkd.torch_defaults import torch_defaults
+
+RECIPE = Recipe(data="digits", student="mini_resnet", train_images=64)
+
+
+@contextmanager
+def dtype() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def precision() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    yield
+    assert torch.get_float32_matmul_precision() == "medium"
+    torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def hook() -> Iterator[None]:
+    handle = nn.modules.module.register_module_forward_hook(lambda module, given, output: 2 * output)
+    yield
+    assert (nn.Identity()(torch.ones(1)) == 2).all()
+    handle.remove()
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "double precision": dtype,
+    "another device": lambda: torch.device("meta"),
+    "deterministic algorithms": deterministic,
+    "a lower precision": precision,
+    "a hook on all modules": hook,
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return lkd.run(RECIPE, store=Store(tmp_path_factory.mktemp("store")))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+def test_a_run_is_the_same_whatever_its_caller_has_set(
+    state: Callable[[], AbstractContextManager[object]], undisturbed: Run, tmp_path: Path
+) -> None:
+    with state():
+        run = lkd.run(RECIPE, store=Store(tmp_path))
+        trained = run.student.state_dict()
+    assert run.metrics == undisturbed.metrics
+    for name, weight in undisturbed.student.state_dict().items():
+        torch.testing.assert_close(trained[name], weight, rtol=0, atol=0)
+
+
+def test_a_contribution_map_needs_no_gradients_of_its_caller() -> None:
+    model, images = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)), torch.rand(2, 1, 8, 8)
+    expected = contribution_map(model, images, layer="0")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert (contribution_map(model, images, layer="0") == expected).all()
+
+
+def test_the_state_is_restored_after_an_error() -> None:
+    with torch.no_grad():
+        with pytest.raises(KeyError), torch_defaults():
+            raise KeyError
+        assert not torch.is_grad_enabled()
