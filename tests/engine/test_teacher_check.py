@@ -48,9 +48,7 @@ def test_the_accuracy_of_a_teacher_is_in_record_and_card_and_nobody_is_warned_of
 
 def test_a_teacher_with_its_classes_in_another_order_is_named_with_the_order(store: Store) -> None:
     order = [0, 1, 3, 4, 5, 6, 7, 8, 9, 2]
-    with pytest.warns(
-        UserWarning, match=r"teacher 'Nearest' is right on .* % of 250 .* no better than gues"
-    ):
+    with pytest.warns(UserWarning, match=r"teacher 'Nearest' is right on .* % of 250 .* no better than gues"):
         run = distilled(Nearest(load("digits"), [9, *range(9)]), store)
     assert run.metrics["teacher_top1"] < 15
     with pytest.warns(UserWarning, match=r"another order, with its class \d as class \d .* reach 100.0 %"):
