@@ -8,7 +8,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Fields, read_options
-from lkd.cli.root import app, assignment, refusals, say
+from lkd.cli.root import app, assignments, refusals, say
 
 if TYPE_CHECKING:
     from lkd.engine.side_by_side import Start
@@ -66,9 +66,9 @@ def study(
     from lkd.store import Store
     from lkd.study.grid import unique
 
-    parameters, settings = (
-        dict(assignment(name, text) for text in given or []) for name, given in (("-p", parameter), ("--slurm", slurm))
-    )
+    parameters, settings = assignments("-p", parameter), assignments("--slurm", slurm)
+    if "profile" in parameters:
+        raise typer.BadParameter("the scale is given as --profile, not as -p profile=...")
     if partition:
         settings["partition"] = partition
     with refusals():
