@@ -61,6 +61,7 @@ def study(
     Example: lkd study logit_kd --profile imagenet --executor submitit --workers 8 --partition gpu
     --slurm gpus_per_node=1 --slurm cpus_per_task=12 --option workers=10
     """
+    from lkd.checks import check_words
     from lkd.engine.side_by_side import carry_out_all
     from lkd.paper.evidence import asked
     from lkd.store import Store
@@ -72,6 +73,7 @@ def study(
     if partition:
         settings["partition"] = partition
     with refusals():
+        check_words("--slurm", settings)
         studies = {chapter: asked(chapter, profile, **parameters) for chapter in chapters}
         if lacking := [chapter for chapter in chapters if not studies[chapter]]:
             raise ValueError(f"chapter {lacking[0]!r} asks no study: `lkd run {lacking[0]}` carries it out")

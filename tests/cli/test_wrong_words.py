@@ -34,6 +34,7 @@ WRONG = [
     ("run erf -p 2seeds=1", "-p takes NAME=VALUE, got '2seeds=1'"),
     ("run erf -p seeds=[0] -p seeds=[1]", "-p gives 'seeds' twice: leave one of them out"),
     ("study erf -p profile=smoke", "the scale is given as --profile, not as -p profile=..."),
+    ("study erf --executor submitit --slurm exclusive=no", "--slurm has the text 'no' for 'exclusive'"),
     ("study erf -p seeds=[True]", "seeds must be a list of int, got [True]"),
     ("run logit_kd -p objectives=['nkdd']", "unknown objective 'nkdd': did you mean 'nkd'"),
     ("run logit_kd -p teachers=['mini_slac']", "did you mean 'mini_slak'"),
