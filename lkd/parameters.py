@@ -64,6 +64,7 @@ KINDS = {
 }
 """By annotation, the types that parameters of chapters have."""
 
+_WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 _INJECTED = "# Parameters"
 """First line of the cell that papermill adds."""
 
@@ -153,7 +154,7 @@ def _check_value(name: str, value: Any, declared: Declared) -> None:
 def _meant(value: Any, kind: Kind) -> Any:
     """The value of a kind that someone probably meant, or else an example of it."""
     read = read_value(value) if isinstance(value, str) else value
-    word = {"yes": True, "on": True, "no": False, "off": False}.get(str(value).lower())
+    word = _WORDS.get(str(value).lower())
     text = str(value) if type(value) in (int, float) else None
     return next((each for each in (read, word, text, [read]) if kind.fits(each)), kind.example)
 

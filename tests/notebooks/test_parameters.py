@@ -33,6 +33,7 @@ AS_TEXT = {"bool": "no", "int": "two", "str": "3", "list[int]": "0", "list[float
 GIVEN = {
     ("bool", "false"): "`-p it False` for papermill, `-p it=False` for lkd run",
     ("bool", "no"): "`-p it False` for papermill",
+    ("bool", 1): "`-p it True` for papermill",
     ("str", 2012): "`-r it 2012` for papermill, `-p it=''\"'\"'2012'\"'\"''` for lkd run",
     ("str", False): "`-r it TEXT` for papermill, `-p it=TEXT` for lkd run",
     ("list[int]", "[0, 1]"): "`-y 'it: [0, 1]'` for papermill, `-p it='[0, 1]'` for lkd run",
