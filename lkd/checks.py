@@ -3,8 +3,10 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+_WORDS = ("true", "false", "yes", "no", "on", "off")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
@@ -73,6 +75,35 @@ def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None
     check_number(name, value, low, high)
 
 
+def check_flag(name: str, value: bool) -> None:
+    """Refuse what is neither True nor False: a text such as "false" would count as True.
+
+    Raises:
+        TypeError: anything else.
+
+    Example:
+        >>> from lkd.checks import check_flag
+        >>> check_flag("resume", True)
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_words(name: str, values: Mapping[str, Any]) -> None:
+    """Refuse texts that stand for True or False among values of any type.
+
+    Raises:
+        TypeError: one such text; says which.
+
+    Example:
+        >>> from lkd.checks import check_words
+        >>> check_words("optimizer_args", {"nesterov": False})
+    """
+    for key, value in values.items():
+        if isinstance(value, str) and value.lower() in _WORDS:
+            raise TypeError(f"{name} has the text {value!r} for {key!r}, which counts as true: write True or False")
+
+
 def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -> None:
     """Refuse what is no list of one or more entries of a kind, each once.
 
@@ -84,7 +115,8 @@ def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -
         >>> from lkd.checks import check_list
         >>> check_list("seeds", [0, 1], int)
     """
-    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(entry, kind) for entry in given):
+    fits = isinstance(given, Sequence) and not isinstance(given, str)
+    if not fits or not all(isinstance(entry, kind) and not isinstance(entry, bool) for entry in given):
         kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise TypeError(f"{name} must be a list of {kinds}, got {given!r}")
     if not given:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 from lkd.card import card
+from lkd.checks import check_flag
 from lkd.data import load, scheme
 from lkd.files import replacing
 from lkd.models import save_model, to_timm_convnext
@@ -101,6 +102,7 @@ def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = 
         ValueError: repo_id must be OWNER/NAME, got 'student'
     """
     _check_repo_id(repo_id)
+    check_flag("private", private)
     api = HfApi(library_name="lkd", library_version=version("lkd"))
     with TemporaryDirectory() as folder:
         export(run, folder, repo_id=repo_id, license=license)

@@ -14,7 +14,7 @@ import timm
 from timm.optim import list_optimizers
 from timm.scheduler import create_scheduler_v2
 
-from lkd.checks import check_number, check_unset, check_whole, unknown
+from lkd.checks import check_number, check_unset, check_whole, check_words, unknown
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
@@ -316,6 +316,7 @@ def _check_arguments(recipe: Recipe) -> None:
             plain = json.loads(json.dumps(dict(values), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{field_name} must hold numbers, texts, lists of them or None: {error}") from error
+        check_words(field_name, plain)
         object.__setattr__(recipe, field_name, {name: _shortest(value) for name, value in plain.items()})
     for name in ("in_chans", "num_classes"):
         if name in recipe.student_args:

@@ -20,9 +20,10 @@ from papermill.exceptions import PapermillExecutionError
 from lkd.book.sources import sources
 from lkd.checks import unknown
 from lkd.files import CHECKOUT, home, replacing, require_checkout
+from lkd.parameters import Declared, check_values
 from lkd.progress import shown_here
 from lkd.provenance import provenance
-from lkd.values import read_value
+from lkd.values import typed
 
 if TYPE_CHECKING:
     from lkd.profiles import Profile
@@ -83,7 +84,8 @@ def run_chapter(
     Raises:
         FileNotFoundError: the package does not lie in a checkout of the project.
         KeyError: an unknown chapter, parameter, profile, model or objective, with the nearest known name.
-        TypeError, ValueError: a parameter that makes no sense, a profile's file that is no profile; says where and why.
+        TypeError: a parameter of another type than the chapter declares.
+        ValueError: a parameter that makes no sense, a profile's file that is no profile; says where and why.
         ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
         KeyboardInterrupt: it was interrupted; `output` is left as it was.
     """
@@ -106,9 +108,8 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
     if name not in CHAPTERS:
         raise KeyError(unknown("chapter", name, CHAPTERS))
     declared = papermill.inspect_notebook(str(CHAPTERS[name]))
-    for parameter in parameters:
-        if parameter not in declared:
-            raise KeyError(unknown(f"parameter of chapter {name!r}", parameter, declared))
+    kinds = {each: Declared(about["inferred_type_name"], about["default"]) for each, about in declared.items()}
+    check_values(kinds, parameters, f"parameter of chapter {name!r}")
     if parameters.keys() - {"profile", "published"}:
         _check_runs(name, {**_defaults(declared), **parameters}["profile"], parameters)
     return declared
@@ -127,11 +128,6 @@ def _scale(parameters: Mapping[str, Any]) -> "Profile | None":
     from lkd.profiles import Profile
 
     return Profile.load(parameters["profile"]) if "profile" in parameters else None
-
-
-def _typed(value: Any) -> str:
-    """A value as `read_value` reads it back."""
-    return value if isinstance(value, str) and read_value(value) == value else repr(value)
 
 
 def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path, kernel: Kernel) -> None:
@@ -201,7 +197,7 @@ def _record(
         }
         for (parameter, about), default in zip(declared.items(), _defaults(declared).values(), strict=True)
     ]
-    settings = [f"{key}={_typed(value)}" for key, value in parameters.items()]
+    settings = [f"{key}={typed(value)}" for key, value in parameters.items()]
     words = ["lkd", "run", name, *(word for setting in settings for word in ("-p", setting))]
     origin = {field: value for field, value in provenance().items() if field != "started"}
     return {

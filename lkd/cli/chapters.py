@@ -7,7 +7,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import app, assignment, refusals, say, say_json
+from lkd.cli.root import app, assignments, refusals, say, say_json
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
@@ -45,7 +45,7 @@ def run(
         raise typer.BadParameter(f"--output is for one chapter, got {len(chapters)}")
     if output and output.suffix != ".ipynb":
         raise typer.BadParameter(f"--output is a notebook and ends in .ipynb, got {output}")
-    parameters = dict(assignment("-p", text) for text in parameter or [])
+    parameters = assignments("-p", parameter)
     with refusals(), shared_kernel() as kernel:
         for chapter in chapters:
             check_chapter(chapter, parameters)

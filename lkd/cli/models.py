@@ -1,7 +1,7 @@
 """Commands that train: distil a student, train a model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from lkd.cli.options import (
     Untrained,
     read_options,
 )
-from lkd.cli.root import app, assignment, refusals, say_json
+from lkd.cli.root import app, assignments, refusals, say_json
 
 if TYPE_CHECKING:
     from lkd.store import Run
@@ -48,7 +48,7 @@ def distill(
     from lkd.named import named
     from lkd.store import Store
 
-    settings = dict(assignment("--set", text) for text in setting or [])
+    settings = _settings(setting)
     with refusals():
         store = Store()
         run = lkd.distill(
@@ -83,7 +83,7 @@ def train(
     from lkd.named import named
     from lkd.store import Store
 
-    settings = dict(assignment("--set", text) for text in setting or [])
+    settings = _settings(setting)
     with refusals():
         run = lkd.train(
             named(model, Store()),
@@ -94,6 +94,22 @@ def train(
             **settings,
         )
         _finish(run, save, as_json)
+
+
+_GIVEN_ELSEWHERE = {
+    "student": "STUDENT", "model": "MODEL", "teacher": "TEACHER", "data": "--data", "objective": "--objective",
+    "profile": "--profile", "num_processes": "--processes", "options": "--option", "store": "LKD_HOME",
+}  # fmt: skip
+"""Names that `--set` does not take, and where each is given instead."""
+
+
+def _settings(given: list[str] | None) -> dict[str, Any]:
+    """Fields of the recipe and parameters of the objective, as `--set` gives them."""
+    settings = assignments("--set", given)
+    for name in settings:
+        if name in _GIVEN_ELSEWHERE:
+            raise typer.BadParameter(f"--set does not take {name!r}: give it as {_GIVEN_ELSEWHERE[name]}")
+    return settings
 
 
 def _finish(run: "Run", save: Path | None, as_json: bool) -> None:

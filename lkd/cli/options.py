@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lkd.cli import completion
-from lkd.cli.root import assignment
+from lkd.cli.root import assignments
 
 if TYPE_CHECKING:
     from lkd.engine.options import Options
@@ -72,7 +72,7 @@ def read_options(given: list[str] | None) -> "Options":
     from lkd.checks import unknown
     from lkd.engine.options import Options
 
-    fields = dict(assignment("--option", text) for text in given or [])
+    fields = assignments("--option", given)
     known = [field.name for field in dataclasses.fields(Options)]
     for name in fields:
         if name not in known:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkd.cli.root import app, assignment, refusals, say_json
+from lkd.cli.root import app, assignments, refusals, say_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def plan(
 
     if no_measure and measure is not None:
         raise typer.BadParameter(f"--measure {measure:g} and --no-measure cannot both be meant")
-    parameters = dict(assignment("-p", text) for text in parameter or [])
+    parameters = assignments("-p", parameter)
     if profile is not None and parameters.setdefault("profile", profile) != profile:
         raise typer.BadParameter(f"--profile is {profile}, and -p profile={parameters['profile']}: give one of them")
     seconds = None if no_measure else MEASURE if measure is None else measure

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,14 +71,19 @@ def say_json(value: Any) -> None:
     typer.echo(json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
-def assignment(option: str, text: str) -> tuple[str, Any]:
-    """Name and value of an option that is typed as NAME=VALUE."""
+def assignments(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
+    """Values by name of an option that is typed as NAME=VALUE, once for each name."""
     from lkd.values import read_value
 
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise typer.BadParameter(f"{option} takes NAME=VALUE, got {text!r}")
-    return name, read_value(value)
+    values: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{option} takes NAME=VALUE, got {text!r}")
+        if name in values:
+            raise typer.BadParameter(f"{option} gives {name!r} twice: leave one of them out")
+        values[name] = read_value(value)
+    return values
 
 
 def _finite(value: Any) -> Any:

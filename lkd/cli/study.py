@@ -8,7 +8,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Fields, read_options
-from lkd.cli.root import app, assignment, refusals, say
+from lkd.cli.root import app, assignments, refusals, say
 
 if TYPE_CHECKING:
     from lkd.engine.side_by_side import Start
@@ -61,17 +61,19 @@ def study(
     Example: lkd study logit_kd --profile imagenet --executor submitit --workers 8 --partition gpu
     --slurm gpus_per_node=1 --slurm cpus_per_task=12 --option workers=10
     """
+    from lkd.checks import check_words
     from lkd.engine.side_by_side import carry_out_all
     from lkd.paper.evidence import asked
     from lkd.store import Store
     from lkd.study.grid import unique
 
-    parameters, settings = (
-        dict(assignment(name, text) for text in given or []) for name, given in (("-p", parameter), ("--slurm", slurm))
-    )
+    parameters, settings = assignments("-p", parameter), assignments("--slurm", slurm)
+    if "profile" in parameters:
+        raise typer.BadParameter("the scale is given as --profile, not as -p profile=...")
     if partition:
         settings["partition"] = partition
     with refusals():
+        check_words("--slurm", settings)
         studies = {chapter: asked(chapter, profile, **parameters) for chapter in chapters}
         if lacking := [chapter for chapter in chapters if not studies[chapter]]:
             raise ValueError(f"chapter {lacking[0]!r} asks no study: `lkd run {lacking[0]}` carries it out")

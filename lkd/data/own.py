@@ -75,6 +75,8 @@ def from_datasets(
 
 
 def _val_count(available: int, share: float) -> int:
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise TypeError(f"val_share must be a number, got {share!r}")
     if not 0 < share < 1:
         raise ValueError(f"val_share is {share}: give a share between 0 and 1, or a val data set")
     count = round(available * share)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.checks import check_unset
+from lkd.checks import check_flag, check_unset
 from lkd.data.augment import boxes, crop_and_flip, soften
 from lkd.data.protocol import DataSet, Labelled
 
@@ -65,6 +65,9 @@ class Augmentation:
     auto_augment: str = ""
     erasing: float = 0.0
     repeats: int = 1
+
+    def __post_init__(self) -> None:
+        check_flag("flip", self.flip)
 
     @property
     def mixes(self) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lkd.checks import check_number
+from lkd.checks import check_flag, check_number
 
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 """Those of RepLKNet's table."""
@@ -71,6 +71,7 @@ def area_ratios(
         >>> area_ratios(np.ones((10, 10)), thresholds=(0.2, 0.99))
         [AreaRatio(threshold=0.2, side=5, ratio=0.25), AreaRatio(threshold=0.99, side=None, ratio=None)]
     """
+    check_flag("log", log)
     values = _checked("contribution", contribution)
     for threshold in thresholds:
         check_number("threshold", threshold, 0, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lkd.checks import unknown
+from lkd.checks import check_flag, unknown
 from lkd.progress import progress_bar
 from lkd.torch_defaults import torch_defaults
 
@@ -67,6 +67,7 @@ def contribution_map(
         >>> [row.threshold for row in area_ratios(contribution)]
         [0.2, 0.3, 0.5, 0.99]
     """
+    check_flag("progress", progress)
     _check_images(images)
     features = _features_of(model, layer)
     batches = images.split(max(1, _PIXELS_AT_ONCE // images.shape[2:].numel()))

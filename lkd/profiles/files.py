@@ -1,6 +1,5 @@
 """The files of profiles: where they lie, and what each says over what it extends."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from lkd.checks import unknown
+from lkd.values import Loader
 
 PROFILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """The files of the profiles that come with lkd, by name."""
@@ -18,24 +18,6 @@ Texts = tuple[tuple[Path, str], ...]
 
 _EXTENDS = "extends"
 _SUFFIXES = (".yaml", ".yml")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-"""What YAML 1.2 reads as a number, and PyYAML, which reads 1.1, as a text: 1e-3."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which no key stands twice in a mapping."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return node
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 def profile_name(profile: str) -> str:
@@ -46,6 +28,7 @@ def profile_name(profile: str) -> str:
         >>> profile_name("small"), profile_name("scales/mine.yaml")
         ('small', 'mine')
     """
+    _check_text(profile)
     return Path(profile).stem if profile.endswith(_SUFFIXES) else profile
 
 
@@ -61,8 +44,7 @@ def find(profile: str, folder: Path | None = None) -> Path:
         KeyError: an unknown name, with the nearest there is.
         TypeError: no text.
     """
-    if not isinstance(profile, str):
-        raise TypeError(f"profile must be a name or the path of a YAML file, got {profile!r}")
+    _check_text(profile)
     if profile in PROFILES:
         return PROFILES[profile]
     if not profile.endswith(_SUFFIXES):
@@ -71,6 +53,11 @@ def find(profile: str, folder: Path | None = None) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}, which profile {profile!r} names")
     return path.resolve()
+
+
+def _check_text(profile: str) -> None:
+    if not isinstance(profile, str):
+        raise TypeError(f"profile must be a name or the path of a YAML file, got {profile!r}")
 
 
 def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
@@ -125,7 +112,7 @@ def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _parsed(path: Path, text: str) -> Mapping[str, Any]:
     try:
-        values = yaml.load(text, _Loader)
+        values = yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{path}{line}: {error.problem or error.context}") from error

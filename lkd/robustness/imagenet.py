@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-from lkd.checks import check_whole, unknown
+from lkd.checks import check_flag, check_whole, unknown
 from lkd.data import Files, View, subset
 from lkd.data.files import SIZE
 from lkd.engine import evaluate
@@ -90,6 +90,7 @@ def imagenet_robustness(
         >>> table[["set", "protocol", "classes", "images"]].to_records(index=False).tolist()
         [('A', 'l2s', 200, 2)]
     """
+    check_flag("restrict", restrict)
     pairs = chosen_pairs(corruptions, severities)
     shown = _known("protocol", protocols, PROTOCOLS)
     if count is not None:

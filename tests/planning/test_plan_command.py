@@ -71,7 +71,7 @@ def test_studies_are_asked_with_the_parameters_that_the_notebook_gives_them(chap
         (["longer_training", "--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'"),
         (["longer_training", "-p", "seed=[0]"], "unknown parameter of chapter 'longer_training' 'seed'"),
         (["longer_training", "-p", "teachers=['mini_slack']"], "unknown student model 'mini_slack'"),
-        (["longer_training", "-p", "seeds=0"], "seeds must be a list of int, got 0"),
+        (["longer_training", "-p", "seeds=0"], "seeds must be a list of whole numbers or None, got 0 (int)"),
         (["longer_training", "-p", "published=True"], "published is True"),
         (["longer_training", "-p", "workers=0"], "workers must be at least 1, got 0"),
         (["longer_training", "--gpu", "a1000"], "unknown GPU 'a1000': did you mean 'a100'"),

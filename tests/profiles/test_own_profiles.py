@@ -75,6 +75,13 @@ def test_a_number_without_a_point_is_a_number(write: Write) -> None:
     assert Profile.load(str(write())).teacher_recipe("mini_slak").lr == 0.001
 
 
+def test_a_word_is_read_as_it_was_meant(write: Write) -> None:
+    text = "extends: smoke\nstudent: {precision: no, flip: yes}\nteachers: {mini_slak: {flip: off, precision: no}}\n"
+    mine = Profile.load(str(write(text)))
+    student, teacher = mine.student_recipe("mini_resnet"), mine.teacher_recipe("mini_slak")
+    assert (student.precision, student.flip, teacher.precision, teacher.flip) == ("no", True, "no", False)
+
+
 def test_its_recipes_are_those_of_what_it_extends_but_for_what_it_says(write: Write) -> None:
     theirs = distillation("smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[3])
     ours = distillation(str(write()), teachers=["mini_convnext"])

@@ -53,6 +53,14 @@ WRONG = {
     "a field": (SMALL + "teacher: {lrr: 0.1}\n", "teacher: unknown field of a recipe 'lrr': did you mean 'lr'?"),
     "a value": (SMALL + "student: {lr: -1}\n", "student: lr must be above 0, got -1"),
     "a text for a number": (SMALL + "student: {lr: high}\n", "student: lr must be a number, got 'high'"),
+    "a number that YAML's versions read differently": (
+        SMALL + "student: {epochs: 010}\n",
+        "student: epochs must be a whole number, got '010'",
+    ),
+    "a time": (SMALL + "student: {warmup: 1:30}\n", "student: warmup must be a number, got '1:30'"),
+    "no number": (SMALL + "student: {lr: .inf}\n", "student: lr must be above 0, got inf"),
+    "a word for a text": (SMALL + "data: on\n", "data: unknown data set 'on'"),
+    "a seed that is no number": (SMALL + "seeds: [0, yes]\n", "seeds must be a list of int, got [0, True]"),
     "an optimizer": (SMALL + "teacher: {optimizer: adamx}\n", "teacher: unknown optimizer 'adamx': did you mean"),
     "a field said elsewhere": (SMALL + "student: {seed: 1}\n", "student: 'seed' has no place here"),
     "what has no effect": (
@@ -161,7 +169,8 @@ def test_a_mistake_is_answered_in_a_line_with_file_and_key_and_nothing_is_done(
     ("words", "message"),
     [
         (["run", "erf", "-p", "profile=smal"], "unknown profile 'smal': did you mean 'small'?"),
-        (["run", "erf", "-p", "profile=3"], "profile must be a name or the path of a YAML file, got 3"),
+        (["run", "erf", "-p", "profile=3"], "profile must be a text that is not empty, got 3 (int)"),
+        (["claims", "--profile", ""], "unknown profile ''"),
         (["run", "erf", "-p", "profile=gone.yaml"], "there is no file"),
         (["chapters", "--profile", "gone.yml"], "there is no file"),
         (["claims", "--profile", "scales/mine"], "unknown profile 'scales/mine'"),
