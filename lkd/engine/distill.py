@@ -11,7 +11,7 @@ from lkd.checks import unknown
 from lkd.data import Images, from_datasets
 from lkd.data.own import MapDataset
 from lkd.engine.options import Options
-from lkd.engine.run import carry_out
+from lkd.engine.run import carry_out, check_arguments
 from lkd.engine.setting import Objects, Setting, in_memory
 from lkd.models import load_model
 from lkd.objectives import OBJECTIVES
@@ -79,7 +79,7 @@ def distill(
         )
         return _with_arguments(recipe, arguments), given.objects
 
-    return _run(prepare, student, store or Store(), num_processes, options)
+    return _run(prepare, student, store, num_processes, options)
 
 
 @torch_defaults()
@@ -114,17 +114,19 @@ def train(
         recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
         return _with_arguments(recipe, arguments), given.objects
 
-    return _run(prepare, model, store or Store(), num_processes, options)
+    return _run(prepare, model, store, num_processes, options)
 
 
 def _run(
     prepare: Callable[[Model], tuple[Recipe, Objects]],
     model: Model,
-    store: Store,
+    store: Store | None,
     num_processes: int,
     options: Options | None,
 ) -> Run:
     """Carry out what `prepare` makes of a model; one that is a recipe is run first, after all else has been checked."""
+    check_arguments(store, options)
+    store = store or Store()
     if isinstance(model, Recipe):
         if store.find(model) is None:
             Setting(*prepare(Setting(model, {}).network()))
@@ -184,6 +186,8 @@ class _Given:
 
 def _sort(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Overrides as fields of the recipe and as parameters of the objective."""
+    if not isinstance(objective, str):
+        raise TypeError(f"objective must be a name, one of {', '.join(OBJECTIVES)}, got {objective!r}")
     fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]
     parameters = OBJECTIVES[objective].hyperparameters()
     for name in overrides:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from tqdm import tqdm
 
-from lkd.checks import check_whole
+from lkd.checks import check_flag, check_whole
 from lkd.data import accounted
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.checkpoint import Checkpoints
@@ -69,9 +69,21 @@ def run(
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a lkd.Recipe, got {recipe!r}: lkd.train trains a model by its name")
-    if not isinstance(resume, bool):
-        raise TypeError(f"resume must be True or False, got {resume!r}")
+    check_flag("resume", resume)
+    check_arguments(store, options)
     return carry_out(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
+
+
+def check_arguments(store: Store | None, options: Options | None) -> None:
+    """Refuse a store or options of another type.
+
+    Raises:
+        TypeError: names the argument and its value.
+    """
+    if not isinstance(store, Store | None):
+        raise TypeError(f"store must be a lkd.store.Store, got {store!r}: write Store({str(store)!r}) for a folder")
+    if not isinstance(options, Options | None):
+        raise TypeError(f"options must be lkd.Options, got {options!r}: write lkd.Options(tape=True), for example")
 
 
 @torch_defaults()
