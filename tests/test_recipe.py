@@ -342,6 +342,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
             "in_chans": 3,
         }.items()
     ),
+    ({"student_args": {"drop_path_rate": 10}}, ValueError, "drop_path_rate must be at least 0 and below 1, got 10"),
+    ({"student_args": {"attn_drop_rate": "0.1"}}, TypeError, "student_args attn_drop_rate must be a number, got '0.1'"),
     ({"student_args": {"drop_path_rat": None}}, ValueError, "student_args has drop_path_rat=None, which timm ignores"),
     (
         {"student": "memory:0123456789abcdef", "student_args": {"drop_path_rate": 0.1}},

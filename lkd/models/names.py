@@ -8,7 +8,7 @@ import timm
 from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 from timm.models._registry import get_deprecated_models
 
-from lkd.checks import unknown
+from lkd.checks import check_number, unknown
 
 SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 """How a name begins that makes timm read weights from the Hugging Face hub or from a folder."""
@@ -29,6 +29,9 @@ _NOT_OF_THE_MODEL = (
     "model_cfg",
     "model_name",
 )
+_RATES = ("drop_rate", "drop_path_rate")
+"""How arguments end that are rates of dropout or stochastic depth; networks take any number and fail in training."""
+
 _REFUSED = (
     dict.fromkeys(
         _WEIGHTS,
@@ -52,7 +55,9 @@ def is_name(name: str) -> bool:
         >>> is_name("resnet18.a1_in1k"), is_name("resnet18.no_such_tag")
         (True, False)
     """
-    return timm.is_model(name) and (name == _architecture(name) or name in get_arch_pretrained_cfgs(name))
+    if not timm.is_model(name):
+        return False
+    return name == _architecture(name) or timm.is_model_pretrained(name) or name in get_arch_pretrained_cfgs(name)
 
 
 def check_source(kind: str, name: str) -> None:
@@ -131,8 +136,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         arguments: a recipe's `student_args`.
 
     Raises:
-        ValueError: an argument that loads weights, changes what the network returns, follows from the data, or is None,
-            which timm leaves out.
+        TypeError, ValueError: an argument that loads weights, changes what the network returns, follows from the data,
+            or is None, which timm leaves out; a rate of dropout or stochastic depth outside [0, 1).
 
     Example:
         >>> from lkd.models.names import check_arguments
@@ -143,6 +148,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"student_args has {name!r}: {_REFUSED[name]}")
         if value is None:
             raise ValueError(f"student_args has {name}=None, which timm ignores: leave it out")
+        if name.endswith(_RATES) and not isinstance(value, list):
+            check_number(f"student_args {name}", value, 0, 1, below=True)
 
 
 @cache
