@@ -18,8 +18,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
         "unknown objective 'nkdd': did you mean 'nkd'? There are: kd, nkd"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]!r}?" if near else "."
+    folded = {each.casefold(): each for each in names}
+    near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+    hint = f": did you mean {folded[near[0]]!r}?" if near else "."
     return f"unknown {kind} {name!r}{hint}" + (f" There are: {', '.join(names)}" if len(names) <= 30 else "")
 
 

@@ -13,6 +13,7 @@ from lkd.catalogue import full_id
 from lkd.checks import unknown
 from lkd.data import DataSet, Files, Images, load, scheme
 from lkd.models import load_model
+from lkd.models.names import check_name, check_source, is_name
 from lkd.recipe import IN_MEMORY
 from lkd.store import Run, Store
 
@@ -42,7 +43,8 @@ def named(text: str, store: Store) -> str | Path | Run:
 
     Raises:
         FileNotFoundError: a path that is no folder.
-        KeyError: none of these, or the beginning of several ids.
+        KeyError: none of these, a deprecated timm name, or the beginning of several ids.
+        ValueError: a name that begins with a source of weights, `hf-hub:` for example.
 
     Example:
         >>> from lkd.named import named
@@ -50,13 +52,15 @@ def named(text: str, store: Store) -> str | Path | Run:
         >>> named("mini_resnet", Store())
         'mini_resnet'
     """
+    check_source("model", text)
     path = Path(text).expanduser()
     if "/" in text and not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: give one that `lkd.models.save_model` wrote")
-    if "/" not in text and timm.is_model(text):
-        return text
-    if path.is_dir():
+    if path.is_dir() and ("/" in text or not is_name(text)):
         return path
+    if timm.is_model(text):
+        check_name("model", text)
+        return text
     if _ID.fullmatch(text):
         return store.by_id(full_id(store.folder, text))
     raise KeyError(
@@ -71,7 +75,11 @@ def trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
         FileNotFoundError, KeyError: as for `named`.
         ValueError: a timm name without pretrained weights, a model that only its author's program can build.
     """
-    given = named(text, store)
+    return _network(named(text, store))
+
+
+def _network(given: str | Path | Run) -> tuple[nn.Module, Run | None]:
+    """The trained network of what a text stands for, and its run if it has one."""
     if isinstance(given, Run):
         if given.recipe.student.startswith(IN_MEMORY):
             raise ValueError(
@@ -106,19 +114,21 @@ def shown(text: str, store: Store, data: str | None = None, image_size: int = 0)
         FileNotFoundError, KeyError, ValueError: no such model or data, or a model that does not fit the data's images
             or classes.
     """
-    model, run = trained(text, store)
+    given = named(text, store)
+    model, run = _network(given)
+    by_timm = isinstance(given, str)
     if data is None and run is None:
         raise ValueError(f"data is not known: {text!r} is no run's id, so name the images")
     name = data or run.recipe.data  # type: ignore[union-attr]
-    images = load(name, **_view(text, name, model, run, image_size))
+    images = load(name, **_view(name, model, run, by_timm, image_size))
     _check_fit(text, model, images)
-    if run is None and timm.is_model(text) and isinstance(images, Files | Images):
+    if by_timm and isinstance(images, Files | Images):
         config = timm.data.resolve_data_config(model=model)
         images = dataclasses.replace(images, mean=config["mean"], std=config["std"])
     return Shown(model, images, run)
 
 
-def _view(text: str, data: str, model: nn.Module, run: Run | None, image_size: int) -> dict[str, Any]:
+def _view(data: str, model: nn.Module, run: Run | None, by_timm: bool, image_size: int) -> dict[str, Any]:
     """How image files are brought to what a model sees; nothing for images in memory."""
     if not scheme(data):
         return {"image_size": image_size}
@@ -127,7 +137,7 @@ def _view(text: str, data: str, model: nn.Module, run: Run | None, image_size: i
     else:
         config = timm.data.resolve_data_config(model=model)
         view = {"image_size": config["input_size"][-1]}
-        if timm.is_model(text):
+        if by_timm:
             view |= {"crop_pct": config["crop_pct"], "interpolation": config["interpolation"]}
     return {**view, "image_size": image_size or view["image_size"]}
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -11,15 +10,15 @@ from functools import cached_property
 from typing import Any, ClassVar, Union
 
 import timm
-from timm.optim import list_optimizers
-from timm.scheduler import create_scheduler_v2
 
 from lkd.checks import check_number, check_unset, check_whole, check_words, unknown
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.identity import UNIQUE, own_code
+from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
+from lkd.optimization import check_optimizer, check_schedule, times_were_steps
 from lkd.sparse import LAST_RATE, SCOPES
 
 FORMAT = 4
@@ -29,6 +28,7 @@ IN_MEMORY = "memory:"
 """Prefix of the names of data sets and models that exist only in the caller's memory; a hash of them follows."""
 
 _PRECISIONS = ("no", "bf16", "fp16")
+_FLOAT32 = ("float32", "fp32", "f32", "full", "none", "None", "32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,9 @@ class Recipe:
     Args:
         data: a data set's name; see `lkd.data.load`.
         train_images: train on this many images, a fixed stratified part of the training split; None for all.
-        student: the timm name of the model that learns.
-        student_args: its arguments of `timm.create_model`, `{"drop_path_rate": 0.1}` for example.
+        student: the timm name of the model that learns, without a tag: it starts from new weights.
+        student_args: its arguments of `timm.create_model`, `{"drop_path_rate": 0.1}` for example; none that load
+            weights or change what the model returns.
         teacher: who it learns from: the recipe of a trained model, or the timm name of a pretrained one; None for a
             model that learns from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
@@ -50,7 +51,7 @@ class Recipe:
             `lkd.data.Augmentation`.
         image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
         optimizer: timm's name.
-        optimizer_args: its arguments, `{"betas": [0.9, 0.95]}` for example.
+        optimizer_args: its arguments, `{"betas": [0.9, 0.95]}` for example; only those that it uses.
         lr: highest learning rate, after warm-up.
         weight_decay: not on biases, norms and other 1-D parameters.
         clip: largest norm of the gradient; None for no clipping.
@@ -59,12 +60,14 @@ class Recipe:
             this well, in percent; None for not at all.
         warmup: share of all steps in which the learning rate rises from 0.
         schedule: timm's name of how it falls after that, by the step.
-        schedule_args: arguments of `timm.scheduler.create_scheduler_v2`, `{"min_lr": 1e-6}` for example; times are in
-            epochs.
+        schedule_args: arguments of `timm.scheduler.create_scheduler_v2` that the schedule uses, `{"min_lr": 1e-6}` for
+            example. Times, timm's defaults included, are in epochs and begin at the end of warm-up, as with timm's
+            `warmup_prefix=True`; `decay_epochs` below 1 is a share of the schedule for "wsd" and "rsqrt".
         batch_size: images in an optimiser step, on all processes together.
         accumulation: parts in which a process takes its share of a batch, one after the other.
         sync_bn: batch statistics over all processes; on GPUs only.
-        ema: decay of the moving average of the weights, which is then what is evaluated and kept; None for none.
+        ema: decay of the moving average of the weights, at least 0 and below 1; the average is then what is evaluated
+            and kept; None for none.
         precision: "no" (float32), "bf16" or "fp16".
         seed: of initial weights, stream, stochastic layers and masks.
         sparsity: share of the weights that is zero throughout (see `lkd.sparse`); 0 for dense training, in which the
@@ -240,17 +243,15 @@ _INTEGERS = {
 }  # fmt: skip
 _BOOLEANS = ("flip", "sync_bn")
 _ARGUMENTS = ("student_args", "objective_args", "optimizer_args", "schedule_args")
-_SCHEDULE_SET_HERE = {"optimizer", "sched", "num_epochs", "warmup_epochs", "warmup_prefix", "step_on_epochs"} | {
-    "updates_per_epoch", "patience_epochs", "plateau_mode", "cooldown_epochs",
-}  # fmt: skip
-_SCHEDULE_ARGUMENTS = inspect.signature(create_scheduler_v2).parameters.keys() - _SCHEDULE_SET_HERE
-_SCHEDULES = ("cosine", "tanh", "step", "constant", "multistep", "poly", "wsd", "rsqrt")
 _FLOATS: dict[str, tuple[float, float]] = {
     "mixup": (0, math.inf), "cutmix": (0, math.inf), "smoothing": (0, 1), "crop_scale": (0, 1),
     "color_jitter": (0, math.inf), "erasing": (0, 1), "crop_pct": (0, 1), "lr": (0, math.inf),
     "weight_decay": (0, math.inf), "clip": (0, math.inf), "stop_top1": (0, 100), "warmup": (0, 1), "ema": (0, 1),
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
+_ABOVE, _BELOW = ("lr", "clip", "crop_pct"), ("sparsity", "smoothing", "ema")
+"""Of these, the fields that must lie above the lower bound, and below the upper one."""
+
 _HIGHEST_SEED = 2**63 - 1
 _OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k", "stop_top1")
 
@@ -261,9 +262,9 @@ def _check_names(recipe: Recipe) -> None:
             raise TypeError(f"{field_name} must be a name, got a {type(value).__name__} (lkd.distill takes objects)")
     if not recipe.data.startswith(IN_MEMORY) and recipe.data not in SOURCES and not scheme(recipe.data):
         raise KeyError(unknown_data(recipe.data))
-    for role, name in (("student", recipe.student), ("teacher", recipe.teacher)):
-        if isinstance(name, str) and not name.startswith(IN_MEMORY) and not timm.is_model(name):
-            raise KeyError(unknown(f"{role} model", name, timm.list_models()))
+    for role, name, check in (("student", recipe.student, check_new), ("teacher", recipe.teacher, check_name)):
+        if isinstance(name, str) and not name.startswith(IN_MEMORY):
+            check(f"{role} model", name)
     if recipe.teacher is not None and not isinstance(recipe.teacher, str | Recipe):
         raise TypeError(f"teacher must be a recipe or a model's name, got a {type(recipe.teacher).__name__}")
     needs_teacher = OBJECTIVES[recipe.objective].needs_teacher
@@ -273,15 +274,19 @@ def _check_names(recipe: Recipe) -> None:
         raise ValueError(
             f"objective {recipe.objective!r} looks at no teacher, got {recipe.teacher_name!r}: leave it out"
         )
-    optimizers = [str(name) for name in list_optimizers()]
-    if recipe.optimizer not in optimizers:
-        raise KeyError(unknown("optimizer", recipe.optimizer, optimizers))
-    if recipe.schedule not in _SCHEDULES:
-        raise KeyError(unknown("schedule", recipe.schedule, _SCHEDULES))
-    if recipe.precision not in _PRECISIONS:
-        raise KeyError(unknown("precision", recipe.precision, _PRECISIONS))
+    _check_precision(recipe.precision)
     if recipe.sparse_scope not in list(SCOPES):
         raise KeyError(unknown("sparse_scope", recipe.sparse_scope, SCOPES))
+
+
+def _check_precision(precision: Any) -> None:
+    if not isinstance(precision, str):
+        hint = ': YAML reads no without quotes as False, write "no"' if precision is False else ""
+        raise TypeError(f'precision must be "no" (float32), "bf16" or "fp16", got {precision!r}{hint}')
+    if precision in _FLOAT32:
+        raise KeyError(f"unknown precision {precision!r}: float32 is called 'no'")
+    if precision not in _PRECISIONS:
+        raise KeyError(unknown("precision", precision, _PRECISIONS))
 
 
 def _check_integers(recipe: Recipe) -> None:
@@ -303,8 +308,10 @@ def _check_floats(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        check_number(name, value, low, high, above=name in ("lr", "clip", "crop_pct"), below=name == "sparsity")
+        check_number(name, value, low, high, above=name in _ABOVE, below=name in _BELOW)
         object.__setattr__(recipe, name, float(value))
+    if recipe.stop_top1 is not None and 0 < recipe.stop_top1 <= 1:
+        raise ValueError(f"stop_top1 is in percent, got {recipe.stop_top1:g}: give {100 * recipe.stop_top1:g}")
 
 
 def _check_arguments(recipe: Recipe) -> None:
@@ -318,12 +325,11 @@ def _check_arguments(recipe: Recipe) -> None:
             raise TypeError(f"{field_name} must hold numbers, texts, lists of them or None: {error}") from error
         check_words(field_name, plain)
         object.__setattr__(recipe, field_name, {name: _shortest(value) for name, value in plain.items()})
-    for name in ("in_chans", "num_classes"):
-        if name in recipe.student_args:
-            raise ValueError(f"student_args has {name!r}: it follows from the data, leave it out")
-    for name in recipe.schedule_args:
-        if name not in _SCHEDULE_ARGUMENTS:
-            raise TypeError(unknown("argument of a schedule", name, _SCHEDULE_ARGUMENTS))
+    check_arguments(recipe.student_args)
+    if recipe.student_args and recipe.student.startswith(IN_MEMORY):
+        raise ValueError(f"student_args is {recipe.student_args}, but the student is a module: make it with them")
+    check_optimizer(recipe.optimizer, recipe.optimizer_args)
+    check_schedule(recipe)
 
 
 def _shortest(value: Any) -> Any:
@@ -343,13 +349,18 @@ def _check_images(recipe: Recipe) -> None:
 
 
 def _set(recipe: Recipe) -> dict[str, Any]:
-    """The fields that differ from their defaults, as plain values, a teacher's likewise."""
+    """The fields that differ from their defaults, as plain values, a teacher's likewise.
+
+    Beside them stands a word where the same fields meant another schedule before lkd counted its times in epochs.
+    """
     values = {}
     for each in dataclasses.fields(recipe):
         value = getattr(recipe, each.name)
         default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
         if value != default:
             values[each.name] = _set(value) if isinstance(value, Recipe) else value
+    if times_were_steps(recipe):
+        values["schedule_times"] = "epochs"
     return {**values, "code": recipe.own_code} if recipe.own_code else values
 
 

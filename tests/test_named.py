@@ -89,3 +89,39 @@ def test_other_classes_are_refused(store: Store, run: Run, pictures: str, tmp_pa
         shown(str(folder), store, pictures, image_size=64)
     with pytest.raises(ValueError, match=r"data is not known: .* is no run's id"):
         shown(str(folder), store)
+
+
+REFUSED = {
+    "a tag": (
+        "test_resnet.no_such",
+        KeyError,
+        "unknown model 'test_resnet.no_such': did you mean 'test_resnet.r160_in",
+    ),
+    "a deprecated name": ("convnext_tiny_in22k", KeyError, "deprecated in timm: give 'convnext_tiny' for new weights"),
+    "the hub": ("hf-hub:timm/test_resnet.r160_in1k", ValueError, "names a source of weights, .* give lkd.distill the"),
+    "timm's form of a folder": (
+        "local-dir:saved",
+        ValueError,
+        "names a source of weights.*the folder of a saved model",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_name_that_timm_would_take_for_something_else_is_refused(
+    text: str, error: type[Exception], message: str, store: Store
+) -> None:
+    for call in (named, trained, shown):
+        with pytest.raises(error, match=message):
+            call(text, store)
+
+
+def test_a_folder_called_like_a_model_and_more_is_a_folder(
+    store: Store, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(timm.create_model("test_resnet", num_classes=2), "test_resnet.mine/saved")
+    assert named("test_resnet.mine", store) == Path("test_resnet.mine")
+    found = shown("test_resnet.mine/saved", store, pictures, image_size=64).data
+    assert isinstance(found, Files)
+    assert (found.mean, found.view.crop_pct) == (load(pictures).mean, 0.875)

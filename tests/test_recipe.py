@@ -1,6 +1,7 @@
 """What makes two recipes the same, and what a recipe refuses."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from typing import Any
@@ -105,6 +106,56 @@ def test_the_id_of_a_recipe_is_the_one_that_earlier_runs_had() -> None:
     assert RECIPE.run_id == "bd1e7496c6353a7b"
 
 
+DIGITS: dict[str, Any] = {"data": "digits", "student": "mini_resnet"}
+KEPT: list[tuple[dict[str, Any], str]] = [
+    ({"teacher": "resnet18.a1_in1k", "objective": "kd"}, "f36d0781e6170529"),
+    ({"teacher": "resnet18", "objective": "kd"}, "d07829541748a818"),
+    ({"schedule_args": {"min_lr": 1e-6, "warmup_lr": 1e-6}}, "dd5c7a627f9664d2"),
+    ({"schedule": "tanh"}, "622e60a9ed3d8740"),
+    ({"schedule": "constant"}, "7f44d2407185a808"),
+    ({"schedule": "poly", "schedule_args": {"decay_rate": 1}}, "7c1bfd53e8ec7795"),
+    ({"schedule": "step", "schedule_args": {"decay_epochs": 1}}, "839035cdefb2a934"),
+    ({"schedule": "step", "schedule_args": {"decay_epochs": 2.4, "decay_rate": 0.97}}, "df7da4cb0d7b6347"),
+    ({"schedule": "multistep", "schedule_args": {"decay_milestones": [1, 2]}}, "7a45dd2409f529e0"),
+    ({"schedule": "wsd"}, "b162f498ca5b19d4"),
+    ({"schedule": "wsd", "schedule_args": {"decay_epochs": 0.5}}, "de43796c3664d22c"),
+    ({"schedule": "rsqrt"}, "011c47e0fd605d29"),
+    ({"optimizer": "sgd", "optimizer_args": {"momentum": 0.8}}, "e27f196d1c2618b7"),
+    ({"optimizer_args": {"betas": [0.9, 0.95]}}, "2c5cba6421c2f208"),
+    ({"ema": 0.99}, "3f3f9bff9c9bab95"),
+    ({"student": "mini_slak", "sparsity": 0.4, "prune_every": 10}, "5c60ad3ab9ea70ce"),
+    ({"student_args": {"drop_path_rate": 0.1}}, "dfb17b684cb9a2ac"),
+]
+IN_STEPS: list[dict[str, Any]] = [
+    {"schedule": "step"},
+    {"schedule": "step", "schedule_args": {"decay_rate": 0.5}},
+    {"schedule": "step", "schedule_args": {"decay_epochs": 0.5}},
+    {"schedule": "multistep"},
+    {"schedule": "rsqrt", "schedule_args": {"stable_timescale": 2}},
+]
+"""Schedules with a time that was in steps before, and is in epochs now."""
+
+
+@pytest.mark.parametrize(("values", "run_id"), KEPT, ids=str)
+def test_a_recipe_that_meant_the_same_before_timm_was_gone_through_keeps_its_id(
+    values: dict[str, Any], run_id: str
+) -> None:
+    assert Recipe(**{**DIGITS, **values}).run_id == run_id
+
+
+@pytest.mark.parametrize("values", IN_STEPS, ids=str)
+def test_a_run_whose_schedule_was_in_steps_is_not_taken_for_one_in_epochs(values: dict[str, Any]) -> None:
+    def earlier(values: dict[str, Any]) -> str:
+        canonical = json.dumps({"format": 4, **values}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    assert earlier(DIGITS) == Recipe(**DIGITS).run_id
+    teacher, taught = {**DIGITS, **values}, {**DIGITS, "objective": "kd"}
+    assert earlier(teacher) != Recipe(**teacher).run_id
+    recipe = Recipe(**taught, teacher=Recipe(**teacher))
+    assert earlier({**taught, "teacher": teacher}) != recipe.run_id == Recipe.from_dict(recipe.to_dict()).run_id
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_is_part_of_the_id(name: str) -> None:
     assert changed(name).run_id != unchanged(name).run_id
@@ -118,9 +169,9 @@ def test_every_field_of_the_teacher_is_part_of_the_id(name: str) -> None:
 
 
 def test_a_whole_number_and_its_float_make_one_recipe() -> None:
-    whole = Recipe(**{**FIELDS, "objective_args": {"temperature": 4, "alpha": 1}}, lr=1, mixup=1, clip=2, ema=1)
+    whole = Recipe(**{**FIELDS, "objective_args": {"temperature": 4, "alpha": 1}}, lr=1, mixup=1, clip=2, ema=0)
     floats = Recipe(
-        **{**FIELDS, "objective_args": {"temperature": 4.0, "alpha": 1.0}}, lr=1.0, mixup=1.0, clip=2.0, ema=1.0
+        **{**FIELDS, "objective_args": {"temperature": 4.0, "alpha": 1.0}}, lr=1.0, mixup=1.0, clip=2.0, ema=0.0
     )
     assert whole == floats
     assert whole.run_id == floats.run_id
@@ -192,7 +243,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"flip": 1}, TypeError, "flip must be True or False, got 1"),
     ({"mixup": -0.1}, ValueError, "mixup must be at least 0, got -0.1"),
     ({"cutmix": math.inf}, ValueError, "cutmix must be at least 0, got inf"),
-    ({"smoothing": 1.1}, ValueError, "smoothing must be at least 0 and at most 1, got 1.1"),
+    ({"smoothing": 1.1}, ValueError, "smoothing must be at least 0 and below 1, got 1.1"),
+    ({"smoothing": 1}, ValueError, "smoothing must be at least 0 and below 1, got 1"),
     ({"lr": 0}, ValueError, "lr must be above 0, got 0"),
     ({"lr": math.nan}, ValueError, "lr must be above 0, got nan"),
     ({"lr": "1e-3"}, TypeError, "lr must be a number, got '1e-3'"),
@@ -235,7 +287,121 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({name: OTHER[name]}, ValueError, rf"{name} is .* no effect on images in memory \('digits'\): set it to")
         for name in IN_FILES
     ),
-    ({"ema": 1.5}, ValueError, "ema must be at least 0 and at most 1, got 1.5"),
+    ({"ema": 1.5}, ValueError, "ema must be at least 0 and below 1, got 1.5"),
+    ({"ema": 1}, ValueError, "ema must be at least 0 and below 1, got 1"),
+    ({"stop_top1": 0.9}, ValueError, "stop_top1 is in percent, got 0.9: give 90"),
+    ({"precision": False}, TypeError, 'precision must be "no" .*got False: YAML reads no without quotes .*write "no"'),
+    ({"precision": None}, TypeError, 'precision must be "no" .*got None$'),
+    ({"precision": "fp32"}, KeyError, "unknown precision 'fp32': float32 is called 'no'"),
+    ({"precision": "bfloat16"}, KeyError, "unknown precision 'bfloat16': did you mean 'bf16'"),
+    ({"auto_augment": "rand-m9-mstd0.5-typo1"}, ValueError, "has the section 'typo1': give sections as in 'rand-m9"),
+    ({"auto_augment": "rand-m9-m5"}, ValueError, "'rand-m9-m5' has the section 'm' twice: give sections as"),
+    ({"auto_augment": "rand-tweights-t3a"}, ValueError, "has the section 't' twice"),
+    # Names of models and their arguments
+    (
+        {"student": "resnet18.a1_in1k"},
+        ValueError,
+        "has the tag of pretrained weights.*give 'resnet18', or .*the module",
+    ),
+    ({"student": "resnet18.no_such_tag"}, KeyError, "unknown student model 'resnet18.no_such_tag': did you mean 'resn"),
+    (
+        {"teacher": "resnet18.no_such_tag"},
+        KeyError,
+        "unknown teacher model 'resnet18.no_such_tag'.* There are: resnet18",
+    ),
+    ({"student": "mini_resnet.some"}, KeyError, "unknown student model 'mini_resnet.some': did you mean 'mini_resnet'"),
+    ({"student": "resnet18."}, KeyError, "unknown student model 'resnet18.'"),
+    ({"teacher": "hf-hub:timm/resnet18.a1_in1k"}, ValueError, "teacher model 'hf-hub:.*' names a source of weights"),
+    ({"student": "hf_hub:timm/resnet18.a1_in1k"}, ValueError, "student model 'hf_hub:.*give lkd.distill the module"),
+    ({"student": "local-dir:saved"}, ValueError, "student model 'local-dir:saved' names a source.*folder of a saved"),
+    (
+        {"teacher": "convnext_tiny_in22ft1k"},
+        KeyError,
+        "deprecated in timm: give 'convnext_tiny' for new weights, 'convnext_tiny.fb_in22k_ft_in1k' for pretrained",
+    ),
+    *(
+        ({"student_args": {name: value}}, ValueError, f"student_args has '{name}': .*leave it out")
+        for name, value in {
+            "checkpoint_path": "weights.pth",
+            "pretrained": True,
+            "pretrained_cfg": {"file": "weights.pth"},
+            "pretrained_cfg_overlay": {"url": "https://example.org/weights.pth"},
+            "pretrained_strict": False,
+            "cache_dir": "cache",
+            "file": "weights.pth",
+            "url": "https://example.org/weights.pth",
+            "pruned": True,
+            "features_only": True,
+            "out_indices": [1],
+            "scriptable": True,
+            "exportable": True,
+            "no_jit": True,
+            "device": "meta",
+            "dtype": "float16",
+            "num_classes": 10,
+            "in_chans": 3,
+        }.items()
+    ),
+    ({"student_args": {"drop_path_rate": 10}}, ValueError, "drop_path_rate must be at least 0 and below 1, got 10"),
+    ({"student_args": {"attn_drop_rate": "0.1"}}, TypeError, "student_args attn_drop_rate must be a number, got '0.1'"),
+    ({"student_args": {"drop_path_rat": None}}, ValueError, "student_args has drop_path_rat=None, which timm ignores"),
+    (
+        {"student": "memory:0123456789abcdef", "student_args": {"drop_path_rate": 0.1}},
+        ValueError,
+        "student_args is .*, but the student is a module: make it with them",
+    ),
+    # Optimizers
+    ({"optimizer": "adahessian"}, ValueError, "optimizer 'adahessian' needs second derivatives"),
+    ({"optimizer": "lookahead_adam"}, KeyError, "unknown optimizer 'lookahead_adam'"),
+    ({"optimizer": "AdamW"}, KeyError, "unknown optimizer 'AdamW': did you mean 'adamw'"),
+    ({"optimizer_args": {"lr": 0.1}}, ValueError, "set the recipe's lr instead of optimizer_args 'lr'"),
+    ({"optimizer_args": {"weight_decay": 0.1}}, ValueError, "set the recipe's weight_decay instead of optimizer_args"),
+    (
+        {"optimizer_args": {"momentum": 0.9}},
+        ValueError,
+        "optimizer 'adamw' cannot be made .*unknown argument 'momentum'",
+    ),
+    ({"optimizer": "sgd", "optimizer_args": {"eps": 1e-3}}, ValueError, "'sgd' cannot be .*unknown argument 'eps'"),
+    (
+        {"optimizer": "sgd", "optimizer_args": {"betas": [0.9, 0.9]}},
+        ValueError,
+        "'sgd' cannot .*unknown argument 'betas'",
+    ),
+    ({"optimizer_args": {"layer_decay": 0.75}}, ValueError, "'layer_decay' groups parameters by their names"),
+    ({"optimizer_args": {"fallback_list": ["head.*"]}}, ValueError, "'fallback_list' groups parameters by their names"),
+    ({"optimizer_args": {"opt_eps": 1e-3}}, ValueError, "unknown argument 'opt_eps': did you mean 'eps'"),
+    ({"optimizer_args": {"betas": [0.9]}}, ValueError, r"betas of 'adamw' must be a list of 2 numbers, got \[0.9\]"),
+    ({"optimizer": "adan", "optimizer_args": {"betas": [0.9, 0.9]}}, ValueError, "betas of 'adan' must be a list of 3"),
+    # Schedules
+    ({"schedule": "plateau"}, KeyError, "unknown schedule 'plateau'"),
+    ({"schedule_args": {"patience_epochs": 3}}, TypeError, "unknown argument of a schedule 'patience_epochs'"),
+    ({"schedule_args": {"cycle_limit": 2}}, ValueError, "'cycle_limit': a run is one cycle of its schedule, 1 epochs"),
+    ({"schedule_args": {"decay_epochs": 2}}, ValueError, "'decay_epochs', which schedule 'cosine' does not use: leave"),
+    (
+        {"schedule": "step", "schedule_args": {"min_lr": 1e-5}},
+        ValueError,
+        "'min_lr', which schedule 'step' does not use",
+    ),
+    ({"schedule": "constant", "schedule_args": {"decay_rate": 0.5}}, ValueError, "'constant' does not use"),
+    ({"schedule": "wsd", "schedule_args": {"stable_timescale": 2}}, ValueError, "'wsd' does not use: leave it out"),
+    ({"schedule_args": {"min_lr": 0.1}}, ValueError, "schedule_args min_lr must be at most lr 0.005, got 0.1"),
+    ({"schedule_args": {"min_lr": -1}}, ValueError, "schedule_args min_lr must be at least 0, got -1"),
+    ({"schedule_args": {"min_lr": "0"}}, TypeError, "schedule_args min_lr must be a number, got '0'"),
+    ({"schedule_args": {"warmup_lr": 0.1}}, ValueError, "schedule_args warmup_lr must be at most lr 0.005, got 0.1"),
+    ({"warmup": 0, "schedule_args": {"warmup_lr": 1e-6}}, ValueError, "'warmup_lr', but warmup is 0: leave it out"),
+    ({"schedule": "step", "schedule_args": {"decay_epochs": 0}}, ValueError, "decay_epochs must be above 0, got 0"),
+    ({"schedule": "step", "schedule_args": {"decay_rate": 10}}, ValueError, "decay_rate must be above 0 and at most 1"),
+    ({"schedule": "multistep", "schedule_args": {"decay_milestones": [2, 1]}}, ValueError, "milestones must ascend"),
+    (
+        {"schedule": "multistep", "schedule_args": {"decay_milestones": 3}},
+        TypeError,
+        "milestones must be a list of num",
+    ),
+    ({"schedule": "wsd", "schedule_args": {"decay_fn": "linea"}}, KeyError, "decay_fn 'linea': did you mean 'linear'"),
+    ({"schedule": "rsqrt", "warmup": 0}, ValueError, "'rsqrt' needs warmup above 0, got 0"),
+    ({"schedule_args": {"noise_pct": 0.5}}, ValueError, "schedule_args has 'noise_pct' without 'noise'"),
+    ({"schedule_args": {"noise": 0.5, "noise_pct": 0}}, ValueError, "noise_pct must be above 0 and at most 1, got 0"),
+    ({"schedule_args": {"noise": [0.2, 0.5, 0.9]}}, ValueError, "noise must be one share of the schedule, or two"),
 ]
 
 

@@ -114,10 +114,9 @@ def robustness(
 
     lkd robustness resnet50.a1_in1k --imagenet /data --sets A,R
     """
-    import timm
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-    from lkd.named import shown, trained
+    from lkd.named import named, shown, trained
     from lkd.robustness import imagenet_c_scores, imagenet_robustness
     from lkd.store import Store
 
@@ -129,7 +128,8 @@ def robustness(
             if data is not None:
                 raise ValueError(f"--data is {data!r}, but --imagenet says where the images are: leave one of them out")
             network, _ = trained(model, Store())
-            mean, std = (None, None) if timm.is_model(model) else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+            by_timm = isinstance(named(model, Store()), str)
+            mean, std = (None, None) if by_timm else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
             table = imagenet_robustness(
                 _on_device(network), imagenet, sets.split(","), count=count, mean=mean, std=std, workers=workers
             )

@@ -107,7 +107,8 @@ class Stream:
         seed: of all draws.
 
     Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory.
+        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory, or that
+            leaves nothing of them.
 
     Example:
         >>> from lkd.data import Augmentation, Stream, load
@@ -122,6 +123,7 @@ class Stream:
 
     def __init__(self, data: DataSet, split: Labelled, augmentation: Augmentation, batch_size: int, seed: int):
         check_unset(augmentation, self.without_effect, self.kind)
+        _check_sides(augmentation, min(data.size))
         if len(split) < batch_size:
             raise ValueError(f"batch_size {batch_size} is more than the {len(split)} training images: lower batch_size")
         self.data, self.split, self.augmentation = data, split, augmentation
@@ -202,6 +204,13 @@ class Stream:
 
     def _in_turn(self, one: Callable[[int], Batch], steps: range, workers: int) -> Iterator[Batch]:
         return map(one, steps)
+
+
+def _check_sides(augmentation: Augmentation, side: int) -> None:
+    """Refuse shifts that move an image out of itself, and squares that cover it wherever they are."""
+    for name, most in (("crop", side), ("cutout", 2 * side)):
+        if (value := getattr(augmentation, name)) >= most:
+            raise ValueError(f"{name} must be below {most} for images of side {side}, got {value}")
 
 
 class _Draws:

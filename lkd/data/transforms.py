@@ -18,7 +18,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 """Those that all of timm's transforms know."""
 
 _POLICIES = ("rand", "augmix", "v0", "v0r", "original", "originalr", "3a")
-_SECTION = re.compile(r"[a-z]+\d+(\.\d+)?")
+_SECTION = re.compile(r"(?!t)([a-z]+)\d+(\.\d+)?")
 _CHOICES = ("tweights", "t3a", "t3aw")
 
 
@@ -75,9 +75,14 @@ def check_auto_augment(policy: str) -> None:
     kind, *sections = policy.split("-")
     if kind not in _POLICIES:
         raise KeyError(unknown("auto_augment policy", kind, _POLICIES))
+    keys = []
     for section in sections:
-        if not _SECTION.fullmatch(section) and not (kind == "rand" and section in _CHOICES):
+        known = _SECTION.fullmatch(section)
+        if not known and not (kind == "rand" and section in _CHOICES):
             raise ValueError(f"auto_augment {policy!r} has the section {section!r}: give {_form(kind)}")
+        keys.append(known[1] if known else "t")
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"auto_augment {policy!r} has the section {twice[0]!r} twice: give {_form(kind)}, each once")
     try:
         create_transform((3, 32, 32), is_training=True, auto_augment=policy)
     except (AssertionError, ValueError) as error:

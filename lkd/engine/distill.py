@@ -14,6 +14,7 @@ from lkd.engine.options import Options
 from lkd.engine.run import carry_out, check_arguments
 from lkd.engine.setting import Objects, Setting, in_memory
 from lkd.models import load_model
+from lkd.models.names import check_source
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
@@ -146,6 +147,8 @@ class _Given:
         self.objects: dict[str, nn.Module | Images] = {}
 
     def model(self, model: Model, role: str) -> str:
+        if isinstance(model, str):
+            check_source("model", model)
         if isinstance(model, Path) or (isinstance(model, str) and "/" in model):
             return self._keep(load_model(model), role)
         if isinstance(model, str):

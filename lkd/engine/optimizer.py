@@ -1,49 +1,212 @@
 """A recipe's optimizer and learning rates, as timm makes them."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
+from lkd.optimization import NOISE
 from lkd.recipe import Recipe
+
+_DECAY_EPOCHS, _MILESTONES = 90, (90, 180, 270)
+"""timm's defaults of `decay_epochs` for schedule "step", and of `decay_milestones`."""
+
+_LOOKED_AT = 1000
+"""Steps, at most, at which a schedule is looked at."""
+
+_LEFT = 0.05
+"""The share of the initial weights in an average above which a warning is given."""
+
+_JUDGED_EVERY = 50
+"""Steps of an epoch from one look at the accuracy to the next, in a run with `stop_top1`."""
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     """timm's optimizer of that name; biases, norms and other 1-D parameters do not decay.
 
     Raises:
-        ValueError: arguments that it does not take.
+        ValueError: arguments that it does not take; an optimizer whose package or device is missing.
     """
     try:
         return create_optimizer_v2(
             model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **recipe.optimizer_args
         )
-    except (TypeError, ValueError) as error:
+    except (AssertionError, ImportError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"optimizer {recipe.optimizer!r} cannot be made with {recipe.optimizer_args}: {error}"
         ) from error
 
 
 def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler:
-    """Linear warm-up from 0, then timm's schedule of that name, both by the step."""
+    """Linear warm-up from 0, then timm's schedule of that name, both by the step.
+
+    Times in `schedule_args` are in epochs, as in timm, and are counted from the end of warm-up (timm's
+    `warmup_prefix=True`).
+
+    Args:
+        recipe: its schedule.
+        optimizer: gets the learning rates.
+        steps: of the optimizer in an epoch.
+
+    Raises:
+        ValueError: a schedule that does not fit into so few steps.
+    """
     total = recipe.epochs * steps
-    warmup = min(round(recipe.warmup * total), total - 1)
-    arguments: dict[str, Any] = {"warmup_lr": 0.0, **recipe.schedule_args}
-    if arguments.get("decay_epochs", 0) >= 1:
-        arguments["decay_epochs"] *= steps
-    if "decay_milestones" in arguments:
-        arguments["decay_milestones"] = [epoch * steps for epoch in arguments["decay_milestones"]]
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        recipe.schedule,
-        num_epochs=total - warmup,
-        warmup_epochs=warmup,
-        warmup_prefix=True,
-        step_on_epochs=False,
-        updates_per_epoch=1,
-        **arguments,
-    )
+    warmup = _warmup(recipe, steps)
+    try:
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            recipe.schedule,
+            num_epochs=total - warmup,
+            warmup_epochs=warmup,
+            warmup_prefix=True,
+            step_on_epochs=False,
+            updates_per_epoch=1,
+            **{"warmup_lr": 0.0, **_in_steps(recipe, steps)},
+        )
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"schedule {recipe.schedule!r} cannot be made with {recipe.schedule_args} for {recipe.epochs} epoch(s) of "
+            f"{steps} steps, the first {warmup} for warm-up: {error} (in steps)"
+        ) from error
     return scheduler
+
+
+def length_warnings(recipe: Recipe, steps: int) -> list[str]:
+    """Settings that cannot work in so few steps, a sentence for each: schedule, average, masks, early end.
+
+    Args:
+        recipe: what will be trained.
+        steps: of the optimizer in an epoch.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.engine.optimizer import length_warnings
+        >>> length_warnings(Recipe(data="digits", student="mini_vit", ema=0.9999), steps=20)
+        ['ema 0.9999 leaves 100 % of the initial weights in the average after 20 steps, and the average is what is \
+evaluated: set ema to at most 0.79, or train longer']
+    """
+    total = recipe.epochs * steps
+    found = list(_of_schedule(recipe, steps))
+    if recipe.ema and (left := recipe.ema**total) > _LEFT:
+        found.append(
+            f"ema {recipe.ema:g} leaves {100 * left:.0f} % of the initial weights in the average after {total} steps, "
+            f"and the average is what is evaluated: set ema to at most {_decay(total)}, or train longer"
+        )
+    if recipe.sparsity and recipe.prune_every >= total:
+        found.append(
+            f"prune_every {recipe.prune_every} is not below the {total} steps of the run, so the masks of sparse "
+            "training never move: lower it, or train longer"
+        )
+    if recipe.stop_top1 is not None and steps <= _JUDGED_EVERY:
+        found.append(
+            f"stop_top1 {recipe.stop_top1:g} has no effect: accuracy is looked at after every {_JUDGED_EVERY} steps "
+            f"of an epoch, and an epoch has {steps}; leave it out, or lower batch_size"
+        )
+    return found
+
+
+def learning_rates(recipe: Recipe, steps: int) -> np.ndarray:
+    """The learning rates of a run, without noise: of all steps, or of 1000 steps evenly from the first to the last.
+
+    Args:
+        recipe: what will be trained.
+        steps: of the optimizer in an epoch.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.engine.optimizer import learning_rates
+        >>> recipe = Recipe(data="digits", student="mini_vit", lr=1, warmup=0.5, epochs=2)
+        >>> learning_rates(recipe, 2).tolist()
+        [0.0, 0.5, 1.0, 0.5]
+    """
+    total = recipe.epochs * steps
+    quiet = {name: value for name, value in recipe.schedule_args.items() if name not in NOISE}
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    schedule = make_schedule(replace(recipe, schedule_args=quiet), optimizer, steps)
+    rates = []
+    for step in np.linspace(0, total - 1, min(total, _LOOKED_AT)).round().astype(int).tolist():
+        if step:
+            schedule.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    return np.array(rates)
+
+
+def _decay(total: int) -> str:
+    """The decay of an average that leaves 1 % of the initial weights, to two digits of its distance from 1."""
+    return f"{1 - float(f'{1 - 0.01 ** (1 / total):.2g}'):.10g}"
+
+
+def _warmup(recipe: Recipe, steps: int) -> int:
+    """Steps of warm-up."""
+    total = recipe.epochs * steps
+    return min(round(recipe.warmup * total), total - 1)
+
+
+def _in_steps(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """A schedule's arguments, with times in steps."""
+    arguments = dict(recipe.schedule_args)
+    if recipe.schedule == "step":
+        arguments["decay_epochs"] = _interval(recipe) * steps
+    elif (arguments.get("decay_epochs") or 0) >= 1:
+        arguments["decay_epochs"] *= steps
+    if recipe.schedule == "multistep":
+        arguments["decay_milestones"] = [epoch * steps for epoch in _milestones(recipe)]
+    if arguments.get("stable_timescale") is not None:
+        arguments["stable_timescale"] *= steps
+    return arguments
+
+
+def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
+    """What a schedule cannot do in so few steps."""
+    total, warmup = recipe.epochs * steps, _warmup(recipe, steps)
+    if warmup > 1 and total - warmup == 1:
+        yield (
+            f"warmup {recipe.warmup:g} takes {warmup} of the {total} steps, so only the last has the full learning "
+            "rate: lower it, or train longer"
+        )
+        return
+    rates = learning_rates(recipe, steps)
+    after, highest = rates[rates.argmax() :], rates.max()
+    left = (total - warmup) / steps
+    if recipe.schedule == "multistep" and (late := [m for m in _milestones(recipe) if m > left]):
+        yield (
+            f"decay_milestones {late} of schedule 'multistep' lie beyond the {left:.3g} epochs that follow warm-up: "
+            "give schedule_args decay_milestones of this run, or train longer"
+        )
+    elif recipe.schedule != "constant" and len(after) > 1 and after.min() > 0.99 * highest:
+        interval = f" every {_interval(recipe):g} epochs" if recipe.schedule == "step" else ""
+        yield (
+            f"schedule {recipe.schedule!r}{interval} never lowers the learning rate in the {left:.3g} epochs that "
+            "follow warm-up: change schedule_args, or name schedule 'constant'"
+        )
+    elif (share := _vanished(after / highest)) > 0:
+        yield (
+            f"schedule {recipe.schedule!r} lowers the learning rate from {highest:g} to {after[-1]:.1e}, and in the "
+            f"last {100 * share:.0f} % of the steps after warm-up it is too small to learn: change schedule_args"
+        )
+
+
+def _interval(recipe: Recipe) -> float:
+    """Epochs from one decay of schedule "step" to the next."""
+    return float(recipe.schedule_args.get("decay_epochs") or _DECAY_EPOCHS)
+
+
+def _milestones(recipe: Recipe) -> list[float]:
+    """Epochs at which schedule "multistep" decays."""
+    return list(recipe.schedule_args.get("decay_milestones", _MILESTONES))
+
+
+def _vanished(shares: np.ndarray) -> float:
+    """The share of steps at which the rate is next to nothing of its highest, where that is more than a tail."""
+    for below, tail in ((1e-6, 0.25), (1e-12, 0.01)):
+        if (share := float((shares < below).mean())) > tail:
+            return share
+    return 0.0

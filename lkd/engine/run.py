@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -17,6 +18,7 @@ from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
 from lkd.engine.loop import Training, ddp_arguments
 from lkd.engine.memory import keep_freed_memory
+from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
 from lkd.engine.origin import check_classes, teacher_origin
 from lkd.engine.rehearsal import rehearse
@@ -108,6 +110,8 @@ def carry_out(
         return found or _found(recipe, store, objects)
     setting = Setting(recipe, objects)
     check_classes(recipe.teacher, setting.data.classes)
+    for text in length_warnings(recipe, setting.stream.steps):
+        warnings.warn(text, stacklevel=2)
     _check_space(store, setting, options)
     sharing = num_processes if num_processes > 1 else processes().num_processes
     _check_processes(setting, sharing)

@@ -169,7 +169,7 @@ class Setting:
             return _copied(role, given)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
-        except TypeError as error:
+        except Exception as error:  # timm's families refuse wrong arguments in many ways
             raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
 
     def _outputs(self, role: str, model: nn.Module, ask: Callable[[Tensor], Outputs]) -> Outputs:

@@ -171,6 +171,13 @@ def test_more_in_a_batch_than_there_are_images_is_refused():
     assert stream_of(numbered(40), batch_size=40).steps == 1
 
 
+@pytest.mark.parametrize(("name", "most"), [("crop", 8), ("cutout", 16)])
+def test_augmentation_that_leaves_nothing_of_the_images_is_refused(name, most):
+    stream_of(noise(), Augmentation(**{name: most - 1}))
+    with pytest.raises(ValueError, match=f"{name} must be below {most} for images of side 8, got {most}"):
+        stream_of(noise(), Augmentation(**{name: most}))
+
+
 # Geometry -----------------------------------------------------------------------------------------------------------
 
 

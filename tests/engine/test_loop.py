@@ -100,6 +100,9 @@ def test_the_optimizer_has_the_arguments_given(at_each_step: Any) -> None:
     [
         ("constant", {}, [1] * 8),
         ("step", {"decay_epochs": 1, "decay_rate": 0.1}, [1] * 4 + [0.1] * 4),
+        ("step", {"decay_epochs": 0.5}, [1] * 2 + [0.1] * 2 + [0.01] * 2 + [0.001] * 2),
+        ("step", {}, [1] * 8),
+        ("multistep", {}, [1] * 8),
         ("poly", {"decay_rate": 1.0, "min_lr": 0.0}, [1 - step / 8 for step in range(8)]),
     ],
 )

@@ -129,8 +129,33 @@ CASES = {
     "data's own arguments": of_distill(
         "mini_resnet", "mini_slak", student_args={"in_chans": 3}, error=ValueError, message="in_chans.*leave it out"
     ),
-    "optimizer's arguments": of_run(
-        replace(ALONE, optimizer_args={"betta": 0.9}), ValueError, "optimizer 'adamw' cannot be made with .*betta"
+    "optimizer's arguments": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        optimizer_args={"betta": 0.9},
+        error=ValueError,
+        message="optimizer 'adamw' cannot be made with .*unknown argument 'betta': did you mean 'betas'",
+    ),
+    "an optimizer of a package that is missing": of_run(
+        replace(ALONE, optimizer="bnbadamw8bit"), ValueError, "optimizer 'bnbadamw8bit' cannot be made with .*bitsandb"
+    ),
+    "a decay that is longer than the run": of_run(
+        replace(ALONE, schedule="wsd", schedule_args={"decay_epochs": 3}),
+        ValueError,
+        "schedule 'wsd' cannot be made with {'decay_epochs': 3} for 2 epoch.* of 2 steps",
+    ),
+    "a student with a tag": of_distill(
+        "resnet18.a1_in1k", "mini_slak", error=ValueError, message="'resnet18.a1_in1k' has the tag of pretrained weigh"
+    ),
+    "a teacher's tag": of_distill(
+        "mini_resnet", "resnet18.a1_in1", error=KeyError, message="did you mean 'resnet18.a1_in1k'"
+    ),
+    "a teacher's weights": of_distill(
+        "mini_resnet",
+        Recipe(data="digits", student="mini_slak", student_args={"drop_path_rat": 0.1}),
+        objective="kd",
+        error=ValueError,
+        message="'mini_slak' cannot be made with {'drop_path_rat': 0.1}",
     ),
     "schedule": of_distill(
         "mini_resnet", "mini_slak", schedule="cosin", error=KeyError, message="unknown schedule 'cosin': did you mean"

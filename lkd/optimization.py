@@ -1,0 +1,209 @@
+"""timm's optimizers and learning rate schedules: which of their names and arguments a recipe may hold."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from timm.optim import get_optimizer_info, list_optimizers
+from timm.scheduler import create_scheduler_v2
+
+from lkd.checks import check_number, check_whole, unknown
+
+if TYPE_CHECKING:
+    from lkd.recipe import Recipe
+
+SCHEDULES: Mapping[str, tuple[str, ...]] = {
+    "cosine": ("min_lr", "k_decay"),
+    "tanh": ("min_lr",),
+    "step": ("decay_epochs", "decay_rate"),
+    "constant": (),
+    "multistep": ("decay_milestones", "decay_rate"),
+    "poly": ("min_lr", "decay_rate", "k_decay"),
+    "wsd": ("min_lr", "decay_epochs", "decay_fn"),
+    "rsqrt": ("min_lr", "decay_epochs", "decay_fn", "stable_timescale"),
+}
+"""timm's schedules by name, each with the arguments of `create_scheduler_v2` that it uses beside those in `OF_ALL`."""
+
+NOISE = ("noise", "noise_pct", "noise_std", "noise_seed")
+OF_ALL = ("warmup_lr", *NOISE)
+"""Arguments that every schedule uses."""
+
+_CYCLES = ("cycle_mul", "cycle_decay", "cycle_limit")
+_DECAYS = ("linear", "1-sqrt", "cosine", "power", "exp")
+_DEFAULTS = {name: each.default for name, each in inspect.signature(create_scheduler_v2).parameters.items()}
+
+_GROUPS = ("layer_decay", "layer_decay_min_scale", "layer_decay_no_opt_scale", "fallback_list", "param_group_fn")
+_OF_EVERY_OPTIMIZER = ("filter_bias_and_bn", "fallback_no_weight_decay")
+
+
+# Optimizers ---------------------------------------------------------------------------------------------------------
+
+
+def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse an optimizer that cannot train here, and arguments that it would not use.
+
+    Args:
+        name: timm's.
+        arguments: for it, beside learning rate and weight decay.
+
+    Raises:
+        KeyError: an unknown name, with the nearest known one.
+        ValueError: an optimizer that needs second derivatives; an argument that it does not take, that timm would drop
+            without a word, or that has a field of its own in a recipe.
+
+    Example:
+        >>> from lkd.optimization import check_optimizer
+        >>> check_optimizer("sgd", {"momentum": 0.8})
+    """
+    names = [str(known) for known in list_optimizers()]
+    if name not in names:
+        raise KeyError(unknown("optimizer", name, names))
+    if get_optimizer_info(name).second_order:
+        raise ValueError(
+            f"optimizer {name!r} needs second derivatives, which training here does not compute: use another"
+        )
+    for argument in arguments:
+        if reason := _refused(name, argument):
+            raise ValueError(f"optimizer {name!r} cannot be made with {dict(arguments)}: {reason}")
+    _check_betas(name, arguments.get("betas"))
+
+
+def _refused(optimizer: str, argument: str) -> str | None:
+    """Why an optimizer cannot have an argument; None where it can."""
+    if argument in ("lr", "weight_decay"):
+        return f"set the recipe's {argument} instead of optimizer_args {argument!r}"
+    if argument in _GROUPS:
+        return f"{argument!r} groups parameters by their names, which training here does not do: leave it out"
+    takes = _taken(optimizer)
+    if takes is None or argument in takes:
+        return None
+    return unknown("argument", argument, takes)
+
+
+def _taken(optimizer: str) -> list[str] | None:
+    """The arguments that an optimizer uses; None where its package is imported only when it is made."""
+    cls = get_optimizer_info(optimizer).opt_class
+    if isinstance(cls, str):
+        return None
+    own = inspect.signature(cls).parameters.keys() - {"params", "lr", "weight_decay"}
+    return [*own, *_OF_EVERY_OPTIMIZER]
+
+
+def _check_betas(optimizer: str, betas: Any) -> None:
+    count = get_optimizer_info(optimizer).num_betas
+    if betas is not None and (not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != count):
+        raise ValueError(f"optimizer_args betas of {optimizer!r} must be a list of {count} numbers, got {betas!r}")
+
+
+# Schedules ----------------------------------------------------------------------------------------------------------
+
+
+def check_schedule(recipe: "Recipe") -> None:
+    """Refuse an unknown schedule, arguments that it would not use, and values that make no sense.
+
+    Args:
+        recipe: its `schedule`, `schedule_args`, `lr`, `warmup` and `epochs` are looked at.
+
+    Raises:
+        KeyError: an unknown schedule, with the nearest known one.
+        TypeError: an unknown argument, with the nearest known one; a value of another type.
+        ValueError: an argument that has no effect; a value out of range.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.optimization import check_schedule
+        >>> check_schedule(Recipe(data="digits", student="mini_vit", schedule="poly", schedule_args={"decay_rate": 1}))
+    """
+    if recipe.schedule not in list(SCHEDULES):
+        raise KeyError(unknown("schedule", recipe.schedule, SCHEDULES))
+    known = {*OF_ALL, *_CYCLES}.union(*SCHEDULES.values())
+    for name, value in recipe.schedule_args.items():
+        if name not in known:
+            raise TypeError(unknown("argument of a schedule", name, known))
+        if _tuples(value) != _DEFAULTS[name]:
+            _check_used(recipe, name)
+        if value is not None or _DEFAULTS[name] is not None:
+            _check_value(recipe, name, value)
+    if recipe.schedule == "rsqrt" and not recipe.warmup and recipe.schedule_args.get("stable_timescale") is None:
+        raise ValueError("schedule 'rsqrt' needs warmup above 0, got 0: set it, or schedule_args stable_timescale")
+
+
+def times_were_steps(recipe: "Recipe") -> bool:
+    """Whether a schedule has a time in epochs that earlier versions of lkd took for steps: their runs were other runs.
+
+    Args:
+        recipe: its `schedule` and `schedule_args` are looked at.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.optimization import times_were_steps
+        >>> times_were_steps(Recipe(data="digits", student="mini_vit", schedule="step"))
+        True
+    """
+    arguments = recipe.schedule_args
+    if recipe.schedule == "step":
+        return (arguments.get("decay_epochs") or 0) < 1
+    if recipe.schedule == "multistep":
+        return "decay_milestones" not in arguments
+    return recipe.schedule == "rsqrt" and arguments.get("stable_timescale") is not None
+
+
+def _check_used(recipe: "Recipe", name: str) -> None:
+    """Refuse an argument that has no effect on a recipe's schedule."""
+    if name in _CYCLES:
+        raise ValueError(
+            f"schedule_args has {name!r}: a run is one cycle of its schedule, {recipe.epochs} epochs; leave it out"
+        )
+    if name not in (uses := (*SCHEDULES[recipe.schedule], *OF_ALL)):
+        raise ValueError(
+            f"schedule_args has {name!r}, which schedule {recipe.schedule!r} does not use: leave it out (it uses "
+            f"{', '.join(uses)})"
+        )
+    if name == "warmup_lr" and not recipe.warmup:
+        raise ValueError("schedule_args has 'warmup_lr', but warmup is 0: leave it out, or set warmup")
+    if name in NOISE and recipe.schedule_args.get("noise") is None:
+        raise ValueError(f"schedule_args has {name!r} without 'noise': leave it out, or give 'noise' too")
+
+
+def _check_value(recipe: "Recipe", name: str, value: Any) -> None:
+    label = f"schedule_args {name}"
+    if name in ("min_lr", "warmup_lr"):
+        check_number(label, value, 0)
+        if value > recipe.lr:
+            raise ValueError(f"{label} must be at most lr {recipe.lr:g}, got {value:g}")
+    elif name == "decay_milestones":
+        _check_ascending(label, value)
+    elif name == "noise":
+        _check_noise(label, value)
+    elif name == "decay_fn":
+        if value not in _DECAYS:
+            raise KeyError(unknown(label, value, _DECAYS))
+    elif name == "noise_seed":
+        check_whole(label, value, 0)
+    else:
+        share = name == "noise_pct" or (name == "decay_rate" and recipe.schedule != "poly")
+        check_number(label, value, 0, 1 if share else float("inf"), above=True)
+
+
+def _check_ascending(label: str, value: Any) -> None:
+    """Refuse what is no list of numbers above 0, each larger than the one before."""
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"{label} must be a list of numbers, got {value!r}")
+    for each in value:
+        check_number(label, each, 0, above=True)
+    if value != sorted(set(value)):
+        raise ValueError(f"{label} must ascend, got {value!r}")
+
+
+def _check_noise(label: str, value: Any) -> None:
+    """Refuse what is not where noise begins, or begins and ends, as shares of the schedule."""
+    shares = value if isinstance(value, list) else [value]
+    if len(shares) not in (1, 2) or shares != sorted(shares):
+        raise ValueError(f"{label} must be one share of the schedule, or two that ascend, got {value!r}")
+    for share in shares:
+        check_number(label, share, 0, 1)
+
+
+def _tuples(value: Any) -> Any:
+    """A list as a tuple, which is how timm writes its defaults."""
+    return tuple(value) if isinstance(value, list) else value
