@@ -210,9 +210,17 @@ def test_maps_that_are_not_finite_are_left_out_of_the_mean(bad):
     images = noise(4, 3, side, side)
     expected = contribution_map(model, images[[0, 1, 3]])
     images[2, 0, 0, 0] = bad
-    np.testing.assert_allclose(contribution_map(model, images), expected, rtol=1e-9)
+    with pytest.warns(UserWarning, match="1 of 4 images give no finite gradient and are left out"):
+        np.testing.assert_allclose(contribution_map(model, images), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="none of the 1 images gives a finite gradient"):
         contribution_map(model, images[2:3])
+
+
+def test_images_that_are_not_normalised_are_warned_of():
+    model = Maps(convolution(np.ones((3, 3))))
+    with pytest.warns(UserWarning, match="images have values from 255 to 255: normalise them") as told:
+        contribution_map(model, torch.full((1, 1, 8, 8), 255.0))
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_a_norm_that_is_not_last_stays():

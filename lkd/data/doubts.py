@@ -13,6 +13,9 @@ from lkd.checks import some
 
 AXES = "this looks as if its channels were not first: bring them there, image.permute(2, 0, 1) of (H, W, C)"
 
+BEYOND = 30
+"""Absolute value that normalised images do not reach."""
+
 AT_ONCE = 2**20
 """Values of a split, at most, that its mean and standard deviation are taken of."""
 
@@ -119,7 +122,7 @@ def values_of(images: Tensor) -> Values:
     low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
     if images.dtype == torch.uint8:
         return Values(low, high, UNIT * (high == 1) + WIDE * (high > 16))
-    wide = torch.maximum(-low, high) > 30
+    wide = torch.maximum(-low, high) > BEYOND
     unit = (low >= 0) & (high <= 1) & (high - low > 0.6)
     return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.1)) + WIDE * wide)
 
@@ -187,7 +190,8 @@ def warn_of_values(looks: Mapping[str, Look]) -> None:
                 f"network sees them) are unlike train images ({train.range}; {train.mean:.2g} and {train.spread:.2g}): "
                 "scale and normalise all splits alike"
             )
-        _warn_of_colour(name, look, train)
+        if not (look.constant or train.constant):
+            _warn_of_colour(name, look, train)
 
 
 def _warn_of_train(look: Look) -> None:
