@@ -124,7 +124,7 @@ def values_of(images: Tensor) -> Values:
         return Values(low, high, UNIT * (high == 1) + WIDE * (high > 16))
     wide = torch.maximum(-low, high) > BEYOND
     unit = (low >= 0) & (high <= 1) & (high - low > 0.6)
-    return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.1)) + WIDE * wide)
+    return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.3)) + WIDE * wide)
 
 
 def warn_of_mixture(name: str, images: Tensor) -> None:
@@ -141,7 +141,11 @@ def warn_of_mixture(name: str, images: Tensor) -> None:
 
 
 class Look(NamedTuple):
-    """A split at a glance; mean and spread are those that a network sees, grey the share of images without colour."""
+    """A split at a glance.
+
+    Mean and spread are those that a network sees. Of images in colour, grey is the share that has none, and cast how
+    far the first channel lies above the last one, with the standard error of that.
+    """
 
     images: int
     floats: bool
@@ -151,6 +155,8 @@ class Look(NamedTuple):
     mean: float
     spread: float
     grey: float
+    cast: float
+    error: float
 
 
 def look_at(images: Tensor, normalise: Callable[[Tensor], Tensor]) -> Look:
@@ -158,19 +164,25 @@ def look_at(images: Tensor, normalise: Callable[[Tensor], Tensor]) -> Look:
     values = values_of(images)
     sample = images[:: 1 + images.numel() // AT_ONCE]
     seen = normalise(sample)
-    grey = (sample == sample[:, :1]).flatten(1).all(1).float().mean().item() if images.shape[1] == 3 else 0.0
-    constant = bool(values.low.min() == values.high.max())
-    spread = seen.std(correction=0).item()
     return Look(
-        len(images),
-        images.is_floating_point(),
-        values.usual,
-        values.range(),
-        constant,
-        seen.mean().item(),
-        spread,
-        grey,
+        images=len(images),
+        floats=images.is_floating_point(),
+        kind=values.usual,
+        range=values.range(),
+        constant=bool(values.low.min() == values.high.max()),
+        mean=seen.mean().item(),
+        spread=seen.std(correction=0).item(),
+        **(_colour(sample) if images.shape[1] == 3 else {"grey": 0.0, "cast": 0.0, "error": 0.0}),
     )
+
+
+def _colour(images: Tensor) -> dict[str, float]:
+    casts = (images[:, 0].float() - images[:, 2].float()).flatten(1).mean(1)
+    return {
+        "grey": (images == images[:, :1]).flatten(1).all(1).float().mean().item(),
+        "cast": casts.mean().item(),
+        "error": casts.std(correction=0).item() / len(casts) ** 0.5,
+    }
 
 
 def warn_of_values(looks: Mapping[str, Look]) -> None:
@@ -227,6 +239,17 @@ def _warn_of_colour(name: str, look: Look, train: Look) -> None:
             warn(
                 f"all {one} images are grey in three equal channels, most {other} images are in colour: read both alike"
             )
+    if min(look.images, train.images) >= FEW and _reversed(look, train):
+        warn(
+            f"the first channel of {name} images lies {look.cast:+.2g} above the last one, that of train images "
+            f"{train.cast:+.2g}: make sure that both have their channels in one order (RGB, where OpenCV reads BGR)"
+        )
+
+
+def _reversed(look: Look, train: Look) -> bool:
+    """Whether two splits have opposite casts of about one strength, both beyond chance."""
+    sure = all(abs(split.cast) > 6 * split.error for split in (look, train))
+    return sure and 0.5 < -look.cast / train.cast < 2
 
 
 # Images that are there twice ----------------------------------------------------------------------------------------
