@@ -102,8 +102,9 @@ class Split:
 class Images:
     """A data set: its classes, its three splits, and the statistics that its images are normalised with.
 
-    Warns of what is rarely meant: classes without an image, class names that occur twice, splits whose values differ in
-    range or kind, images that a network sees far from mean 0 and standard deviation 1.
+    Each of these raises a warning: classes without an image in a split, class names that occur twice, splits whose
+    values differ in range or distribution, training images that a network sees far from standard deviation 1, channels
+    that may not be first.
 
     Args:
         name: what the data set is called.

@@ -32,9 +32,11 @@ def from_datasets(
 ) -> Images:
     """Your own data sets as `Images`, read into memory.
 
-    The samples are read here and never again: leave random augmentation to the recipe. Read twice are only eight of
-    each data set, to warn of random ones. Warned of is also what is rarely meant: images that several data sets share,
-    images or splits in different ranges, classes without images or in another order; see `Images` as well.
+    The samples are read here and never again: leave random augmentation to the recipe.
+
+    Each of these raises a warning: samples that change when they are read again (eight of each data set are tried),
+    images that two data sets share, images in another range than the rest of their data set, data sets that number
+    their classes differently. `Images` warns of splits that differ in values or classes.
 
     Args:
         train, test: map-style data sets of (image, label). An image is a uint8 or float tensor of shape (C, H, W), a
@@ -61,10 +63,10 @@ def from_datasets(
         >>> import torch
         >>> from torch.utils.data import TensorDataset
         >>> from lkd.data import from_datasets
-        >>> pairs = TensorDataset(torch.rand(20, 3, 32, 32), torch.arange(20) % 2)
-        >>> data = from_datasets(pairs, pairs, classes=("cat", "dog"))
+        >>> train, test = (TensorDataset(torch.rand(n, 3, 32, 32), torch.arange(n) % 2) for n in (20, 10))
+        >>> data = from_datasets(train, test, classes=("cat", "dog"))
         >>> len(data.train), len(data.val), len(data.test)
-        (18, 2, 20)
+        (18, 2, 10)
     """
     datasets = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {name: _read(name, dataset) for name, dataset in datasets.items()}
