@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 from tqdm import tqdm
 
+from lkd.checks import some
 from lkd.data.doubts import warn, warn_of_mixture, warn_of_repeats
 from lkd.data.images import Images, Split, channel_statistics, hold_out
 from lkd.data.samples import as_pair
@@ -118,15 +119,23 @@ def _read(name: str, dataset: MapDataset) -> Split:
 
 
 def _check_map_style(name: str, dataset: MapDataset) -> None:
-    lacks = not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"))
-    if lacks or isinstance(dataset, IterableDataset | Mapping):
-        kind = type(dataset).__name__
-        remedy = "give loader.dataset" if isinstance(dataset, DataLoader) else "a list of its samples is one"
+    indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    by_name = isinstance(dataset, Mapping) and 0 not in dataset
+    if not indexed or by_name or isinstance(dataset, IterableDataset):
         raise TypeError(
-            f"{name} is a {kind} without __len__ and __getitem__ of indices: give a map-style data set ({remedy})"
+            f"{name} is a {type(dataset).__name__} without __len__ and __getitem__ of indices: give a map-style data "
+            f"set ({_map_style_of(dataset)})"
         )
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty: give at least one (image, label) pair")
+
+
+def _map_style_of(dataset: Any) -> str:
+    if isinstance(dataset, DataLoader):
+        return "loader.dataset is one"
+    if isinstance(dataset, Mapping):
+        return f"this one holds {some(map(str, dataset)) or 'nothing'}"
+    return "a list of its samples is one"
 
 
 def _pair(name: str, dataset: MapDataset, index: int) -> tuple[Tensor, int]:

@@ -336,7 +336,7 @@ class Broken(Lying):
         ([GOOD, (GOOD[0], np.array([2]))], TypeError, r"train\[1\] is a ndarray of shape \(1,\): .*label.item\(\)"),
         ([GOOD, (GOOD[0], torch.tensor([2]))], TypeError, r"train\[1\] is a Tensor of shape \(1,\): .*label.item\(\)"),
         ([GOOD, (GOOD[0], [0, 1])], TypeError, r"label of train\[1\] is \[0, 1\] \(list\)"),
-        ({0: GOOD}, TypeError, "train is a dict without __len__ and __getitem__ of indices"),
+        ({"train": [GOOD]}, TypeError, "train is a dict without __len__ and __getitem__ of indices.*holds 'train'"),
         (Endless(), TypeError, "train is a Endless without"),
         (DataLoader([GOOD]), TypeError, r"train is a DataLoader without .*loader.dataset"),
         (Lying(), ValueError, r"train\[2\] cannot be read \(IndexError: .*\): correct __len__, which is 3"),
