@@ -1,6 +1,8 @@
 """Figures of merit: what a teacher gives its student, and how sure that is."""
 
-from typing import NamedTuple, TypeVar
+import warnings
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,8 @@ def direct_gain(distilled: Percent, student: Percent) -> Percent:
         Percentage points.
 
     Raises:
-        ValueError: an accuracy outside 0..100.
+        TypeError: lists instead of arrays.
+        ValueError: an accuracy outside 0..100, arrays of different shapes, columns of different index.
 
     Example:
         >>> from lkd.metrics import direct_gain
@@ -45,17 +48,17 @@ def effective_gain(distilled: Percent, student: Percent, teacher: Percent) -> Pe
         A ratio.
 
     Raises:
-        ValueError: an accuracy outside 0..100, or a teacher of accuracy 0.
+        TypeError, ValueError: as for `direct_gain`, and a teacher of accuracy 0.
 
     Example:
         >>> from lkd.metrics import effective_gain
         >>> round(100 * effective_gain(83.1, 82.1, 82.5), 2)
         1.21
     """
-    _check(teacher=teacher)
+    _check(distilled=distilled, student=student, teacher=teacher)
     if (np.asarray(teacher) == 0).any():
         raise ValueError(f"teacher must be above 0 percent, got {teacher}")
-    return direct_gain(distilled, student) / teacher
+    return (distilled - student) / teacher
 
 
 class Spread(NamedTuple):
@@ -92,6 +95,27 @@ def spread(values: ArrayLike, level: float = 0.95) -> Spread:
 
 def _check(**accuracies: ArrayLike) -> None:
     for name, value in accuracies.items():
+        if isinstance(value, list | tuple):
+            raise TypeError(f"{name} is a {type(value).__name__}: give a number, an array or a column (numpy.array)")
         x = np.asarray(value, dtype=float)
         if not ((x >= 0) & (x <= 100)).all():
             raise ValueError(f"{name} must be in percent, 0 to 100, got {value!r}")
+        if x.any() and (x <= 1).all():
+            warnings.warn(
+                f"{name} is at most 1 percent, got {value!r}: if that is a share of 1, multiply it by 100", stacklevel=3
+            )
+    _check_rows(accuracies)
+
+
+def _check_rows(accuracies: dict[str, Any]) -> None:
+    """Refuse arrays whose rows are not those of one another, which NumPy and pandas would stretch or reorder."""
+    columns = {name: value for name, value in accuracies.items() if np.ndim(value)}
+    for (first, one), (second, other) in pairwise(columns.items()):
+        if np.shape(one) != np.shape(other):
+            raise ValueError(
+                f"{first} has shape {np.shape(one)}, {second} {np.shape(other)}: give one accuracy of each for each run"
+            )
+        if isinstance(one, pd.Series) and isinstance(other, pd.Series) and not one.index.equals(other.index):
+            raise ValueError(
+                f"{first} and {second} have rows of different index: bring them into one table first (pandas.merge)"
+            )

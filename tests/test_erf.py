@@ -210,9 +210,17 @@ def test_maps_that_are_not_finite_are_left_out_of_the_mean(bad):
     images = noise(4, 3, side, side)
     expected = contribution_map(model, images[[0, 1, 3]])
     images[2, 0, 0, 0] = bad
-    np.testing.assert_allclose(contribution_map(model, images), expected, rtol=1e-9)
+    with pytest.warns(UserWarning, match="1 of 4 images give no finite gradient and are left out"):
+        np.testing.assert_allclose(contribution_map(model, images), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="none of the 1 images gives a finite gradient"):
         contribution_map(model, images[2:3])
+
+
+def test_images_that_are_not_normalised_are_warned_of():
+    model = Maps(convolution(np.ones((3, 3))))
+    with pytest.warns(UserWarning, match="images have values from 255 to 255: normalise them") as told:
+        contribution_map(model, torch.full((1, 1, 8, 8), 255.0))
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_a_norm_that_is_not_last_stays():
@@ -385,13 +393,16 @@ def test_a_size_that_a_transformer_was_not_made_for_is_refused_with_the_remedy(n
 
 
 def slow_side(values, threshold, log):
-    """RepLKNet's rectangle, pixel by pixel."""
+    """RepLKNet's loop over `i in range(1, h // 2)`, pixel by pixel, as long as the square lies within the map."""
     height, width = values.shape
     shown = [[math.log10(value + 1) if log else value for value in row] for row in values.tolist()]
     whole = sum(map(sum, shown))
-    for i in range(1, min(height // 2, width // 2)):
-        rows = shown[height // 2 - i : height // 2 + i + 1]
-        if sum(sum(row[width // 2 - i : width // 2 + i + 1]) for row in rows) / whole > threshold:
+    for i in range(1, height // 2):
+        rows = range(height // 2 - i, height // 2 + i + 1)
+        columns = range(width // 2 - i, width // 2 + i + 1)
+        if columns[0] < 0 or columns[-1] >= width:
+            return None
+        if sum(shown[row][column] for row in rows for column in columns) / whole > threshold:
             return 2 * i + 1
     return None
 
@@ -402,9 +413,9 @@ def bump(height, width, scale=1.0, spread=6.0):
 
 
 @pytest.mark.parametrize("log", [True, False])
-@pytest.mark.parametrize("size", [(32, 32), (33, 33), (20, 34), (34, 20), (33, 20), (5, 4)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 33), (20, 34), (34, 20), (33, 20), (5, 4), (33, 31), (31, 33)])
 def test_area_ratios_are_replknet_s(size, log):
-    thresholds = (0.0, 0.05, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0)
+    thresholds = (1e-9, 0.05, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1 - 1e-9)
     for values in (np.random.default_rng(0).exponential(size=size), bump(*size), bump(*size, 1e4)):
         rows = area_ratios(values, thresholds, log=log)
         assert [row.threshold for row in rows] == list(thresholds)
@@ -432,7 +443,16 @@ def test_a_flat_map_never_reaches_99_percent():
 
 
 def test_a_map_too_small_for_a_square_has_none():
-    assert area_ratios(np.ones((3, 9)), (0.0,)) == [(0.0, None, None)]
+    assert area_ratios(np.ones((3, 9)), (0.01,)) == [(0.01, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((225, 223), 223), ((224, 223), 223), ((223, 225), 221), ((223, 223), 221), ((224, 224), 223)]
+)
+def test_the_largest_square_is_replknet_s_last_one_within_the_map(size, side):
+    share = side**2 / (size[0] * size[1])
+    just_held, just_missed = area_ratios(np.ones(size), (share - 1e-6, share + 1e-6))
+    assert (just_held.side, just_missed.side) == (side, None)
 
 
 def test_the_logarithm_depends_on_the_scale_and_nothing_else_does():
@@ -462,8 +482,10 @@ def test_what_is_no_map_has_no_analysis(analysis, map, error, message):
         analysis(map)
 
 
-@pytest.mark.parametrize(("threshold", "error"), [(-0.1, ValueError), (1.1, ValueError), ("0.5", TypeError)])
-def test_a_threshold_is_a_share(threshold, error):
+@pytest.mark.parametrize(
+    ("threshold", "error"), [(0, ValueError), (1.0, ValueError), (math.nan, ValueError), ("0.5", TypeError)]
+)
+def test_a_threshold_is_a_share_between_0_and_1(threshold, error):
     with pytest.raises(error, match="threshold must be"):
         area_ratios(np.ones((8, 8)), (0.5, threshold))
 

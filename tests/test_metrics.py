@@ -39,6 +39,27 @@ def test_what_is_no_percentage_is_refused_by_name(name, wrong):
             direct_gain(**given)
 
 
+@pytest.mark.parametrize("name", ["distilled", "student", "teacher"])
+def test_a_share_instead_of_percent_is_doubted_by_name(name):
+    given = {"distilled": 83.1, "student": 82.1, "teacher": 82.5}
+    with pytest.warns(UserWarning, match=f"{name} is at most 1 percent, got 0.82: if .* multiply it by 100") as told:
+        effective_gain(**given | {name: 0.82})
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_rows_that_do_not_belong_together_are_refused():
+    two, three = np.array([50.0, 60.0]), np.array([50.0, 60.0, 70.0])
+    with pytest.raises(ValueError, match=r"distilled has shape \(2,\), student \(3,\)"):
+        direct_gain(two, three)
+    with pytest.raises(ValueError, match=r"student has shape \(2,\), teacher \(2, 1\)"):
+        effective_gain(two, two, two[:, None])
+    with pytest.raises(ValueError, match=r"distilled and student have rows of different index: .*pandas\.merge"):
+        direct_gain(pd.Series(two), pd.Series(two, index=[1, 2]))
+    with pytest.raises(TypeError, match="student is a list: give a number, an array"):
+        direct_gain(two, [50.0, 60.0])
+    assert effective_gain(two, 40.0, two).tolist() == [0.2, pytest.approx(1 / 3)]
+
+
 @pytest.mark.parametrize("teacher", [0.0, np.array([80.0, 0.0])])
 def test_a_teacher_that_knows_nothing_has_no_effective_gain(teacher):
     with pytest.raises(ValueError, match="teacher must be above 0"):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.data.doubts import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
 from lkd.data.protocol import Labelled
 from lkd.data.stream import Augmentation, Stream
 
@@ -26,7 +27,8 @@ class Split:
 
     Raises:
         TypeError: a tensor of another dtype.
-        ValueError: a wrong shape, no image at all, a negative label, or a value that is not finite.
+        ValueError: a wrong shape, channels that are not first, no image at all, a negative label, or a value that is
+            not finite.
 
     Example:
         >>> import torch
@@ -65,15 +67,23 @@ class Split:
 
     def _check_images(self) -> None:
         images = self.images
+        _check_tensor("images", images)
         if images.dtype not in (torch.uint8, torch.float32):
             raise TypeError(f"images are {images.dtype}: convert them to torch.uint8 (0..255) or torch.float32")
         if images.ndim != 4 or 0 in images.shape:
             raise ValueError(f"images have shape {tuple(images.shape)}: give (N, C, H, W), none of them 0")
+        if swapped_axes(images.shape[1:]):
+            raise ValueError(f"images have shape {tuple(images.shape)}, read as (N, C, H, W): {AXES}")
         if images.is_floating_point() and not images.isfinite().all():
-            raise ValueError("images have values that are NaN or infinite: remove or repair those images")
+            wrong = (~images.isfinite()).flatten(1).any(1).nonzero().flatten()
+            raise ValueError(
+                f"{len(wrong)} of {len(images)} images have values that are NaN or infinite, the first of them image "
+                f"{int(wrong[0])}: remove or repair those images"
+            )
 
     def _check_labels(self) -> None:
         labels = self.labels
+        _check_tensor("labels", labels)
         if labels.dtype != torch.int64:
             raise TypeError(f"labels are {labels.dtype}: convert them with labels.to(torch.int64)")
         if labels.shape != self.images.shape[:1]:
@@ -82,12 +92,19 @@ class Split:
                 f"give one label an image, shape ({len(self.images)},)"
             )
         if labels.min() < 0:
-            raise ValueError(f"labels go down to {int(labels.min())}: number the classes from 0")
+            raise ValueError(
+                f"labels go down to {int(labels.min())}, the label of image {int(labels.argmin())}: number the classes "
+                "from 0, and leave out images without a class"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
     """A data set: its classes, its three splits, and the statistics that its images are normalised with.
+
+    Each of these raises a warning: classes without an image in a split, class names that occur twice, splits whose
+    values differ in range or distribution, training images that a network sees far from standard deviation 1, channels
+    that may not be first.
 
     Args:
         name: what the data set is called.
@@ -97,7 +114,8 @@ class Images:
             units (mean 0 and std 1 leave them as they are).
 
     Raises:
-        ValueError: splits that differ, a label without a class, or statistics that do not fit the channels.
+        ValueError: splits that differ, a label without a class, or statistics that do not fit the channels or, of
+            uint8 images, do not lie in [0, 1].
 
     Example:
         >>> from lkd.data import load
@@ -118,6 +136,9 @@ class Images:
         for name, split in self.splits.items():
             self._check_split(name, split)
         self._check_statistics()
+        warn_of_axes(self.train.images.shape[1:])
+        warn_of_classes(self.classes, {name: split.labels for name, split in self.splits.items()})
+        warn_of_values({name: look_at(split.images, self.normalise) for name, split in self.splits.items()})
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -183,9 +204,11 @@ class Images:
                 "(channels, height, width): bring all splits to one shape"
             )
         if (highest := int(split.labels.max())) >= len(self.classes):
+            lowest = min(int(part.labels.min()) for part in self.splits.values())
+            remedy = f"number the classes from 0, not from {lowest}" if lowest else "name every class"
             raise ValueError(
                 f"{name} has label {highest}, classes names {len(self.classes)} (labels 0 to {len(self.classes) - 1}): "
-                "name every class, or correct the labels"
+                f"{remedy}, or correct the labels"
             )
 
     def _check_statistics(self) -> None:
@@ -194,8 +217,17 @@ class Images:
                 raise ValueError(f"{name} has {len(values)} values for {self.channels} channels: give one a channel")
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{name} is {values}: give finite values")
+            if self.train.images.dtype == torch.uint8 and not all(0 <= value <= 1 for value in values):
+                raise ValueError(
+                    f"{name} is {values}: of uint8 images, give it in units of images scaled to [0, 1], divided by 255"
+                )
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}: each must be above 0 (leave out a channel that never varies)")
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} are a {type(value).__name__}: give a tensor (torch.from_numpy of an array)")
 
 
 def whole_indices(indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:

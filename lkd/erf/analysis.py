@@ -44,16 +44,16 @@ def area_ratios(
 ) -> list[AreaRatio]:
     """How large a central square holds more than each share of all contributions: RepLKNet's analysis.
 
-    With `A = log10(contribution + 1)`, divided by its maximum: the squares of side 3, 5, 7, ... around
-    `(H // 2, W // 2)` are tried while they lie within the map, to a side of at most `2 (min(H, W) // 2) - 1`. The first
-    with `sum(square) / sum(A) > threshold` gives side and `ratio = side^2 / (H W)`.
+    With `A = log10(contribution + 1)`, divided by its maximum: the squares of side `2 i + 1` around
+    `(H // 2, W // 2)` are tried for `i = 1, 2, ..., H // 2 - 1`, as RepLKNet's loop has them, while they lie within the
+    map. The first with `sum(square) / sum(A) > threshold` gives side and `ratio = side^2 / (H W)`.
 
     The logarithm makes the result depend on the scale of gradients: the same map, a million times as high, looks twice
     as wide. Compare nets with `log=False`, or by `effective_share`, beside it.
 
     Args:
         contribution: `(H, W)`, finite, at least 0 and not 0 everywhere; see `contribution_map`.
-        thresholds: shares, 0 to 1.
+        thresholds: shares, above 0 and below 1.
         log: whether to take the logarithm.
 
     Returns:
@@ -74,7 +74,7 @@ def area_ratios(
     check_flag("log", log)
     values = _checked("contribution", contribution)
     for threshold in thresholds:
-        check_number("threshold", threshold, 0, 1)
+        check_number("threshold", threshold, 0, 1, above=True, below=True)
     if log:
         values = np.log10(values + 1)
     shares = _square_shares(values / values.max())
@@ -156,9 +156,11 @@ def _checked(name: str, contribution: ArrayLike) -> np.ndarray:
 
 def _square_shares(values: np.ndarray) -> list[float]:
     """Share of the sum that lies in the central squares of side 3, 5, 7, ..."""
-    row, column = values.shape[0] // 2, values.shape[1] // 2
+    height, width = values.shape
+    row, column = height // 2, width // 2
     total = values.sum()
-    squares = (values[row - i : row + i + 1, column - i : column + i + 1] for i in range(1, min(row, column)))
+    radii = range(1, min(row - 1, (width - 1) // 2) + 1)
+    squares = (values[row - i : row + i + 1, column - i : column + i + 1] for i in radii)
     return [float(square.sum() / total) for square in squares]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.checks import check_flag, unknown
+from lkd.data.doubts import BEYOND, warn
 from lkd.progress import progress_bar
 from lkd.torch_defaults import torch_defaults
 
@@ -30,7 +31,8 @@ def contribution_map(
         map = mean_i sum_colours relu(du / dx_i)
 
     Images go through the network in batches; it treats them one by one, so that the gradient of the sum of `u` holds
-    that of each. A map with a value that is not finite is left out of the mean, which is taken in float64.
+    that of each. A map with a value that is not finite is left out of the mean, which is taken in float64, with a
+    warning that says how many there are. Images with values beyond 30 are warned of: they are not normalised.
 
     In attention nets every token depends on every other one through the softmax, so that their maps compare with those
     of ConvNets in form, but not quite in meaning. Results change with the size of the images: state it beside them.
@@ -69,6 +71,7 @@ def contribution_map(
     """
     check_flag("progress", progress)
     _check_images(images)
+    _warn_of_values(images)
     features = _features_of(model, layer)
     batches = images.split(max(1, _PIXELS_AT_ONCE // images.shape[2:].numel()))
     total, used = torch.zeros(images.shape[2:], dtype=torch.float64), 0
@@ -83,6 +86,11 @@ def contribution_map(
         raise ValueError(
             f"none of the {len(images)} images gives a finite gradient: look at the images, and at the model's weights "
             "and precision (float16 overflows: use model.float())"
+        )
+    if used < len(images):
+        warn(
+            f"{len(images) - used} of {len(images)} images give no finite gradient and are left out of the mean: look "
+            "for NaN in them, and for float16, which overflows"
         )
     return (total / used).numpy()
 
@@ -126,6 +134,14 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"images have shape {tuple(images.shape)}: give (N, in_chans, H, W), none of them 0")
     if not images.is_floating_point():
         raise TypeError(f"images are {images.dtype}: normalise them as the model expects, to floating point")
+
+
+def _warn_of_values(images: Tensor) -> None:
+    low, high = images.aminmax()
+    if BEYOND < max(-low, high) < math.inf:
+        warn(
+            f"images have values from {low:.4g} to {high:.4g}: normalise them as the model expects, by its mean and std"
+        )
 
 
 def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:

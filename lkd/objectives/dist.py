@@ -33,8 +33,12 @@ def dist_loss(
     intra is a statistic of the batch that is given: on several devices, or over micro-batches, it is not that of the
     whole batch. With B = 1 it is the constant 1 and teaches nothing.
 
+    With two classes, inter is a sign: each correlation is 1 where student and teacher prefer the same class, -1 where
+    they do not and 0 where the student's logits are equal. It counts in the loss and teaches nothing: its gradient
+    comes from the 1e-8 alone, and is 0 at equal logits. intra teaches as it does with more classes.
+
     Args:
-        student_logits: `(B, C)` float, C >= 3: at C = 2, correlations over the classes are 1 or -1, without gradient.
+        student_logits: `(B, C)` float, C >= 2.
         teacher_logits: `(B, C)` float; no gradient flows into it.
         temperature: T > 0.
         beta: weight of inter, at least 0.
@@ -85,17 +89,23 @@ def _terms(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float, beta: float, gamma: float
 ) -> dict[str, Tensor]:
     check_unlabelled(student_logits, teacher_logits)
-    if student_logits.shape[1] == 2:
-        raise ValueError(
-            "student_logits needs at least 3 classes for DIST: with 2, correlations are 1 or -1 and have no gradient; "
-            f"got shape {tuple(student_logits.shape)}"
-        )
     p_student = F.softmax(upcast(student_logits) / temperature, dim=1)
     p_teacher = F.softmax(upcast(teacher_logits.detach()) / temperature, dim=1)
     return {
-        "inter": beta * temperature**2 * (1 - _correlation(p_student, p_teacher, dim=1).mean()),
+        "inter": beta * temperature**2 * (1 - _over_classes(p_student, p_teacher).mean()),
         "intra": gamma * temperature**2 * (1 - _correlation(p_student, p_teacher, dim=0).mean()),
     }
+
+
+def _over_classes(p_student: Tensor, p_teacher: Tensor) -> Tensor:
+    """The correlation of each row; with two classes, a tie of the student's passes no gradient.
+
+    Logits of low precision tie often with two classes, where `1 / EPSILON` would be the slope.
+    """
+    correlation = _correlation(p_student, p_teacher, dim=1)
+    if p_student.shape[1] > 2:
+        return correlation
+    return correlation.masked_fill(p_student[:, 0] == p_student[:, 1], 0.0)
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:

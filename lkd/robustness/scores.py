@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lkd.checks import unknown
+from lkd.checks import check_list, some, unknown
 from lkd.data.images import whole_indices
 
 ALEXNET = {
@@ -94,7 +94,9 @@ def mean_error(error: Mapping[str, float], corruptions: Iterable[str] = CORRUPTI
         >>> mean_error(dict.fromkeys(CORRUPTIONS, 0.25))
         25.0
     """
-    errors = _checked(error, names := tuple(corruptions))
+    names = corruptions if isinstance(corruptions, str) else tuple(corruptions)
+    check_list("corruptions", names, str)
+    errors = _checked(error, names)
     return 100 * math.fsum(errors.values()) / len(names)
 
 
@@ -106,7 +108,9 @@ def by_corruption(table: pd.DataFrame) -> dict[str, float]:
             no corruption (severity 0) are not counted.
 
     Raises:
-        ValueError: a type without one of the five severities, or with one of them twice.
+        TypeError: no table, or an error that is no number.
+        ValueError: a column that is missing, a type without one of the five severities, or with one of them twice, an
+            error outside [0, 1].
 
     Example:
         >>> import pandas as pd
@@ -114,12 +118,15 @@ def by_corruption(table: pd.DataFrame) -> dict[str, float]:
         >>> by_corruption(pd.DataFrame({"corruption": "fog", "severity": range(1, 6), "error": [0, 0, 0.5, 1, 1]}))
         {'fog': 0.5}
     """
+    _check_columns(table, "corruption", "severity", "error")
     errors = {}
     for name, rows in table[table.severity > 0].groupby("corruption", sort=False):
         if sorted(rows.severity) != list(SEVERITIES):
             raise ValueError(
                 f"table has severities {sorted(rows.severity)} of {name}: give one row for each of {list(SEVERITIES)}"
             )
+        for error in rows.error.tolist():
+            _check_error(str(name), error)
         errors[str(name)] = math.fsum(rows.error) / len(rows)
     return errors
 
@@ -135,6 +142,9 @@ def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
         `mean error-19 (L2S input)`, the same of pictures that were enlarged and cropped, as L2S's authors do it. None
         for one that lacks a type or a severity: it was not run.
 
+    Raises:
+        TypeError, ValueError: as for `by_corruption`; a row that is there twice, of two models for example.
+
     Example:
         >>> import pandas as pd
         >>> from lkd.robustness import CORRUPTIONS, SEVERITIES, imagenet_c_scores
@@ -142,7 +152,14 @@ def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
         >>> imagenet_c_scores(pd.DataFrame(rows, columns=["set", "protocol", "corruption", "severity", "error"]))
         {'mCE-15 (standard)': None, 'mean error-19 (standard input)': None, 'mean error-19 (L2S input)': 50.0}
     """
+    _check_columns(table, "set", "protocol", "corruption", "severity", "error")
     rows = table[table.set == "C"]
+    if (again := rows.duplicated(["protocol", "corruption", "severity"])).any():
+        row = rows[again].iloc[0]
+        raise ValueError(
+            f"table has {row.corruption} at severity {row.severity} more than once under {row.protocol!r}: give the "
+            "rows of one model"
+        )
     whole = rows.groupby(["protocol", "corruption"]).severity.transform("count") == len(SEVERITIES)
     errors = {name: by_corruption(part) for name, part in rows[whole].groupby("protocol")}
     standard, l2s = errors.get("standard", {}), errors.get("l2s", {})
@@ -189,6 +206,11 @@ def _checked(error: Mapping[str, float], names: Sequence[str]) -> dict[str, floa
     """The errors of `names`, in that order."""
     if not isinstance(error, Mapping | pd.Series):
         raise TypeError(f"error must map each type of corruption to its mean error, got a {type(error).__name__}")
+    if isinstance(error, pd.Series) and (twice := error.index[error.index.duplicated()].unique().tolist()):
+        raise ValueError(
+            f"error has several values of {some(map(str, twice))}: give the mean over the severities of each, as "
+            "by_corruption does"
+        )
     given = dict(error)
     for name in given:
         if name not in names:
@@ -200,6 +222,13 @@ def _checked(error: Mapping[str, float], names: Sequence[str]) -> dict[str, floa
     for name in names:
         _check_error(name, given[name])
     return {name: float(given[name]) for name in names}
+
+
+def _check_columns(table: pd.DataFrame, *names: str) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be a pandas.DataFrame, got a {type(table).__name__}")
+    if missing := [name for name in names if name not in table]:
+        raise ValueError(f"table lacks {some(missing)}: give one with the columns {', '.join(names)}")
 
 
 def _check_error(name: str, value: float) -> None:

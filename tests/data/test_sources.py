@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchvision.datasets import FashionMNIST
 
 from lkd import data
@@ -148,11 +149,16 @@ LABELS = torch.tensor([0, 1])
         (GREY.double(), LABELS, TypeError, "images are torch.float64"),
         (GREY[0], LABELS, ValueError, r"shape \(1, 4, 4\): give \(N, C, H, W\)"),
         (GREY[:0], LABELS[:0], ValueError, r"shape \(0, 1, 4, 4\)"),
-        (torch.full((2, 1, 4, 4), torch.nan), LABELS, ValueError, "NaN"),
+        (torch.full((2, 1, 4, 4), torch.nan), LABELS, ValueError, "2 of 2 images .* NaN .* first of them image 0"),
+        (GREY.numpy(), LABELS, TypeError, "images are a ndarray: give a tensor"),
+        (GREY, LABELS.tolist(), TypeError, "labels are a list: give a tensor"),
+        (torch.zeros(2, 32, 32, 3), LABELS, ValueError, r"shape \(2, 32, 32, 3\), read as .*permute\(2, 0, 1\)"),
+        (torch.zeros(2, 28, 28, 1), LABELS, ValueError, "channels were not first"),
+        (torch.zeros(2, 32, 3, 32), LABELS, ValueError, "channels were not first"),
         (GREY, LABELS.int(), TypeError, r"labels are torch.int32.*torch.int64"),
         (GREY, LABELS[:1], ValueError, r"shape \(1,\) for 2 images"),
         (GREY, LABELS[:, None], ValueError, r"shape \(2, 1\) for 2 images"),
-        (GREY, LABELS - 1, ValueError, "down to -1"),
+        (GREY, LABELS - 1, ValueError, "down to -1, the label of image 0: .* leave out"),
     ],
 )
 def test_split_refuses(images: Tensor, labels: Tensor, error: type[Exception], message: str) -> None:
@@ -172,6 +178,12 @@ def test_split_refuses(images: Tensor, labels: Tensor, error: type[Exception], m
         ({"std": ()}, "std has 0 values"),
         ({"mean": (float("nan"),)}, "mean is .*finite"),
         ({"std": (0.0,)}, "above 0"),
+        ({"mean": (127.5,)}, r"mean is \(127.5,\): of uint8 images, give it in units of images scaled to \[0, 1\]"),
+        ({"std": (60.0,)}, r"std is \(60.0,\): of uint8 images"),
+        (
+            {"train": Split(GREY, LABELS + 1), "val": Split(GREY, LABELS + 1), "test": Split(GREY, LABELS + 1)},
+            "not from 1",
+        ),
     ],
 )
 def test_images_refuses(changes: dict, message: str) -> None:
@@ -254,12 +266,41 @@ def test_the_highest_label_of_any_split_counts_as_a_class() -> None:
 GOOD = (torch.rand(1, 4, 4), 0)
 
 
+class Endless(IterableDataset):
+    """Says how long it is, but is read in one go."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return iter([GOOD])
+
+
+class Lying:
+    """One sample short of its length."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return [GOOD, GOOD][index]
+
+
+class Broken(Lying):
+    """The file of its second image is gone."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index == 1:
+            raise FileNotFoundError("no cat.png")
+        return GOOD
+
+
 @pytest.mark.parametrize(
     ("train", "error", "message"),
     [
         (iter([GOOD]), TypeError, "train is a list_iterator without __len__ and __getitem__"),
         ([], ValueError, "train is empty"),
-        ([GOOD, {"image": 1}], TypeError, r"train\[1\] is a dict: each sample must be an \(image, label\) pair"),
+        ([GOOD, {"image": 1}], TypeError, r"train\[1\] is a dict: each sample must be an .* pair; .* keys 'image'"),
         ([GOOD, (1, 2, 3)], TypeError, r"train\[1\] is a tuple of 3"),
         ([GOOD, GOOD, (torch.rand(1, 4, 5), 0)], ValueError, r"train\[2\] is \(1, 4, 5\).*train\[0\] \(1, 4, 4\)"),
         ([GOOD, (GREY[0], 0)], ValueError, r"train\[1\] is \(1, 4, 4\) torch.uint8.*torch.float32"),
@@ -269,13 +310,40 @@ GOOD = (torch.rand(1, 4, 4), 0)
         ([(np.zeros((4, 4, 3)), 0)], TypeError, "array of float64"),
         ([(np.zeros(4, dtype=np.uint8), 0)], ValueError, r"array of shape \(4,\)"),
         ([(Image.new("P", (4, 4)), 0)], TypeError, r"PIL mode 'P'.*convert\('RGB'\)"),
+        ([(Image.new("I;16", (4, 4)), 0)], TypeError, r"'I;16', more than 8 bits: scale .* float tensor"),
+        ([(torch.rand(4, 4).mul(255).byte(), 0)], ValueError, r"shape \(4, 4\): give .*image\[None\]"),
+        ([GOOD, (np.zeros((3, 32, 32), np.uint8), 0)], ValueError, r"train\[1\] .*\(3, 32, 32\).*transpose\(1, 2, 0\)"),
+        ([(np.zeros((1, 28, 28), np.uint8), 0)], ValueError, r"looks like \(C, H, W\): give image.transpose"),
+        (
+            [GOOD, (torch.rand(32, 32, 3), 0)],
+            ValueError,
+            r"train\[1\], read as .*\(32, 32, 3\): .*permute\(2, 0, 1\)",
+        ),
+        (
+            [GOOD, (torch.full((1, 4, 4), torch.inf), 0)],
+            ValueError,
+            r"image of train\[1\] has values that are NaN or inf",
+        ),
+        ([GOOD, (np.zeros((32, 3, 32), np.uint8), 0)], ValueError, r"train\[1\], read as \(C, H, W\), .*\(32, 32, 3\)"),
+        ([(torch.full((1, 4, 4), 1e300, dtype=torch.float64), 0)], ValueError, r"train\[0\] has .* \(in float32\)"),
+        ([GOOD, (3, GOOD[0])], TypeError, r"train\[1\] is a \(label, image\) pair: swap them"),
+        ((torch.rand(4, 1, 4, 4), torch.zeros(4)), TypeError, r"train\[0\] is a Tensor: .*TensorDataset\(X, y\)"),
         ([GOOD, (GOOD[0], "cat")], TypeError, r"label of train\[1\] is 'cat' \(str\)"),
-        ([GOOD, (GOOD[0], 1.0)], TypeError, r"label of train\[1\] is 1.0 \(float\)"),
-        ([GOOD, (GOOD[0], True)], TypeError, r"label of train\[1\] is True"),
-        ([GOOD, (GOOD[0], -1)], ValueError, r"label of train\[1\] is -1"),
+        ([GOOD, (GOOD[0], 1.0)], TypeError, r"label of train\[1\] is 1.0 \(float\): .* here 1, by int\(label\)"),
+        ([GOOD, (GOOD[0], True)], TypeError, r"label of train\[1\] is True .* here 1, by int"),
+        ([GOOD, (GOOD[0], -1)], ValueError, r"label of train\[1\] is -1: number .* leave out"),
+        ([GOOD, (GOOD[0], torch.tensor([0, 1, 0]))], TypeError, r"train\[1\] is a Tensor of shape \(3,\): .*argmax"),
+        ([GOOD, (GOOD[0], np.array([2]))], TypeError, r"train\[1\] is a ndarray of shape \(1,\): .*label.item\(\)"),
+        ([GOOD, (GOOD[0], torch.tensor([2]))], TypeError, r"train\[1\] is a Tensor of shape \(1,\): .*label.item\(\)"),
+        ([GOOD, (GOOD[0], [0, 1])], TypeError, r"label of train\[1\] is \[0, 1\] \(list\)"),
+        ({"train": [GOOD]}, TypeError, "train is a dict without __len__ and __getitem__ of indices.*holds 'train'"),
+        (Endless(), TypeError, "train is a Endless without"),
+        (DataLoader([GOOD]), TypeError, r"train is a DataLoader without .*loader.dataset"),
+        (Lying(), ValueError, r"train\[2\] cannot be read \(IndexError: .*\): correct __len__, which is 3"),
+        (Broken(), OSError, r"train\[1\] cannot be read \(FileNotFoundError: no cat.png\): repair it or leave it out"),
     ],
 )
-def test_from_datasets_refuses(train: list, error: type[Exception], message: str) -> None:
+def test_from_datasets_refuses(train: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         from_datasets(train, [GOOD], val=[GOOD])
 
@@ -289,8 +357,39 @@ def test_from_datasets_refuses_a_share_that_leaves_a_part_empty(share: float) ->
 def test_from_datasets_says_which_argument_is_wrong() -> None:
     with pytest.raises(ValueError, match="test is empty"):
         from_datasets([GOOD] * 2, [], val=[GOOD])
-    with pytest.raises(ValueError, match=r"val has label 1, classes names 1"):
-        from_datasets([GOOD], [GOOD], val=[(GOOD[0], 1)], classes=["only"])
+    with pytest.raises(ValueError, match=r"val\[1\] has label 1, classes names 1 .*: name every class"):
+        from_datasets([GOOD], [GOOD], val=[GOOD, (GOOD[0], 1)], classes=["only"])
+    with pytest.raises(TypeError, match="classes is 'only': give a list of names"):
+        from_datasets([GOOD], [GOOD], val=[GOOD], classes="only")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 3, 4], r"from 1 to 4 \(the label of train\[3\]\), with 4 different ones: number the classes 0 to 3"),
+        ([0, 5, 9], r"from 0 to 9 .* with 3 different ones: .*classes=\[str\(k\) for k in range\(10\)\]"),
+        ([0, 1, 255], r"from 0 to 255 \(the label of train\[2\]\).* leave out samples that a label marks"),
+        ([0, 10**12], "from 0 to 1000000000000"),
+    ],
+)
+def test_labels_that_do_not_number_classes_are_refused(labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_datasets([(GOOD[0], label) for label in labels], [(GOOD[0], labels[0])], val=[(GOOD[0], labels[0])])
+
+
+def test_classes_may_be_named_that_have_no_image() -> None:
+    few = [(image, label) for image, label in zip(torch.rand(8, 1, 4, 4), [1, 2, 3, 4] * 2, strict=True)]
+    with pytest.warns(UserWarning, match="no split has an image of class '0': the network gets outputs"):
+        named = from_datasets(few, few, val=few, classes=[str(k) for k in range(5)])
+    assert len(named.classes) == 5
+    with pytest.raises(ValueError, match=r"train\[3\] has label 4, .*number the classes from 0, not from 1"):
+        from_datasets(few, few, val=few, classes=["a", "b", "c", "d"])
+
+
+def test_training_images_that_a_cast_made_black_are_refused() -> None:
+    black = [((image.clamp(max=0.99)).byte(), 0) for image in torch.rand(4, 1, 4, 4)]
+    with pytest.raises(ValueError, match=r"every value of every train image is 0: .* multiply them by 255"):
+        from_datasets(black, black, val=black)
 
 
 # Fingerprint --------------------------------------------------------------------------------------------------------

@@ -197,15 +197,6 @@ CASES = {
     "a kind of hard loss": of_distill(
         "mini_resnet", "mini_slak", objective="vanilla", hard="bec", error=KeyError, message="did you mean 'bce'"
     ),
-    "two classes for DIST": of_distill(
-        "mini_resnet",
-        "mini_slak",
-        data=(pairs(classes=2, size=32),) * 2,
-        objective="dist",
-        train_images=64,
-        error=ValueError,
-        message="at least 3 classes",
-    ),
     "another objective's parameter": of_distill(
         "mini_resnet", "mini_slak", objective="kd", stages=2, error=TypeError, message="unknown setting 'stages'"
     ),

@@ -9,7 +9,7 @@ from lkd.objectives import DIST, Outputs, dist_loss
 WEIGHTS = {"beta": 0.7, "gamma": 2.0}
 
 
-@pytest.mark.parametrize("classes", [3, 10, 1000])
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
 @every_temperature
 def test_dist_is_its_formula(classes, temperature):
     student, teacher, _, _ = sample(classes)
@@ -17,9 +17,10 @@ def test_dist_is_its_formula(classes, temperature):
     assert dist_loss(student, teacher, temperature=temperature, **WEIGHTS).item() == pytest.approx(expected, 1e-10)
 
 
+@pytest.mark.parametrize("classes", [2, 6])
 @every_temperature
-def test_gradient_of_dist(temperature):
-    student, teacher, _, _ = sample(6)
+def test_gradient_of_dist(classes, temperature):
+    student, teacher, _, _ = sample(classes)
     rows = teacher.tolist()
     expected = plain_gradient(lambda z: plain_dist(z, rows, temperature, **WEIGHTS), student.tolist())
     actual = gradient(dist_loss, student, teacher, temperature=temperature, **WEIGHTS)
@@ -41,12 +42,22 @@ def test_one_sample_has_no_correlation_over_the_batch(temperature):
     assert gradient(dist_loss, student, teacher, temperature=temperature, gamma=0.0).abs().max() > 0
 
 
-def test_two_classes_are_refused():
-    student, teacher, label, _ = sample(2)
-    with pytest.raises(ValueError, match=r"3 classes for DIST.*no gradient.*\(4, 2\)"):
-        dist_loss(student, teacher)
-    with pytest.raises(ValueError, match="3 classes for DIST"):
-        DIST()(Outputs(student), Outputs(teacher), label)
+def test_with_two_classes_the_relation_over_the_classes_is_a_sign_and_the_batch_teaches():
+    student, teacher, label, _ = sample(2, batch=16)
+    agree = (student.argmax(1) == teacher.argmax(1)).double().mean()
+    assert dist_loss(student, teacher, gamma=0.0).item() == pytest.approx(2 * (1 - agree.item()), abs=1e-5)
+    assert gradient(dist_loss, student, teacher, gamma=0.0).abs().max() < 1e-5
+    assert gradient(dist_loss, student, teacher, beta=0.0).abs().max() > 1e-3
+    assert DIST()(Outputs(student), Outputs(teacher), label)["total"].isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_two_equal_logits_of_a_student_do_not_blow_up_the_gradient(dtype):
+    student, teacher, _, _ = sample(2, batch=16, dtype=dtype)
+    student[3] = student[3, 0]
+    alone = gradient(dist_loss, student, teacher, gamma=0.0)
+    assert dist_loss(student[3:4], teacher[3:4], gamma=0.0) == 1
+    assert alone[3].abs().max() == 0 and alone.abs().max() < 1e-4
 
 
 def test_a_correlation_knows_no_scale_and_no_offset():

@@ -63,6 +63,19 @@ def test_other_names_and_values_are_refused(score, names):
         score([0.5] * len(names))
 
 
+def test_a_type_counts_once():
+    """A column of all severities, in which a mapping would keep the last of each type."""
+    every = pd.Series([0.1, 0.9] * 15, index=[name for name in STANDARD for _ in range(2)])
+    with pytest.raises(ValueError, match=r"error has several values of 'brightness', .* and 10 more: .* by_corruption"):
+        mean_corruption_error(every)
+    with pytest.raises(ValueError, match="corruptions names something twice"):
+        mean_error({"fog": 0.5}, ["fog", "fog"])
+    with pytest.raises(ValueError, match="corruptions is empty"):
+        mean_error({}, [])
+    with pytest.raises(TypeError, match="corruptions must be a list of str, got 'fog'"):
+        mean_error({"fog": 0.5}, "fog")
+
+
 def test_the_types_of_validation_are_not_in_mce():
     with pytest.raises(KeyError, match="unknown corruption 'speckle_noise'"):
         mean_corruption_error(dict.fromkeys(CORRUPTIONS, 0.5))
@@ -101,6 +114,31 @@ def test_means_over_severities_need_each_once():
         by_corruption(table[:-1])
     with pytest.raises(ValueError, match="table has severities"):
         by_corruption(pd.concat([table, table]))
+
+
+def test_a_table_has_the_rows_of_one_model():
+    both = pd.concat([rows("standard", 0.25), rows("standard", 0.5)])
+    with pytest.raises(ValueError, match="table has gaussian_noise at severity 1 more than once under 'standard'"):
+        imagenet_c_scores(both)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        (rows("standard", 25.0), ValueError, "error of gaussian_noise must be a share, 0 to 1, got 25.0"),
+        (rows("standard", math.nan), ValueError, "error of gaussian_noise must be a share"),
+        (
+            rows("standard", 0.5).drop(columns="severity"),
+            ValueError,
+            "table lacks 'severity': give one with the columns",
+        ),
+        ({"fog": 0.5}, TypeError, "table must be a pandas.DataFrame, got a dict"),
+    ],
+)
+@pytest.mark.parametrize("score", [by_corruption, imagenet_c_scores])
+def test_what_is_no_table_of_errors_is_refused(score, table, error, message):
+    with pytest.raises(error, match=message):
+        score(table)
 
 
 # Top-1 among some classes -------------------------------------------------------------------------------------------
