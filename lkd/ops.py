@@ -122,10 +122,22 @@ def fast_depthwise(model: nn.Module) -> nn.Module:
         >>> from lkd.ops import fast_depthwise
         >>> model = fast_depthwise(timm.create_model("convnext_atto"))
     """
-    for module in model.modules():
-        if type(module) is nn.Conv2d and _is_plain(module) and _is_depthwise(module):
-            module.__class__ = DepthwiseConv2d
+    for conv in slow_depthwise(model):
+        conv.__class__ = DepthwiseConv2d
     return model
+
+
+def slow_depthwise(model: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a model that `fast_depthwise` would change.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.ops import slow_depthwise
+        >>> slow_depthwise(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=4)))
+        [Conv2d(4, 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), groups=4)]
+    """
+    convolutions = [module for module in model.modules() if type(module) is nn.Conv2d]
+    return [conv for conv in convolutions if _is_plain(conv) and _is_depthwise(conv)]
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

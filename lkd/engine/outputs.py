@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lkd.models.exact import check_outputs, outputs_of
@@ -86,7 +85,6 @@ def feature_maps(model: nn.Module, role: str) -> int | None:
     return len(listed)
 
 
-@torch.no_grad()
 def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None:
     """Refuse a network whose logits by `forward_head` after `forward_intermediates` are not those of its `forward`.
 
@@ -106,9 +104,9 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
     """
     if not stages:
         return
-    logits = outputs_of(model, lambda network: outputs(network, images, stages).logits, role)
+    logits = outputs_of(model, lambda network: outputs(network, images, stages).logits)
     try:
-        check_outputs(logits, outputs_of(model, lambda network: network(images), role))
+        check_outputs(logits, outputs_of(model, lambda network: network(images)))
     except ValueError as error:
         raise ValueError(
             f"{role}'s forward_head after forward_intermediates gives other logits than its forward ({error}): make "

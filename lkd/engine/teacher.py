@@ -1,7 +1,9 @@
 """Teachers: frozen models that see what the student sees, under their own input normalisation."""
 
+import copy
 import hashlib
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,11 +13,11 @@ from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
 from lkd.engine.top_k import lengthen, shorten
 from lkd.models.copying import twin
-from lkd.models.exact import check_outputs, device_of, evaluating, outputs_of
+from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
-from lkd.ops import fast_depthwise
+from lkd.ops import fast_depthwise, slow_depthwise
 
 
 class Teacher(Protocol):
@@ -48,8 +50,10 @@ class LiveTeacher:
         width = spread if std is None else torch.tensor(std)
         self.scale, self.shift = (spread / width)[:, None, None], ((ours - theirs) / width)[:, None, None]
         self.same = mean is None and std is None
-        self.stages, self.ask = stages, outputs
-        self.model = fastest(evaluating(twin(model, "teacher")), self._normalised(_two_images(data)), stages)
+        self.stages = stages
+        self.ask: Callable[[nn.Module, Tensor, int], Outputs] = outputs
+        self.trial = self._normalised(_two_images(data))
+        self.model = fastest(evaluating(twin(model, "teacher")), self.trial, stages)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
@@ -57,6 +61,19 @@ class LiveTeacher:
         """Outputs for the batch; an epoch is not looked at."""
         with torch.no_grad():
             return self.ask(self.model, self._normalised(batch.images), self.stages)
+
+    def to_channels_last(self) -> None:
+        """Put the weights in channels-last memory format; with a warning, not where that fails or changes outputs."""
+        forward = _on(self.trial, self.stages)
+
+        def change(model: nn.Module) -> nn.Module:
+            return model.to(memory_format=torch.channels_last)
+
+        self.model = _changed(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
+
+    def compile(self) -> None:
+        """Compile the forward pass; with a warning, not where that fails on the first batch or changes its outputs."""
+        self.ask = _Compiled()
 
     def _normalised(self, images: Tensor) -> Tensor:
         """The student's images under the teacher's own normalisation."""
@@ -84,30 +101,64 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
         >>> foldable(fastest(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
         []
     """
-
-    def forward(network: nn.Module) -> Outputs:
-        return outputs(network, images.to(device_of(network)), stages)
-
+    forward = _on(images, stages)
     try:
-        expected = outputs_of(model, forward, "teacher")
+        expected = outputs_of(model, forward)
     except Exception:  # it does not take these images, which whoever calls it says
         return model
     if foldable(model):
         try:
-            model = merged(model, forward, "teacher")
+            model = merged(model, forward, expected, "teacher")
         except ValueError as error:
             warnings.warn(f"{error}. The teacher runs unfolded, slower and with equal outputs", stacklevel=3)
-    fast = fast_depthwise(twin(model, "teacher"))
+    if not slow_depthwise(model):
+        return model
+    return _changed(model, fast_depthwise, forward, expected, "lkd.ops.fast_depthwise")
+
+
+def _on(images: Tensor, stages: int) -> Forward:
+    return lambda network: outputs(network, images.to(device_of(network)), stages)
+
+
+def _changed(
+    model: nn.Module, change: Callable[[nn.Module], nn.Module], forward: Forward, expected: list[Tensor], name: str
+) -> nn.Module:
+    """A changed copy of a teacher; with a warning, the teacher itself where that fails or changes its outputs."""
     try:
-        check_outputs(outputs_of(fast, forward, "teacher"), expected)
-    except Exception as error:  # what foreign code does with another class of convolution cannot be foreseen
+        made = change(copy.deepcopy(model))
+        check_outputs(outputs_of(made, forward), expected)
+    except Exception as error:  # what foreign code does with what it did not expect cannot be foreseen
         warnings.warn(
-            f"lkd.ops.fast_depthwise fails on the teacher, a {type(model).__name__} ({error}). It keeps its own "
-            "convolutions, slower and with equal outputs",
-            stacklevel=3,
+            f"{name} fails on the teacher, a {type(model).__name__} ({error}): it runs without, slower and with equal "
+            "outputs",
+            stacklevel=4,
         )
         return model
-    return fast
+    return made
+
+
+class _Compiled:
+    """`outputs`, compiled; the first batch is computed without compilation too, to compare."""
+
+    def __init__(self) -> None:
+        self.ask, self.compared = torch.compile(outputs), False
+
+    def __call__(self, model: nn.Module, images: Tensor, stages: int) -> Outputs:
+        if self.compared:
+            return self.ask(model, images, stages)
+        self.compared, plain = True, outputs(model, images, stages)
+        try:
+            given = self.ask(model, images, stages)
+            check_outputs([given.logits, *given.maps], [plain.logits, *plain.maps])
+        except Exception as error:  # what a compiler raises cannot be foreseen
+            warnings.warn(
+                f"torch.compile fails on the teacher, a {type(model).__name__} ({str(error).splitlines()[0]}): it runs "
+                "without, slower and with equal outputs",
+                stacklevel=3,
+            )
+            self.ask = outputs
+            return plain
+        return given
 
 
 class BriefTeacher:

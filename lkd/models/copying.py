@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import io
 import sys
 import types
 import weakref
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -76,7 +78,9 @@ def twin(model: nn.Module, role: str) -> nn.Module:
     memo = _computed_weights(model, role)
     try:
         for module in reversed(list(model.modules())):
-            if (inner := unwrapped(module)) is not module:
+            if isinstance(module, torch.jit.ScriptModule):
+                memo[id(module)] = _reloaded(module)
+            elif (inner := unwrapped(module)) is not module:
                 memo[id(module)] = copy.deepcopy(inner, memo)
         made = copy.deepcopy(model, memo)
     except Exception as error:  # what a class raises when it is copied cannot be foreseen
@@ -84,6 +88,17 @@ def twin(model: nn.Module, role: str) -> nn.Module:
     _check_equal(model, made, role)
     _check_independent(model, made, role)
     _keep_parameter_hooks(model, made)
+    return made
+
+
+def _reloaded(module: torch.jit.ScriptModule) -> nn.Module:
+    """A scripted module written and read again: `copy.deepcopy` gives it weights that no optimizer takes."""
+    file = io.BytesIO()
+    torch.jit.save(module, file)
+    file.seek(0)
+    made: nn.Module = torch.jit.load(file)
+    made._forward_hooks.update(module._forward_hooks)
+    made._forward_pre_hooks.update(module._forward_pre_hooks)
     return made
 
 
@@ -161,7 +176,15 @@ def _culprit(model: nn.Module, error: Exception) -> str:
                     f"its attribute {_path(path, name)!r} is a {type(value).__name__}, which Python cannot copy "
                     f"({cause}): set it to None before you give the model, or make it in forward"
                 )
-    return f"a {type(model).__name__} does not let itself be copied ({error}): repair its __deepcopy__ or __reduce_ex__"
+    return f"{_copier(model)} does not let itself be copied ({error}): repair its __deepcopy__ or __reduce_ex__"
+
+
+def _copier(model: nn.Module) -> str:
+    """The first module with a `__deepcopy__` of its own, or else the model."""
+    for path, module in model.named_modules():
+        if hasattr(module, "__deepcopy__") and not isinstance(module, torch.jit.ScriptModule):
+            return f"its module {path!r}, a {type(module).__name__}," if path else f"a {type(module).__name__}"
+    return f"a {type(model).__name__}"
 
 
 def _path(module: str, name: str) -> str:
@@ -177,11 +200,11 @@ def _check_equal(model: nn.Module, made: Any, role: str) -> None:
         theirs, ours = dict(_tensors(model)), dict(_tensors(made))
         plain = {name.replace("_orig_mod.", "").replace("module.", "") for name in theirs}
         equal = len(ours) == len(plain) and all(map(_identical, theirs.values(), ours.values()))
-        if equal and made.training == model.training:
+        if equal and getattr(made, "training", None) == getattr(model, "training", None):
             return
     raise ValueError(
-        f"{role} cannot be copied: the __deepcopy__ of {type(model).__name__} gives no module with equal weights in "
-        "the same mode: repair or remove it"
+        f"{role} cannot be copied: {_copier(model)} gives no copy with equal weights in the same mode: repair or "
+        "remove its __deepcopy__"
     )
 
 
@@ -198,7 +221,10 @@ def _check_independent(model: nn.Module, made: nn.Module, role: str) -> None:
     copies = {id(module) for module in made.modules()}
     for name, tensor in _tensors(made):
         if tensor.data_ptr() in memory:
-            raise ValueError(f"{role} cannot be copied: a copy shares its weight {name!r} with it: repair __deepcopy__")
+            raise ValueError(
+                f"{role} cannot be copied: {_copier(model)} gives a copy that shares the weight {name!r} with it: "
+                "repair or remove its __deepcopy__"
+            )
     for path, module in made.named_modules():
         for name, value in vars(module).items():
             if _reaches(value, original, copies):
@@ -224,6 +250,10 @@ def _reaches(value: Any, targets: set[int], known: set[int]) -> bool:
 def _held(value: Any) -> Iterator[Any]:
     if isinstance(value, weakref.ref):
         yield value()
+    elif isinstance(value, weakref.WeakValueDictionary):
+        yield from value.values()
+    elif isinstance(value, weakref.WeakKeyDictionary | weakref.WeakSet):
+        yield from value
     elif isinstance(value, types.FunctionType):
         for cell in value.__closure__ or ():
             yield from gc.get_referents(cell)

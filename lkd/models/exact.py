@@ -1,12 +1,12 @@
 """Whether a model that was changed for speed still gives the outputs that it gave before."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lkd.models.copying import twin
 from lkd.models.timm_attributes import configuration
 
 Forward = Callable[[nn.Module], Any]
@@ -39,19 +39,23 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, forward: Forward, role: str) -> list[Tensor]:
+def outputs_of(model: nn.Module, forward: Forward) -> list[Tensor]:
     """All tensors that a copy of a model gives, with the same random numbers each time; the model is left as it is.
+
+    Args:
+        model: one that `lkd.models.copying.twin` made, or that can be copied as well.
+        forward: runs a model on the images that outputs are compared on.
 
     Example:
         >>> import torch
         >>> from torch import nn
         >>> from lkd.models.exact import outputs_of
-        >>> outputs_of(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)), "model")[0].shape
+        >>> outputs_of(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)))[0].shape
         torch.Size([2, 3])
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return list(_tensors(forward(twin(model, role))))
+        return list(_tensors(forward(copy.deepcopy(model))))
 
 
 def _tensors(given: Any) -> Iterator[Tensor]:
@@ -102,7 +106,7 @@ def two_images(model: nn.Module) -> Tensor | None:
     for size in sizes:
         images = torch.randn(2, first.in_channels, *size, generator=generator).to(first.weight)
         try:
-            outputs_of(model, lambda model, images=images: model(images), "model")  # type: ignore[misc]
+            outputs_of(model, lambda model, images=images: model(images))  # type: ignore[misc]
         except Exception:  # what a network raises for images of another size cannot be foreseen
             continue
         return images

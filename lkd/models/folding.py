@@ -1,7 +1,8 @@
 """Networks in their fastest exact form: batch norm folded, branches merged, the student as timm's ConvNeXt."""
 
+import copy
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import timm
 from timm.utils import reparameterize_model
@@ -54,7 +55,11 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
                 "two of them, as images="
             )
         compared: Tensor = images
-        made: Any = merged(whole, lambda network: network(compared), "model")
+
+        def forward(network: nn.Module) -> Any:
+            return network(compared)
+
+        made: Any = merged(whole, forward, outputs_of(whole, forward), "model")
         folded = made[0]
     left = [name or "the model itself" for name, module in folded.named_modules() if _is_batchnorm(module)]
     if left:
@@ -81,12 +86,13 @@ def foldable(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if name and _method(module)]
 
 
-def merged(model: Model, forward: Forward, role: str) -> Model:
+def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) -> Model:
     """A copy with the branches of its submodules merged by `timm.utils.reparameterize_model`, and equal outputs.
 
     Args:
-        model: in eval mode; is left as it is.
+        model: in eval mode, one that `lkd.models.copying.twin` made; is left as it is.
         forward: runs a model on the images that outputs are compared on.
+        expected: the outputs of the model.
         role: what to call the model in messages.
 
     Raises:
@@ -95,19 +101,19 @@ def merged(model: Model, forward: Forward, role: str) -> Model:
     Example:
         >>> import timm, lkd, torch
         >>> from lkd.models.folding import foldable, merged
-        >>> model = timm.create_model("mini_slak").eval()
-        >>> foldable(merged(model, lambda model: model(torch.zeros(2, 3, 32, 32)), "teacher"))
+        >>> from lkd.models.exact import outputs_of
+        >>> model, forward = timm.create_model("mini_slak").eval(), lambda model: model(torch.zeros(2, 3, 32, 32))
+        >>> foldable(merged(model, forward, outputs_of(model, forward), "teacher"))
         []
     """
     if hooked := next((name for name in foldable(model) if _has_hooks(model.get_submodule(name))), None):
         raise ValueError(f"{role}'s module {hooked!r} has hooks, which folding would drop: remove them first")
-    expected = outputs_of(model, forward, role)
     try:
-        made: Any = reparameterize_model(twin(model, role), inplace=True)
-        check_outputs(outputs_of(made, forward, role), expected)
+        made: Any = reparameterize_model(copy.deepcopy(model), inplace=True)
+        check_outputs(outputs_of(made, forward), expected)
     except Exception as error:  # another meaning of a method's name can raise anything
         raise ValueError(_culprit(model, forward, expected, role) or f"{role} cannot be folded: {error}") from error
-    return made
+    return cast(Model, made)
 
 
 def _method(module: nn.Module) -> str:
@@ -121,16 +127,16 @@ def _has_hooks(module: nn.Module) -> bool:
 def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: str) -> str:
     """The first module whose method, called alone, fails or changes the outputs; empty if it is none of them."""
     for name in foldable(model):
-        alone = twin(model, role)
+        alone = copy.deepcopy(model)
         part = alone.get_submodule(name)
         try:
             made: Any = reparameterize_model(nn.Sequential(part), inplace=True)
             alone.set_submodule(name, made[0])
-            check_outputs(outputs_of(alone, forward, role), expected)
+            check_outputs(outputs_of(alone, forward), expected)
         except Exception as error:  # as above
             return (
-                f"{role}'s module {name!r}, a {type(part).__name__}, has a method {_method(part)}(), which timm calls "
-                f"to fold a network, but means something else by it ({error}): rename it"
+                f"{role}'s module {name!r}, a {type(part).__name__}, cannot be folded by its {_method(part)}(), which "
+                f"timm's reparameterize_model calls ({error}): rename it if it is meant for something else"
             )
     return ""
 
@@ -177,18 +183,14 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     if [stage["reduction"] for stage in plain.feature_info] != [stage["reduction"] for stage in model.feature_info]:
         raise ValueError(f"timm's ConvNeXt has a stem of stride 1 or 3 to 7, the model one of {stem.shape[-1]}")
     plain = load_checkpoint(plain, state).eval()
-    if (images := two_images(model)) is not None:
-        _check_converted(plain, model, images)
+    _check_converted(plain, evaluating(twin(model, "model")))
     return plain
 
 
-def _check_converted(plain: nn.Module, model: nn.Module, images: Tensor) -> None:
-    def forward(network: nn.Module) -> Any:
-        return network(images)
-
-    original = evaluating(twin(model, "model"))
+def _check_converted(plain: nn.Module, model: nn.Module) -> None:
+    images = two_images(model)
     try:
-        check_outputs(outputs_of(plain, forward, "model"), outputs_of(original, forward, "model"))
+        check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (plain, model)))
     except ValueError as error:
         raise ValueError(
             f"{type(model).__name__} cannot become timm's ConvNeXt, {error}: its forward or its hooks are not those of "

@@ -133,7 +133,7 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         plain = twin(model, "model").to(memory_format=torch.contiguous_format)  # what safetensors asks for
         save_for_hf(plain, temporary, safe_serialization=True)
-        _check_made_again(model, temporary)
+        _check_made_again(plain, temporary)
         for name in (WEIGHTS, CONFIG):
             with replacing(Path(folder) / name) as target:
                 shutil.copyfile(Path(temporary) / name, target)
@@ -146,7 +146,7 @@ def _check_made_again(model: nn.Module, folder: str) -> None:
         with torch.random.fork_rng(devices=[]):
             again = evaluating(load_model(folder))
         if (images := two_images(again)) is not None:
-            check_outputs(*(outputs_of(net, lambda net: evaluating(net)(images), "model") for net in (again, model)))
+            check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (again, evaluating(model))))
     except Exception as error:  # what a model of another kind raises cannot be foreseen
         raise ValueError(
             f"{type(model).__name__} is not what timm.create_model makes of its configuration, so it could not be "
