@@ -80,6 +80,8 @@ def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Ten
 class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` with one kernel a channel, stride 1 and 'same' padding, computed by `depthwise_conv2d`.
 
+    An image without a batch is computed as by `nn.Conv2d`.
+
     Args:
         channels: of input and output.
         kernel_size: height and width, odd.
@@ -98,11 +100,16 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
+        if input.ndim == 3:
+            return super().forward(input)
         return depthwise_conv2d(input, self.weight, self.bias)
 
 
 def fast_depthwise(model: nn.Module) -> nn.Module:
     """Let every depthwise `nn.Conv2d` of stride 1 and 'same' padding in a model use `depthwise_conv2d`.
+
+    A subclass of `nn.Conv2d`, and a convolution with a method of its own, a kernel of another size than it was made
+    with, or weights that are no plain real numbers, stays as it is.
 
     Args:
         model: changed in place; its parameters, state dict and outputs stay as they are.
@@ -115,10 +122,32 @@ def fast_depthwise(model: nn.Module) -> nn.Module:
         >>> from lkd.ops import fast_depthwise
         >>> model = fast_depthwise(timm.create_model("convnext_atto"))
     """
-    for module in model.modules():
-        if type(module) is nn.Conv2d and _is_depthwise(module):
-            module.__class__ = DepthwiseConv2d
+    for conv in slow_depthwise(model):
+        conv.__class__ = DepthwiseConv2d
     return model
+
+
+def slow_depthwise(model: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a model that `fast_depthwise` would change.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.ops import slow_depthwise
+        >>> slow_depthwise(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=4)))
+        [Conv2d(4, 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), groups=4)]
+    """
+    convolutions = [module for module in model.modules() if type(module) is nn.Conv2d]
+    return [conv for conv in convolutions if _is_plain(conv) and _is_depthwise(conv)]
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    weight = conv.weight
+    return (
+        not {"forward", "_conv_forward"} & vars(conv).keys()
+        and weight.is_floating_point()
+        and weight.layout == torch.strided
+        and weight.shape[2:] == conv.kernel_size
+    )
 
 
 def _is_depthwise(conv: nn.Conv2d) -> bool:

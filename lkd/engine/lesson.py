@@ -1,5 +1,8 @@
 """What is trained: a student, and the layers of the objective."""
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +38,22 @@ class Lesson(nn.Module):
             raise FloatingPointError(str(error)) from error
 
     def no_weight_decay(self) -> set[str]:
-        """timm's method: the parameters that the student keeps from decaying."""
-        named: set[str] = getattr(self.student, "no_weight_decay", set)()
-        return {f"student.{name}" for name in named}
+        """timm's method: the parameters that the student keeps from decaying.
+
+        Raises:
+            TypeError: the student has an attribute of that name with another meaning.
+        """
+        named = getattr(self.student, "no_weight_decay", set)
+        try:
+            return {f"student.{name}" for name in _names(named())}
+        except TypeError as error:
+            raise TypeError(
+                "student's no_weight_decay must be a method that gives a set of names of parameters, as timm's "
+                f"({error}): rename it"
+            ) from error
+
+
+def _names(given: Any) -> Collection[str]:
+    if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
+        raise TypeError(f"it gives {given!r}")
+    return given

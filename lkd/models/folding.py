@@ -1,31 +1,41 @@
 """Networks in their fastest exact form: batch norm folded, branches merged, the student as timm's ConvNeXt."""
 
+import copy
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import timm
 from timm.utils import reparameterize_model
-from torch import nn
+from torch import Tensor, nn
 
+from lkd.models.copying import twin
+from lkd.models.exact import Forward, check_outputs, evaluating, outputs_of, two_images
 from lkd.models.slak import SLaK
+from lkd.models.timm_attributes import configuration
 from lkd.models.weights import load_checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
 
+_METHODS = ("fuse", "reparameterize", "switch_to_deploy")
+"""What `timm.utils.reparameterize_model` calls, in this order, on a module that has it."""
 
-def fold_batchnorm(model: Model) -> Model:
+
+def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     """A copy in eval mode with every batch norm folded into the convolution before it: equal outputs, less work.
 
     With BN's scale g, shift b, mean m and variance v, a convolution's weight w becomes `w g / sqrt(v + eps)` and its
     bias `b - m g / sqrt(v + eps)`. Of a decomposed large kernel, k x s and s x k remain, the s x s branch added to the
-    centre of the former; a whole kernel stays one convolution.
+    centre of the former; a whole kernel stays one convolution. The outputs on two images are compared with those of
+    the model.
 
     Args:
         model: of this package, or any whose modules have the method that `timm.utils.reparameterize_model` calls;
             one without batch norm comes back as a copy. It is left as it is.
+        images: `(B, C, H, W)` to compare on; by default random ones, of the model's own or a usual size.
 
     Raises:
-        ValueError: a batch norm would be left.
+        ValueError: a batch norm would be left; a module's method fails or changes the outputs, or would drop its
+            hooks; a model that cannot be copied, or takes no image of a usual size.
         TypeError: not a module.
 
     Example:
@@ -35,10 +45,22 @@ def fold_batchnorm(model: Model) -> Model:
         >>> torch.allclose(fold_batchnorm(model)(images), model(images), atol=1e-5)
         True
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    whole: Any = reparameterize_model(nn.Sequential(model))
-    folded: Model = whole[0].eval()
+    original: Any = evaluating(twin(model, "model"))
+    folded: Model = original
+    whole = nn.Sequential(original)
+    if foldable(whole):
+        if images is None and (images := two_images(original)) is None:
+            raise ValueError(
+                f"fold_batchnorm does not know which images {type(model).__name__} takes, to compare outputs on: give "
+                "two of them, as images="
+            )
+        compared: Tensor = images
+
+        def forward(network: nn.Module) -> Any:
+            return network(compared)
+
+        made: Any = merged(whole, forward, outputs_of(whole, forward), "model")
+        folded = made[0]
     left = [name or "the model itself" for name, module in folded.named_modules() if _is_batchnorm(module)]
     if left:
         raise ValueError(
@@ -52,12 +74,79 @@ def _is_batchnorm(module: nn.Module) -> bool:
     return any("BatchNorm" in cls.__name__ for cls in type(module).__mro__)
 
 
+def foldable(model: nn.Module) -> list[str]:
+    """The names of the submodules that `timm.utils.reparameterize_model` would change.
+
+    Example:
+        >>> import timm, lkd
+        >>> from lkd.models.folding import foldable
+        >>> foldable(timm.create_model("mini_slak"))[0]
+        'stages.0.0.large_kernel'
+    """
+    return [name for name, module in model.named_modules() if name and _method(module)]
+
+
+def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) -> Model:
+    """A copy with the branches of its submodules merged by `timm.utils.reparameterize_model`, and equal outputs.
+
+    Args:
+        model: in eval mode, one that `lkd.models.copying.twin` made; is left as it is.
+        forward: runs a model on the images that outputs are compared on.
+        expected: the outputs of the model.
+        role: what to call the model in messages.
+
+    Raises:
+        ValueError: a module's method fails, changes the outputs or would drop its hooks; names the module.
+
+    Example:
+        >>> import timm, lkd, torch
+        >>> from lkd.models.folding import foldable, merged
+        >>> from lkd.models.exact import outputs_of
+        >>> model, forward = timm.create_model("mini_slak").eval(), lambda model: model(torch.zeros(2, 3, 32, 32))
+        >>> foldable(merged(model, forward, outputs_of(model, forward), "teacher"))
+        []
+    """
+    if hooked := next((name for name in foldable(model) if _has_hooks(model.get_submodule(name))), None):
+        raise ValueError(f"{role}'s module {hooked!r} has hooks, which folding would drop: remove them first")
+    try:
+        made: Any = reparameterize_model(copy.deepcopy(model), inplace=True)
+        check_outputs(outputs_of(made, forward), expected)
+    except Exception as error:  # another meaning of a method's name can raise anything
+        raise ValueError(_culprit(model, forward, expected, role) or f"{role} cannot be folded: {error}") from error
+    return cast(Model, made)
+
+
+def _method(module: nn.Module) -> str:
+    return next((name for name in _METHODS if hasattr(module, name)), "")
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in module.modules())
+
+
+def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: str) -> str:
+    """The first module whose method, called alone, fails or changes the outputs; empty if it is none of them."""
+    for name in foldable(model):
+        alone = copy.deepcopy(model)
+        part = alone.get_submodule(name)
+        try:
+            made: Any = reparameterize_model(nn.Sequential(part), inplace=True)
+            alone.set_submodule(name, made[0])
+            check_outputs(outputs_of(alone, forward), expected)
+        except Exception as error:  # as above
+            return (
+                f"{role}'s module {name!r}, a {type(part).__name__}, cannot be folded by its {_method(part)}(), which "
+                f"timm's reparameterize_model calls ({error}): rename it if it is meant for something else"
+            )
+    return ""
+
+
 def to_timm_convnext(model: nn.Module) -> nn.Module:
     """The ConvNeXt student with batch norm as timm's plain ConvNeXt: equal outputs, in eval mode, without drop path.
 
     Raises:
         ValueError: the model has decomposed kernels, or stages or a stem that timm's ConvNeXt cannot have (it has four
-            stages and a stem of stride 1 or 3 to 7).
+            stages and a stem of stride 1 or 3 to 7), or outputs that are not those of a `SLaK` with its weights.
         TypeError: not a `SLaK`.
 
     Example:
@@ -80,7 +169,7 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     if len(depths) != 4:
         raise ValueError(f"timm's ConvNeXt has four stages, the model has {len(depths)}")
     stem = state["downsample_layers.0.0.weight"]
-    cfg = getattr(model, "pretrained_cfg", {})
+    cfg = configuration(model)
     plain: Any = timm.create_model(
         "convnext_tiny",
         pretrained_cfg={**cfg, "architecture": "convnext_tiny", "first_conv": "stem.0", "classifier": "head.fc"},
@@ -93,4 +182,17 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     ).to(stem)
     if [stage["reduction"] for stage in plain.feature_info] != [stage["reduction"] for stage in model.feature_info]:
         raise ValueError(f"timm's ConvNeXt has a stem of stride 1 or 3 to 7, the model one of {stem.shape[-1]}")
-    return load_checkpoint(plain, state).eval()
+    plain = load_checkpoint(plain, state).eval()
+    _check_converted(plain, evaluating(twin(model, "model")))
+    return plain
+
+
+def _check_converted(plain: nn.Module, model: nn.Module) -> None:
+    images = two_images(model)
+    try:
+        check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (plain, model)))
+    except ValueError as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot become timm's ConvNeXt, {error}: its forward or its hooks are not those of "
+            "a SLaK"
+        ) from error

@@ -1,14 +1,53 @@
 """Why a state dict does not fit a model: the keys, and the arguments that would make the model fit."""
 
+import copy
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lkd.models.timm_attributes import configuration
 
 SHOWN = 5
 WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
 """The stages of the papers' networks, before their `width_factor`."""
+
+
+def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
+    """The names in which a state dict and a model differ, by kind; empty where PyTorch's strict loading accepts it.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.mismatch import misfits
+        >>> misfits({}, nn.Linear(2, 3, bias=False))
+        {'missing': ['weight']}
+    """
+    own = model.state_dict()
+    names = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+    }
+    forms = [
+        f"{name} is {_form(state[name])}, in the model {_form(own[name])}"
+        for name in own
+        if name in state and not is_lazy(own[name]) and _form(state[name]) != _form(own[name])
+    ]
+    if not forms and any(names.values()) and state.keys() & own.keys() and _accepted(state, model):
+        return {}
+    return {kind: found for kind, found in {**names, "of another form": forms}.items() if found}
+
+
+def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
+    """Whether PyTorch loads what has other names: counters of old batch norms, names that a module itself converts."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            copy.deepcopy(model).load_state_dict(state, strict=True)
+    except Exception:  # a model's own hooks can raise anything
+        return False
+    return True
 
 
 def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
@@ -22,25 +61,17 @@ def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> Non
         >>> from lkd.models.mismatch import check_fit
         >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
     """
-    own = model.state_dict()
-    misfits = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "of another form": [
-            f"{name} is {_form(state[name])}, in the model {_form(own[name])}"
-            for name in own
-            if name in state and _form(state[name]) != _form(own[name])
-        ],
-    }
-    if any(misfits.values()):
+    if found := misfits(state, model):
         raise ValueError(
             f"{origin} does not fit {type(model).__name__}. "
-            + " ".join(_causes(state, own, getattr(model, "pretrained_cfg", {})))
-            + "".join(f"\n  {len(names)} {kind}: {_some(names)}" for kind, names in misfits.items() if names)
+            + " ".join(_causes(state, model.state_dict(), configuration(model)))
+            + "".join(f"\n  {len(names)} {kind}: {_some(names)}" for kind, names in found.items())
         )
 
 
-def _form(tensor: Tensor) -> str:
+def _form(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return "extra state"
     return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" of {tensor.dtype}")
 
 
@@ -49,7 +80,7 @@ def _some(names: list[str]) -> str:
 
 
 def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> Iterable[str]:
-    """Sentences that say how the file's network differs from the model, as arguments to type."""
+    """Sentences that say how the file's network differs from the model, as arguments to type, the likeliest first."""
     if not state.keys() & own.keys():
         yield "It is of another architecture: they have no key in common."
         return
@@ -64,8 +95,39 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
             for arguments in (other, {name: here[name] for name in other if name in here})
         )
         yield f"The file is of a network with {asked}; the model has {given}: make it with the file's values."
+    if there["num_classes"] and here["num_classes"] and "num_classes" in other:
+        yield f"For other classes, load it first, then call model.reset_classifier({here['num_classes']})."
     if other.get("small_kernel", 0) is None:
         yield "Whole kernels are those of convnext_bn_tiny and convnext_bn_small."
+    if not other:
+        yield from _parts(state, own)
+
+
+def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+    """Whether the file holds a part of the model alone, or has another number of classes."""
+    missing = [name for name in own if name not in state]
+    differing = [name for name in own if name in state and _form(state[name]) != _form(own[name])]
+    layers = {name.rpartition(".")[0] for name in differing}
+    if len(layers) == 1 and not missing and all(state[n].shape[1:] == own[n].shape[1:] for n in differing):
+        there, here = (len(tensors[differing[0]]) for tensors in (state, own))
+        yield (
+            f"Only {min(layers)!r} differs, with {there} outputs in the file and {here} in the model: make the model "
+            f"with {there} (num_classes={there} in timm), load the file, and then give the model a new last layer"
+            + f" of {here}."
+        )
+    elif missing and all(name.endswith("num_batches_tracked") for name in missing):
+        yield (
+            "The file lacks only counters of batch norms, which PyTorch requires in a file of its version: give "
+            "dict(state_dict), which notes no version."
+        )
+    elif not differing and missing and not state.keys() - own.keys():
+        if len(parents := {name.rpartition(".")[0] for name in missing}) == 1 and len(missing) < len(own) / 2:
+            yield (
+                f"The file has all weights but those of {min(parents)!r}: make the model without that layer "
+                "(num_classes=0 in timm), load the file, and then give the model a new one."
+            )
+        else:
+            yield f"The file holds {len(state)} of the model's {len(own)} weights only: give that of the whole network."
 
 
 def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:

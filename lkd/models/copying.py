@@ -1,0 +1,275 @@
+"""Copies of models that share nothing with the original, or a refusal that names what cannot be copied."""
+
+import copy
+import functools
+import gc
+import io
+import sys
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_HOLDERS = (dict, list, tuple, set, frozenset, deque, functools.partial, types.MethodType)
+"""What is looked into for parts of the original; functions and weak references are too."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other as it is.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.copying import unwrapped
+        >>> unwrapped(nn.DataParallel(nn.Linear(2, 3)))
+        Linear(in_features=2, out_features=3, bias=True)
+    """
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    dynamo = sys.modules.get("torch._dynamo")  # no model is compiled before it is imported, which takes seconds
+    if dynamo and isinstance(model, dynamo.OptimizedModule):
+        return unwrapped(model._orig_mod)
+    return model
+
+
+def copied(model: nn.Module, role: str) -> nn.Module:
+    """An independent copy of a model on the CPU, with equal outputs; the model is left as it is.
+
+    Wrappers of `torch.compile` and data parallelism are dropped, of submodules too, and so are gradients. Hooks are
+    kept, of modules and of parameters.
+
+    Args:
+        model: any module, scripted ones included.
+        role: what to call it in messages, "student" or "teacher".
+
+    Raises:
+        TypeError: not a module.
+        ValueError: it cannot be copied; names the attribute, and what to do about it.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.copying import copied
+        >>> copied(nn.Linear(2, 3), "student")
+        Linear(in_features=2, out_features=3, bias=True)
+    """
+    return _on_cpu(twin(model, role))
+
+
+def twin(model: nn.Module, role: str) -> nn.Module:
+    """The copy that `copied` makes, on the devices of the original.
+
+    Raises:
+        TypeError, ValueError: as for `copied`.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.copying import twin
+        >>> twin(nn.Linear(2, 3), "student").weight.device
+        device(type='cpu')
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{role} must be an nn.Module, got {type(model).__name__}")
+    model = unwrapped(model)
+    check_has_weights(model, role)
+    memo = _computed_weights(model, role)
+    try:
+        for module in reversed(list(model.modules())):
+            if isinstance(module, torch.jit.ScriptModule):
+                memo[id(module)] = _reloaded(module)
+            elif (inner := unwrapped(module)) is not module:
+                memo[id(module)] = copy.deepcopy(inner, memo)
+        made = copy.deepcopy(model, memo)
+    except Exception as error:  # what a class raises when it is copied cannot be foreseen
+        raise ValueError(f"{role} cannot be copied: {_culprit(model, error)}") from error
+    _check_equal(model, made, role)
+    _check_independent(model, made, role)
+    _keep_parameter_hooks(model, made)
+    return made
+
+
+def _reloaded(module: torch.jit.ScriptModule) -> nn.Module:
+    """A scripted module written and read again: `copy.deepcopy` gives it weights that no optimizer takes."""
+    file = io.BytesIO()
+    torch.jit.save(module, file)
+    file.seek(0)
+    made: nn.Module = torch.jit.load(file)
+    made._forward_hooks.update(module._forward_hooks)
+    made._forward_pre_hooks.update(module._forward_pre_hooks)
+    return made
+
+
+def _on_cpu(model: nn.Module) -> nn.Module:
+    for module in model.to("cpu").modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                vars(module)[name] = value.cpu()
+    return model
+
+
+# What cannot be copied ----------------------------------------------------------------------------------------------
+
+
+def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def check_has_weights(model: nn.Module, role: str) -> None:
+    """Refuse a model whose weights have no values yet.
+
+    Raises:
+        ValueError: lazy layers that have seen no batch, or weights on the meta device.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.copying import check_has_weights
+        >>> check_has_weights(nn.LazyLinear(3), "student")
+        Traceback (most recent call last):
+        ValueError: student has weights whose shape is not known yet, 'weight': run it on one batch first
+    """
+    for name, tensor in _tensors(model):
+        if is_lazy(tensor):
+            raise ValueError(f"{role} has weights whose shape is not known yet, {name!r}: run it on one batch first")
+        if tensor.is_meta:
+            raise ValueError(f"{role} has weights on the meta device, {name!r}: make it on the CPU, with their values")
+
+
+def _computed_weights(model: nn.Module, role: str) -> dict[int, Any]:
+    """Copies of the weights that hooks of PyTorch's own compute before each pass, such as weight norm and pruning.
+
+    Raises:
+        ValueError: another tensor that is part of a graph of gradients.
+    """
+    memo: dict[int, Any] = {}
+    for path, module in model.named_modules():
+        own_hooks = any(
+            type(hook).__module__.startswith("torch.nn.utils.") for hook in module._forward_pre_hooks.values()
+        )
+        for name, value in [*vars(module).items(), *module._buffers.items()]:
+            if not isinstance(value, Tensor) or value.is_leaf:
+                continue
+            if not own_hooks:
+                raise ValueError(
+                    f"{role} cannot be copied: its attribute {_path(path, name)!r} is a tensor that was computed with "
+                    "gradients. If a forward pass left it there, run one under torch.no_grad() or set it to None; if "
+                    "it is made in __init__, make it in forward, or it is not trained"
+                )
+            memo[id(value)] = value.detach().clone()
+    return memo
+
+
+def _culprit(model: nn.Module, error: Exception) -> str:
+    """Which attribute of which module cannot be copied, and what to do about it."""
+    themselves = {id(module): module for module in model.modules()}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_modules", "_parameters"):
+                continue
+            try:
+                copy.deepcopy(value, dict(themselves))
+            except Exception as cause:  # as above
+                return (
+                    f"its attribute {_path(path, name)!r} is a {type(value).__name__}, which Python cannot copy "
+                    f"({cause}): set it to None before you give the model, or make it in forward"
+                )
+    return f"{_copier(model)} does not let itself be copied ({error}): repair its __deepcopy__ or __reduce_ex__"
+
+
+def _copier(model: nn.Module) -> str:
+    """The first module with a `__deepcopy__` of its own, or else the model."""
+    for path, module in model.named_modules():
+        if hasattr(module, "__deepcopy__") and not isinstance(module, torch.jit.ScriptModule):
+            return f"its module {path!r}, a {type(module).__name__}," if path else f"a {type(module).__name__}"
+    return f"a {type(model).__name__}"
+
+
+def _path(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name
+
+
+# What a copy must be ------------------------------------------------------------------------------------------------
+
+
+def _check_equal(model: nn.Module, made: Any, role: str) -> None:
+    """Refuse what a `__deepcopy__` of the model's own gives with other weights, or in another mode."""
+    if isinstance(made, nn.Module):
+        theirs, ours = dict(_tensors(model)), dict(_tensors(made))
+        plain = {name.replace("_orig_mod.", "").replace("module.", "") for name in theirs}
+        equal = len(ours) == len(plain) and all(map(_identical, theirs.values(), ours.values()))
+        if equal and getattr(made, "training", None) == getattr(model, "training", None):
+            return
+    raise ValueError(
+        f"{role} cannot be copied: {_copier(model)} gives no copy with equal weights in the same mode: repair or "
+        "remove its __deepcopy__"
+    )
+
+
+def _identical(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype or one.requires_grad != other.requires_grad:
+        return False
+    return bool(((one == other) | (one != one)).all())
+
+
+def _check_independent(model: nn.Module, made: nn.Module, role: str) -> None:
+    """Refuse a copy that would use modules or weights of the original."""
+    original = {id(part) for part in (*model.modules(), *(tensor for _, tensor in _tensors(model)))}
+    memory = {tensor.data_ptr() for _, tensor in _tensors(model)} - {0}
+    copies = {id(module) for module in made.modules()}
+    for name, tensor in _tensors(made):
+        if tensor.data_ptr() in memory:
+            raise ValueError(
+                f"{role} cannot be copied: {_copier(model)} gives a copy that shares the weight {name!r} with it: "
+                "repair or remove its __deepcopy__"
+            )
+    for path, module in made.named_modules():
+        for name, value in vars(module).items():
+            if _reaches(value, original, copies):
+                raise ValueError(
+                    f"{role} cannot be copied: its attribute {_path(path, name)!r} holds on to the model itself, as a "
+                    "lambda that uses self or a weak reference does, so that a copy would use the original: make it a "
+                    "method of the class"
+                )
+
+
+def _reaches(value: Any, targets: set[int], known: set[int]) -> bool:
+    """Whether a value leads to one of the targets, by containers, closures of functions and weak references."""
+    left, seen = [value], set(known)
+    while left:
+        if id(value := left.pop()) in targets:
+            return True
+        if id(value) not in seen:
+            seen.add(id(value))
+            left.extend(_held(value))
+    return False
+
+
+def _held(value: Any) -> Iterator[Any]:
+    if isinstance(value, weakref.ref):
+        yield value()
+    elif isinstance(value, weakref.WeakValueDictionary):
+        yield from value.values()
+    elif isinstance(value, weakref.WeakKeyDictionary | weakref.WeakSet):
+        yield from value
+    elif isinstance(value, types.FunctionType):
+        for cell in value.__closure__ or ():
+            yield from gc.get_referents(cell)
+        yield from (value.__defaults__, value.__kwdefaults__, vars(value))
+    elif isinstance(value, _HOLDERS):
+        yield from gc.get_referents(value)
+    elif isinstance(value, nn.Module):
+        yield vars(value)
+
+
+def _keep_parameter_hooks(model: nn.Module, made: nn.Module) -> None:
+    """Give a copy's parameters the attributes and hooks that `copy.deepcopy` drops, and no gradient."""
+    for ours, theirs in zip(made.parameters(), model.parameters(), strict=True):
+        ours.grad = None
+        vars(ours).update(vars(theirs))
+        for hook in (theirs._backward_hooks or {}).values() if ours.requires_grad else ():
+            ours.register_hook(hook)
+        for hook in (theirs._post_accumulate_grad_hooks or {}).values() if ours.requires_grad else ():
+            ours.register_post_accumulate_grad_hook(hook)

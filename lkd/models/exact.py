@@ -1,0 +1,113 @@
+"""Whether a model that was changed for speed still gives the outputs that it gave before."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lkd.models.timm_attributes import configuration
+
+Forward = Callable[[nn.Module], Any]
+"""Runs a model on fixed images."""
+
+
+def evaluating(model: nn.Module) -> nn.Module:
+    """The model, put in eval mode, whatever its own `eval` returns.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.exact import evaluating
+        >>> evaluating(nn.Dropout()).training
+        False
+    """
+    model.eval()
+    return model
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights lie; the CPU for one without any.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.exact import device_of
+        >>> device_of(nn.Flatten())
+        device(type='cpu')
+    """
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+@torch.no_grad()
+def outputs_of(model: nn.Module, forward: Forward) -> list[Tensor]:
+    """All tensors that a copy of a model gives, with the same random numbers each time; the model is left as it is.
+
+    Args:
+        model: one that `lkd.models.copying.twin` made, or that can be copied as well.
+        forward: runs a model on the images that outputs are compared on.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from lkd.models.exact import outputs_of
+        >>> outputs_of(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)))[0].shape
+        torch.Size([2, 3])
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return list(_tensors(forward(copy.deepcopy(model))))
+
+
+def _tensors(given: Any) -> Iterator[Tensor]:
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, Mapping | list | tuple):
+        for each in given.values() if isinstance(given, Mapping) else given:
+            yield from _tensors(each)
+
+
+def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
+    """Refuse outputs that differ by more than rounding: the root of their type's precision, times the largest value.
+
+    Raises:
+        ValueError: says by how much they differ.
+
+    Example:
+        >>> import torch
+        >>> from lkd.models.exact import check_outputs
+        >>> check_outputs([torch.ones(2)], [torch.ones(2) + 1e-6])
+    """
+    if [(each.shape, each.dtype) for each in given] != [(each.shape, each.dtype) for each in expected]:
+        shapes = [[tuple(each.shape) for each in outputs] for outputs in (given, expected)]
+        raise ValueError(f"it changes the form of the outputs, from {shapes[1]} to {shapes[0]}")
+    for one, other in zip(given, expected, strict=True):
+        scale = float(other[other.isfinite()].abs().max()) if other.isfinite().any() else 1.0
+        precision = torch.finfo(other.dtype).eps ** 0.5 if other.is_floating_point() else 0.0
+        if not torch.allclose(one, other, rtol=0, atol=precision * scale, equal_nan=True):
+            raise ValueError(
+                f"it changes the outputs, by up to {float((one - other).abs().max()):.3g} where they reach {scale:.3g}"
+            )
+
+
+def two_images(model: nn.Module) -> Tensor | None:
+    """Two random images that a model takes, of its configuration's size or a usual one; None if it takes none of them.
+
+    Example:
+        >>> import timm, lkd
+        >>> from lkd.models.exact import two_images
+        >>> two_images(timm.create_model("mini_slak")).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None:
+        return None
+    sizes = [tuple(configuration(model).get("input_size", (3, 64, 64))[1:]), (32, 32), (64, 64), (224, 224)]
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        images = torch.randn(2, first.in_channels, *size, generator=generator).to(first.weight)
+        try:
+            outputs_of(model, lambda model, images=images: model(images))  # type: ignore[misc]
+        except Exception:  # what a network raises for images of another size cannot be foreseen
+            continue
+        return images
+    return None

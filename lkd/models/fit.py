@@ -1,0 +1,68 @@
+"""A state dict by a model's names: prefixes dropped where that makes it fit, or named where it does not quite."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from lkd.models.mismatch import check_fit, misfits
+from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under
+
+
+def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
+    """The state dict as it fits a model.
+
+    Args:
+        state: from a file.
+        model: will get the weights.
+        origin: what to call the file in messages.
+        call: how the caller asked for it.
+
+    Raises:
+        ValueError: it does not fit; names the prefix that would make it fit, with the call, or how they differ.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.fit import fitted
+        >>> from lkd.models.state import Call
+        >>> wrapped = nn.Sequential(nn.Linear(2, 3)).state_dict()
+        >>> list(fitted(wrapped, nn.Linear(2, 3), "the state dict", Call("state_dict")))
+        ['weight', 'bias']
+    """
+    named = as_named_in(model, state)
+    forms = {prefix: adapted(form, model) for prefix, form in _forms(named, model)}
+    fitting = [prefix for prefix, form in forms.items() if not misfits(form, model)]
+    if shared := [prefix for prefix in fitting if all(name.startswith(prefix) for name in named)]:
+        return forms[shared[0]]
+    if fitting:
+        raise ValueError(
+            f"{origin} holds more than {type(model).__name__}, which fits what is under {fitting[0]!r}: "
+            f"{' or '.join(call(prefix=prefix) for prefix in fitting[:2])}"
+        )
+    if part := _fitting_part(named, model):
+        raise ValueError(f"{origin} fits a part of {type(model).__name__}, not the whole: {call(part)}")
+    own = model.state_dict().keys()
+    closest = max(forms, key=lambda prefix: len(forms[prefix].keys() & own))
+    check_fit(forms[closest], model, f"{origin}, under prefix {closest!r}," if closest else origin)
+    return forms[closest]
+
+
+def _forms(state: State, model: nn.Module) -> Iterator[tuple[str, State]]:
+    """The state dict itself, and what is left under each prefix of half as many names as the model has, or more."""
+    yield "", state
+    for prefix in prefixes(state, max(1, len(model.state_dict()) // 2)):
+        yield prefix, under(state, prefix)
+
+
+def _fitting_part(state: State, model: nn.Module) -> str:
+    """The submodule, of more than half of the model's weights, that a state dict fits, as an expression."""
+    size = len(model.state_dict())
+    for name, part in model.named_modules():
+        if (
+            name
+            and len(own := part.state_dict()) > size / 2
+            and own.keys() == state.keys()
+            and not misfits(state, part)
+        ):
+            plain = all(step.isidentifier() for step in name.split("."))
+            return f"model.{name}" if plain else f"model.get_submodule({name!r})"
+    return ""
