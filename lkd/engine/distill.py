@@ -14,6 +14,7 @@ from lkd.engine.options import Options
 from lkd.engine.run import carry_out, check_arguments
 from lkd.engine.setting import Objects, Setting, in_memory
 from lkd.models import load_model
+from lkd.models.copying import unwrapped
 from lkd.models.names import check_source
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
@@ -159,7 +160,7 @@ class _Given:
             raise TypeError(
                 f"a model must be a timm name, an nn.Module, a folder, a recipe or a run, got a {type(model).__name__}"
             )
-        return self._keep(model, role)
+        return self._keep(unwrapped(model), role)
 
     def data(self, data: Data) -> str:
         if isinstance(data, str):

@@ -1,6 +1,5 @@
 """From a recipe to its run in the store."""
 
-import copy
 import dataclasses
 import shutil
 import time
@@ -29,6 +28,7 @@ from lkd.engine.teacher import LiveTeacher
 from lkd.engine.teacher_check import TeacherCheck, check_teacher
 from lkd.engine.trackers import tracked
 from lkd.files import writable
+from lkd.models.copying import copied
 from lkd.progress import Progress, log, say
 from lkd.provenance import of_data, provenance
 from lkd.recipe import Recipe
@@ -215,7 +215,7 @@ def _teacher_to_train(setting: Setting, store: Store) -> bool:
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     given = objects.get(recipe.student)
-    return store.find(recipe, None if given is None else lambda: copy.deepcopy(given))
+    return store.find(recipe, None if given is None else lambda: copied(given, "student"))
 
 
 def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
@@ -235,9 +235,9 @@ def ready_teacher(setting: Setting, store: Store, options: Options) -> LiveTeach
         trained = carry_out(recipe, store, setting.objects, options=options).student
     teacher = setting.frozen_teacher(trained)
     if teacher and options.channels_last:
-        teacher.model.to(memory_format=torch.channels_last)
+        teacher.to_channels_last()
     if teacher and options.compile_teacher:
-        teacher.ask = torch.compile(teacher.ask)
+        teacher.compile()
     return teacher
 
 

@@ -1,6 +1,5 @@
 """What a recipe needs, made ready and checked before any work: data, stream, student and teacher."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from lkd.checks import check_whole
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
-from lkd.engine.outputs import outputs
+from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import LiveTeacher
-from lkd.identity import NoStableContentError, digest, identity
+from lkd.identity import identity
+from lkd.models.copying import copied
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
@@ -111,7 +111,7 @@ class Setting:
             self._outputs("teacher", trained, lambda images: outputs(trained.eval(), images, self.stages))
             return LiveTeacher(trained, self.data, stages=self.stages)
         if (given := self._object(name)) is not None:
-            return LiveTeacher(_copied("teacher", given), self.data, stages=self.stages)
+            return LiveTeacher(given, self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
@@ -166,7 +166,7 @@ class Setting:
     def _made(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student, not trained."""
         if (given := self._object(recipe.student)) is not None:
-            return _copied(role, given)
+            return copied(given, role)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
         except Exception as error:  # timm's families refuse wrong arguments in many ways
@@ -174,8 +174,8 @@ class Setting:
 
     def _outputs(self, role: str, model: nn.Module, ask: Callable[[Tensor], Outputs]) -> Outputs:
         """A network's outputs for two images; refuse one that cannot take them or gives something else."""
-        have = len(getattr(model, "feature_info", ()))
-        if self.stages and have and self.stages > have:
+        have = feature_maps(model, role) if self.stages else None
+        if have is not None and self.stages > have:
             raise ValueError(
                 f"{role} has {have} feature maps, objective {self.recipe.objective!r} asks for {self.stages}"
             )
@@ -186,6 +186,7 @@ class Setting:
                 given = ask(images)
         except Exception as error:
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
+        check_head(model, images, self.stages, role)
         logits = given.logits
         if not isinstance(logits, Tensor):
             raise ValueError(f"{role} must return logits, a tensor, got a {type(logits).__name__}")
@@ -195,21 +196,6 @@ class Setting:
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"
             )
         return given
-
-
-def _copied(role: str, given: nn.Module) -> nn.Module:
-    """A copy of a model in memory; refuse one with a copy that is not equal to it."""
-    copied = copy.deepcopy(given)
-    try:
-        equal = digest(copied, role) == digest(given, role)
-    except NoStableContentError:  # such a model is never taken for another
-        return copied
-    if not equal:
-        raise ValueError(
-            f"{role} cannot be copied: the copy still uses the original {type(given).__name__} (a function assigned to "
-            "it, or a hook on a parameter, for example): write it as a method of the class"
-        )
-    return copied
 
 
 def _check_trainable(student: nn.Module) -> None:
