@@ -51,7 +51,8 @@ def from_files(name: str, view: View) -> Files:
 
             Images are the files with an ending that Pillow reads. Left aside, and counted in `Files.account`, are
             hidden files and folders (".git"), those of operating systems ("Thumbs.db", "__MACOSX"), files with other
-            endings, links to a folder above, and what lies beside the splits. Everything else is refused by name.
+            endings that are no images, links to a folder above, and what lies beside the splits. Everything else is
+            refused by name.
 
             Classes are the names of the folders, in timm's order: by name, numbers by their value.
         view: how its images are brought to what a network sees.
