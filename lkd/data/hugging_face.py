@@ -51,8 +51,8 @@ def _hfds_split(name: str, split: str) -> Found:
     named = {number: label for label, number in reader.class_to_idx.items()}
     classes = tuple(named.get(number, str(number)) for number in range(max([*named, *labels]) + 1))
     lacking = len(classes) - len(set(labels) - {-1})
-    note = f"{lacking:,} of the {len(classes):,} classes have no image in {split}"
-    return Found(Listing(reader, place), classes, labels, split, note=note if lacking else "")
+    note = f"without an image in {split}: {lacking:,} of the {len(classes):,} classes"
+    return Found(Listing(reader, place), classes, labels, split, note=note if lacking and min(labels) >= 0 else "")
 
 
 def _columns(features: Mapping[str, Any], place: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -32,6 +33,7 @@ CARE = {
     "cmyk": "in CMYK (converted without a colour profile)",
     "narrow": "with one side over 20 times the other",
     "tiny": "with a side under 8 pixels",
+    "huge": "over the size that Pillow warns of",
 }
 """What needs care in pixels, in the words of `lkd data check`."""
 
@@ -77,6 +79,7 @@ def decoded(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
         "cmyk": image.mode == "CMYK",
         "narrow": max(image.size) > 20 * min(image.size),
         "tiny": min(image.size) < 8,
+        "huge": image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf),
     }
     image.info.pop("transparency", None)
     if image.mode.startswith("I"):

@@ -1,10 +1,13 @@
 """Where the files of a data set are, and which images are in each split."""
 
 import io
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from PIL import ImageFile
 
 from lkd.checks import some
 from lkd.data.classes import named, ordered, wrapper
@@ -67,6 +70,7 @@ def from_files(name: str, view: View) -> Files:
     scheme, _, path = name.partition(":")
     if scheme != "hfds":
         path = str(home() / "data" / Path(path).expanduser())
+    _warn_of_truncated()
     place = SCHEMES[scheme](path)
     train, others = place.splits["train"], {role: one for role, one in place.splits.items() if role != "train"}
     check_train(train)
@@ -75,6 +79,15 @@ def from_files(name: str, view: View) -> Files:
     warn_of_shared([one for one in place.splits.values() if one.labelled])
     splits = _three({role: one for role, one in others.items() if one.labelled}, train, path)
     return Files(name, train.classes, splits["train"], splits["val"], splits["test"], view, account=account(place))
+
+
+def _warn_of_truncated() -> None:
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        warnings.warn(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True, so the missing part of a truncated image is grey, and "
+            "no error names it: set it to False",
+            stacklevel=4,
+        )
 
 
 def _three(others: Mapping[str, Found], train: Found, path: str) -> dict[str, FileSplit]:

@@ -1,6 +1,7 @@
 """Every kind of image becomes RGB as a person would expect, or is named."""
 
 import io
+import itertools
 import struct
 import warnings
 import zlib
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from lkd.data import load
 from lkd.data.pixels import CARE, WARNED, as_rgb, decoded
@@ -138,6 +139,25 @@ def test_a_run_warns_once_of_each_kind_whichever_process_meets_it_first(tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         listing.image(0)
+
+
+def test_truncated_images_that_would_pass_are_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split, label in itertools.product(("train", "val"), ("ant", "bee")):
+        path = tmp_path / split / label / "0.png"
+        path.parent.mkdir(parents=True)
+        COLOUR.save(path)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.warns(UserWarning, match="LOAD_TRUNCATED_IMAGES is True, .*: set it to False"):
+        load(f"folder:{tmp_path}")
+
+
+def test_images_that_pillow_warns_of_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert decoded(encoded(COLOUR, "PNG"))[1] == ("huge",)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError, match="exceeds limit"):
+        decoded(encoded(COLOUR, "PNG"))
 
 
 def test_what_is_warned_about_is_counted() -> None:
