@@ -1,12 +1,16 @@
 """What there is to learn from: the data sets that this machine has, and whether all files of one can be read."""
 
+from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from joblib import Parallel, delayed
 from timm.data import ImageNetInfo
 
-from lkd.data import Files, FileSplit, load
+from lkd.data import Files, FileSplit, accounted, load
 from lkd.data.fashion_mnist import DEBIAN_FOLDER, SHA256
+from lkd.data.found import split_called
+from lkd.data.pixels import CARE
 from lkd.files import home
 from lkd.progress import progress_bar
 
@@ -35,12 +39,18 @@ class Checked(NamedTuple):
         imagenet: whether these are ImageNet-1k's 1000 by WordNet id, numbered as pretrained networks number them.
         images: by split, the number of images of each class.
         unreadable: what cannot be read or decoded, each with the reason.
+        account: one line that accounts for all files: see `lkd.data.accounted`.
+        ignored: by key of `lkd.data.contents.RULES`, the number of files and folders that are not read.
+        care: by key of `lkd.data.pixels.CARE`, the number of images.
     """
 
     classes: tuple[str, ...]
     imagenet: bool
     images: dict[str, list[int]]
     unreadable: dict[str, str]
+    account: str
+    ignored: dict[str, int]
+    care: dict[str, int]
 
 
 def known() -> list[Known]:
@@ -52,7 +62,7 @@ def known() -> list[Known]:
         {'train': 1297, 'val': 250, 'test': 250}
     """
     places = {"digits": "comes with scikit-learn", "fashion_mnist": _fashion_mnist()}
-    places |= {f"folder:{path.parent.name}": str(path.parent) for path in sorted((home() / "data").glob("*/train"))}
+    places |= {f"folder:{path.name}": str(path) for path in sorted((home() / "data").glob("[!.]*")) if _has_train(path)}
     absent = Known("fashion_mnist", "not here: its first use fetches 31 MB")
     return [_counted(name, place) if place else absent for name, place in places.items()]
 
@@ -66,15 +76,25 @@ def check(data: Files, threads: int = 4) -> Checked:
 
     Example: `lkd data check folder:/data/pets`.
     """
-    splits, unreadable = data.splits.values(), {}
+    unreadable: dict[str, str] = {}
+    care: Counter[str] = Counter()
+    splits = data.splits.values()
     with progress_bar(sum(map(len, splits))) as bar:
-        jobs = (delayed(_problem)(split, index) for split in splits for index in range(len(split)))
-        for name, problem in Parallel(threads, backend="threading", return_as="generator")(jobs):
+        jobs = (delayed(_looked_at)(split, index) for split in splits for index in range(len(split)))
+        for name, problem, kinds in Parallel(threads, backend="threading", return_as="generator")(jobs):
             if problem:
                 unreadable[name] = problem
+            care.update(kinds)
             bar.update()
     counts = {name: split.labels.bincount(minlength=len(data.classes)).tolist() for name, split in data.splits.items()}
-    return Checked(data.classes, list(data.classes) == ImageNetInfo().label_names(), counts, unreadable)
+    imagenet = list(data.classes) == ImageNetInfo().label_names()
+    ignored = {rule: len(names) for rule, names in data.account.ignored.items() if names}
+    found = {kind: care[kind] for kind in CARE if care[kind]}
+    return Checked(data.classes, imagenet, counts, unreadable, accounted(data), ignored, found)
+
+
+def _has_train(folder: Path) -> bool:
+    return folder.is_dir() and any(split_called(path.name) == "train" and path.is_dir() for path in folder.iterdir())
 
 
 def _fashion_mnist() -> str | None:
@@ -91,11 +111,11 @@ def _counted(name: str, place: str) -> Known:
     return Known(name, place, len(data.classes), {split: len(images) for split, images in data.splits.items()})
 
 
-def _problem(split: FileSplit, index: int) -> tuple[str, str]:
-    """What an image is called, and why it cannot be read; empty if it can."""
+def _looked_at(split: FileSplit, index: int) -> tuple[str, str, tuple[str, ...]]:
+    """What an image is called, why it cannot be read (empty if it can), and what about its pixels needs care."""
     number = int(split.indices[index])
+    name = split.listing.name(number)
     try:
-        split.listing.image(number)
+        return name, "", split.listing.decoded(number)[1]
     except (OSError, ValueError) as error:
-        return split.listing.name(number), str(error.__cause__ or error)
-    return split.listing.name(number), ""
+        return name, str(error.__cause__ or error), ()

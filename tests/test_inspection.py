@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from timm.data import ImageNetInfo
 
 from lkd.data import Files, load
@@ -74,3 +74,20 @@ def test_imagenets_classes_are_recognised_by_their_order(tmp_path: Path) -> None
     assert check(checked(pictures(tmp_path / "whole", names, 1))).imagenet
     other = pictures(tmp_path / "other", [*names[:-1], "n99999999"], 1)
     assert not check(checked(other)).imagenet
+
+
+def test_pixels_that_need_care_and_what_is_not_read_are_counted(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, ["cat", "dog"])
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 30)).save(folder / "train" / "cat" / "0.jpg", exif=turned)
+    Image.new("LA", (40, 30)).save(folder / "val" / "dog" / "1.png")
+    (folder / "val" / "notes.txt").touch()
+    found = check(checked(folder))
+    assert found.care == {"orientation": 1, "transparent": 1} and found.ignored == {"other": 1}
+    assert found.account.endswith("train 25, val 24, test 24 images; ignored: 1 of other kinds ('val/notes.txt')")
+
+
+def test_a_folder_with_another_name_for_train_is_known(home: Path) -> None:
+    (pictures(home / "data" / "pets", ["cat", "dog"]) / "train").rename(home / "data" / "pets" / "Training")
+    assert "folder:pets" in [row.name for row in known()]

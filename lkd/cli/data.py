@@ -44,11 +44,13 @@ def check(
 ) -> None:
     """Whether a data set of image files can be used: its splits have the same classes, and every image can be read.
 
-    Exits with 1 where an image cannot be read, and names it.
+    Says which files are not read, and how many images have pixels that need care. Exits with 1 where an image cannot be
+    read, and names it.
 
     Example: lkd data check folder:/data/imagenet --threads 16
     """
     from lkd.data import Files, load
+    from lkd.data.pixels import CARE
     from lkd.inspection import check as checked
 
     with refusals():
@@ -59,10 +61,13 @@ def check(
     if as_json:
         say_json(found._asdict())
     else:
+        typer.echo(found.account)
         order = "; ImageNet-1k's, in the order of pretrained networks" if found.imagenet else ""
         typer.echo(f"{len(found.classes)} classes{order}")
         for split, counts in found.images.items():
             typer.echo(f"{split}: {sum(counts):,} images, {min(counts):,} to {max(counts):,} of a class")
+        if found.care:
+            typer.echo("pixels: " + ", ".join(f"{count:,} {CARE[kind]}" for kind, count in found.care.items()))
         for path, problem in found.unreadable.items():
             typer.echo(f"unreadable: {path} ({problem})")
     raise typer.Exit(int(bool(found.unreadable)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from lkd.checks import check_unset, unknown
 from lkd.data import digits, fashion_mnist
+from lkd.data.account import accounted
 from lkd.data.files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
 from lkd.data.own import from_datasets
@@ -46,7 +47,7 @@ SOURCES: dict[str, Callable[..., Images]] = {
 
 
 def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
-    """The data set called `name`; a process loads, or looks for, the files of each one once.
+    """The data set called `name`; those in memory are loaded once a process, files are listed each time.
 
     Args:
         name: a key of `SOURCES`, for uint8 images (N, C, H, W) in memory; or, for images in files, "folder:PATH",

@@ -1,8 +1,8 @@
 """Labelled images in files: decoded when they are asked for, under transforms that can be replayed."""
 
-import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any, ClassVar, Protocol, cast
@@ -15,8 +15,10 @@ from torch import Tensor
 from torchvision.transforms import Compose
 
 from lkd.checks import check_number, check_whole, unknown
+from lkd.data.account import Account
 from lkd.data.ahead import made_ahead
 from lkd.data.images import whole_indices
+from lkd.data.pixels import WARNED, decoded
 from lkd.data.protocol import DataSet, Labelled
 from lkd.data.stream import MEMORY_ONLY, Augmentation, Batch, Stream
 from lkd.data.transforms import (
@@ -79,7 +81,7 @@ class Reader(Protocol):
 
     def __getitem__(self, index: int, /) -> Any: ...
 
-    def filename(self, index: int, basename: bool = False, absolute: bool = False) -> str | None:
+    def filename(self, index: int, /) -> str | None:
         """Name of the file of an image, for people."""
 
 
@@ -94,13 +96,28 @@ class Listing:
     def __init__(self, reader: Reader, place: str):
         self.reader, self.place = reader, place
         self._damaged = torch.zeros(len(reader), dtype=torch.bool).share_memory_()
+        self._warned = torch.zeros(len(WARNED), dtype=torch.bool).share_memory_()
 
     def name(self, index: int) -> str:
         """What an image is called, for people."""
         return f"{self.place}/{self.reader.filename(index) or f'image {index}'}"
 
     def image(self, index: int) -> Image.Image:
-        """An image, as RGB.
+        """An image, as RGB. Warns of the first one whose pixels need care, once for each kind of `WARNED`.
+
+        Raises:
+            DamagedImage: it cannot be decoded.
+            OSError: its file cannot be read.
+        """
+        image, care = self.decoded(index)
+        for place, (kind, problem) in enumerate(WARNED.items()):
+            if kind in care and not self._warned[place]:
+                self._warned[place] = True
+                warnings.warn(f"{self.name(index)} has {problem}; `lkd data check` counts such images", stacklevel=2)
+        return image
+
+    def decoded(self, index: int) -> tuple[Image.Image, tuple[str, ...]]:
+        """An image, as RGB, and what about its pixels needs care: see `lkd.data.pixels.decoded`.
 
         Raises:
             DamagedImage: it cannot be decoded.
@@ -109,7 +126,7 @@ class Listing:
         with self.reader[index][0] as file:
             content = file.read()
         try:
-            return as_rgb(content)
+            return decoded(content)
         except MemoryError:
             raise
         except Exception as error:
@@ -123,18 +140,6 @@ class Listing:
     def damaged(self) -> list[str]:
         """Names of the damaged images that this process and its workers have met so far."""
         return [self.name(index) for index in self._damaged.nonzero().flatten().tolist()]
-
-
-def as_rgb(content: bytes) -> Image.Image:
-    """An image file decoded as RGB; of 16 bits a channel, the upper 8 are kept.
-
-    Raises:
-        Exception: whatever Pillow stumbles over in a damaged file.
-    """
-    image: Image.Image = Image.open(io.BytesIO(content))
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +198,7 @@ class Files:
         train, val, test: the splits.
         view: how images are brought to what a network sees.
         mean, std: per channel, in units of images scaled to [0, 1]; ImageNet's, which most networks of timm expect.
+        account: what became of all its files.
 
     Example:
         >>> import tempfile
@@ -218,6 +224,7 @@ class Files:
     view: View
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, ...] = IMAGENET_DEFAULT_STD
+    account: Account = field(default_factory=Account, kw_only=True)
 
     @property
     def splits(self) -> dict[str, FileSplit]:

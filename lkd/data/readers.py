@@ -1,55 +1,37 @@
-"""Where the files of a data set are, found and listed by timm's readers."""
+"""Where the files of a data set are, and which images are in each split."""
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import io
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, cast
 
-import torch
-from timm.data import create_dataset
-from timm.data.readers.img_extensions import get_img_extensions
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
-from timm.utils.misc import natural_key
+from PIL import ImageFile
 
 from lkd.checks import some
-from lkd.data.files import Files, FileSplit, Listing, View
+from lkd.data.classes import named, ordered, wrapper
+from lkd.data.contents import Contents, Picture, aside, check_link, in_folder, readable
+from lkd.data.files import Files, FileSplit, Listing, Reader, View
+from lkd.data.found import (
+    SPLITS,
+    Found,
+    NoImages,
+    Place,
+    account,
+    check_other,
+    check_train,
+    split_called,
+    warn_of_shared,
+)
+from lkd.data.hugging_face import hugging_face
 from lkd.data.images import hold_out
+from lkd.data.tars import in_tars, is_tar
 from lkd.files import home
 
 HELD_OUT_SHARE = 10
 HELD_OUT_A_CLASS = 50
 SEED = 0
-
-_SPLITS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
-"""What each split may be called."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The images of a split as a reader lists them.
-
-    Args:
-        listing: the images.
-        classes: name of each class, "" for images that have none.
-        labels: of each image of the listing.
-        order: numbers of the images in the listing, in an order that every machine gives them.
-    """
-
-    listing: Listing
-    classes: tuple[str, ...]
-    labels: Sequence[int]
-    order: Sequence[int]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the images have labels."""
-        return self.classes != ("",) and min(self.labels) >= 0
-
-    def split(self) -> FileSplit:
-        """The images with their labels."""
-        order = torch.tensor(self.order)
-        return FileSplit(self.listing, order, torch.tensor(self.labels)[order])
 
 
 def from_files(name: str, view: View) -> Files:
@@ -58,128 +40,216 @@ def from_files(name: str, view: View) -> Files:
     Args:
         name: "folder:PATH", "tar:PATH" or "hfds:NAME". PATH is absolute, or lies in `data` of `lkd.files.home()`.
 
-            - "folder": PATH/train, and PATH/val (or validation), or PATH/test, or both; in each, a folder of png, jpg
-              or jpeg files for every class.
+            - "folder": PATH/train, and PATH/val, or PATH/test, or both; in each, a folder of images for every class.
+              Images in folders below a class folder are of its class.
             - "tar": the same as tar files: PATH/train.tar with a folder for every class, or PATH/train/ with tar files
               (one for each class, named for it, or any number that hold such folders). They are not unpacked.
-            - "hfds": what `datasets.load_dataset(NAME)` loads, with the columns "image" and "label".
+            - "hfds": what `datasets.load_dataset(NAME)` loads; with the columns "image" and "label", or one column of
+              images and one of class labels.
 
+            The splits may also be called training; validation, valid or dev; testing; in small or capital letters.
             Without a test split that has labels, the validation split is the test split. Wherever there is one of both
             only, a tenth of the training images, but at most 50 times the number of classes, is the validation split
             instead: always the same ones, with the classes in proportion. So nothing is tuned on test.
+
+            Images are the files with an ending that Pillow reads. Left aside, and counted in `Files.account`, are
+            hidden files and folders (".git"), those of operating systems ("Thumbs.db", "__MACOSX"), files with other
+            endings that are no images, links to a folder above, and what lies beside the splits. Everything else is
+            refused by name.
 
             Classes are the names of the folders, in timm's order: by name, numbers by their value.
         view: how its images are brought to what a network sees.
 
     Raises:
-        FileNotFoundError: no such folder, or one without the splits that are needed.
+        FileNotFoundError: no such folder, or one without the splits that are needed; a link to nothing.
         ImportError: "hfds" without the package datasets.
-        ValueError: shards of WebDataset; splits whose classes differ; images outside class folders.
+        OSError: a folder that cannot be listed.
+        ValueError: shards of WebDataset; splits whose classes differ; two folders for one split; images outside class
+            folders; a class folder without images; images that Pillow does not read here; a damaged tar file.
     """
-    scheme, _, place = name.partition(":")
+    scheme, _, path = name.partition(":")
     if scheme != "hfds":
-        place = str(home() / "data" / Path(place).expanduser())
-    classes, splits = _splits(scheme, place)
-    return Files(name, classes, splits["train"], splits["val"], splits["test"], view)
+        path = str(home() / "data" / Path(path).expanduser())
+    _warn_of_truncated()
+    place = SCHEMES[scheme](path)
+    train, others = place.splits["train"], {role: one for role, one in place.splits.items() if role != "train"}
+    check_train(train)
+    for role, one in others.items():
+        check_other(role, one, train)
+    warn_of_shared([one for one in place.splits.values() if one.labelled])
+    splits = _three({role: one for role, one in others.items() if one.labelled}, train, path)
+    return Files(name, train.classes, splits["train"], splits["val"], splits["test"], view, account=account(place))
 
 
-@functools.cache
-def _splits(scheme: str, place: str) -> tuple[tuple[str, ...], dict[str, FileSplit]]:
-    """Classes and splits of a data set; a process looks for its files once."""
-    found = SCHEMES[scheme](place)
-    train = found["train"]
-    _check_train(train)
-    others = {role: other for role, other in found.items() if role != "train" and other.labelled}
-    for other in others.values():
-        _check_classes(train, other)
+def _warn_of_truncated() -> None:
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        warnings.warn(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True, so the missing part of a truncated image is grey, and "
+            "no error names it: set it to False",
+            stacklevel=4,
+        )
+
+
+def _three(others: Mapping[str, Found], train: Found, path: str) -> dict[str, FileSplit]:
+    """All three splits, the validation split held out of training where there is one other only."""
     if not others:
-        raise FileNotFoundError(f"{place} has neither a val (or validation) nor a test split with labels: add one")
-    splits = {"train": train.split(), **{role: other.split() for role, other in others.items()}}
+        raise FileNotFoundError(f"{path} has neither a val (or validation) nor a test split with labels: add one")
+    splits = {"train": train.split(), **{role: one.split(train.classes) for role, one in others.items()}}
     if len(others) == 1:
-        splits["test"] = next(split for role, split in splits.items() if role != "train")
+        splits["test"] = splits[next(iter(others))]
         count = min(len(splits["train"]) // HELD_OUT_SHARE, HELD_OUT_A_CLASS * len(train.classes))
         splits["train"], splits["val"] = hold_out(splits["train"], max(1, count), SEED)
-    return train.classes, splits
+    return splits
 
 
-def _folder(place: str) -> dict[str, Found]:
+# Folders and tar files ----------------------------------------------------------------------------------------------
+
+
+class _Folder:
+    """The files of images in a folder, in the manner of timm's readers."""
+
+    def __init__(self, root: Path, pictures: Sequence[Picture]):
+        self.root, self.pictures = root, pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
+        return (self.root / self.pictures[index].name).open("rb"), None
+
+    def filename(self, index: int) -> str:
+        return self.pictures[index].name
+
+
+class _Tars:
+    """The images in tar files, in the manner of timm's readers; no tar file is kept open, as workers would share it."""
+
+    def __init__(self, pictures: Sequence[Picture]):
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
+        path, offset, size = cast(tuple[str, int, int], self.pictures[index].place)
+        with Path(path).open("rb") as file:
+            file.seek(offset)
+            return io.BytesIO(file.read(size)), None
+
+    def filename(self, index: int) -> str:
+        return self.pictures[index].name
+
+
+def _folder(place: str) -> Place:
     """Splits of a folder of class folders."""
-    paths = _places(place, lambda path: path if path.is_dir() else None, "a folder of images for every class")
-    return {role: folder_split(path) for role, path in paths.items()}
+    paths, beside = _places(Path(place), Path.is_dir, "a folder of images for every class")
+    return Place({role: folder_split(path) for role, path in paths.items()}, beside)
 
 
 def folder_split(path: Path) -> Found:
     """The images of a folder of class folders, as one split.
 
     Raises:
-        FileNotFoundError: no image in it.
+        NoImages: no image in it.
+        OSError, ValueError: what `lkd.data.contents.in_folder` and `lkd.data.classes.named` refuse.
     """
-    try:
-        reader = create_dataset("", root=str(path), search_split=False).reader
-    except RuntimeError as error:
-        raise _no_images(path) from error
-    return _by_class_folder(reader, path, reader.class_to_idx, [target for _, target in reader.samples])
+    contents = in_folder(path)
+    return _by_folder(path, contents, _Folder(path, contents.pictures))
 
 
-def _tar(place: str) -> dict[str, Found]:
+def _tar(place: str) -> Place:
     """Splits in tar files, one for each split or folders of them."""
-    paths = _places(place, _tar_of, "a folder for every class in it, or train/ with tar files", suffix=".tar")
-    return {role: _tar_split(path) for role, path in paths.items()}
+    needed = "a folder for every class in it, or train/ with tar files"
+    paths, beside = _places(Path(place), _has_tar, needed, suffix=".tar")
+    return Place({role: _tar_split(path) for role, path in paths.items()}, beside)
 
 
-def _tar_of(path: Path) -> Path | None:
-    if (file := path.with_name(f"{path.name}.tar")).is_file():
-        return file
-    return path if any(path.glob("*.tar")) else None
+def _has_tar(path: Path) -> bool:
+    return is_tar(path) or (path.is_dir() and any(map(is_tar, path.iterdir())))
 
 
 def _tar_split(path: Path) -> Found:
-    try:
-        # Open tar files are not kept: worker processes would share the place in them that is read next. Neither is the
-        # list of what is in them, which timm would trust after they have changed.
-        reader = ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
-    except ValueError as error:
-        raise _no_images(path) from error
-    return _by_class_folder(reader, path, reader.class_name_to_idx, reader.targets.tolist(), _names_in_tar(reader))
+    contents = in_tars(path)
+    return _by_folder(path, contents, _Tars(contents.pictures))
 
 
-def _names_in_tar(reader: ReaderImageInTar) -> list[str]:
-    return [f"{tar or ''}/{inner.name if inner else ''}/{file.name}" for file, tar, inner in reader.samples]
+def _by_folder(path: Path, contents: Contents, reader: Reader) -> Found:
+    """A split whose classes are named by folders."""
+    if not contents.pictures:
+        raise NoImages(
+            f"{path} has no image file ({', '.join(sorted(readable()))}): put a folder of images for every class there"
+        )
+    folders = {picture.folders for picture in contents.pictures}
+    names, above = named(folders, str(path)), wrapper(folders)
+    classes = ordered(set(names.values()), str(path))
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = [numbers[names[picture.folders]] for picture in contents.pictures]
+    empty, lacking = _without_images(contents, folders, above)
+    return Found(
+        Listing(reader, str(path)),
+        tuple(classes.values()),
+        labels,
+        path.name,
+        contents.pictures,
+        lacking if set(classes) != {""} else (),
+        {**contents.ignored, "empty": empty},
+        "/".join(above),
+        sum(len(picture.folders) > len(above) + 1 for picture in contents.pictures),
+    )
 
 
-def _by_class_folder(
-    reader: Any, path: Path, numbers: dict[str, int], labels: list[int], names: list[str] | None = None
-) -> Found:
-    """A split whose classes are named by folders; what timm leaves to chance (names of one rank) goes by name."""
-    classes = sorted(numbers, key=lambda name: (natural_key(name), name))
-    renumbered = {numbers[name]: number for number, name in enumerate(classes)}
-    names = names or reader.filenames()
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return Found(Listing(reader, str(path)), tuple(classes), [renumbered[label] for label in labels], order)
+def _without_images(
+    contents: Contents, folders: Collection[tuple[str, ...]], above: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Paths of the folders that hold no image, and of those among them that would name a class.
+
+    A folder in one of these is not named.
+    """
+    holding = {one[:depth] for one in folders for depth in range(len(one) + 1)}
+    empty = sorted(one for one in contents.folders - holding if one[:-1] in holding)
+    return ["/".join(one) for one in empty], ["/".join(one) for one in empty if one[:-1] == above]
 
 
-def _hfds(name: str) -> dict[str, Found]:
-    """Splits of a data set of Hugging Face's hub, or of a local one in its form."""
-    try:
-        from datasets import get_dataset_split_names
-    except ImportError as error:
-        raise ImportError("data 'hfds:...' needs the package datasets: run pip install datasets") from error
-    there = get_dataset_split_names(name)
-    chosen = {role: next((s for s in names if s in there), None) for role, names in _SPLITS.items()}
-    if chosen["train"] is None:
-        raise FileNotFoundError(f"the data set {name!r} has the splits {', '.join(there)}: it needs train")
-    return {role: _hfds_split(name, split) for role, split in chosen.items() if split is not None}
+def _places(
+    root: Path, look: Callable[[Path], bool], needed: str, suffix: str = "/"
+) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """Where each split lies, as far as it is there, and what lies beside them, by key of `RULES`."""
+    wanted = (
+        f"it needs train{suffix} with {needed}; and the same as val{suffix} (or validation{suffix}) or test{suffix}"
+    )
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}: {wanted}")
+    found: dict[str, list[Path]] = {role: [] for role in SPLITS}
+    beside: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(root.iterdir()):
+        role = split_called(path.stem if suffix == path.suffix.lower() else path.name)
+        if role:
+            check_link(path)
+        if role and look(path):
+            found[role].append(path)
+        else:
+            beside[aside(path.name) or "beside"].append(path.name)
+    there = f"; there are {some(beside['beside'])}" if beside["beside"] else ""
+    if not found["train"]:
+        raise FileNotFoundError(f"{root} has no train{suffix}: {wanted}{there}")
+    if not found["val"] and not found["test"]:
+        raise FileNotFoundError(
+            f"{root} has neither val{suffix} (or validation{suffix}) nor test{suffix}: {wanted}{there}"
+        )
+    return {role: _only(role, paths) for role, paths in found.items() if paths}, beside
 
 
-def _hfds_split(name: str, split: str) -> Found:
-    reader = create_dataset(f"hfds/{name}", split=split).reader
-    labels = [int(label) for label in reader.iter_targets()]
-    named = {number: label for label, number in reader.class_to_idx.items()}
-    classes = tuple(named.get(number, str(number)) for number in range(max([*named, *labels]) + 1))
-    return Found(Listing(reader, f"{name} ({split})"), classes, labels, range(len(labels)))
+def _only(role: str, paths: Sequence[Path]) -> Path:
+    """The one of several places of a split, where links to it are not counted."""
+    if len({path.resolve() for path in paths}) > 1:
+        raise ValueError(
+            f"{paths[0].parent} has {some(path.name for path in paths)}, and each may be the {role} split: keep one, "
+            "or let the names of the others begin with a dot"
+        )
+    return next((path for path in paths if not path.is_symlink()), paths[0])
 
 
-def _wds(place: str) -> dict[str, Found]:
+def _wds(place: str) -> Place:
     """Refused: shards are read from their beginning, in an order of their own."""
     raise ValueError(
         f"data 'wds:{place}': a stream that can be replayed needs each image by itself, and shards of WebDataset are "
@@ -188,7 +258,7 @@ def _wds(place: str) -> dict[str, Found]:
     )
 
 
-SCHEMES: dict[str, Callable[[str], dict[str, Found]]] = {"folder": _folder, "tar": _tar, "hfds": _hfds, "wds": _wds}
+SCHEMES: dict[str, Callable[[str], Place]] = {"folder": _folder, "tar": _tar, "hfds": hugging_face, "wds": _wds}
 """How to find the splits of a data set, by the prefix of its name."""
 
 
@@ -202,50 +272,3 @@ def scheme(name: str) -> str | None:
     """
     prefix, _, rest = name.partition(":")
     return prefix if prefix in SCHEMES and rest else None
-
-
-def _places(place: str, look: Callable[[Path], Path | None], needed: str, suffix: str = "/") -> dict[str, Path]:
-    """Where each split lies, as far as it is there."""
-    root = Path(place)
-    found = {role: _first(look(root / name) for name in names) for role, names in _SPLITS.items()}
-    wanted = (
-        f"it needs train{suffix} with {needed}; and the same as val{suffix} (or validation{suffix}) or test{suffix}"
-    )
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}: {wanted}")
-    if found["train"] is None:
-        raise FileNotFoundError(f"{root} has no train{suffix}: {wanted}")
-    if found["val"] is None and found["test"] is None:
-        raise FileNotFoundError(f"{root} has neither val{suffix} (or validation{suffix}) nor test{suffix}: {wanted}")
-    return {role: path for role, path in found.items() if path is not None}
-
-
-def _first(paths: Iterable[Path | None]) -> Path | None:
-    return next((path for path in paths if path is not None), None)
-
-
-def _no_images(path: Path) -> FileNotFoundError:
-    kinds = ", ".join(sorted(get_img_extensions()))
-    return FileNotFoundError(f"{path} has no image file ({kinds}): put a folder of images for every class there")
-
-
-def _check_train(train: Found) -> None:
-    place = train.listing.place
-    if "" in train.classes:
-        stray = train.listing.name(train.labels.index(train.classes.index("")))
-        raise ValueError(f"{stray} lies outside class folders: put each image into a folder named for its class")
-    if len(train.classes) < 2:
-        raise ValueError(
-            f"{place} has one class, {train.classes[0]!r}, the name of the folder that its images lie in: put those of "
-            "each class directly into a folder named for it"
-        )
-
-
-def _check_classes(train: Found, other: Found) -> None:
-    lacking, extra = set(train.classes) - set(other.classes), set(other.classes) - set(train.classes)
-    if lacking or extra:
-        differences = [f"{text} {some(names)}" for text, names in (("lacks", lacking), ("adds", extra)) if names]
-        raise ValueError(
-            f"{other.listing.place} {' and '.join(differences)} compared with the classes of {train.listing.place}: "
-            "give all splits the same class folders, each with an image"
-        )

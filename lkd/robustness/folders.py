@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from timm.data import ImageNetInfo
-from timm.data.readers.reader_image_folder import ReaderImageFolder
 
 from lkd.checks import some, unknown
 from lkd.data import FileSplit
-from lkd.data.files import Listing
+from lkd.data.contents import aside
+from lkd.data.found import NoImages, check_labels
+from lkd.data.readers import folder_split
 
 CLASSES = 1000
 """Number of classes of ImageNet-1k."""
@@ -112,7 +112,8 @@ def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tupl
     else:
         parts = [Part(name, "l2s", NONE, 0, root)]
     for part in parts:
-        _check_classes(part.path, {path.name for path in part.path.iterdir() if path.is_dir()}, class_indices(name))
+        folders = {path.name for path in part.path.iterdir() if path.is_dir() and not aside(path.name)}
+        _check_classes(part.path, folders, class_indices(name))
     return parts if name != "C" else [part._replace(protocol=protocol) for protocol in protocols for part in parts]
 
 
@@ -125,17 +126,16 @@ def images_of(part: Part, answers: Sequence[int]) -> FileSplit:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: a class has none.
+        ValueError: a class has none; one that lies outside class folders.
     """
-    names, indices = _synsets(), class_indices(part.set)
+    names = _synsets()
     try:
-        reader = ReaderImageFolder(str(part.path), {names[index]: answers.index(index) for index in indices})
-    except RuntimeError as error:
+        found = folder_split(part.path)
+    except NoImages as error:
         raise FileNotFoundError(f"{part.path} has no image: get them from {SETS[part.set].source}") from error
-    order = sorted(range(len(reader)), key=lambda number: reader.samples[number][0])
-    labels = torch.tensor([reader.samples[number][1] for number in order])
-    _check_classes(part.path, {names[answers[label]] for label in labels.unique().tolist()}, indices)
-    return FileSplit(Listing(reader, str(part.path)), torch.tensor(order), labels)
+    _check_classes(part.path, set(found.classes) - {""}, class_indices(part.set))
+    check_labels(found)
+    return found.split([names[index] for index in answers])
 
 
 def _by_corruption(root: Path, pairs: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Path]]:

@@ -1,6 +1,5 @@
 """Images in files: how they are found, that a stream of them replays, and what is done about damaged ones."""
 
-import io
 import itertools
 import os
 import random
@@ -18,7 +17,6 @@ from timm.data import create_transform
 from timm.data.auto_augment import NAME_TO_OP
 
 from lkd.data import Augmentation, DamagedImage, load, subset
-from lkd.data.files import as_rgb
 from lkd.engine import evaluate
 
 CLASSES = ("ant", "bee", "cat")
@@ -211,13 +209,6 @@ def test_images_outside_class_folders_are_named(pets: Path) -> None:
         data_of(pets)
 
 
-def test_folders_below_the_class_folders_are_refused(tmp_path: Path) -> None:
-    for split, label in itertools.product(("train", "val"), CLASSES):
-        fill(tmp_path / split / label, ("images",), count=1)
-    with pytest.raises(ValueError, match="has one class, 'images', the name of the folder"):
-        data_of(tmp_path)
-
-
 def test_shards_are_refused_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"shards of WebDataset .* unpack them.*'folder:PATH'.*'tar:PATH'"):
         load("wds:somewhere")
@@ -372,22 +363,6 @@ def test_a_network_is_evaluated_on_files_as_by_hand(made: Path) -> None:
     images, labels = next(data.batches(data.test, torch.arange(9), 9))
     right = (model(images).argmax(1) == labels).float().mean().item()
     assert evaluate(model, data, data.test)["top1"] == pytest.approx(100 * right)
-
-
-def encoded(image: Image.Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
-
-
-def test_every_kind_of_image_becomes_rgb() -> None:
-    grey = picture(0).convert("L")
-    assert np.array_equal(np.asarray(as_rgb(encoded(grey, "PNG"))), np.asarray(grey.convert("RGB")))
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    assert np.array_equal(np.asarray(as_rgb(encoded(deep, "PNG"))), np.asarray(grey.convert("RGB")))
-    for mode, kind in (("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("1", "PNG"), ("LA", "PNG")):
-        image = as_rgb(encoded(picture(0).convert("L" if mode == "LA" else "RGB").convert(mode), kind))
-        assert (image.mode, image.size) == ("RGB", (56, 48)), mode
 
 
 # Damaged images -----------------------------------------------------------------------------------------------------

@@ -215,6 +215,14 @@ def test_classes_of_another_set_are_named(sets):
         run(Reader(FEW), sets, "Sketch")
 
 
+def test_hidden_folders_are_no_classes_and_images_outside_class_folders_are_named(sets):
+    (sets / "sketch" / ".ipynb_checkpoints").mkdir()
+    assert run(Reader(FEW), sets, "Sketch").images.tolist() == [3]
+    shutil.copy(sets / "sketch" / NAMES[7] / "1.JPEG", sets / "sketch" / "2.JPEG")
+    with pytest.raises(ValueError, match=r"sketch/2\.JPEG lies outside class folders"):
+        run(Reader(FEW), sets, "Sketch")
+
+
 def test_a_class_without_images_is_named(sets):
     (sets / "sketch" / NAMES[7] / "1.JPEG").unlink()
     with pytest.raises(ValueError, match=f"sketch lacks '{NAMES[7]}' compared with"):
