@@ -80,11 +80,6 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     return _load(source, Path(folder).expanduser().resolve())
 
 
-def accounted(data: DataSet) -> str:
-    """One line on a data set."""
-    return data.name
-
-
 def unknown_data(name: str) -> str:
     """What to say of a data set that nothing here is called."""
     return unknown("data set", name, [*SOURCES, *(f"{prefix}:PATH" for prefix in SCHEMES if prefix != "wds")])
