@@ -9,8 +9,10 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate import DistributedDataParallelKwargs
+from torch import nn
 from tqdm import tqdm
 
+from lkd.catalogue import disk_bytes
 from lkd.checks import check_whole
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.checkpoint import Checkpoints
@@ -24,7 +26,7 @@ from lkd.engine.tape import TapedTeacher
 from lkd.engine.taping import answering, tape_bytes
 from lkd.engine.teacher import LiveTeacher
 from lkd.engine.trackers import tracked
-from lkd.files import writable
+from lkd.files import reading, writable
 from lkd.progress import Progress
 from lkd.provenance import of_data, provenance
 from lkd.recipe import Recipe
@@ -114,34 +116,47 @@ def _train(
         project_dir=store.folder / "trackers" / recipe.run_id,
     )
     keep_freed_memory()
-    checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
-    with torch.random.fork_rng():
+    with _checkpoints(recipe, store) as checkpoints, torch.random.fork_rng():
         source = answering(setting, teacher, store, options.tape, accelerator)
         training = Training(setting, source, accelerator, options)
         if not resume and accelerator.is_main_process:
             checkpoints.clear()
         accelerator.wait_for_everyone()
         if state := checkpoints.load():
-            training.load_state_dict(state)
+            with reading(checkpoints.folder, "state of this training", "remove it, and run again from the beginning"):
+                training.load_state_dict(state)
             progress(training.steps_done * recipe.batch_size)
+        if accelerator.is_main_process and training.epoch < recipe.epochs:
+            checkpoints.reserve(run_bytes(recipe, _bytes(training.lesson))[1] // 3)
         with tracked(training, progress) as report:
             history = training.run(report, checkpoints)
-    metrics = training.figures("val", data.val) | training.figures("test", data.test)
-    if accelerator.is_main_process:
-        origin |= {
-            "threads": torch.get_num_threads(),
-            "processes": accelerator.num_processes,
-            "data": of_data(data),
-            "teacher": teacher_origin(recipe, teacher) if teacher else None,
-            "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
-            "options": dataclasses.asdict(options),
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-        store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
-        checkpoints.clear()
-        if isinstance(source, TapedTeacher):
-            source.tape.finish()
-    accelerator.wait_for_everyone()
+        metrics = training.figures("val", data.val) | training.figures("test", data.test)
+        ended = training.state_dict() | {"epoch": recipe.epochs, "step": 0}
+        if accelerator.is_main_process:
+            origin |= {
+                "threads": torch.get_num_threads(),
+                "processes": accelerator.num_processes,
+                "data": of_data(data),
+                "teacher": teacher_origin(recipe, teacher) if teacher else None,
+                "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
+                "options": dataclasses.asdict(options),
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            with checkpoints.outlasting(recipe.epochs * setting.stream.steps, ended):
+                store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
+            checkpoints.clear()
+            if isinstance(source, TapedTeacher):
+                source.tape.finish()
+        accelerator.wait_for_everyone()
+
+
+def _checkpoints(recipe: Recipe, store: Store) -> Checkpoints:
+    return Checkpoints(store.folder / "checkpoints" / recipe.run_id)
+
+
+def _bytes(network: nn.Module) -> int:
+    """What the state of a network takes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
@@ -208,10 +223,10 @@ def _images(setting: Setting) -> int:
 def _check_space(store: Store, setting: Setting, options: Options) -> None:
     """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
     writable(store.folder, "the store", "give another folder")
-    state = setting.network().state_dict().values()
-    own = run_bytes(setting.recipe, sum(tensor.numel() * tensor.element_size() for tensor in state))
+    own = run_bytes(setting.recipe, _bytes(setting.network()))
     tape = tape_bytes(setting, store) if options.tape else 0
-    needed, free = sum(own) + tape, shutil.disk_usage(store.folder).free
+    there = disk_bytes(_checkpoints(setting.recipe, store).folder)
+    needed, free = sum(own) + tape - there, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"
