@@ -5,9 +5,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Thread
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -44,32 +45,44 @@ class Tally:
         """Count so many more."""
         self.count += more
         if time.monotonic() - self.written >= self.seconds:
-            self.path.write_text(str(self.count))
+            with suppress(OSError):  # a full disk stops the display of progress, not the work
+                self.path.write_text(str(self.count))
             self.written = time.monotonic()
 
 
 def tallied(path: Path) -> int:
-    """The count in a file that a `Tally` writes; 0 where there is none."""
+    """The count in a file that a `Tally` writes; 0 where there is none, or none yet."""
     try:
-        return int(path.read_text() or 0)
-    except FileNotFoundError:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
         return 0
 
 
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
     """A bar with the time passed and to go: on the terminal if there is one, or where `shown_here` listens."""
-    path = os.environ.get(_PIPE)
-    with Path(path).open("w") if path else nullcontext() as file:
+    with _listener() or nullcontext() as file:
         with tqdm(
             total=total,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} passed, {remaining} to go",
-            disable=False if path else None,
+            disable=False if file else None,
             file=file,
             smoothing=0.05,
             leave=False,
         ) as bar:
             yield bar
+
+
+def _listener() -> TextIO | None:
+    """Where `shown_here` listens; None where nobody listens any more, and opening the pipe would wait for ever."""
+    if not (path := os.environ.get(_PIPE)):
+        return None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "w")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lkd.waiting import Patience
 T = TypeVar("T")
 
 _END = object()
-_SHARED = Path("/dev/shm")
+SHARED = Path("/dev/shm")
 _LOOK_SECONDS, _GIVE_UP_SECONDS = 5, 600
 
 
@@ -89,9 +89,9 @@ def _next(iterator: Iterator[Any]) -> Any:
 def _remedy() -> str:
     """What to do where workers cannot hand over what they have made, through shared memory on Linux."""
     told = ": use workers=0"
-    if _SHARED.is_dir():
-        size, _, free = shutil.disk_usage(_SHARED)
-        told += f", or make {_SHARED} larger (of {size:,} bytes {free:,} are free; in Docker, --shm-size=2g)"
+    if SHARED.is_dir():
+        size, _, free = shutil.disk_usage(SHARED)
+        told += f", or make {SHARED} larger (of {size:,} bytes {free:,} are free; in Docker, --shm-size=2g)"
     return told
 
 

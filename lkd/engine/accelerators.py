@@ -22,7 +22,7 @@ _LOCK_SECONDS = 5
 _JOIN_SECONDS, _LOOK_SECONDS = 300, 0.2
 """Processes of one launcher that have not met after so long will not meet; and from one look for them to the next."""
 
-_LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which a launcher, such as torchrun, tells its processes of each other."""
 
 _FOREIGN = {
@@ -58,7 +58,7 @@ def announced() -> int:
     count = _number("WORLD_SIZE", 1)
     if count < 2 and not (torch.cuda.is_available() and "LOCAL_RANK" in os.environ):
         return 1
-    if missing := [name for name in _LAUNCHERS if not os.environ.get(name)]:
+    if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
         raise ValueError(
             f"the environment has {_left_over()}, but no {', '.join(missing)}: start processes with accelerate launch "
             f"or torchrun, which set all of them; or, if these are left over, run {_unset()}"
@@ -91,11 +91,11 @@ def _number(name: str, default: int) -> int:
 
 
 def _left_over() -> str:
-    return ", ".join(f"{name}={os.environ[name]}" for name in _LAUNCHERS if os.environ.get(name))
+    return ", ".join(f"{name}={os.environ[name]}" for name in LAUNCHERS if os.environ.get(name))
 
 
 def _unset() -> str:
-    return "unset " + " ".join(name for name in _LAUNCHERS if os.environ.get(name))
+    return "unset " + " ".join(name for name in LAUNCHERS if os.environ.get(name))
 
 
 @contextmanager
