@@ -118,7 +118,7 @@ class Checkpoints:
             yield
         except OSError as error:
             self.write(steps, state)
-            raise OSError(f"{error}; the training is finished and kept, it is not repeated") from error
+            raise OSError(f"{error}; the finished training is kept") from error
 
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint that is as it was written; None where there is none.

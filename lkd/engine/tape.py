@@ -56,6 +56,8 @@ class Tape:
         records = self.folder / _RECORDS
         mode: Literal["r+", "r"] = "r+" if os.access(records, os.W_OK) else "r"
         with reading(records, "records of this tape", _remedy(self.folder)):
+            if (size := records.stat().st_size) != (expected := bytes_needed(self.manifest)):
+                raise ValueError(f"it has {size:,} bytes, not {expected:,}")
             self.records = np.memmap(records, _record(self.manifest), mode, shape=shape)
 
     @classmethod
