@@ -112,6 +112,24 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
         raise ValueError(f"{path} is damaged or no {kind} ({reason}): {remedy}") from error
 
 
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Turn an error of the block, which makes a pretrained timm model, into one that names it and the remedy.
+
+    Raises:
+        OSError: its weights are neither on this machine nor to be had from the hub, or are damaged.
+    """
+    try:
+        yield
+    except Exception as error:  # of the hub, of the network, of the file
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OSError(
+            f"the pretrained weights of timm model {name!r} could not be fetched or read ({reason}): let this machine "
+            "reach the Hugging Face hub once, copy the hub's cache (HF_HOME) from one that can, or give a model of "
+            "your own"
+        ) from error
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file.
 

@@ -12,6 +12,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from lkd.files import writing
+
 Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
 
@@ -39,7 +41,8 @@ class Tally:
 
     def __init__(self, path: Path, seconds: float):
         self.path, self.seconds, self.count, self.written = path, seconds, 0, 0.0
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, more: int) -> None:
         """Count so many more."""
