@@ -1,7 +1,6 @@
 """What a store holds, told from its files alone: finished runs by id, chosen, and compared."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lkd.checks import some, unknown
+from lkd.files import read_json
 
 FILTERS = ("student", "teacher", "objective", "data")
 """By what runs are chosen."""
 
 _FILES = ("recipe", "metrics", "provenance")
+_NEEDED = ("data", "student", "teacher", "objective", "seed")
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,20 @@ def entry(path: Path) -> Entry:
     """The finished run in a folder.
 
     Raises:
-        ValueError: its files are damaged.
+        FileNotFoundError, OSError, ValueError: one of its files is missing or damaged; names it and the remedy.
     """
-    try:
-        return Entry(path, *(json.loads((path / f"{name}.json").read_text()) for name in _FILES))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"run {path} is damaged ({error}): remove this folder, and run it again") from error
+    remedy = f"remove {path}, and run it again"
+    found = Entry(path, *(read_json(path / f"{name}.json", remedy) for name in _FILES))
+    if lacks := [name for name in _NEEDED if name not in found.recipe]:
+        raise ValueError(f"{path / 'recipe.json'} is no recipe, it lacks {lacks[0]!r}: {remedy}")
+    return found
 
 
 def entries(folder: Path) -> list[Entry]:
     """The finished runs in a store's folder, the earliest first.
 
     Raises:
-        ValueError: a run whose files are damaged; says which.
+        FileNotFoundError, OSError, ValueError: a run whose files are damaged; says which.
 
     Example:
         >>> from lkd.catalogue import entries

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkd.data import load
+from lkd.data.ahead import SHARED
+from lkd.engine.accelerators import LAUNCHERS
 from lkd.files import CHECKOUT, home
 from lkd.models.cost import images_per_second
 
@@ -30,6 +32,7 @@ _BATCH, _REPEATS = 64, 5
 _WRITTEN = 2**25
 _SLOW_DISK = 50e6
 _LITTLE_SPACE = 5e9
+_LITTLE_SHARED = 1e9
 _FULL_SHARE = 0.7
 
 
@@ -39,7 +42,7 @@ def examined() -> dict[str, Any]:
     Example:
         >>> from lkd.doctor import examined
         >>> sorted(examined())
-        ['advice', 'home', 'packages', 'processor', 'python', 'speed', 'torch']
+        ['advice', 'home', 'launcher', 'packages', 'processor', 'python', 'speed', 'torch']
     """
     found = {
         "python": {"version": platform.python_version(), "path": sys.executable, "platform": platform.platform()},
@@ -47,6 +50,7 @@ def examined() -> dict[str, Any]:
         "processor": processor(),
         "torch": build(),
         "home": place(),
+        "launcher": launcher(),
         "speed": {name: speed(name) for name in MODELS},
     }
     return found | {"advice": list(advice(found))}
@@ -93,14 +97,23 @@ def build() -> dict[str, Any]:
     }
 
 
+def launcher() -> dict[str, str]:
+    """The environment variables of a launcher such as torchrun: lkd waits for the other processes they announce."""
+    return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
+
+
 def place() -> dict[str, Any]:
-    """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout."""
+    """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout.
+
+    "shared memory" is the free part of /dev/shm, through which worker processes hand over images; None without it.
+    """
     folder = home()
     return {
         "path": str(folder),
         "LKD_HOME": os.environ.get("LKD_HOME"),
         "free": shutil.disk_usage(folder).free,
         "written a second": _written_a_second(folder),
+        "shared memory": shutil.disk_usage(SHARED).free if SHARED.is_dir() else None,
         "git checkout": str(CHECKOUT) if (CHECKOUT / ".git").exists() else None,
     }
 
@@ -146,6 +159,16 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
         yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
     if place["free"] < _LITTLE_SPACE:
         yield f"lkd's home has {place['free'] / 1e9:.1f} GB free: `lkd store prune` says what can go"
+    if place["shared memory"] is not None and place["shared memory"] < _LITTLE_SHARED:
+        yield (
+            f"{SHARED} has {place['shared memory'] / 1e6:.0f} MB free: workers that read images need more (in Docker, "
+            "--shm-size=2g), or workers=0"
+        )
+    if found["launcher"]:
+        yield (
+            f"{', '.join(found['launcher'])} set: lkd waits for the other processes of a launcher; if there is none, "
+            f"run unset {' '.join(found['launcher'])}"
+        )
     for extra, versions in found["packages"].items():
         if missing := [name for name, number in versions.items() if number is None]:
             wish = "" if extra == "lkd" else f"[{extra}]"

@@ -1,6 +1,5 @@
 """What of a store has no use any more, and its removal."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from lkd.catalogue import Entry, disk_bytes
+from lkd.engine.tape import read_manifest
 from lkd.recipe import Recipe
 from lkd.store import Store
 
@@ -87,7 +87,7 @@ def _checkpoints(folder: Path) -> Iterator[Waste]:
 
 def _tapes(folder: Path) -> Iterator[Waste]:
     for path in (folder / "tapes").glob("[!.]*"):
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
         if (folder / "runs" / Recipe.from_dict(manifest["recipe"]).run_id).is_dir():
             yield Waste(TAPE, path, disk_bytes(path), path.name)
 
@@ -97,7 +97,7 @@ def _at_work(store: Store) -> bool:
     half_done = [
         path
         for path in (store.folder / "checkpoints").glob("[!.]*")
-        if not (store.folder / "runs" / path.name).is_dir()
+        if any(path.glob("*-*.pt")) and not (store.folder / "runs" / path.name).is_dir()
     ]
     locks = [path.stem for path in (store.folder / "locks").glob("*.lock")]
     return bool(half_done) or not all(_is_free(store, name) for name in locks)

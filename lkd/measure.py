@@ -15,7 +15,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from lkd.data import Files, Images, load
 from lkd.erf import at_size, contribution_map, sample_images
-from lkd.files import replacing
+from lkd.files import reading, replacing
 from lkd.models.cost import cost, images_per_second
 from lkd.robustness import corruption_errors, imagenet_robustness
 from lkd.store import Run
@@ -31,13 +31,16 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
         name: of the measurement; another one when its code comes to give other arrays.
         measure: gives arrays by name; equal runs and arguments must give equal arrays.
         arguments: plain values, that it depends on.
+
+    Raises:
+        OSError, ValueError: a measurement that cannot be written or read; names the file and the remedy.
     """
     path = place(run, name, **arguments)
     if not path.exists():
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    with np.load(path) as found:
+    with reading(path, "measurement", "remove it, and it is measured again"), np.load(path) as found:
         return dict(found)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lkd.catalogue import full_id
 from lkd.checks import unknown
 from lkd.data import DataSet, Files, Images, load, scheme
+from lkd.files import fetching
 from lkd.models import load_model
 from lkd.models.names import check_name, check_source, is_name
 from lkd.recipe import IN_MEMORY
@@ -94,7 +95,8 @@ def _network(given: str | Path | Run) -> tuple[nn.Module, Run | None]:
             f"{given!r} has no pretrained weights: give the id of a run (`lkd store list`), or a folder that "
             "`lkd.models.save_model` wrote"
         )
-    return timm.create_model(given, pretrained=True).eval(), None
+    with fetching(given):
+        return timm.create_model(given, pretrained=True).eval(), None
 
 
 def shown(text: str, store: Store, data: str | None = None, image_size: int = 0) -> Shown:

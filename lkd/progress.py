@@ -6,11 +6,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Thread
+from typing import TextIO
 
 from tqdm import tqdm
+
+from lkd.files import writing
 
 Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
@@ -42,21 +45,23 @@ class Tally:
 
     def __init__(self, path: Path, seconds: float):
         self.path, self.seconds, self.count, self.written = path, seconds, 0, 0.0
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, more: int) -> None:
         """Count so many more."""
         self.count += more
         if time.monotonic() - self.written >= self.seconds:
-            self.path.write_text(str(self.count))
+            with suppress(OSError):  # a full disk stops the display of progress, not the work
+                self.path.write_text(str(self.count))
             self.written = time.monotonic()
 
 
 def tallied(path: Path) -> int:
-    """The count in a file that a `Tally` writes; 0 where there is none."""
+    """The count in a file that a `Tally` writes; 0 where there is none, or none yet."""
     try:
-        return int(path.read_text() or 0)
-    except FileNotFoundError:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
         return 0
 
 
@@ -71,17 +76,28 @@ def say(line: str) -> None:
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
     """A bar with the time passed and to go: on the terminal if there is one, or where `shown_here` listens."""
-    path = os.environ.get(_PIPE)
-    with Path(path).open("w") if path else nullcontext() as file:
+    with _listener() or nullcontext() as file:
         with tqdm(
             total=total,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} passed, {remaining} to go",
-            disable=False if path else None,
+            disable=False if file else None,
             file=file,
             smoothing=0.05,
             leave=False,
         ) as bar:
             yield bar
+
+
+def _listener() -> TextIO | None:
+    """Where `shown_here` listens; None where nobody listens any more, and opening the pipe would wait for ever."""
+    if not (path := os.environ.get(_PIPE)):
+        return None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "w")
 
 
 @contextmanager

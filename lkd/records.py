@@ -8,20 +8,24 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
 
 from lkd.files import PUBLISHED as FOLDER
-from lkd.files import home, replacing, require_checkout
+from lkd.files import home, read_json, reading, replacing, require_checkout, sha256, writing
 from lkd.profiles import profile_name
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.store import Store, remedy
+from lkd.waiting import held
 
 _INDEX, _FLOPS = "index.json", "flops.json"
 _KEPT = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv")
+_REMEDY = "take the file from the repository again"
+_UNPACK_SECONDS = 600
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -49,7 +53,8 @@ def publish(
             if run is None:
                 raise FileNotFoundError(f"the store {store.folder} lacks run {recipe.run_id}: run it first")
             files = [run.path / name for name in _KEPT] + sorted((run.path / "measured").glob("*.npz"))
-            contents = {str(file.relative_to(run.path)): file.read_bytes() for file in files}
+            with reading(run.path, "run", remedy(run.path)):
+                contents = {str(file.relative_to(run.path)): file.read_bytes() for file in files}
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
             index[recipe.run_id] = _digest(contents)
@@ -70,7 +75,7 @@ def profiles() -> list[str]:
 
 def ids(path: Path) -> list[str]:
     """The ids of the runs in an archive."""
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         return list(json.loads(archive.read(_INDEX)))
 
 
@@ -79,7 +84,7 @@ def published_flops(profile: str) -> dict[str, int]:
     path = FOLDER / f"{profile}.zip"
     if not path.is_file():
         return {}
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         return dict(json.loads(archive.read(_FLOPS)))
 
 
@@ -121,27 +126,42 @@ def unpacked(path: Path) -> Store:
     """A store with the records of an archive, each checked against its id and its digest.
 
     Raises:
-        ValueError: a record that was altered; says which.
+        OSError: the archive cannot be read, or the records cannot be written.
+        ValueError: an archive that is damaged, or a record that was altered; says which.
+        TimeoutError: another process has been unpacking for ten minutes.
     """
-    store = Store(home() / "published" / hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-    with store.lock("unpack"):
-        if not (store.folder / _INDEX).exists():
+    with reading(path, "archive of records", _REMEDY):
+        store = Store(home() / "published" / sha256(path)[:16])
+    with held(store.lock("unpack"), f"unpacks {path}", _UNPACK_SECONDS):
+        if not _is_whole(store.folder):
             _unpack(path, store.folder)
     return store
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether all records that were unpacked into a folder are still there."""
+    index = folder / _INDEX
+    if not index.exists():
+        return False
+    ids = read_json(index, f"remove {folder}, and repeat the command: the records are unpacked again")
+    return all((folder / "runs" / run_id).is_dir() for run_id in ids)
+
+
 def _unpack(path: Path, folder: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        index = json.loads(archive.read(_INDEX))
+    with _opened(path) as archive:
+        index = dict(json.loads(archive.read(_INDEX)))
         names: dict[str, list[str]] = {}
         for name in archive.namelist():
             run_id, _, rest = name.partition("/")
             names.setdefault(run_id, []).append(rest)
-        for run_id, digest in index.items():
-            contents = {name: archive.read(f"{run_id}/{name}") for name in names.get(run_id, [])}
-            _check(path, run_id, digest, contents)
-            for name, content in contents.items():
-                target = folder / "runs" / run_id / name
+        records = {
+            run_id: {name: archive.read(f"{run_id}/{name}") for name in names.get(run_id, [])} for run_id in index
+        }
+    for run_id, contents in records.items():
+        _check(path, run_id, index[run_id], contents)
+        for name, content in contents.items():
+            target = folder / "runs" / run_id / name
+            with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
     os.sync()
@@ -149,10 +169,16 @@ def _unpack(path: Path, folder: Path) -> None:
         temporary.write_text(json.dumps(index))
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    with reading(path, "archive of records", _REMEDY), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
 def _check(path: Path, run_id: str, digest: str, contents: dict[str, bytes]) -> None:
     told = f"the record {run_id} in {path} was altered"
     if _digest(contents) != digest:
-        raise ValueError(f"{told}: its content is not what its digest says; take the file from the repository again")
+        raise ValueError(f"{told}: its content is not what its digest says; {_REMEDY}")
     if (found := Recipe.from_dict(json.loads(contents["recipe.json"])).run_id) != run_id:
         raise ValueError(f"{told}: its recipe is that of run {found}; publish it anew with this version of lkd")
 

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,11 @@ import pandas as pd
 import timm
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from lkd.files import home
+from lkd.files import home, read_history, read_json, reading, writing
 from lkd.recipe import Recipe
 from lkd.torch_defaults import torch_defaults
 
@@ -25,6 +27,8 @@ from lkd.torch_defaults import torch_defaults
 @dataclass(frozen=True, eq=False)
 class Run:
     """A recipe carried out.
+
+    Reading what is missing or damaged raises FileNotFoundError, OSError or ValueError with the file and the remedy.
 
     Attributes:
         recipe: what was run.
@@ -41,27 +45,36 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch: mean training loss and its terms, figures on at most 500 validation images."""
-        return pd.read_csv(self.path / "history.csv")
+        return read_history(self.path / "history.csv", remedy(self.path))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Package versions, source hash, hardware, threads, start and duration."""
-        return json.loads((self.path / "provenance.json").read_text())
+        return read_json(self.path / "provenance.json", remedy(self.path))
 
     @cached_property
     @torch_defaults()
     @torch.random.fork_rng(devices=[])
     def student(self) -> nn.Module:
         """The trained student, in eval mode."""
-        model = self.build()
-        load_model(model, self.path / "student.safetensors")
+        model, path = self.build(), self.path / "student.safetensors"
+        with reading(path, "weights of this student", remedy(self.path)):
+            load_model(model, path)
         return model.eval()
 
     @cached_property
     def masks(self) -> dict[str, Tensor]:
         """Where weights of sparse training may differ from 0: bool, by parameter's name; empty for dense training."""
         path = self.path / "masks.safetensors"
-        return load_file(path) if path.exists() else {}
+        if not (self.recipe.sparsity or path.exists()):
+            return {}
+        with reading(path, "masks", remedy(self.path)):
+            return load_file(path)
+
+
+def remedy(path: Path) -> str:
+    """What to do about a run in a folder that is damaged."""
+    return f"remove {path}, and repeat the command: the run is made again"
 
 
 class Store:
@@ -91,13 +104,22 @@ class Store:
         Args:
             recipe: what to look for.
             build: makes the student's network; needed only for one that timm does not know.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError: its figures cannot be read; names the file and the remedy.
         """
         path = self.path(recipe)
         if not path.is_dir():
             return None
-        metrics = json.loads((path / "metrics.json").read_text())
-        shape = json.loads((path / "student.json").read_text())
-        return Run(recipe, path, metrics, build or (lambda: timm.create_model(recipe.student, **shape)))
+        metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
+        with reading(path / "metrics.json", "figures of a run", remedy(path)):
+            metrics = {name: float(value) for name, value in metrics.items()}
+
+        def named() -> nn.Module:
+            with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):
+                return timm.create_model(recipe.student, **shape)
+
+        return Run(recipe, path, metrics, build or named)
 
     def by_id(self, run_id: str) -> Run:
         """The finished run of an id.
@@ -110,7 +132,7 @@ class Store:
         path = self.folder / "runs" / run_id / "recipe.json"
         if not path.is_file():
             raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` shows what it has")
-        recipe = Recipe.from_dict(json.loads(path.read_text()))
+        recipe = Recipe.from_dict(read_json(path, remedy(path.parent)))
         if (run := self.find(recipe)) is None:
             raise ValueError(f"run {run_id} was made by another version of lkd, which is needed to use it")
         return run
@@ -118,7 +140,8 @@ class Store:
     def lock(self, name: str) -> FileLock:
         """A lock that one process at a time holds, as often as it likes, to make what is called `name`."""
         folder = self.folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, "remove what is in its place, or set LKD_HOME to a folder that you can write to"):
+            folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{name}.lock", is_singleton=True)
 
     def save(
@@ -143,22 +166,28 @@ class Store:
             masks: of sparse training, by parameter's name.
 
         Raises:
-            OSError: the folder cannot be written; nothing is left behind.
+            OSError: the folder cannot be written; names it and the remedy. Nothing is left behind.
         """
-        path = self.path(recipe)
+        values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
+        with _whole(self.path(recipe)) as folder:
+            for name, content in values.items():
+                (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+            history.to_csv(folder / "history.csv", index=False)
+            save_model(student, str(folder / "student.safetensors"))
+            if masks:
+                save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / "masks.safetensors")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`; becomes `path` when the block ends well, and is removed otherwise."""
+    with writing(path, "make room, and run again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
-            values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
-            for name, content in values.items():
-                (temporary / f"{name}.json").write_text(json.dumps(content, indent=1))
-            history.to_csv(temporary / "history.csv", index=False)
-            save_model(student, str(temporary / "student.safetensors"))
-            if masks:
-                whole = {name: mask.contiguous() for name, mask in masks.items()}
-                save_file(whole, temporary / "masks.safetensors")
+            yield temporary
             temporary.chmod(0o755)
             for file in temporary.iterdir():
                 with file.open("rb") as written:
@@ -167,5 +196,7 @@ class Store:
                 path.rename(temporary / "replaced")
             temporary.rename(path)
             shutil.rmtree(path / "replaced", ignore_errors=True)
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written ({error}): make room, and run again") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

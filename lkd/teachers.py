@@ -14,8 +14,9 @@ from filelock import FileLock
 from torch import nn
 
 from lkd.checks import unknown
-from lkd.files import home, replacing, sha256
+from lkd.files import home, read_json, replacing, sha256
 from lkd.models import load_checkpoint
+from lkd.waiting import held
 
 _FILE = Path(__file__).parent / "paper" / "files.yaml"
 _KNOWN = "authors_files.json"
@@ -88,8 +89,8 @@ def authors_teacher(name: str, path: str | os.PathLike[str]) -> nn.Module:
         "first_used": datetime.now(UTC).date().isoformat(),
     }
     book = home() / _KNOWN
-    with FileLock(f"{book}.lock"):
-        known = json.loads(book.read_text()) if book.exists() else {}
+    with held(FileLock(f"{book}.lock"), f"checks {name}"):
+        known = read_json(book, "remove it: teachers' files are then known anew") if book.exists() else {}
         first = known.get(name, entry)
         if first["sha256"] != entry["sha256"]:
             raise ValueError(

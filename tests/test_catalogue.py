@@ -56,5 +56,5 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
 
 def test_a_damaged_run_is_named(store: Store) -> None:
     (store.folder / "runs" / "abc1").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"run .*/abc1 is damaged .*: remove this folder, and run it again"):
+    with pytest.raises(FileNotFoundError, match=r"/abc1/recipe.json is missing: remove .*/abc1, and run it again"):
         entries(store.folder)

@@ -55,7 +55,8 @@ FAST = {
         "cores together": 7.5,
     },
     "torch": {"CUDA": "13.0", "GPUs": [{"name": "H100", "memory": 8e10}], "oneDNN": True, "threads": 8},
-    "home": {"written a second": 1e9, "free": 1e12},
+    "home": {"written a second": 1e9, "free": 1e12, "shared memory": 1e10},
+    "launcher": {},
     "packages": {"lkd": {"torch": "2.9"}},
 }
 
@@ -73,6 +74,8 @@ FAST = {
         ("torch", {"threads": 1}, "torch uses 1 of 8 cores"),
         ("home", {"written a second": 1e7}, "takes 10 MB/s"),
         ("home", {"free": 2e9}, "has 2.0 GB free: `lkd store prune`"),
+        ("home", {"shared memory": 6.4e7}, "/dev/shm has 64 MB free: workers that read images need more"),
+        ("launcher", {"WORLD_SIZE": "2", "RANK": "0"}, "run unset WORLD_SIZE RANK"),
         ("packages", {"book": {"papermill": None}}, "papermill missing: pip install 'lkd[book]'"),
     ],
 )

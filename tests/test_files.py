@@ -1,12 +1,13 @@
 """Where files go, and that a file is either the old one or the new one."""
 
+import errno
 import stat
 from pathlib import Path
 
 import pytest
 
 from lkd import files
-from lkd.files import home, replacing
+from lkd.files import fetching, home, replacing, reserve
 
 
 def test_lkd_home_is_home_even_in_a_checkout(tmp_path, monkeypatch):
@@ -85,3 +86,26 @@ def test_a_replaced_file_can_be_read_by_others(tmp_path):
     with replacing(tmp_path / "table.csv") as temporary:
         temporary.write_text("x")
     assert stat.S_IMODE((tmp_path / "table.csv").stat().st_mode) == 0o644
+
+
+def test_weights_that_cannot_be_fetched_are_named_with_the_remedy():
+    with pytest.raises(
+        OSError, match=r"weights of timm model 'resnet18' could not be fetched .*\(no route\): let this"
+    ):
+        with fetching("resnet18"):
+            raise RuntimeError("no route\nand a long trace")
+
+
+def test_an_error_while_writing_names_the_file_and_that_of_another_file_stays(tmp_path):
+    with pytest.raises(OSError, match=r"/table\.csv could not be written \(No space left on device\): make room"):
+        with replacing(tmp_path / "table.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError, match="/elsewhere/file"):
+        with replacing(tmp_path / "table.csv"):
+            Path("/elsewhere/file").read_bytes()
+
+
+def test_space_that_is_not_there_is_not_reserved(tmp_path):
+    with pytest.raises(OSError, match=rf"{tmp_path.name} has no room for [\d,]+ bytes \(.*\): make room"):
+        reserve(tmp_path / "space", 2**55)
+    assert not list(tmp_path.iterdir())

@@ -34,12 +34,12 @@ def _lines(values: dict[str, Any]) -> list[str]:
 def _brief(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_brief(key, each)}" for key, each in value.items())
-    if name in ("memory", "free", "written a second"):
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in ("memory", "free", "written a second", "shared memory"):
         return f"{value / 1e9:.1f} GB"
     if isinstance(value, list):
         return "; ".join(_brief("", each) for each in value) or "none"
     if isinstance(value, float):
         return f"{value:.1f}" if name == "cores together" else f"{value:,.0f} images/s"
-    if value is None or isinstance(value, bool):
-        return "yes" if value else "no"
     return str(value)

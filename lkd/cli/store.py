@@ -63,14 +63,12 @@ def show(run: RunId, as_json: Json = False) -> None:
 
     Example: lkd store show 3f2a
     """
-    import pandas as pd
-
     from lkd.catalogue import changed
-    from lkd.files import home
+    from lkd.files import home, read_history
 
     with refusals():
         entry = _entry(home(), run)
-        curve = pd.read_csv(entry.path / "history.csv")
+        curve = read_history(entry.path / "history.csv", f"remove {entry.path}, and run it again")
     if as_json:
         about = {"recipe": changed(entry.recipe), "metrics": entry.metrics, "provenance": entry.provenance}
         say_json(

@@ -2,16 +2,25 @@
 
 import multiprocessing
 import os
+import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 import torch
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from lkd.checks import check_whole
+from lkd.waiting import Patience
 
 T = TypeVar("T")
+
+_END = object()
+SHARED = Path("/dev/shm")
+_LOOK_SECONDS, _GIVE_UP_SECONDS = 5, 600
 
 
 def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> Iterator[T]:
@@ -24,6 +33,8 @@ def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> 
 
     Raises:
         ValueError: fewer than 0 workers.
+        OSError: workers that cannot be started, have died, or have no shared memory left; names the remedy.
+        TimeoutError: no worker has made anything for ten minutes.
         Exception: that of `make`.
 
     Example:
@@ -40,18 +51,48 @@ def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> 
         num_workers=min(workers, len(items)),
         collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
+        timeout=_LOOK_SECONDS,
         worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # so that starting workers draws nothing from global random state
     )
     return _all_of(loader)
 
 
-def _all_of(loader: "DataLoader[T]") -> Iterator[T]:
+def _all_of(loader: "DataLoader[T | _Failed]") -> Iterator[T]:
     try:
-        yield from loader
-    except Exception as error:
-        # The error's traceback would keep the workers; freed with it, out of turn, they end after long timeouts only.
-        raise error.with_traceback(None) from None
+        iterator = iter(loader)
+    except OSError as error:
+        raise OSError(f"{loader.num_workers} worker processes cannot be started ({error}){_remedy()}") from None
+    while (made := _next(iterator)) is not _END:
+        if isinstance(made, _Failed):
+            del iterator  # a traceback would keep the workers; freed with it, out of turn, they end after long timeouts
+            raise made.error
+        yield made
+
+
+def _next(iterator: Iterator[Any]) -> Any:
+    """What comes next, or what went wrong; a wait for it is said, and given up after ten minutes."""
+    patience = Patience(_GIVE_UP_SECONDS)
+    while True:
+        try:
+            return next(iterator, _END)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader timed out"):
+                reason = str(error).splitlines()[0]
+                return _Failed(OSError(f"a worker process that reads ahead was lost ({reason}){_remedy()}"))
+        try:
+            patience("worker processes that read ahead (is their file system stuck?)")
+        except TimeoutError as error:
+            return _Failed(TimeoutError(f"{error}{_remedy()}"))
+
+
+def _remedy() -> str:
+    """What to do where workers cannot hand over what they have made, through shared memory on Linux."""
+    told = ": use workers=0"
+    if SHARED.is_dir():
+        size, _, free = shutil.disk_usage(SHARED)
+        told += f", or make {SHARED} larger (of {size:,} bytes {free:,} are free; in Docker, --shm-size=2g)"
+    return told
 
 
 def end_with_parent(*_: object) -> None:
@@ -66,15 +107,43 @@ def end_with_parent(*_: object) -> None:
     Thread(target=wait, daemon=True).start()
 
 
-class _Made(Dataset[T]):
+class _Failed:
+    """An error of a worker; handed over as it is, it keeps its type and its message."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+
+class _Made(Dataset["T | _Failed"]):
     def __init__(self, make: Callable[[Any], T], items: Sequence[Any]):
         self.make, self.items = make, items
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> T:
-        return self.make(self.items[index])
+    def __getitem__(self, index: int) -> "T | _Failed":
+        """What is made of an item, in shared memory already: what fails later, on the way, is lost without a word."""
+        try:
+            made = self.make(self.items[index])
+        except Exception as error:
+            return _Failed(_sendable(error))
+        try:
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, torch.Tensor):
+                    tensor.share_memory_()
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            return _Failed(OSError(f"worker processes have no room for what they read ({reason}){_remedy()}"))
+        return made
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error, or one with its message where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error.with_traceback(None)
 
 
 def _unchanged(made: T) -> T:

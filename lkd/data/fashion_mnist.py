@@ -20,7 +20,8 @@ import torch
 from filelock import FileLock
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
-from lkd.files import home, replacing
+from lkd.files import home, reading, replacing, writing
+from lkd.waiting import held
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 VALIDATION = 5_000
@@ -32,6 +33,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CACHE_REMEDY = "delete it, and it will be fetched again"
 MIRROR_TIMEOUT_S = 5
 APT_TIMEOUT_S = 300
+FETCH_TIMEOUT_S = 1800
 
 # Of the unpacked bytes: Debian packs the same files with another gzip header than the authors do.
 SHA256 = {
@@ -122,7 +124,9 @@ def _verified(folder: Path, remedy: str) -> dict[str, bytes]:
     contents = {}
     for name, expected in SHA256.items():
         try:
-            contents[name] = gzip.decompress((folder / name).read_bytes())
+            with reading(folder / name, "file", remedy):
+                packed = (folder / name).read_bytes()
+            contents[name] = gzip.decompress(packed)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{folder / name} is no whole gzip file ({error}): {remedy}") from error
         if (got := hashlib.sha256(contents[name]).hexdigest()) != expected:
@@ -132,12 +136,12 @@ def _verified(folder: Path, remedy: str) -> dict[str, bytes]:
 
 def _obtained(cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
     """The four files, fetched into the cache by this process, or by another one while this one waits for it."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache.with_suffix(".lock")):
+    with writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    with held(FileLock(cache.with_suffix(".lock")), "fetches Fashion-MNIST", FETCH_TIMEOUT_S):
         if not _lacks(cache):
             return _verified(cache, CACHE_REMEDY)
-        if sys.stderr.isatty():
-            print(f"Fashion-MNIST is not on this machine: fetching it into {cache} (31 MB)", file=sys.stderr)
+        print(f"Fashion-MNIST is not on this machine: fetching it into {cache} (31 MB)", file=sys.stderr)
         for place, fetch in _ways():
             if problem := _fill(cache, fetch):
                 tried[place] = problem
@@ -147,7 +151,11 @@ def _obtained(cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
 
 
 def _fill(cache: Path, fetch: Callable[[Path], None]) -> str:
-    """Fetches the files, checks them and puts them into the cache; or says what is wrong with what was fetched."""
+    """Fetches the files, checks them and puts them into the cache; or says what is wrong with what was fetched.
+
+    Raises:
+        OSError: the cache cannot be written; names it and the remedy.
+    """
     with tempfile.TemporaryDirectory(prefix="lkd-") as name:
         fetched = Path(name)
         try:
@@ -197,7 +205,15 @@ def _command(folder: Path, *words: str) -> None:
     if shutil.which(words[0]) is None:
         raise FileNotFoundError(f"this machine has no {words[0]}")
     try:
-        subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True, timeout=APT_TIMEOUT_S)
+        subprocess.run(
+            words,
+            cwd=folder,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=APT_TIMEOUT_S,
+        )
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{words[0]} ended with {error.returncode}: {' '.join(error.stderr.split())}") from error
     except subprocess.TimeoutExpired as error:

@@ -1,19 +1,27 @@
 """Checkpoints: from which a run that was interrupted goes on."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from lkd.files import replacing
+from lkd.files import reading, reserve
 
 _KEPT = 2
+_MARGIN = 2**20
+"""Bytes of a checkpoint, at most, besides its tensors."""
 
 
 class Checkpoints:
     """The last two checkpoints of a run, each a file `<steps>-<digest of its content>.pt`.
+
+    As a context, it takes the space of the next checkpoint ahead, and gives it back at the end. So the state of a run
+    can be written whatever else fills the disk in the meantime.
 
     Args:
         folder: where they lie; it need not be there.
@@ -21,49 +29,112 @@ class Checkpoints:
     Example:
         >>> import tempfile
         >>> from lkd.engine.checkpoint import Checkpoints
-        >>> checkpoints = Checkpoints(tempfile.mkdtemp())
-        >>> checkpoints.save(5, {"step": 5})
+        >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+        ...     checkpoints.reserve(1000)
+        ...     checkpoints.save(5, {"step": 5})
         >>> checkpoints.load()
         {'step': 5}
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self.reserved = self.folder / ".next.pt"
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reserved.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def reserve(self, tensors: int) -> None:
+        """Take the space of the next checkpoint on the disk.
+
+        Args:
+            tensors: bytes of the tensors in it.
+
+        Raises:
+            OSError: there is too little; says how much is needed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.size = tensors + _MARGIN
+        reserve(self.reserved, self.size)
 
     def save(self, steps: int, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; it appears whole, and the oldest of three goes.
+        """Write a checkpoint into the space that was reserved, and reserve that of the next; the oldest of three goes.
 
         Args:
             steps: done so far.
             state: tensors and plain values.
 
         Raises:
-            OSError: it cannot be written; the checkpoints before it stay.
+            OSError: it cannot be written, and the checkpoints before it stay; or it was written, and there is no room
+                for the next one.
+        """
+        written = self.write(steps, state)
+        others = [path for path in self._files() if path != written]
+        for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
+            old.unlink(missing_ok=True)
+        if self.size:
+            try:
+                reserve(self.reserved, max(self.size, written.stat().st_size + _MARGIN))
+            except OSError as error:
+                raise OSError(f"{error}, and run again; step {steps} is kept, nothing is lost") from error
+
+    def write(self, steps: int, state: Mapping[str, Any]) -> Path:
+        """Write a checkpoint into the space that was reserved, and nothing else.
+
+        Raises:
+            OSError: it cannot be written.
         """
         try:
-            with replacing(self.folder / f"{steps:09}.pt") as temporary:
-                with temporary.open("wb") as file:
-                    torch.save(dict(state), file)
-                named = self.folder / f"{steps:09}-{_digest(temporary)}.pt"
-            (self.folder / f"{steps:09}.pt").replace(named)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.reserved.open("r+b" if self.reserved.exists() else "w+b") as file:
+                torch.save(dict(state), file)
+                file.truncate()
+                os.fsync(file.fileno())
+            return self.reserved.replace(self.folder / f"{steps:09}-{_digest(self.reserved)}.pt")
         except (OSError, RuntimeError) as error:
+            self.reserved.unlink(missing_ok=True)
             raise OSError(
                 f"the checkpoint of step {steps} could not be written to {self.folder} ({error}): make room, and run "
                 "again; what was finished before is kept"
             ) from error
-        others = [path for path in self._files() if path != named]
-        for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
-            old.unlink(missing_ok=True)
+
+    @contextmanager
+    def outlasting(self, steps: int, state: Mapping[str, Any]) -> Iterator[None]:
+        """Keep the state of a finished training where the block, which writes its run, finds no room for it.
+
+        Args:
+            steps: done.
+            state: tensors and plain values.
+
+        Raises:
+            OSError: that of the block; says that the state is kept.
+        """
+        try:
+            yield
+        except OSError as error:
+            self.write(steps, state)
+            raise OSError(f"{error}; the finished training is kept") from error
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is as it was written; None where there is none."""
+        """The newest checkpoint that is as it was written; None where there is none.
+
+        Raises:
+            OSError, ValueError: it cannot be read; names it and the remedy.
+        """
         for path in self._files():
-            if path.stem.partition("-")[2] == _digest(path):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            with reading(path, "checkpoint", "remove it, and run again: training goes on from the one before it"):
+                if path.stem.partition("-")[2] == _digest(path):
+                    return torch.load(path, map_location="cpu", weights_only=True)
+            warnings.warn(f"checkpoint {path} is damaged: training goes on from the one before it", stacklevel=2)
         return None
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
+        """Remove all checkpoints, and the space reserved for the next."""
         for path in (*self.folder.glob("*.pt"), *self.folder.glob(".*.pt")):
             path.unlink(missing_ok=True)
         if self.folder.is_dir():

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from lkd.checks import unknown
 from lkd.engine.jobs import Graph
 from lkd.engine.options import Options
@@ -70,6 +72,8 @@ class Submitted:
         executor = self._executor(self.folder)
         with executor.batch():
             jobs = [executor.submit(_Worker(graph, store, options)) for _ in range(min(workers or 1, len(graph)))]
+        ids = ", ".join(job.job_id for job in jobs)
+        tqdm.write(f"lkd: waits for jobs {ids} of {self.cluster}, logs in {self.folder}", file=sys.stderr)
         try:
             yield lambda: all(job.done() for job in jobs)
         except BaseException:

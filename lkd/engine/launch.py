@@ -19,12 +19,14 @@ from tqdm import tqdm
 
 from lkd.engine.accelerators import processes
 from lkd.engine.options import Options
-from lkd.files import replacing
+from lkd.files import read_json, reading, replacing, writing
 from lkd.progress import Tally, tallied
 from lkd.recipe import Recipe
 from lkd.store import Store
+from lkd.waiting import Patience, held
 
 _POLL_SECONDS = 0.3
+_START_SECONDS = 300
 _SAID = 12
 """Lines at the end of what failed processes printed that are shown."""
 
@@ -47,10 +49,11 @@ def launch(
 
     Raises:
         RuntimeError: they failed; ends with what they said.
+        TimeoutError: they have not begun after five minutes.
         ValueError: a model or data set that cannot be sent to them.
     """
     files = _Files(store, recipe)
-    with store.lock(f"launch-{recipe.run_id}"):
+    with held(store.lock(f"launch-{recipe.run_id}"), f"starts processes for run {recipe.run_id}", _START_SECONDS):
         if files.child_is_gone():
             for left_over in (files.progress, files.done, files.failed):
                 left_over.unlink(missing_ok=True)
@@ -82,7 +85,8 @@ def carry_out_task(path: Path) -> None:
     with files.at_work(processes().process_index):
         try:
             own = path.resolve() == files.task.resolve() and files.objects.exists()
-            objects = torch.load(files.objects, weights_only=False) if own else {}
+            with reading(files.objects, "pickle of models and data sets", "start the run again"):
+                objects = torch.load(files.objects, weights_only=False) if own else {}
             carry_out(
                 recipe,
                 store,
@@ -101,11 +105,9 @@ def carry_out_task(path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        task = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): give the recipe.json of a run, or one of your own") from error
-    if not isinstance(task, dict) or not {"task", "student"} & task.keys():
+    task = read_json(path, "give the recipe.json of a run, or one of your own")
+    recipe = task.get("recipe") if "task" in task else task
+    if not isinstance(recipe, dict) or "student" not in recipe:
         raise ValueError(
             f'{path} has no recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
         )
@@ -117,7 +119,8 @@ class _Files:
 
     def __init__(self, store: Store, recipe: Recipe):
         folder = store.folder / "launches"
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         names = ("task.json", "objects.pt", "log", "progress", "done", "failed", "alive")
         self.task, self.objects, self.log, self.progress, self.done, self.failed, self.alive = (
             folder / f"{recipe.run_id}.{name}" for name in names
@@ -125,9 +128,15 @@ class _Files:
 
     def at_work(self, rank: int) -> IO[str]:
         """A file that this process holds locked as long as it is open."""
-        file = self.alive.with_name(f"{self.alive.name}-{rank}").open("w")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        file, patience = self.alive.with_name(f"{self.alive.name}-{rank}").open("w"), Patience()
+        while not _lock(file, fcntl.LOCK_EX):
+            patience(f"another process of rank {rank}, which is at work on the same run")
+            time.sleep(_POLL_SECONDS)
         return file
+
+    def is_at_work(self) -> bool:
+        """Whether one of the processes has begun."""
+        return any(map(_locked, self.alive.parent.glob(f"{self.alive.name}-*")))
 
     def child_is_gone(self) -> bool:
         """Whether the launcher and all of its processes have ended, each of which holds a lock as long as it lives."""
@@ -143,11 +152,16 @@ class _Files:
 def _locked(path: Path) -> bool:
     """Whether a process that lives holds a file locked."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _lock(file, fcntl.LOCK_SH)
+
+
+def _lock(file: IO[str], kind: int) -> bool:
+    """Lock a file, unless another process holds it locked."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_task(
@@ -159,7 +173,10 @@ def _write_task(
             _check_importable(thing)
         with replacing(files.objects) as temporary:
             try:
-                torch.save(dict(objects), temporary)
+                with temporary.open("wb") as file:
+                    torch.save(dict(objects), file)
+            except OSError:
+                raise
             except Exception as error:
                 raise ValueError(
                     f"a model or data set cannot be sent to other processes ({error}): define its class in a file that "
@@ -207,12 +224,18 @@ def _start(files: _Files, num_processes: int) -> None:
 
 def _follow(files: _Files, recipe: Recipe, images: int) -> None:
     """Show the progress of children until the last of them has ended; an interrupt ends them too."""
+    begun, starting, working = False, Patience(_START_SECONDS), Patience()
     with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
         try:
             while not files.child_is_gone():
+                begun = begun or files.is_at_work()
+                if not begun:
+                    starting(f"processes to begin run {recipe.run_id}, of which {files.log} tells")
+                elif bar.disable:
+                    working(f"processes that make run {recipe.run_id}, of which {files.log} tells")
                 bar.update(tallied(files.progress) - bar.n)
                 time.sleep(_POLL_SECONDS)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TimeoutError):
             if _locked(files.alive):
                 os.killpg(int(files.alive.read_text()), signal.SIGTERM)
             raise

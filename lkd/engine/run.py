@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from lkd.catalogue import disk_bytes
 from lkd.checks import check_flag, check_whole
-from lkd.data import accounted
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
+from lkd.engine.announce import announce
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
 from lkd.engine.loop import Training, ddp_arguments
@@ -25,11 +27,11 @@ from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.taping import answering, tape_bytes
 from lkd.engine.teacher import LiveTeacher
-from lkd.engine.teacher_check import TeacherCheck, check_teacher
+from lkd.engine.teacher_check import check_teacher
 from lkd.engine.trackers import tracked
-from lkd.files import writable
+from lkd.files import reading, writable
 from lkd.models.copying import copied
-from lkd.progress import Progress, log, say
+from lkd.progress import Progress
 from lkd.provenance import of_data, provenance
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
@@ -145,67 +147,68 @@ def _train(
         log_with=list(options.trackers) or None,
         project_dir=store.folder / "trackers" / recipe.run_id,
     )
+    main = accelerator.is_main_process
     keep_freed_memory()
-    checkpoints = Checkpoints(store.folder / "checkpoints" / recipe.run_id)
-    with torch.random.fork_rng():
+    with _checkpoints(recipe, store) as checkpoints, torch.random.fork_rng():
         source = answering(setting, teacher, store, options.tape, accelerator)
-        known = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
-        warned = known is not None and accelerator.is_main_process and known.warn(_baseline_top1(recipe, store))
+        check = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
+        warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
         training = Training(setting, source, accelerator, options)
-        if not resume and accelerator.is_main_process:
-            checkpoints.clear()
-        accelerator.wait_for_everyone()
-        if state := checkpoints.load():
-            training.load_state_dict(state)
-            progress(training.steps_done * recipe.batch_size)
-        if accelerator.is_main_process:
-            _announce(setting, training, known, shown=shown)
+        _resume(training, checkpoints, resume, progress)
+        if main:
+            announce(setting, training, check, shown)
         with tracked(training, progress) as report:
             history = training.run(report, checkpoints)
-    metrics = training.figures("val", data.val) | training.figures("test", data.test)
-    if known:
-        metrics["teacher_top1"] = known.top1
-    if accelerator.is_main_process:
-        if known and not warned:
-            known.warn(metrics["val_top1"])
-        origin |= {
-            "threads": torch.get_num_threads(),
-            "processes": accelerator.num_processes,
-            "data": of_data(data),
-            "teacher": teacher_origin(recipe, teacher) if teacher else None,
-            "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
-            "options": dataclasses.asdict(options),
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-        store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
+        metrics = training.figures("val", data.val) | training.figures("test", data.test)
+        metrics |= {"teacher_top1": check.top1} if check else {}
+        ended = training.state_dict() | {"epoch": recipe.epochs, "step": 0}
+        if main:
+            if check and not warned:
+                check.warn(metrics["val_top1"])
+            origin |= {
+                "threads": torch.get_num_threads(),
+                "processes": accelerator.num_processes,
+                "data": of_data(data),
+                "teacher": teacher_origin(recipe, teacher) if teacher else None,
+                "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
+                "options": dataclasses.asdict(options),
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            with checkpoints.outlasting(recipe.epochs * setting.stream.steps, ended):
+                store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
+            checkpoints.clear()
+            if isinstance(source, TapedTeacher):
+                source.tape.finish()
+        accelerator.wait_for_everyone()
+
+
+def _resume(training: Training, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
+    """Bring a training to where its last checkpoint stands, and reserve room on disk for the next one."""
+    recipe, accelerator = training.recipe, training.accelerator
+    if not resume and accelerator.is_main_process:
         checkpoints.clear()
-        if isinstance(source, TapedTeacher):
-            source.tape.finish()
     accelerator.wait_for_everyone()
+    if state := checkpoints.load():
+        with reading(checkpoints.folder, "state of this training", "remove it, and run again from the beginning"):
+            training.load_state_dict(state)
+        progress(training.steps_done * recipe.batch_size)
+    if accelerator.is_main_process and training.epoch < recipe.epochs:
+        checkpoints.reserve(run_bytes(recipe, _bytes(training.lesson))[1] // 3)
+
+
+def _checkpoints(recipe: Recipe, store: Store) -> Checkpoints:
+    return Checkpoints(store.folder / "checkpoints" / recipe.run_id)
+
+
+def _bytes(network: nn.Module) -> int:
+    """The size of a network's state."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def _baseline_top1(recipe: Recipe, store: Store) -> float | None:
     """Validation accuracy of the student alone, where the store has its run."""
     found = store.find(recipe.baseline)
     return found.metrics.get("val_top1") if found else None
-
-
-def _announce(setting: Setting, training: Training, known: TeacherCheck | None, shown: bool) -> None:
-    """The first lines of a run: the data, the student and the teacher; on the terminal if `shown`, else in the log."""
-    recipe, weights = setting.recipe, [each for each in training.lesson.student.parameters()]
-    count = sum(each.numel() for each in weights)
-    trained = sum(each.numel() for each in weights if each.requires_grad)
-    lines = [
-        accounted(setting.data),
-        f"student {setting.student_name}: {count / 1e6:.2f} M parameters"
-        + (", all trained" if trained == count else f", {trained / 1e6:.2f} M of them trained"),
-        f"run {recipe.run_id}: {len(setting.stream.split):,} training images, {recipe.epochs} epochs of "
-        f"{setting.stream.steps} steps" + (f", resumed after {training.steps_done}" if training.steps_done else ""),
-    ]
-    if known:
-        lines.insert(2, f"teacher {known.name}: right on {known.top1:.1f} % of {len(known.labels)} validation images")
-    for line in lines:
-        say(line) if shown else log.info(line)
 
 
 def _teacher_to_train(setting: Setting, store: Store) -> bool:
@@ -277,10 +280,10 @@ def _images(setting: Setting) -> int:
 def _check_space(store: Store, setting: Setting, options: Options) -> None:
     """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
     writable(store.folder, "the store", "give another folder")
-    state = setting.network().state_dict().values()
-    own = run_bytes(setting.recipe, sum(tensor.numel() * tensor.element_size() for tensor in state))
+    own = run_bytes(setting.recipe, _bytes(setting.network()))
     tape = tape_bytes(setting, store) if options.tape else 0
-    needed, free = sum(own) + tape, shutil.disk_usage(store.folder).free
+    there = disk_bytes(_checkpoints(setting.recipe, store).folder)
+    needed, free = sum(own) + tape - there, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"

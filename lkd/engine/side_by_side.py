@@ -14,7 +14,7 @@ import torch
 
 from lkd.checks import check_whole
 from lkd.data.ahead import end_with_parent
-from lkd.engine.accelerators import acquired
+from lkd.engine.accelerators import refuse_launcher
 from lkd.engine.jobs import Graph, Job, check, plan, training_work
 from lkd.engine.options import Options
 from lkd.engine.recording import record_tape
@@ -23,6 +23,7 @@ from lkd.files import replacing
 from lkd.progress import Tally, log, progress_bar, tallied
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
+from lkd.waiting import Patience, acquired
 
 _LOOK_SECONDS = 0.5
 """How often a worker looks whether what others are at is done, tells how far it is, and is asked for it."""
@@ -57,6 +58,7 @@ def carry_out_all(
 
     Raises:
         TypeError, ValueError: fewer than one worker.
+        ValueError: a process that a launcher such as torchrun has started.
         Exception: a recipe that cannot be run, before any work.
         FailedRunsError: runs have failed; all that do not need them are in the store.
         RuntimeError: the workers have died; what was finished stays in the store.
@@ -64,6 +66,7 @@ def carry_out_all(
     if workers is not None:
         check_whole("workers", workers, 1)
     if graph := plan(recipes, store):
+        refuse_launcher("a study")
         check(graph, rehearsed=start is None)
         for job in graph:
             _failure(job, store).unlink(missing_ok=True)
@@ -118,15 +121,17 @@ def work(graph: Graph, store: Store, options: Options) -> None:
     """
     torch.set_num_threads(1)
     place = {job: number for number, job in enumerate(graph)}
-    order = TopologicalSorter(graph)
+    order, patience = TopologicalSorter(graph), Patience()
     order.prepare()
     ready = list(order.get_ready())
     while ready:
         ready.sort(key=place.__getitem__)
         settled = next((job for job in ready if _settled(job, store, options)), None)
         if settled is None:
+            patience(f"other processes, which make {', '.join(job.name for job in ready)} in {store.folder}")
             time.sleep(_LOOK_SECONDS)
             continue
+        patience = Patience()
         ready.remove(settled)
         if not _failure(settled, store).exists():
             order.done(settled)
@@ -174,9 +179,11 @@ def _progress(job: Job, store: Store) -> Path:
 def _follow(graph: Graph, store: Store, ended: Ended) -> None:
     """Show how far the runs are, until nothing is left to do or nobody to do it."""
     total = {job: job.work for job in graph if job.kind == "run"}
-    before = sum(_worked(job, store) for job in total)
+    before, patience = sum(_worked(job, store) for job in total), Patience()
     with progress_bar(sum(total.values()) - before) as bar:
         while not ended() and (left := _left(graph, store)):
+            if bar.disable:
+                patience(f"workers that train {len(left)} of {len(total)} runs in {store.folder}")
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
             worked = sum(total[job] if job not in left else _worked(job, store) for job in total)
             bar.update(worked - before - bar.n)
@@ -207,8 +214,8 @@ def _report(graph: Graph, store: Store) -> None:
     """Raise what went wrong, if anything did."""
     if left := _left(graph, store):
         raise RuntimeError(
-            f"a worker process died, perhaps for lack of memory or time, and {len(left)} runs are left: run again, "
-            "perhaps with fewer workers; finished runs are kept"
+            f"a worker process died, perhaps for lack of memory, time or disk space, and {len(left)} runs are left: "
+            "run again, perhaps with fewer workers; finished runs are kept"
         )
     lost = _lost(graph, store)
     failed = {job: _failure(job, store).read_text() for job in lost if _failure(job, store).exists()}

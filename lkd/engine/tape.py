@@ -15,7 +15,7 @@ from torch import Tensor
 from lkd.data import Batch
 from lkd.engine.teacher import Teacher
 from lkd.engine.top_k import TopK, lengthen, shorten
-from lkd.files import replacing
+from lkd.files import read_json, reading, replacing, reserve, writing
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 
@@ -30,6 +30,9 @@ class Tape:
 
     Args:
         folder: where `Tape.make` made it.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: one of its files is missing or damaged; names it and the remedy.
 
     Example:
         >>> import tempfile, torch
@@ -47,12 +50,15 @@ class Tape:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.manifest = json.loads((self.folder / _MANIFEST).read_text())
+        self.manifest = read_manifest(self.folder)
         self.classes, self.top_k = self.manifest["classes"], self.manifest["top_k"]
         shape = self.manifest["epochs"], self.manifest["samples"]
         records = self.folder / _RECORDS
         mode: Literal["r+", "r"] = "r+" if os.access(records, os.W_OK) else "r"
-        self.records = np.memmap(records, _record(self.manifest), mode, shape=shape)
+        with reading(records, "records of this tape", _remedy(self.folder)):
+            if (size := records.stat().st_size) != (expected := bytes_needed(self.manifest)):
+                raise ValueError(f"it has {size:,} bytes, not {expected:,}")
+            self.records = np.memmap(records, _record(self.manifest), mode, shape=shape)
 
     @classmethod
     def make(
@@ -96,17 +102,14 @@ class Tape:
                 "fewer classes (teacher_top_k), or do without a tape"
             )
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        temporary.mkdir()
-        try:
-            with (temporary / _RECORDS).open("wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, needed)
-                else:
-                    file.truncate(needed)
-            (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed, **(about or {})}, indent=1))
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with writing(folder):
+            temporary.mkdir()
+            try:
+                reserve(temporary / _RECORDS, needed)
+                (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed, **(about or {})}, indent=1))
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder)
 
     def write(self, epoch: int, batch: Batch, outputs: Outputs) -> None:
@@ -180,6 +183,24 @@ class TapedTeacher:
         written = self.tape.read(epoch, batch)
         assert written is not None
         return written
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a tape is of, and how many records of which form it has.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: it is missing or damaged; names it and the remedy.
+    """
+    path = folder / _MANIFEST
+    manifest = read_json(path, _remedy(folder))
+    with reading(path, "manifest of a tape", _remedy(folder)):
+        if bytes_needed(manifest) <= 0 or not isinstance(manifest.get("recipe", {}), dict):
+            raise ValueError("it has no records")
+    return manifest
+
+
+def _remedy(folder: Path) -> str:
+    return f"remove {folder}, and repeat the command: the tape is recorded again"
 
 
 def bytes_needed(form: Mapping[str, Any]) -> int:

@@ -1,12 +1,11 @@
 """The memory and disk that jobs take."""
 
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lkd.engine.jobs import Job, tape_key
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
-from lkd.engine.tape import bytes_needed
+from lkd.engine.tape import bytes_needed, read_manifest
 from lkd.planning.anatomy import anatomy
 from lkd.planning.shapes import known
 from lkd.planning.work import teacher_anatomy, work_of
@@ -95,6 +94,6 @@ def disk(job: Job) -> Disk | None:
 def recorded(store: Store) -> Iterator[tuple[object, ...]]:
     """`tape_key` of each complete tape of a store."""
     for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
-        manifest = json.loads(path.read_text())
+        manifest = read_manifest(path.parent)
         if manifest.get("complete"):
             yield tape_key(Recipe.from_dict(manifest["recipe"]))

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ import torch
 
 from lkd.data import scheme, subset
 from lkd.data.ahead import end_with_parent
-from lkd.engine.accelerators import processes
+from lkd.engine.accelerators import processes, refuse_launcher
 from lkd.engine.evaluate import evaluate
 from lkd.engine.jobs import Job
 from lkd.engine.options import Options
@@ -134,12 +135,23 @@ def time_kinds(flops: Mapping[Kind, float], workers: int, seconds: float) -> Tim
         flops: of each kind, those of a training image.
         workers: as many processes as will carry out the jobs.
         seconds: about how long the steps of all of them may take.
+
+    Raises:
+        OSError: a process died.
+        ValueError: a process that a launcher such as torchrun has started.
     """
+    refuse_launcher("a plan that measures")
     start, patience = time.time(), seconds * workers / (2 * len(flops))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         futures = {kind: pool.submit(_timed, kind, count, patience) for kind, count in flops.items()}
-        found = {kind: future.result() for kind, future in futures.items()}
+        try:
+            found = {kind: future.result() for kind, future in futures.items()}
+        except BrokenProcessPool as error:
+            raise OSError(
+                f"one of {workers} processes that measured died, perhaps for lack of memory: give fewer workers, or "
+                "plan without measuring"
+            ) from error
     ready = max(each.begun + each.once - start for each in found.values())
     share = sum(each.cpu for each in found.values()) / sum(each.wall for each in found.values())
     return Timings(ready, share, {kind: each.timing for kind, each in found.items()})

@@ -68,6 +68,7 @@ def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
         above: those that have led to it.
 
     Raises:
+        OSError: a file that cannot be read.
         ValueError: a file that is no YAML, extends what is not there, or itself in the end; names file and line.
     """
     if path in above:
@@ -77,6 +78,8 @@ def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
         text = path.read_text("utf8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8, so no YAML: {error.reason}") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}): give a profile that can be") from error
     values = _parsed(path, text)
     if _EXTENDS not in values:
         return ((path, text),)

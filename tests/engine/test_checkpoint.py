@@ -3,12 +3,19 @@
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from short import ALONE, same
 
+import lkd
+from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.loop import Training
+from lkd.store import Store
 
 
 def state(step: int) -> dict[str, object]:
@@ -85,3 +92,56 @@ def test_a_full_disk_stops_the_run_clearly_and_the_last_good_state_stays(tmp_pat
     assert found is not None and found["step"] == 3
     assert len(list(folder.iterdir())) == 2
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_a_checkpoint_is_written_into_space_that_was_taken_ahead(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.reserve(4000)
+        taken = checkpoints.reserved.stat()
+        assert taken.st_blocks * 512 >= 4000
+        checkpoints.save(1, state(1))
+        assert next(checkpoints.folder.glob("*-*.pt")).stat().st_ino == taken.st_ino
+        assert checkpoints.reserved.stat().st_blocks * 512 >= 4000, "none is left for the next one"
+    assert [path.name[:9] for path in checkpoints.folder.iterdir()] == ["000000001"]
+
+
+def test_space_taken_ahead_is_given_back_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.reserve(4000)
+        raise KeyboardInterrupt
+    assert not checkpoints.folder.exists()
+
+
+def test_the_state_stays_when_there_is_no_room_for_the_checkpoint_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.reserve(4000)
+    monkeypatch.setattr("lkd.engine.checkpoint.reserve", full)
+    with pytest.raises(OSError, match="no room, and run again; step 3 is kept, nothing is lost"):
+        checkpoints.save(3, state(3))
+    found = checkpoints.load()
+    assert found is not None and found["step"] == 3
+
+
+@pytest.mark.parametrize("recipe", [ALONE, replace(ALONE, stop_top1=0.0, batch_size=2)], ids=["to the end", "stopped"])
+def test_a_full_disk_at_the_end_keeps_the_finished_training(
+    recipe: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lkd.store.save_model", full)
+        words = rf"/runs/{recipe.run_id} could not be written .*No space left.*: make room, and run again; .* is kept"
+        with pytest.raises(OSError, match=words):
+            lkd.run(recipe, store=store)
+    assert store.find(recipe) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_step", lambda *_: pytest.fail("it trained again"))
+        finished = lkd.run(recipe, store=store)
+    assert same(finished, lkd.run(recipe, store=Store(store.folder / "undisturbed")))
+    assert not list(store.folder.glob("checkpoints/*"))

@@ -51,3 +51,22 @@ def test_a_tracker_that_is_not_there_is_refused_before_any_work() -> None:
         TypeError, match=r'trackers must be a list of names such as \["tensorboard"\], got \'tensorboard\''
     ):
         Options(trackers="tensorboard")
+
+
+def test_a_tracker_that_fails_is_told_and_stops_no_training(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.log", full)
+    with pytest.warns(UserWarning, match=r"tracker 'tensorboard' failed \(No space left on device\)"):
+        run = lkd.run(ALONE, store=store, options=Options(trackers=["tensorboard"]))
+    assert same(run, lkd.run(ALONE, store=Store(store.folder / "untold")))
+
+
+def test_a_tracker_that_cannot_begin_is_named(store: Store) -> None:
+    (store.folder / "trackers").mkdir(parents=True)
+    (store.folder / "trackers" / ALONE.run_id).touch()
+    with pytest.raises(
+        OSError, match=r"a tracker of tensorboard cannot begin \(.*\): log in to it, .* or leave it out"
+    ):
+        lkd.run(ALONE, store=store, options=Options(trackers=["tensorboard"]))
