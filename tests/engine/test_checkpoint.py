@@ -141,7 +141,7 @@ def test_a_full_disk_at_the_end_keeps_the_finished_training(
             lkd.run(recipe, store=store)
     assert store.find(recipe) is None
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_step", lambda *_: pytest.fail("it trained again"))
+        patch.setattr(Training, "take_step", lambda *_: pytest.fail("it trained again"))
         finished = lkd.run(recipe, store=store)
     assert same(finished, lkd.run(recipe, store=Store(store.folder / "undisturbed")))
     assert not list(store.folder.glob("checkpoints/*"))
