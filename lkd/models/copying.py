@@ -6,6 +6,7 @@ import gc
 import io
 import sys
 import types
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -94,9 +95,10 @@ def twin(model: nn.Module, role: str) -> nn.Module:
 def _reloaded(module: torch.jit.ScriptModule) -> nn.Module:
     """A scripted module written and read again: `copy.deepcopy` gives it weights that no optimizer takes."""
     file = io.BytesIO()
-    torch.jit.save(module, file)
-    file.seek(0)
-    made: nn.Module = torch.jit.load(file)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of torch.jit itself
+        torch.jit.save(module, file)
+        file.seek(0)
+        made: nn.Module = torch.jit.load(file)
     made._forward_hooks.update(module._forward_hooks)
     made._forward_pre_hooks.update(module._forward_pre_hooks)
     return made
