@@ -1,6 +1,5 @@
 """Students as plain timm models: in a folder with a model card, or on the Hugging Face hub."""
 
-import copy
 import json
 import os
 from contextlib import suppress
@@ -18,6 +17,8 @@ from lkd.checks import check_flag
 from lkd.data import load, scheme
 from lkd.files import replacing
 from lkd.models import save_model, to_timm_convnext
+from lkd.models.copying import copied
+from lkd.models.timm_attributes import configuration
 from lkd.provenance import of_data
 from lkd.recipe import IN_MEMORY
 from lkd.store import Run
@@ -134,12 +135,12 @@ def _plain(student: nn.Module) -> Any:
     """A copy of the student, in timm's own form where there is one with equal outputs."""
     with suppress(TypeError, ValueError):
         return to_timm_convnext(student)
-    return copy.deepcopy(student)
+    return copied(student, "student")
 
 
 def _configured(model: Any, run: Run, data: dict[str, Any]) -> Any:
     """The model with a configuration of its own weights: the data it learned from, none of timm's."""
-    if config := getattr(model, "pretrained_cfg", None):
+    if config := configuration(model):
         recipe, in_files = run.recipe, scheme(run.recipe.data)
         kept = {name: config[name] for name in _OF_THE_NETWORK if name in config}
         model.pretrained_cfg = kept | {

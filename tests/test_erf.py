@@ -712,3 +712,22 @@ def test_what_gives_no_images_is_refused(data, arguments, error, message):
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no image file"):
         sample_images(tmp_path, 8)
+
+
+# Attributes of timm's names with another meaning --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["cls", True, None, 1.0])
+def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
+    model = timm.create_model("mini_vit")
+    model.num_prefix_tokens = prefix
+    with pytest.raises(TypeError, match="the num_prefix_tokens of a VisionTransformer must be the number"):
+        contribution_map(model, torch.randn(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("method", [3, lambda side: None, lambda img_size, window_size: None])
+def test_a_set_input_size_that_is_not_timm_s_is_refused(method):
+    model = timm.create_model("mini_resnet")
+    vars(model)["set_input_size"], vars(model)["layers"] = method, 3
+    with pytest.raises(ValueError, match=r"a .* cannot be brought to"):
+        at_size(model, 64)

@@ -219,6 +219,61 @@ def test_only_depthwise_convolutions_of_stride_1_and_same_padding_are_changed():
     assert not any(isinstance(conv, DepthwiseConv2d) for conv in model.others)
 
 
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def depthwise(kind=nn.Conv2d, **kwargs):
+    return kind(4, 4, 3, padding=1, groups=4, **{"dtype": torch.float64, **kwargs})
+
+
+def with_method(name):
+    conv = depthwise()
+    setattr(conv, name, lambda x, *_: 3 * x)
+    return conv
+
+
+def with_larger_kernel():
+    conv = depthwise()
+    conv.weight = nn.Parameter(normal(4, 1, 5, 5))
+    return conv
+
+
+ODD = {
+    "a subclass": lambda: depthwise(Doubled),
+    "a forward of its own": lambda: with_method("forward"),
+    "a _conv_forward of its own": lambda: with_method("_conv_forward"),
+    "a kernel of another size": with_larger_kernel,
+    "reflected borders": lambda: depthwise(padding_mode="reflect"),
+    "complex": lambda: depthwise(dtype=torch.complex128),
+    "a parametrisation": lambda: nn.utils.parametrizations.weight_norm(depthwise()),
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_a_convolution_that_is_not_plain_stays_as_it_is(make):
+    conv = make()
+    x = normal(2, 4, 8, 8).to(conv.weight.dtype)
+    before = conv(x)
+    (after,) = fast_depthwise(nn.Sequential(conv))
+    assert not isinstance(after, DepthwiseConv2d) and torch.equal(after(x), before)
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_a_convolution_are_run(hook):
+    conv, x = depthwise(), normal(2, 4, 8, 8)
+    getattr(conv, hook)(lambda module, inputs, *output: 3 * (output or inputs)[0])
+    before = conv(x)
+    torch.testing.assert_close(fast_depthwise(nn.Sequential(conv))(x), before)
+
+
+def test_an_image_without_a_batch_is_convolved():
+    conv, x = depthwise(), normal(4, 8, 8)
+    before = conv(x)
+    torch.testing.assert_close(fast_depthwise(nn.Sequential(conv))(x), before)
+
+
 def test_compiles_without_a_break_with_its_gradient():
     inputs = normal(2, 3, 6, 6), normal(3, 1, 3, 5, seed=1), normal(3)
     compiled = torch.compile(depthwise_conv2d, backend="aot_eager", fullgraph=True)

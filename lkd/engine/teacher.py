@@ -31,10 +31,14 @@ class LiveTeacher:
     """A teacher that is run on every batch: in eval mode, without gradients, never trained, in its fastest exact form.
 
     Args:
-        model: images `(B, C, H, W)` to logits; what is run is a copy, with batch norm folded where the model can.
+        model: images `(B, C, H, W)` to logits; is left as it is. What is run is a copy, with batch norm folded and fast
+            depthwise convolutions where the outputs on two images of `data` stay equal, and with a warning elsewhere.
         data: whose normalisation the student's images carry.
         mean, std: what the model itself expects of images in [0, 1]; None for the same as `data`.
         stages: how many of its feature maps are asked for.
+
+    Raises:
+        ValueError: a model that cannot be copied; names the attribute.
     """
 
     def __init__(

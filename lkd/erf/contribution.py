@@ -206,6 +206,11 @@ def _as_map(features: Any, model: nn.Module, module: nn.Module, images: Tensor) 
         )
     if features.ndim == 3:
         prefix = getattr(model, "num_prefix_tokens", 0)
+        if not isinstance(prefix, int) or isinstance(prefix, bool):
+            raise TypeError(
+                f"the num_prefix_tokens of a {type(model).__name__} must be the number of its class and register "
+                f"tokens, as timm's, got a {type(prefix).__name__}: rename it, or name another layer, by layer="
+            )
         tokens = features[:, prefix:]
         return tokens.mT.unflatten(2, _grid(tokens.shape[1], prefix, images))
     return features.permute(0, 3, 1, 2) if _channels_last(model, module) else features

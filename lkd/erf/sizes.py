@@ -1,6 +1,5 @@
 """Models for images of another size than they were made for."""
 
-import copy
 import inspect
 from typing import Any, TypeVar
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from lkd.checks import check_whole
 from lkd.erf.contribution import frozen
+from lkd.models.copying import twin
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -46,13 +46,13 @@ def at_size(model: Model, size: int | tuple[int, int]) -> Model:
         raise TypeError(
             f"a {type(model).__name__} has no convolution, so that its channels are not known: give another"
         )
-    resized = copy.deepcopy(model)
+    resized: Any = twin(model, "model")
     image = first.weight.new_zeros(1, first.in_channels, height, width)
     with frozen(resized), torch.no_grad():
         try:
             _set_size(resized, (height, width))
             resized(image)
-        except (ValueError, AssertionError, RuntimeError) as error:
+        except (ValueError, AssertionError, RuntimeError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"size is {size!r}, which a {type(model).__name__} cannot be brought to ({error}): "
                 "choose another, or make the model anew for it"

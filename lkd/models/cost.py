@@ -10,6 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
+from lkd.models.exact import device_of, in_eval_mode
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -47,11 +49,14 @@ def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
         >>> cost(timm.create_model("mini_resnet", in_chans=1), 1, (32, 32)).parameters
         19810
     """
-    was_training = model.training
-    model.eval()
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model(torch.zeros(1, channels, *size, device=next(model.parameters()).device))
-    model.train(was_training)
+    images = torch.zeros(1, channels, *size, device=device_of(model))
+    with (
+        in_eval_mode(model),
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+        torch.no_grad(),
+    ):
+        model(images)
     parameters, macs = sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
     zeros = sum(_zeros(p) for p in model.parameters() if p.ndim > 1)
     return Cost(parameters, macs, parameters - zeros, macs - _macs_of_zeros(model, counter))
@@ -78,16 +83,14 @@ def images_per_second(
     model: nn.Module, channels: int, size: tuple[int, int], batch: int = 64, repeats: int = 5
 ) -> float:
     """Speed of a forward pass in eval mode on one thread: median of `repeats` batches, after one to warm up."""
-    was_training, threads = model.training, torch.get_num_threads()
-    model.eval()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    images = torch.zeros(batch, channels, *size, device=next(model.parameters()).device)
+    images = torch.zeros(batch, channels, *size, device=device_of(model))
     seconds = []
-    with torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         for _ in range(repeats + 1):
             start = time.perf_counter()
             model(images).sum().item()
             seconds.append(time.perf_counter() - start)
     torch.set_num_threads(threads)
-    model.train(was_training)
     return batch / statistics.median(seconds[1:])

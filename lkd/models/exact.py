@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,28 @@ def evaluating(model: nn.Module) -> nn.Module:
     """
     model.eval()
     return model
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """A model in eval mode, and afterwards each of its modules in the mode that it was in before.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.exact import in_eval_mode
+        >>> model = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3).eval())
+        >>> with in_eval_mode(model):
+        ...     pass
+        >>> [module.training for module in model]
+        [True, False]
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections import OrderedDict
 from typing import Any, TypeVar, cast
 
 import timm
@@ -47,7 +48,7 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     """
     original: Any = evaluating(twin(model, "model"))
     folded: Model = original
-    whole = nn.Sequential(original)
+    whole = nn.Sequential(OrderedDict(model=original))
     if foldable(whole):
         if images is None and (images := two_images(original)) is None:
             raise ValueError(

@@ -251,9 +251,10 @@ def _read_pickle(path: Path) -> Any:
         try:
             with (
                 torch.serialization.safe_globals([(kind, name) for name, kind in stand_ins.items()]),
-                warnings.catch_warnings(action="ignore"),  # about protocols and names of files
+                warnings.catch_warnings(action="ignore"),  # about protocols
+                path.open("rb") as file,  # of a path, PyTorch reads the format from its name
             ):
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             name, base = _wanted(str(error))
             if name is None or (name in stand_ins and issubclass(stand_ins[name], base)):

@@ -1,6 +1,6 @@
 """ImageNet-C, -A, -R and -Sketch, from folders of the user's own, each under a protocol that has a name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,7 +175,8 @@ def _statistics(
     model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the model's images are normalised with."""
-    config = getattr(model, "pretrained_cfg", None) or {}
+    config = getattr(model, "pretrained_cfg", None)
+    config = config if isinstance(config, Mapping) else {}
     values = []
     for name, given in (("mean", mean), ("std", std)):
         if (value := config.get(name) if given is None else given) is None:

@@ -38,6 +38,14 @@ def test_cost_leaves_the_model_as_it_was() -> None:
     assert model.training and all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+def test_cost_leaves_each_module_in_its_mode_and_takes_a_network_without_weights() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    model[1].eval()
+    cost(model, 3, (8, 8))
+    assert [module.training for module in model] == [True, False]
+    assert cost(nn.Flatten(), 3, (8, 8)).macs == 0
+
+
 # Without the zeros --------------------------------------------------------------------------------------------------
 
 

@@ -83,6 +83,95 @@ def test_a_batch_norm_that_would_be_left_is_refused_by_name(model, first):
         fold_batchnorm(model)
 
 
+class Foreign(nn.Module):
+    """A convolution and a batch norm, which `fuse` and its like may fold."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.bn(self.conv(x))
+
+
+class Folds(Foreign):
+    def fuse(self):
+        return nn.utils.fuse_conv_bn_eval(self.conv, self.bn)
+
+
+class FusesTwo(Foreign):
+    def fuse(self, one, other):
+        return one + other
+
+
+class FusesInPlace(Foreign):
+    def fuse(self):
+        self.conv, self.bn = nn.utils.fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
+
+
+class FusesToSomethingElse(Foreign):
+    def fuse(self):
+        return self.conv
+
+
+class ReparameterizesToSomethingElse(Foreign):
+    def reparameterize(self):
+        self.bn = nn.Identity()
+
+
+class BatchStatistics(Folds):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(4, track_running_stats=False)
+
+
+class TrainsItsBatchNorm(Folds):
+    def train(self, mode=True):
+        super().train(mode)
+        self.bn.train()
+        return self
+
+
+def hooked():
+    block = Folds()
+    block.conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return block
+
+
+FOREIGN = {
+    FusesTwo: r"a FusesTwo, cannot be folded by its fuse\(\).*missing 2 required",
+    FusesInPlace: r"a FusesInPlace, cannot be folded by its fuse\(\).*NoneType",
+    FusesToSomethingElse: r"fuse\(\).*changes the outputs, by up to .*: rename it",
+    ReparameterizesToSomethingElse: r"its reparameterize\(\).*changes the outputs",
+    BatchStatistics: r"fuse\(\).*running_mean",
+    TrainsItsBatchNorm: r"fuse\(\).*only for eval",
+    hooked: "has hooks, which folding would drop",
+}
+
+
+@pytest.mark.parametrize(("make", "told"), FOREIGN.items(), ids=[make.__name__ for make in FOREIGN])
+def test_a_method_that_means_something_else_is_refused_by_the_name_of_its_module(make, told):
+    model = settled(nn.Sequential(Folds(), nn.Sequential(nn.Conv2d(4, 3, 1), make())))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"^model's module 'model.1.1'.*{told}"):
+        fold_batchnorm(model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_foreign_networks_are_folded_where_their_method_is_what_timm_means():
+    model, x = settled(nn.Sequential(Folds(), nn.Flatten(), nn.Linear(144, 2))), images(2, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"does not know which images Sequential takes.*images="):
+        fold_batchnorm(model)
+    folded = fold_batchnorm(model, x)
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_wrappers_are_dropped():
+    model = nn.DataParallel(net())
+    assert same(fold_batchnorm(model), fold_batchnorm(model.module))
+
+
 # timm's ConvNeXt ----------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +212,17 @@ def test_convnext_bn_tiny_becomes_timms_convnext_tiny():
 def test_a_network_that_timms_convnext_cannot_be_is_refused(form, told):
     with pytest.raises(ValueError, match=told):
         to_timm_convnext(SLaK(**form))
+
+
+class Tempered(SLaK):
+    def forward(self, x):
+        return super().forward(x) / 4
+
+
+def test_a_network_with_a_forward_of_its_own_does_not_become_timms():
+    model = settled(Tempered(**{**CONVNEXT, "patch_size": 4}))
+    with pytest.raises(ValueError, match="Tempered cannot become timm's ConvNeXt, it changes the outputs, by up to"):
+        to_timm_convnext(model)
 
 
 def test_a_network_of_another_kind_is_refused():

@@ -1,11 +1,19 @@
 """Weights read, refused, saved: on small networks whose every parameter is drawn at random."""
 
 import argparse
+import functools
+import gzip
 import io
+import json
 import os
 import pickle
+import random
 import shutil
+import warnings
 import zipfile
+from collections import OrderedDict, defaultdict, deque
+from datetime import datetime
+from pathlib import PosixPath
 
 import numpy as np
 import pytest
@@ -188,7 +196,7 @@ def test_a_file_cut_short_is_refused(tmp_path, kind, share):
         torch.save(net(1).state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    refused(path, f"{path.name} was not read: it is damaged or no checkpoint")
+    refused(path, f"{path.name} was not read: it is (empty|damaged or (no checkpoint|cut short))")
 
 
 @pytest.mark.parametrize("name", ["noise.pth", "noise.safetensors"])
@@ -328,6 +336,274 @@ def test_a_transformer_of_other_depth_and_width_is_told():
     refused(other.state_dict(), "with depth=1, embed_dim=32; the model has depth=2, embed_dim=64", model=model)
 
 
+# Files as people have them ------------------------------------------------------------------------------------------
+
+
+class Config(dict):
+    """A configuration's class, as yacs and mmcv have one."""
+
+
+class Plain:
+    """An object of a training script."""
+
+    def __init__(self):
+        self.rate, self.inner = 0.1, Config(a=1)
+
+
+class Ordered(OrderedDict):
+    """A state dict's class, as mmengine has one."""
+
+
+def default(**entries):
+    return defaultdict(list, entries)
+
+
+BESIDE = {
+    "numpy arrays": np.arange(3.0),
+    "numpy's random state": np.random.default_rng(0).bit_generator.state,
+    "torch's random state": torch.get_rng_state(),
+    "python's random state": random.Random(0).getstate(),
+    "paths": PosixPath("/a/b"),
+    "times": datetime(2026, 1, 1),
+    "a configuration": Config(lr=Config(base=0.1)),
+    "an object": Plain(),
+    "default dicts": default(a=[1]),
+    "ordered dicts": Ordered(a=1),
+    "queues and sets": [deque([1], maxlen=2), {1}, frozenset([2])],
+    "functions": [functools.partial(print, 1), os.path.join, dict],
+    "a schedule": torch.optim.lr_scheduler.StepLR(torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1), 3),
+    "lightning": {"loops": {}, "callbacks": {"Best": {"score": torch.ones(1)}}, "hyper_parameters": Config(a=Plain())},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_whatever_lies_beside_the_weights_is_left_aside(tmp_path, beside, zipped):
+    source, path = net(seed=1), tmp_path / "last.ckpt"
+    torch.save(
+        {"beside": beside, "state_dict": source.state_dict(), "epoch": 3}, path, _use_new_zipfile_serialization=zipped
+    )
+    assert same(load_checkpoint(net(), path), source)
+
+
+@pytest.mark.parametrize("kind", [Ordered, default, Config])
+def test_weights_in_a_dict_of_another_class_are_read(tmp_path, kind):
+    source, path = net(seed=1), tmp_path / "model.pth"
+    torch.save(kind(**source.state_dict()), path)
+    assert same(load_checkpoint(net(), path), source)
+
+
+def test_only_strict_loading_as_pytorch_does_it_is_asked_of_batch_norms():
+    source = net(seed=1)
+    state = {key: value for key, value in source.state_dict().items() if "num_batches_tracked" not in key}
+    assert 0 < len(state) < len(source.state_dict())
+    assert same(load_checkpoint(settled(net()), state), source)
+    noted = source.state_dict()
+    for key in noted.keys() - state.keys():
+        del noted[key]
+    with pytest.raises(RuntimeError, match="num_batches_tracked"):
+        net().load_state_dict(noted)
+    refused(noted, r"lacks only counters of batch norms.*dict\(state_dict\)")
+
+
+def test_names_that_a_module_itself_converts_are_read():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    old = {"0.bias": torch.ones(2), "0.weight_g": torch.full((2, 1), 2.0), "0.weight_v": torch.ones(2, 2)}
+    assert load_checkpoint(model, old)[0].bias.tolist() == [1, 1]
+
+
+def prefixed(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "encoder.", "net.", "student.", "module.model.", "a.b."])
+def test_a_prefix_that_all_names_share_is_dropped(prefix):
+    source = net(seed=1)
+    assert same(load_checkpoint(net(), {"state_dict": prefixed(prefix, source.state_dict())}), source)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module, self.scale = module, nn.Parameter(torch.ones(1))
+
+
+def test_names_of_wrappers_are_matched_on_both_sides():
+    source, model = net(seed=1), net()
+    load_checkpoint(nn.DataParallel(model), source.state_dict())
+    assert same(model, source)
+    outer, other = Wrapped(source), Wrapped(net())
+    assert same(load_checkpoint(other, outer.state_dict()), outer)
+    parted = net(seed=1)
+    parted.head = nn.DataParallel(parted.head)
+    assert same(load_checkpoint(net(), parted.state_dict()), source)
+
+
+def test_a_prefix_of_a_part_of_the_file_is_named_with_the_call_that_works():
+    source = net(seed=1)
+    state = prefixed("student.", source.state_dict()) | prefixed("teacher.", net(seed=2).state_dict())
+    told = r"fits what is under 'student\.': load_checkpoint\(model, state_dict, prefix='student\.'\) or .*'teacher\.'"
+    refused(state, told)
+    assert same(load_checkpoint(net(), state, prefix="student."), source)
+    assert same(load_checkpoint(net(), state, prefix="teacher"), net(seed=2))
+    with pytest.raises(KeyError, match=r"unknown prefix 'teach\.': did you mean 'teacher\.'"):
+        load_checkpoint(net(), state, prefix="teach")
+
+
+def test_a_file_of_a_part_of_the_model_is_named_with_the_call_that_works():
+    model = nn.ModuleDict({"net": net()})
+    refused(
+        net(seed=1).state_dict(), r"fits a part of ModuleDict.*: load_checkpoint\(model\.net, state_dict\)", model=model
+    )
+
+
+@pytest.mark.parametrize("key", ["net", "weights", "params_ema", "teacher", "model_state_dict"])
+def test_weights_under_another_name_are_named_with_the_call_that_works(tmp_path, key):
+    source, path = net(seed=1), tmp_path / "model.pt"
+    torch.save({key: source.state_dict(), "epoch": 3, "model": "mini_convnext_nano"}, path)
+    refused(path, rf"state dicts under '{key}': load_checkpoint\(model, '.*model\.pt', key='{key}'\)")
+    assert same(load_checkpoint(net(), path, key=key), source)
+
+
+def test_weights_further_inside_are_named_and_read_and_a_configuration_called_model_is_not_taken():
+    source = net(seed=1)
+    content = {"model": {"name": "resnet", "depth": 18}, "ema": {"shadow": source.state_dict(), "decay": 0.9}}
+    refused(content, r"state dicts under 'ema\.shadow': load_checkpoint\(model, state_dict, key='ema\.shadow'\)")
+    assert same(load_checkpoint(net(), content, key="ema.shadow"), source)
+    assert same(load_checkpoint(net(), {**content, "state_dict": source.state_dict()}), source)
+
+
+@pytest.mark.parametrize("under", [None, "model", "net"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_network_is_refused_with_what_to_write_instead(tmp_path, under, zipped):
+    source, path = nn.Sequential(nn.Linear(2, 3)), tmp_path / "model.pth"
+    torch.save(source if under is None else {under: source}, path, _use_new_zipfile_serialization=zipped)
+    refused(path, r"holds a whole network.*torch\.save\(network\.state_dict\(\), path\)")
+
+
+OTHERS = {
+    "lfs.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS.*git lfs pull"),
+    "page.pth": (b"\n<!DOCTYPE html><html><body>Sign in", "it is a web page"),
+    "error.pth": (b'{"message": "Not Found"}', "it is a text file that begins with '.*Not Found"),
+    "model.h5": (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file"),
+    "model.onnx": (b"\x08\x07\x12\x07pytorch\x1a", "it is an ONNX graph"),
+    "model.tar": (bytes(257) + b"ustar" + bytes(250), "it is a tar archive: unpack it"),
+    "model.pth.gz": (gzip.compress(b"weights"), "it is compressed by gzip: unpack it"),
+    "model.npy": (b"\x93NUMPY\x01\x00", "it is a single NumPy array"),
+    "arrays.pkl": (pickle.dumps({"a": np.ones(2)}), "a pickle of another protocol.*nothing from it was executed"),
+    "zeros.pth": (bytes(1000), "it is damaged or no checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_format_is_named(tmp_path, name):
+    content, told = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, f"{name} was not read: .*{told}")
+
+
+def test_archives_are_told_apart_by_what_they_hold(tmp_path):
+    source = net(seed=1)
+    torch.save(source.state_dict(), tmp_path / "inside.pth")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.write(tmp_path / "inside.pth", "inside.pth")
+    refused(tmp_path / "model.zip", "zip archive of 'inside.pth': unpack it")
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(nn.Linear(2, 3)).save(tmp_path / "script.pt")
+    refused(tmp_path / "script.pt", "TorchScript archive")
+    np.savez(tmp_path / "model.npz", **{key: value.numpy() for key, value in source.state_dict().items()})
+    assert same(load_checkpoint(net(), tmp_path / "model.npz"), source)
+
+
+def test_the_content_tells_the_format_whatever_the_name(tmp_path):
+    source = net(seed=1)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "model.pth")
+    torch.save(source.state_dict(), tmp_path / "model.safetensors")
+    for name in ("model.pth", "model.safetensors"):
+        assert same(load_checkpoint(net(), tmp_path / name), source)
+
+
+def test_shards_are_read_together_and_a_missing_one_is_named(tmp_path):
+    source = net(seed=1)
+    names = list(source.state_dict())
+    first, second = (tmp_path / f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    index = tmp_path / "model.safetensors.index.json"
+    half = {name: first.name if i % 2 else second.name for i, name in enumerate(names)}
+    index.write_text(json.dumps({"weight_map": half}))
+    safetensors.torch.save_file({name: source.state_dict()[name] for name in names if half[name] == first.name}, first)
+    for given in (first, index, tmp_path):
+        refused(given, f"no file {second}: .* needs 1 shard.*get them, then give", FileNotFoundError)
+    safetensors.torch.save_file(
+        {name: source.state_dict()[name] for name in names if half[name] == second.name}, second
+    )
+    for given in (first, second, index, tmp_path):
+        assert same(load_checkpoint(net(), given), source)
+    index.write_text(json.dumps({"weight_map": {"a": "../model.pth"}}))
+    refused(index, "it is no index of shards")
+
+
+def test_a_folder_gives_its_weights_or_says_which_files_there_are(tmp_path):
+    source = net(seed=1)
+    torch.save(source.state_dict(), tmp_path / "best.pth")
+    refused(tmp_path, "no file of weights in the folder .*give the path of a file in it: 'best.pth'", FileNotFoundError)
+    (tmp_path / "best.pth").rename(tmp_path / "pytorch_model.bin")
+    assert same(load_checkpoint(net(), tmp_path), source)
+    refused("https://example.org/model.pth", "download it first", FileNotFoundError)
+
+
+def head(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, classes))
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (head(7).state_dict(), "Only '3' differs, with 7 outputs in the file and 2 in the model: .*num_classes=7"),
+        (
+            prefixed("model.", head(7).state_dict()),
+            r"under prefix 'model\.', does not fit Sequential\. Only '3' differs",
+        ),
+        ({k: v for k, v in head(2).state_dict().items() if k[0] == "3"}, "holds 2 of the model's 9 weights only"),
+        (
+            {k: v for k, v in head(2).state_dict().items() if k[0] != "3"},
+            "all weights but those of '3': make the model",
+        ),
+    ],
+)
+def test_another_head_is_told_of_any_network(kept, told):
+    refused(kept, told, model=head(2))
+
+
+def test_a_timm_model_is_told_how_to_get_its_own_classes_back():
+    refused(net(num_classes=7).state_dict(), r"num_classes=7; .*then call model\.reset_classifier\(10\)")
+
+
+class Fails(nn.Linear):
+    def _load_from_state_dict(self, *given):
+        super()._load_from_state_dict(*given)
+        raise RuntimeError("too late")
+
+
+def test_a_model_whose_own_loading_fails_is_left_as_it_was():
+    refused(nn.Linear(2, 3).state_dict(), "was not loaded: Fails.load_state_dict fails: too late", model=Fails(2, 3))
+
+
+def test_a_model_without_memory_for_weights_is_refused():
+    with pytest.raises(ValueError, match="model has weights on the meta device"):
+        load_checkpoint(nn.Linear(2, 3, device="meta"), nn.Linear(2, 3).state_dict())
+    with pytest.raises(ValueError, match="model has weights whose shape is not known yet"):
+        load_checkpoint(nn.LazyLinear(3), nn.Linear(2, 3).state_dict())
+
+
+@pytest.mark.parametrize("config", ["file.yml", None, 3, {"lr": 0.1}])
+def test_a_pretrained_cfg_that_is_not_timms_does_not_hinder(config):
+    model = nn.Sequential(nn.Linear(2, 3))
+    model.pretrained_cfg = config
+    refused({"0.weight": torch.ones(3, 2)}, "all weights but|weights only", model=model)
+    with pytest.raises(ValueError, match="Sequential has no configuration to save"):
+        save_model(model, "nowhere")
+
+
 # Saving -------------------------------------------------------------------------------------------------------------
 
 MADE = {
@@ -413,6 +689,31 @@ def test_a_folder_without_a_model_and_damaged_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         load_model(tmp_path)
+
+
+class Halved(SLaK):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+def test_a_model_with_a_forward_of_its_own_is_not_saved_as_timms(tmp_path):
+    model = net()
+    model.__class__ = Halved
+    with pytest.raises(ValueError, match=r"Halved is not what timm\.create_model makes .*changes the outputs"):
+        save_model(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_folder_and_a_configuration_that_is_not_timms_is_named(tmp_path):
+    save_model(net(), tmp_path)
+    with pytest.raises(ValueError, match=r"is a file, .*call load_checkpoint\(model, '.*model\.safetensors'\)"):
+        load_model(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"makes no model with \{'foo': 1\}"):
+        load_model(tmp_path, foo=1)
+    for text in ("", "{}", "[]", '{"architecture": "no_such_model"}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json makes no model .*: give a folder that"):
+            load_model(tmp_path)
 
 
 class Hub:
