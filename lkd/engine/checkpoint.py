@@ -45,6 +45,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.size:  # another process of this run took the space
+            return
         self.reserved.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
