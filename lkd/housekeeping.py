@@ -9,8 +9,7 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from lkd.catalogue import Entry, disk_bytes
-from lkd.engine.tape import read_manifest
-from lkd.recipe import Recipe
+from lkd.engine.tape import read_manifest, recipe_of
 from lkd.store import Store
 
 LEFTOVER, CHECKPOINTS, TAPE, RUN = "leftover of a kill", "checkpoints of a finished run", "tape", "run"
@@ -87,8 +86,8 @@ def _checkpoints(folder: Path) -> Iterator[Waste]:
 
 def _tapes(folder: Path) -> Iterator[Waste]:
     for path in (folder / "tapes").glob("[!.]*"):
-        manifest = read_manifest(path)
-        if (folder / "runs" / Recipe.from_dict(manifest["recipe"]).run_id).is_dir():
+        recipe = recipe_of(read_manifest(path))
+        if recipe and (folder / "runs" / recipe.run_id).is_dir():
             yield Waste(TAPE, path, disk_bytes(path), path.name)
 
 

@@ -168,7 +168,11 @@ class _Given:
         if isinstance(data, Images):
             return self._keep(data, "data")
         if not isinstance(data, tuple) or len(data) != 2:
-            raise TypeError(f"data must be a name or a pair (train, test) of data sets, got a {type(data).__name__}")
+            got = f"a {type(data).__name__}" + (f" of {len(data)}" if isinstance(data, tuple) else "")
+            raise TypeError(
+                f"data must be a name or a pair (train, test) of data sets, got {got}: "
+                "lkd.data.from_datasets(train, test, val=val) takes a validation set as well"
+            )
         return self._keep(from_datasets(*data), "data")
 
     def teacher(self, teacher: Model, data: str, scale: Profile) -> Recipe | str:

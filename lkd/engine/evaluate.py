@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from lkd.data import DataSet, Labelled
+from lkd.models.exact import device_of, in_eval_mode
 from lkd.torch_defaults import torch_defaults
 
 _BATCH = 256
@@ -36,16 +37,13 @@ def evaluate(
         ['loss', 'top1']
     """
     process, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    device = next(model.parameters()).device
+    device = device_of(model)
     sums = torch.zeros(2, dtype=torch.float64, device=device)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with in_eval_mode(model), torch.no_grad():
         chosen = torch.arange(process, len(split), processes)
         for images, labels in data.batches(split, chosen, _BATCH, workers):
             logits, labels = model(images.to(device)).float(), labels.to(device)
             sums += torch.stack([(logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")])
-    model.train(was_training)
     if accelerator:
         sums = accelerator.reduce(sums)
     correct, loss = (sums / len(split)).tolist()

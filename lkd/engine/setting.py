@@ -13,8 +13,10 @@ from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import LiveTeacher
+from lkd.files import fetching
 from lkd.identity import identity
 from lkd.models.copying import copied
+from lkd.models.exact import evaluating
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
@@ -53,7 +55,7 @@ class Setting:
             student = self.network()
             _check_trainable(student)
             self.student_outputs = self._outputs(
-                "student", student, lambda images: outputs(student.eval(), images, self.stages)
+                "student", student, lambda images: outputs(evaluating(student), images, self.stages)
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
@@ -108,13 +110,14 @@ class Setting:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained, lambda images: outputs(trained.eval(), images, self.stages))
+            self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
             return LiveTeacher(trained, self.data, stages=self.stages)
         if (given := self._object(name)) is not None:
             return LiveTeacher(given, self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
-        model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
+        with fetching(name):
+            model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
         config = timm.data.resolve_data_config(model=model)
         _check_values(name, self.data)
         mean, std = (_of_channels(name, config[key], self.data.channels) for key in ("mean", "std"))

@@ -18,6 +18,7 @@ from lkd.engine.top_k import TopK, lengthen, shorten
 from lkd.files import read_json, reading, replacing, reserve, writing
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
+from lkd.recipe import Recipe
 
 _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 
@@ -225,3 +226,11 @@ def _checks(records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarra
     content = records.view(np.uint8).reshape(len(records), -1)[:, :-4]
     places = (zlib.crc32(f"{epoch} {position}".encode()) for position in positions)
     return np.array([zlib.crc32(row, place) or 1 for row, place in zip(content, places, strict=True)], np.uint32)
+
+
+def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:
+    """The recipe that a tape was recorded for; None where this version of lkd refuses it."""
+    try:
+        return Recipe.from_dict(manifest["recipe"])
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lkd.engine.jobs import Job, tape_key
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
-from lkd.engine.tape import bytes_needed, read_manifest
+from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
 from lkd.planning.anatomy import anatomy
 from lkd.planning.shapes import known
 from lkd.planning.work import teacher_anatomy, work_of
@@ -95,5 +95,5 @@ def recorded(store: Store) -> Iterator[tuple[object, ...]]:
     """`tape_key` of each complete tape of a store."""
     for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
         manifest = read_manifest(path.parent)
-        if manifest.get("complete"):
-            yield tape_key(Recipe.from_dict(manifest["recipe"]))
+        if manifest.get("complete") and (recipe := recipe_of(manifest)):
+            yield tape_key(recipe)

@@ -60,6 +60,11 @@ def known(recipe: Recipe) -> Known:
     return _known(recipe.data, View(**recipe.view))
 
 
+def forget() -> None:
+    """Look for data anew: files may have come or gone since the last plan."""
+    _known.cache_clear()
+
+
 @cache
 def _known(data: str, view: View) -> Known:
     if data == "fashion_mnist":

@@ -16,7 +16,7 @@ from lkd.planning.duration import Duration, timed
 from lkd.planning.footprint import disk, memory, recorded
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.report import Plan
-from lkd.planning.shapes import known, lacking_weights
+from lkd.planning.shapes import forget, known, lacking_weights
 from lkd.planning.work import JobWork, graphs, summed, tape_of, work_of
 from lkd.recipe import Recipe
 from lkd.store import Store
@@ -67,6 +67,7 @@ def plan(
         (3, 6)
     """
     _check(studies, workers, measure, gpus)
+    forget()
     seconds_on(gpu, 0, False, utilisation)
     store = store or Store()
     workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)

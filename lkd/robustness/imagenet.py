@@ -15,6 +15,7 @@ from lkd.checks import check_flag, check_whole, unknown
 from lkd.data import Files, View, subset
 from lkd.data.files import SIZE
 from lkd.engine import evaluate
+from lkd.models.exact import device_of, in_eval_mode
 from lkd.progress import progress_bar
 from lkd.robustness.corruptions import SEED, chosen_pairs
 from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
@@ -157,15 +158,12 @@ def _known(argument: str, values: Iterable[str], known: Iterable[str]) -> list[s
 
 def _check_model(model: nn.Module) -> None:
     """Refuse a model that does not give 1000 logits for an image of 224x224."""
-    image = torch.zeros(1, 3, SIZE, SIZE, device=next(model.parameters()).device)
-    was_training = model.training
+    image = torch.zeros(1, 3, SIZE, SIZE, device=device_of(model))
     try:
-        with torch.no_grad():
-            logits = model.eval()(image)
+        with in_eval_mode(model), torch.no_grad():
+            logits = model(image)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"model does not take images (B, 3, {SIZE}, {SIZE}): {error}") from error
-    finally:
-        model.train(was_training)
     if not isinstance(logits, Tensor) or logits.shape != (1, CLASSES):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(f"model must give logits (B, {CLASSES}), in the order of ImageNet-1k, got {got} for one image")
