@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from lkd.cli import app
 from lkd.data import Batch
 from lkd.engine import Options
 from lkd.engine.recording import record_tape, verify_tape
+from lkd.engine.rehearsal import rehearse
 from lkd.engine.setting import Setting
 from lkd.engine.tape import Tape, _checks, bytes_needed
 from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher_check import check_teacher
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
 from lkd.store import Store
@@ -44,14 +47,25 @@ def logits(tape: Tape, epoch: int, batch: Batch) -> torch.Tensor:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that live teachers are asked about from now on."""
+    """Sizes of the batches that live teachers see in training from now on, not before it."""
     batches, call = [], LiveTeacher.__call__
+
+    def uncounted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def done(*arguments: Any) -> Any:
+            before = len(batches)
+            result = function(*arguments)
+            del batches[before:]
+            return result
+
+        return done
 
     def counted(teacher: LiveTeacher, epoch: int, batch: Batch) -> Outputs:
         batches.append(len(batch.images))
         return call(teacher, epoch, batch)
 
     monkeypatch.setattr(LiveTeacher, "__call__", counted)
+    for before_training in (check_teacher, rehearse):
+        monkeypatch.setattr(f"lkd.engine.run.{before_training.__name__}", uncounted(before_training))
     return batches
 
 
