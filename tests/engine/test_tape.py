@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(LiveTeacher, "__call__", counted)
     for before_training in (check_teacher, rehearse):
-        monkeypatch.setattr(f"lkd.engine.run.{before_training.__name__}", uncounted(before_training))
+        monkeypatch.setattr(sys.modules["lkd.engine.run"], before_training.__name__, uncounted(before_training))
     return batches
 
 
