@@ -23,6 +23,7 @@ from lkd.data import load
 from lkd.data.ahead import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.files import CHECKOUT, home
+from lkd.inspection import known
 from lkd.models.cost import images_per_second
 
 MODELS = ("mini_slak", "mini_resnet")
@@ -34,6 +35,7 @@ _SLOW_DISK = 50e6
 _LITTLE_SPACE = 5e9
 _LITTLE_SHARED = 1e9
 _FULL_SHARE = 0.7
+_LINES = 6
 
 
 def examined() -> dict[str, Any]:
@@ -42,7 +44,7 @@ def examined() -> dict[str, Any]:
     Example:
         >>> from lkd.doctor import examined
         >>> sorted(examined())
-        ['advice', 'home', 'launcher', 'packages', 'processor', 'python', 'speed', 'torch']
+        ['advice', 'data', 'home', 'launcher', 'packages', 'processor', 'python', 'speed', 'torch']
     """
     found = {
         "python": {"version": platform.python_version(), "path": sys.executable, "platform": platform.platform()},
@@ -50,6 +52,7 @@ def examined() -> dict[str, Any]:
         "processor": processor(),
         "torch": build(),
         "home": place(),
+        "data": data_sets(),
         "launcher": launcher(),
         "speed": {name: speed(name) for name in MODELS},
     }
@@ -100,6 +103,14 @@ def build() -> dict[str, Any]:
 def launcher() -> dict[str, str]:
     """The environment variables of a launcher such as torchrun: lkd waits for the other processes they announce."""
     return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
+
+
+def data_sets() -> list[str]:
+    """One line for each data set of this machine, that accounts for its files; at most six."""
+    lines = [row.account or f"{row.name}: {row.place}" for row in known()]
+    if len(lines) <= _LINES:
+        return lines
+    return [*lines[: _LINES - 1], f"{len(lines) - _LINES + 1} more: see `lkd data list`"]
 
 
 def place() -> dict[str, Any]:

@@ -23,12 +23,14 @@ class Known(NamedTuple):
         place: where its files lie, or how to get them.
         classes: number of classes; None where the files are not here.
         images: number of images in train, val and test; None likewise.
+        account: one line that accounts for all files: see `lkd.data.accounted`; empty likewise.
     """
 
     name: str
     place: str
     classes: int | None = None
     images: dict[str, int] | None = None
+    account: str = ""
 
 
 class Checked(NamedTuple):
@@ -108,7 +110,8 @@ def _counted(name: str, place: str) -> Known:
         data = load(name)
     except (OSError, ValueError) as error:
         return Known(name, f"{place}, which cannot be used: {error}")
-    return Known(name, place, len(data.classes), {split: len(images) for split, images in data.splits.items()})
+    counts = {split: len(images) for split, images in data.splits.items()}
+    return Known(name, place, len(data.classes), counts, accounted(data))
 
 
 def _looked_at(split: FileSplit, index: int) -> tuple[str, str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lkd import doctor
+from lkd.inspection import Known
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,15 @@ def test_what_is_found_is_this_machine(found: dict, home: Path) -> None:
     assert found["processor"]["cores together"] > 0
     assert 2**28 < found["processor"]["memory"] < 2**45
     json.dumps(found, allow_nan=False)
+
+
+def test_the_data_sets_of_this_machine_are_accounted_for_in_six_lines(
+    found: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found["data"][0] == "digits: 10 classes; train 1,297, val 250, test 250 images" and len(found["data"]) <= 6
+    rows = [Known(f"folder:{number}", "", account=str(number)) for number in range(9)]
+    monkeypatch.setattr(doctor, "known", lambda: rows)
+    assert doctor.data_sets() == ["0", "1", "2", "3", "4", "4 more: see `lkd data list`"]
 
 
 def test_speed_is_measured_and_a_student_is_faster_than_a_teacher(found: dict) -> None:
