@@ -8,18 +8,31 @@ SLaK and its training, from a checkout of github.com/VITA-Group/SLaK, with `nn.C
 import argparse
 import statistics
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import lkd
+from lkd import Recipe
+from lkd.data import accounted
+from lkd.engine.accelerators import make_accelerator
 from lkd.engine.memory import keep_freed_memory
+from lkd.engine.rehearsal import rehearse
+from lkd.engine.run import carry_out
+from lkd.engine.setting import Setting
+from lkd.engine.teacher_check import _checks, check_teacher
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
+from lkd.profiles import Profile
+from lkd.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench_distillation
@@ -141,7 +154,35 @@ def real_distillation() -> None:
     bench_distillation.real(OPTIONS)
 
 
-PARTS = {part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation)}
+def checks() -> None:
+    """What is checked before and beside training, against a distilled run of `small` whose teacher is trained."""
+    torch.set_num_threads(1)
+    profile = Profile.load("small")
+    recipe = profile.student_recipe("mini_resnet", teacher=profile.teacher_recipe("mini_slak"), objective="nkd")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        store = Store(folder)
+        assert isinstance(recipe.teacher, Recipe)
+        teacher = lkd.train("mini_slak", data=recipe.data, profile="small", epochs=1, train_images=64, store=store)
+        store.save(recipe.teacher, teacher.student, {"in_chans": 1, "num_classes": 10}, {}, pd.DataFrame(), {})
+        setting, accelerator = Setting(recipe, {}), make_accelerator("no")
+        live = setting.frozen_teacher(teacher.student)
+        assert live
+        parts = {
+            "a whole run": lambda: _checks.clear() or carry_out(recipe, store, {}, resume=False),
+            "evaluation of the teacher, once a process": lambda: (
+                _checks.clear() or check_teacher(setting, live, accelerator)
+            ),
+            "comparison of folded outputs": lambda: setting.frozen_teacher(teacher.student),
+            "a rehearsed step, before a teacher is trained": lambda: rehearse(setting),
+            "the account of the data, own code": lambda: (accounted(setting.data), recipe.check_current()),
+        }
+        times = seconds(*parts.values(), repeats=OPTIONS.repeats)
+    print("\nchecks of a distilled run of `small`, 1 thread: s, and share of the run")
+    for name, value in zip(parts, times, strict=True):
+        print(f"  {name:48} {value:8.3f}  {100 * value / times[0]:6.2f} %", flush=True)
+
+
+PARTS = {part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation, checks)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

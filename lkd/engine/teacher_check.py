@@ -12,19 +12,21 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from lkd.data import Batch, subset
+from lkd.data import Batch, scheme, subset
 from lkd.engine.outputs import outputs
 from lkd.engine.setting import Setting
-from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher import LiveTeacher, weights_hash
 
-IMAGES = 500
-"""Validation images, at most, that a teacher is evaluated on: a fixed stratified part of them."""
+_FEWEST, _MOST, _EACH = 250, 500, 5
+"""Validation images that a teacher is evaluated on, at least and at most, and of each class between these."""
 
 _BATCH = 250
 _FAR = 10
 """Percentage points below a student at which a teacher is far below it."""
-_PER_CLASS = 5
-"""Images of each class, at least, from which another order of the classes can be told."""
+_FEW, _MANY = 2, 5
+"""Images of each class, at least, from which another order can be told: one that explains nearly all, or most."""
+
+_NEARLY_ALL = 75
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +73,42 @@ class TeacherCheck:
     def _guessing(self) -> float:
         """The accuracy in percent that guessing the commonest class passes on 500 images once in a thousand times."""
         share = max(1 / self.classes, self.labels.bincount().max().item() / len(self.labels))
-        return 100 * (share + 3 * math.sqrt(share * (1 - share) / IMAGES))
+        return 100 * (share + 3 * math.sqrt(share * (1 - share) / _MOST))
 
     @property
     def _other_order(self) -> str:
         """Where the classes in another order would explain the predictions: how well, and an example."""
-        if len(self.labels) < _PER_CLASS * self.classes:
+        if len(self.labels) < _FEW * self.classes:
             return ""
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
         rows, columns = linear_sum_assignment(-counts)
         best = 100 * counts[rows, columns].sum() / len(self.labels)
+        needed = max(self.top1 + _FAR, 2 * self.top1, _NEARLY_ALL if len(self.labels) < _MANY * self.classes else 0)
         moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column]
-        if best < self.top1 + _FAR or best < 2 * self.top1 or not moved:
+        if best < needed or not moved:
             return ""
         row, column = max(moved, key=lambda pair: counts[pair])
         return f" (in another order, with its class {column} as class {row} for example, it would reach {best:.1f} %)"
 
 
-@torch.no_grad()
+_checks: dict[tuple[object, ...], TeacherCheck] = {}
+
+
+def checked_images(classes: int) -> int:
+    """How many validation images a teacher is evaluated on, where there are as many.
+
+    Example:
+        >>> from lkd.engine.teacher_check import checked_images
+        >>> checked_images(10), checked_images(1000)
+        (250, 500)
+    """
+    return min(_MOST, max(_FEWEST, _EACH * classes))
+
+
 def check_teacher(setting: Setting, teacher: LiveTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
     """Evaluate a teacher as the student will meet it: folded, under its own normalisation, in the run's precision.
+
+    A process evaluates a teacher once on the same images in memory; files may have changed, and are read again.
 
     Args:
         setting: the recipe, with its data.
@@ -98,15 +116,24 @@ def check_teacher(setting: Setting, teacher: LiveTeacher, accelerator: Accelerat
         accelerator: device and precision.
         workers: processes that read images ahead, where they are in files.
     """
+    recipe = setting.recipe
+    teacher_id = getattr(recipe.teacher, "run_id", recipe.teacher)
+    key = teacher_id, weights_hash(teacher.model), recipe.data, recipe.precision
+    if key not in _checks or scheme(recipe.data):
+        _checks[key] = _check(setting, teacher, accelerator, workers)
+    return _checks[key]
+
+
+@torch.no_grad()
+def _check(setting: Setting, teacher: LiveTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setting.data, accelerator.device
     plain = copy.copy(teacher)
     plain.ask = outputs  # not compiled, which would be done again for these batches
-    split = subset(data.val, min(len(data.val), IMAGES), seed=0)
+    split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH, workers):
         with accelerator.autocast():
             logits = plain(0, Batch(images.to(device), target.to(device), numbers[: len(target)])).logits
         predicted.append(logits.argmax(1).cpu())
         labels.append(target)
-    name = setting.teacher_name
-    return TeacherCheck(name, torch.cat(predicted), torch.cat(labels), len(data.classes))
+    return TeacherCheck(setting.teacher_name, torch.cat(predicted), torch.cat(labels), len(data.classes))

@@ -9,7 +9,7 @@ from lkd.checks import check_whole
 from lkd.engine.jobs import Job
 from lkd.engine.jobs import plan as jobs_left
 from lkd.engine.loop import _LOOK, _LOOKED_AT, _WATCHED
-from lkd.engine.teacher_check import IMAGES as CHECKED
+from lkd.engine.teacher_check import checked_images
 from lkd.planning.anatomy import Anatomy, anatomy
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.shapes import Shape, known
@@ -96,7 +96,7 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     watched = recipe.epochs * (min(shape.val, _WATCHED) + looks * min(shape.val, _LOOKED_AT))
     evaluated = watched + shape.val + shape.test
     own = anatomy(recipe, shape).macs
-    taught = (min(shape.val, CHECKED) + (0 if taped else images)) * teacher.macs if teacher else 0
+    taught = (min(shape.val, checked_images(shape.classes)) + (0 if taped else images)) * teacher.macs if teacher else 0
     return JobWork(recipe.epochs * steps, images, evaluated, 2 * ((_TRAINING * images + evaluated) * own + taught))
 
 
