@@ -22,118 +22,26 @@ RULES = {
 }
 """Why something is left aside, in the words of `lkd data check`."""
 
-SYSTEM = frozenset(
-    [
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "icon\r",
-        "__macosx",
-        "@eadir",
-        "lost+found",
-        "$recycle.bin",
-        "#recycle",
-    ]
-) | {"system volume information"}
+SYSTEM = frozenset([
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found", "$recycle.bin",
+    "#recycle", "system volume information"
+])  # fmt: skip
 """Names, in small letters, of what operating systems and file servers leave in folders."""
 
-DATA = frozenset(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".md",
-        ".rst",
-        ".html",
-        ".htm",
-        ".pdf",
-        ".log",
-        ".py",
-        ".ipynb",
-        ".sh",
-        ".mat",
-        ".npy",
-        ".npz",
-        ".pt",
-        ".pth",
-        ".pkl",
-        ".pickle",
-        ".parquet",
-        ".arrow",
-        ".h5",
-        ".hdf5",
-        ".hdf",
-        ".db",
-        ".sqlite",
-        ".lmdb",
-        ".tfrecord",
-        ".zip",
-        ".tar",
-        ".gz",
-        ".tgz",
-        ".bz2",
-        ".xz",
-        ".7z",
-        ".rar",
-        ".md5",
-        ".sha1",
-        ".sha256",
-        ".sha512",
-        ".asc",
-        ".sig",
-        ".doc",
-        ".docx",
-        ".xls",
-        ".xlsx",
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".wav",
-        ".mp3",
-    ]
-)
+DATA = frozenset([
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".md", ".rst", ".html",
+    ".htm", ".pdf", ".log", ".py", ".ipynb", ".sh", ".mat", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pickle",
+    ".parquet", ".arrow", ".h5", ".hdf5", ".hdf", ".db", ".sqlite", ".lmdb", ".tfrecord", ".zip", ".tar", ".gz",
+    ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".sha512", ".asc", ".sig", ".doc", ".docx",
+    ".xls", ".xlsx", ".mp4", ".avi", ".mov", ".wav", ".mp3"
+])  # fmt: skip
 """Endings of files that are no images; their content is not looked at."""
 
-UNREADABLE = frozenset(
-    [
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-        ".avifs",
-        ".jxl",
-        ".svg",
-        ".eps",
-        ".ai",
-        ".wmf",
-        ".emf",
-        ".exr",
-        ".hdr",
-        ".dcm",
-        ".raw",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-        ".djvu",
-        ".webp",
-        ".jp2",
-        ".j2k",
-        ".tif",
-        ".tiff",
-    ]
-)
+UNREADABLE = frozenset([
+    ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl", ".svg", ".eps", ".ai", ".wmf", ".emf", ".exr", ".hdr",
+    ".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".djvu", ".webp", ".jp2", ".j2k",
+    ".tif", ".tiff"
+])  # fmt: skip
 """Endings of images, some of which Pillow reads only with a plugin or a library that may not be here."""
 
 NO_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS", "IPTC", "PCD")

@@ -1,8 +1,8 @@
 """What a study found: its runs, as tidy tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -55,7 +55,7 @@ class Results:
 
     def alone(self, run: Run) -> Run:
         """The run of the same student without a teacher: same data, stream, settings and initial weights."""
-        return self._by_recipe[alone(run.recipe)]
+        return self._by_recipe[run.recipe.baseline]
 
     def teaches(self, run: Run) -> bool:
         """Whether a run is that of a teacher."""
@@ -139,12 +139,6 @@ class Results:
     @cached_property
     def _teachers(self) -> set[Any]:
         return {run.recipe.teacher for run in self.distilled}
-
-
-@cache
-def alone(recipe: Recipe) -> Recipe:
-    """The recipe of the same student without a teacher."""
-    return replace(recipe, teacher=None, objective="label", objective_args={}, teacher_top_k=None)
 
 
 def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.DataFrame:
