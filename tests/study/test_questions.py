@@ -8,7 +8,6 @@ from lkd.paper.evidence import CHAPTERS, STUDIES
 from lkd.profiles import PROFILES, Profile
 from lkd.study import Results, growing, kernels, longer, matched, traits, variants_of_kd, ways
 from lkd.study.questions import PLAIN
-from lkd.study.results import alone
 
 EVERY = [(name, profile) for name in STUDIES for profile in PROFILES]
 
@@ -20,15 +19,15 @@ def test_every_distilled_run_has_its_teacher_and_its_student_alone_beside_it(nam
     distilled = [recipe for recipe in recipes if recipe.teacher is not None]
     assert len(recipes) == len(study.recipes) and distilled
     for recipe in distilled:
-        assert {recipe.teacher, alone(recipe)} <= recipes
+        assert {recipe.teacher, recipe.baseline} <= recipes
         assert isinstance(study.label(recipe), dict)
-        assert alone(recipe).stream_id == recipe.stream_id
+        assert recipe.baseline.stream_id == recipe.stream_id
 
 
 def test_the_student_alone_differs_in_nothing_but_its_teacher() -> None:
     recipe = next(recipe for recipe in matched("smoke").recipes if recipe.teacher is not None)
     by_label = {"teacher": None, "objective": "label", "objective_args": {}}
-    assert alone(recipe) == replace(recipe, **by_label)
+    assert recipe.baseline == replace(recipe, **by_label)
 
 
 def test_matched_teachers_stop_at_the_same_accuracy() -> None:
