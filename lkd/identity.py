@@ -9,30 +9,25 @@ import copyreg
 import enum
 import functools
 import hashlib
-import importlib.metadata
 import io
-import os
 import secrets
-import sys
-import sysconfig
 import types
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lkd.installed import package
+
 UNIQUE = "unique-"
 """Prefix of an identity that no other object has."""
 
-_BY_NAME = {"torch", "torchvision", "timm", "numpy"}
-_LKD = str(Path(__file__).parent) + os.sep
-_PYTHON = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 _OF_EVERY_CLASS = {
     "__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__", "__annotations__",
@@ -99,7 +94,7 @@ def own_code(function: Callable[..., Any], name: str) -> str | None:
         >>> own_code(torch.relu, "relu") is None, own_code(lambda x: x, "identity") is None
         (True, False)
     """
-    return None if _package(function) else identity(function, name)
+    return None if package(function) else identity(function, name)
 
 
 class _Reader:
@@ -131,8 +126,8 @@ class _Reader:
         """What decides an object's digest, kind by kind."""
         if isinstance(thing, _WITHOUT_CONTENT):
             raise NoStableContentError(f"{place} is a {type(thing).__name__}, which has no content to compare")
-        if package := _package(thing):
-            yield from ("package", package, getattr(thing, "__qualname__", type(thing).__name__))
+        if installed := package(thing):
+            yield from ("package", installed, getattr(thing, "__qualname__", type(thing).__name__))
             yield from self._own_in_package(thing, place)
         elif isinstance(thing, torch.jit.ScriptModule):
             yield from self._scripted(thing)
@@ -290,7 +285,7 @@ class _Reader:
             bound = getattr(thing, "__self__", None)
             inside = {} if bound is None or isinstance(bound, types.ModuleType | type) else {"__self__": bound}
         for name, value in inside.items():
-            if not _package(value):
+            if not package(value):
                 yield from (name, self.read(value, f"{place}.{name}"))
 
     def _function(self, function: types.FunctionType, place: str) -> Iterator[bytes | str]:
@@ -336,16 +331,20 @@ def _plain_module() -> frozenset[str]:
     return frozenset(vars(nn.Module()))
 
 
-def _globals_of(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
-    """The globals that a function's code names, and what it names of modules of one's own."""
+def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """The globals that a function's code names, and what it names inside of modules of one's own."""
     names = sorted(set(_names(function.__code__)))
-    for name in names:
-        if name not in function.__globals__:
-            continue
-        value = function.__globals__[name]
-        yield name, value
-        if isinstance(value, types.ModuleType) and not _package(value):
-            yield from ((f"{name}.{each}", vars(value)[each]) for each in names if each in vars(value))
+    left, seen = [("", function.__globals__)], set()
+    while left:
+        prefix, namespace = left.pop()
+        for name in names:
+            if name not in namespace:
+                continue
+            value = namespace[name]
+            yield f"{prefix}{name}", value
+            if isinstance(value, types.ModuleType) and id(value) not in seen and not package(value):
+                seen.add(id(value))
+                left.append((f"{prefix}{name}.", vars(value)))
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -366,53 +365,3 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return types.CellType
-
-
-def _package(thing: Any) -> str | None:
-    """The installed package, with its version, that a function, class or module is part of; None for one's own."""
-    if isinstance(thing, types.FunctionType):
-        return _installed(thing.__code__.co_filename)
-    if isinstance(thing, types.ModuleType):
-        return _package_of_module(thing.__name__)
-    if isinstance(thing, type):
-        return _package_of_module(thing.__module__) if _is_found(thing) else None
-    if isinstance(thing, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
-        return _package_of_module(getattr(thing, "__module__", None) or "builtins") or "an extension"
-    return None
-
-
-def _is_found(kind: type) -> bool:
-    """Whether a class is what its module holds under its name, not one made at run time."""
-    found: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is kind
-
-
-def _package_of_module(name: str) -> str | None:
-    module = sys.modules.get(name)
-    if file := getattr(module, "__file__", None):
-        return _installed(file)
-    return "python" if name.partition(".")[0] in sys.stdlib_module_names - {"__main__"} else None
-
-
-@functools.cache
-def _installed(file: str) -> str | None:
-    """The package that a file of code is installed with; None for a file of one's own, or a notebook's cell."""
-    parts = Path(file).parts
-    if file.startswith(_LKD):
-        return "lkd"
-    for place, part in enumerate(parts[:-1]):
-        if part in ("site-packages", "dist-packages"):
-            top = parts[place + 1].partition(".")[0]
-            return top if top in _BY_NAME else f"{top} {_version(top)}"
-    return "python" if file.startswith((*_PYTHON, "<frozen ")) else None
-
-
-@functools.cache
-def _version(package: str) -> str:
-    names = importlib.metadata.packages_distributions().get(package, [package])
-    try:
-        return importlib.metadata.version(names[0])
-    except importlib.metadata.PackageNotFoundError:
-        return ""

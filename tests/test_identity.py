@@ -2,11 +2,13 @@
 
 import copy
 import functools
+import importlib
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +168,20 @@ def test_content_that_cannot_be_compared_is_named(value: Any) -> None:
 def test_installed_code_is_known_by_its_name() -> None:
     assert own_code(nn.ReLU, "a") is None and own_code(torch.relu, "b") is None and own_code(digest, "c") is None
     assert own_code(made, "d") is not None
+
+
+def test_code_in_a_module_inside_a_package_of_ones_own_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "own_package" / "inner"
+    folder.mkdir(parents=True)
+    for path in (folder.parent, folder):
+        (path / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for factor in (1, 2, 1):
+        (folder / "bends.py").write_text(f"def bend(x):\n    return {factor} * x  # {len(found)}\n")
+        for name in [name for name in sys.modules if name.startswith("own_package")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        names = {"own_package": importlib.import_module("own_package.inner.bends") and sys.modules["own_package"]}
+        found.append(digest(eval("lambda x: own_package.inner.bends.bend(x)", names)))
+    assert found[0] == found[2] != found[1]

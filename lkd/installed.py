@@ -1,0 +1,73 @@
+"""Which code is of an installed package, and which is one's own."""
+
+import functools
+import importlib.metadata
+import os
+import sys
+import sysconfig
+import types
+from pathlib import Path
+from typing import Any
+
+_BY_NAME = {"torch", "torchvision", "timm", "numpy"}
+_LKD = str(Path(__file__).parent) + os.sep
+_PYTHON = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
+
+
+def package(thing: Any) -> str | None:
+    """The installed package, with its version, that a function, class or module is part of; None for one's own.
+
+    PyTorch, torchvision, timm, NumPy, lkd and Python itself are named without a version.
+
+    Example:
+        >>> import torch
+        >>> from lkd.installed import package
+        >>> package(torch.nn.ReLU), package(lambda x: x)
+        ('torch', None)
+    """
+    if isinstance(thing, types.FunctionType):
+        return _installed(thing.__code__.co_filename)
+    if isinstance(thing, types.ModuleType):
+        return _package_of_module(thing.__name__)
+    if isinstance(thing, type):
+        return _package_of_module(thing.__module__) if _is_found(thing) else None
+    if isinstance(thing, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
+        return _package_of_module(getattr(thing, "__module__", None) or "builtins") or "an extension"
+    return None
+
+
+def _is_found(kind: type) -> bool:
+    """Whether a class is what its module holds under its name, not one made at run time."""
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind
+
+
+def _package_of_module(name: str) -> str | None:
+    module = sys.modules.get(name)
+    if file := getattr(module, "__file__", None):
+        return _installed(file)
+    return "python" if name.partition(".")[0] in sys.stdlib_module_names - {"__main__"} else None
+
+
+@functools.cache
+def _installed(file: str) -> str | None:
+    """The package that a file of code is installed with; None for a file of one's own, or a notebook's cell."""
+    parts = Path(file).parts
+    if file.startswith(_LKD):
+        return "lkd"
+    for place, part in enumerate(parts[:-1]):
+        if part in ("site-packages", "dist-packages"):
+            top = parts[place + 1].partition(".")[0]
+            return top if top in _BY_NAME else f"{top} {_version(top)}"
+    return "python" if file.startswith((*_PYTHON, "<frozen ")) else None
+
+
+@functools.cache
+def _version(package: str) -> str:
+    names = importlib.metadata.packages_distributions().get(package, [package])
+    try:
+        return importlib.metadata.version(names[0])
+    except importlib.metadata.PackageNotFoundError:
+        return ""
