@@ -6,11 +6,15 @@ that of PyTorch, torchvision, timm, NumPy and lkd by name alone: provenance reco
 """
 
 import copyreg
+import dis
 import enum
 import functools
 import hashlib
+import importlib.util
 import io
+import re
 import secrets
+import sys
 import types
 import warnings
 import weakref
@@ -22,20 +26,29 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
 
-from lkd.installed import package
+from lkd.installed import code_of, package, replaced
 
 UNIQUE = "unique-"
 """Prefix of an identity that no other object has."""
 
+_LOADS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_MANGLED = re.compile(rb"[./]___torch_mangle_\d+")
+_LRU_CACHE = type(functools.lru_cache(repr))
+_STATE_HOOK = modules._WrappedHook
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+_BY_TEXT = (
+    torch.dtype, torch.device, torch.layout, torch.memory_format, torch.finfo, torch.iinfo, torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket, np.dtype, PurePath,
+)  # fmt: skip
 _OF_EVERY_CLASS = {
     "__dict__", "__weakref__", "__module__", "__doc__", "__firstlineno__", "__static_attributes__", "__annotations__",
     "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__", "_abc_impl",
-    "__orig_bases__", "__parameters__", "__slotnames__", "__hash__",
+    "__orig_bases__", "__parameters__", "__slotnames__", "__hash__", "_backward_cls", "_autograd_function_id",
 }  # fmt: skip
-_OF_EVERY_MODULE = {"training", "_parameters", "_buffers", "_modules", "_compiled_call_impl"}
-_WITHOUT_CONTENT = (types.GeneratorType, types.CoroutineType, types.FrameType, io.IOBase, weakref.ref)
+_OF_EVERY_MODULE = {"training", "_parameters", "_buffers", "_modules", "_compiled_call_impl", "attention_bias_cache"}
+_WITHOUT_CONTENT = (types.GeneratorType, types.CoroutineType, types.FrameType, io.IOBase)
 
 
 class NoStableContentError(TypeError):
@@ -86,7 +99,9 @@ def identity(thing: Any, name: str) -> str:
 
 
 def own_code(function: Callable[..., Any], name: str) -> str | None:
-    """The identity of a function or class that is neither lkd's nor of an installed package; None for others.
+    """The identity of a function or class of one's own; None for one of lkd or of an installed package.
+
+    Methods of one's own that replace those of the package's classes in the same module count as well.
 
     Example:
         >>> import torch
@@ -94,7 +109,17 @@ def own_code(function: Callable[..., Any], name: str) -> str | None:
         >>> own_code(torch.relu, "relu") is None, own_code(lambda x: x, "identity") is None
         (True, False)
     """
-    return None if package(function) else identity(function, name)
+    if not package(function):
+        return identity(function, name)
+    classes = [each for each in vars(sys.modules[function.__module__]).values() if isinstance(each, type)]
+    ours = {
+        f"{kind.__qualname__}.{method}": code
+        for kind in classes
+        if kind.__module__ == function.__module__
+        for method, code in replaced(kind)
+        if not package(code)
+    }
+    return identity(ours, name) if ours else None
 
 
 class _Reader:
@@ -105,6 +130,7 @@ class _Reader:
         self.open: dict[int, int] = {}
         self.kept: list[Any] = []
         self.tensors = 0
+        self.memory: dict[int, int] = {}
 
     def read(self, thing: Any, place: str) -> bytes:
         """The digest of an object; `place` says where it was found."""
@@ -135,7 +161,7 @@ class _Reader:
             yield from self._module(thing, place)
         elif isinstance(thing, Tensor):
             yield from self._tensor(thing, place)
-        elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
+        elif type(thing) is np.ndarray and not thing.dtype.hasobject:
             yield from ("array", str(thing.dtype), repr(thing.shape), np.ascontiguousarray(thing).tobytes())
         elif isinstance(thing, type):
             yield from self._class(thing, place)
@@ -144,10 +170,12 @@ class _Reader:
         elif isinstance(thing, types.FunctionType):
             yield from self._function(thing, place)
         elif isinstance(thing, types.ModuleType):
-            yield from ("module", thing.__name__)
+            yield from ("module", thing.__name__, self.read(code_of(thing.__name__), place))
+        elif isinstance(thing, types.BuiltinFunctionType):
+            yield from ("extension", thing.__qualname__, self.read(code_of(thing.__module__), place))
         elif isinstance(thing, enum.Enum):
-            yield from ("enum", self.read(type(thing), place), thing.name)
-        elif isinstance(thing, torch.dtype | torch.device | torch.layout | torch.memory_format | PurePath | np.dtype):
+            yield from ("enum", self.read(type(thing), place), repr(thing.value))
+        elif isinstance(thing, _BY_TEXT):
             yield from (type(thing).__name__, str(thing))
         else:
             yield from self._value(thing, place)
@@ -175,6 +203,8 @@ class _Reader:
         elif isinstance(thing, functools.partial):
             yield "partial"
             yield from (self.read(each, place) for each in (thing.func, thing.args, thing.keywords))
+        elif type(thing) is weakref.ref:
+            yield from ("reference", self.read(thing(), place))
         elif isinstance(thing, types.CellType):
             yield from ("cell", self.read(_content(thing), place))
         elif isinstance(thing, types.MemberDescriptorType | types.GetSetDescriptorType):
@@ -185,11 +215,12 @@ class _Reader:
     def _object(self, thing: Any, place: str) -> Iterator[bytes | str]:
         """An object of any other class: the class, and the state that pickle would keep."""
         kind = type(thing)
-        if hasattr(thing, "__wrapped__") and callable(thing):
-            yield from ("wrapper", self.read(kind, place), self.read(thing.__wrapped__, place))
+        if kind in (_LRU_CACHE, _STATE_HOOK):
+            yield from ("wrapper", self.read(thing.__wrapped__, place))
             return
         try:
-            made = thing.__reduce_ex__(2)
+            reduce = copyreg.dispatch_table.get(kind)
+            made = reduce(thing) if reduce else thing.__reduce_ex__(2)
         except Exception as error:
             raise NoStableContentError(
                 f"{place} is a {kind.__module__}.{kind.__qualname__}, which has no content to compare"
@@ -199,7 +230,7 @@ class _Reader:
             return
         function, arguments, state, elements, items = (*made, None, None, None)[:5]
         yield from ("object", self.read(kind, place))
-        if function is not copyreg.__newobj__:  # type: ignore[attr-defined]
+        if getattr(function, "__name__", "") != "__newobj__":
             yield self.read(function, place)
         yield from (self.read(each, place) for each in arguments if each is not kind)
         if isinstance(state, tuple) and len(state) == 2 and all(isinstance(each, dict | None) for each in state):
@@ -212,7 +243,7 @@ class _Reader:
         yield from self._items(dict(items or ()), place)
 
     def _items(self, values: Mapping[Any, Any], place: str, attributes: bool = False) -> Iterator[bytes]:
-        for key, value in values.items():
+        for key, value in sorted(values.items()) if attributes else values.items():
             yield self.read(key, f"a key of {place}")
             yield self.read(value, f"{place}.{key}" if attributes else f"{place}[{key!r}]")
 
@@ -223,8 +254,10 @@ class _Reader:
             yield kind
             for name, value in vars(module)[kind].items():
                 yield from (name, self.read(value, f"{place}.{name}"))
-        for name, value in vars(module).items():
+        for name, value in sorted(vars(module).items()):
             if name in _OF_EVERY_MODULE or (name.startswith("_") and name in _plain_module() and not value):
+                continue
+            if "state_dict" in name and name in _plain_module():
                 continue
             yield name
             if "hooks" in name and name in _plain_module():
@@ -246,10 +279,13 @@ class _Reader:
             torch.save(plain, written)
             yield from _unzipped(written.getvalue())
         else:
+            if start := tensor.untyped_storage().data_ptr():
+                yield f"memory {self.memory.setdefault(start, self.tensors)} {tensor.storage_offset()}"
             plain = plain.resolve_conj().resolve_neg().contiguous()
             yield plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-        hooks = getattr(tensor, "_backward_hooks", None) or {}
-        yield from (self.read(hook, f"a hook of {place}") for hook in hooks.values())
+        for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            hooks = getattr(tensor, kind, None) or {}
+            yield from (kind, *(self.read(hook, f"a hook of {place}") for hook in hooks.values()))
         yield from self._items(vars(tensor), place, attributes=True)
 
     def _scripted(self, module: torch.jit.ScriptModule) -> Iterator[bytes | str]:
@@ -276,17 +312,20 @@ class _Reader:
     def _own_in_package(self, thing: Any, place: str) -> Iterator[bytes | str]:
         """Code of one's own in installed code: a method replaced, a function wrapped by a decorator, a bound list."""
         if isinstance(thing, type):
-            inside = {name: value for name, value in vars(thing).items() if isinstance(value, types.FunctionType)}
-            inside = {name: value for name, value in sorted(inside.items()) if not _generated(value)}
+            yield from (self.read(base, place) for base in thing.__bases__)
+            inside = dict(replaced(thing))
         elif isinstance(thing, types.FunctionType):
             cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
             inside = {name: value for name, cell in cells if callable(value := _content(cell))}
+            inside |= {"registry": registry} if (registry := vars(thing).get("registry")) else {}
         else:
             bound = getattr(thing, "__self__", None)
             inside = {} if bound is None or isinstance(bound, types.ModuleType | type) else {"__self__": bound}
         for name, value in inside.items():
             if not package(value):
                 yield from (name, self.read(value, f"{place}.{name}"))
+            elif isinstance(thing, type):
+                yield from (name, value.__module__, value.__qualname__)
 
     def _function(self, function: types.FunctionType, place: str) -> Iterator[bytes | str]:
         """A function: its code without the docstring, defaults, attributes, and the globals that the code names."""
@@ -296,6 +335,8 @@ class _Reader:
         yield from (self.read(each, f"what {function.__qualname__} holds") for each in outside)
         for name, value in _globals_of(function):
             yield from (name, self.read(value, f"{name}, a global of {function.__qualname__}"))
+        for name in sorted(set(_imports(function))):
+            yield from (name, self.read(code_of(name), place))
         wrapped = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
         yield from self._items(wrapped, place, attributes=True)
 
@@ -322,7 +363,7 @@ def _unzipped(content: bytes) -> Iterator[bytes | str]:
         for name in sorted(archive.namelist()):
             inner = name.partition("/")[2]
             if not inner.endswith(".debug_pkl") and not inner.startswith(".data/"):
-                yield from (inner, archive.read(name))
+                yield from (_MANGLED.sub(b"", inner.encode()), _MANGLED.sub(b"", archive.read(name)))
 
 
 @functools.cache
@@ -332,31 +373,46 @@ def _plain_module() -> frozenset[str]:
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function's code names, and what it names inside of modules of one's own."""
-    names = sorted(set(_names(function.__code__)))
-    left, seen = [("", function.__globals__)], set()
+    """The globals that a function's code names, and what it names of modules: all of one's own, else what was replaced.
+
+    An attribute's name is looked for in every module that the code names.
+    """
+    codes = list(_codes(function.__code__))
+    names = {each.argval for code in codes for each in dis.get_instructions(code) if each.opname in _LOADS_GLOBAL}
+    attributes = {name for code in codes for name in code.co_names}
+    left: list[tuple[str, dict[str, Any], set[str], bool]] = [("", function.__globals__, names, True)]
+    seen: set[int] = set()
     while left:
-        prefix, namespace = left.pop()
-        for name in names:
-            if name not in namespace:
-                continue
-            value = namespace[name]
-            yield f"{prefix}{name}", value
-            if isinstance(value, types.ModuleType) and id(value) not in seen and not package(value):
+        prefix, namespace, wanted, own = left.pop()
+        for name in sorted(wanted & namespace.keys()):
+            value, place = namespace[name], f"{prefix}{name}"
+            if isinstance(value, types.ModuleType) and id(value) not in seen:
                 seen.add(id(value))
-                left.append((f"{prefix}{name}.", vars(value)))
+                left.append((f"{place}.", vars(value), attributes, not package(value)))
+            if own or (isinstance(value, types.FunctionType | type) and not package(value)):
+                yield place, value
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
+def _imports(function: types.FunctionType) -> Iterator[str]:
+    """Names of the modules that a function imports when it runs, and of what it imports from them."""
+    for code in _codes(function.__code__):
+        instructions = list(dis.get_instructions(code))
+        for place, each in enumerate(instructions):
+            if each.opname != "IMPORT_NAME":
+                continue
+            level, names = instructions[place - 2].argval, instructions[place - 1].argval
+            base = each.argval
+            if level:
+                base = importlib.util.resolve_name("." * level + base, function.__globals__["__package__"])
+            yield from (base, *(f"{base}.{name}" for name in names or ()))
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code, and the code of the functions and classes inside of it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-def _generated(function: types.FunctionType) -> bool:
-    """Whether a function was made by a library at run time, as a dataclass's methods are."""
-    return function.__code__.co_filename.startswith("<") and "ipython" not in function.__code__.co_filename
+            yield from _codes(constant)
 
 
 def _content(cell: types.CellType) -> Any:

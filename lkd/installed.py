@@ -2,10 +2,13 @@
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import sys
 import sysconfig
 import types
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,57 @@ def package(thing: Any) -> str | None:
     if isinstance(thing, type):
         return _package_of_module(thing.__module__) if _is_found(thing) else None
     if isinstance(thing, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
-        return _package_of_module(getattr(thing, "__module__", None) or "builtins") or "an extension"
+        return _package_of_module(getattr(thing, "__module__", None) or "builtins")
     return None
+
+
+def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+    """The methods of a class that have another name than they had where they were defined, or are one's own code.
+
+    Args:
+        kind: a class of an installed package.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.installed import replaced
+        >>> list(replaced(nn.ReLU))
+        []
+    """
+    for name, value in sorted(vars(kind).items()):
+        for function in _functions(value):
+            if _is_generated(function):
+                continue
+            if not package(function) or function.__qualname__ != f"{kind.__qualname__}.{name}":
+                yield name, function
+
+
+def code_of(module: str) -> types.CodeType | bytes | None:
+    """The code of a module's file, an extension's as it is; None for an installed package's, or without a file."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module not in sys.modules:
+        with suppress(ImportError, ValueError):
+            file = getattr(importlib.util.find_spec(module), "origin", None)
+    if not file or _installed(file) or not Path(file).is_file():
+        return None
+    content = Path(file).read_bytes()
+    return compile(content, "module", "exec") if file.endswith(".py") else content
+
+
+def _functions(value: Any) -> list[types.FunctionType]:
+    """The functions behind an entry of a class."""
+    held: list[Any]
+    if isinstance(value, staticmethod | classmethod):
+        held = [value.__func__]
+    elif isinstance(value, property):
+        held = [value.fget, value.fset, value.fdel]
+    else:
+        held = [value.func if isinstance(value, functools.partialmethod) else value]
+    return [each for each in held if isinstance(each, types.FunctionType)]
+
+
+def _is_generated(function: types.FunctionType) -> bool:
+    """Whether a function was made at run time, as a dataclass's methods are; a notebook's cells have longer names."""
+    return function.__code__.co_filename == "<string>"
 
 
 def _is_found(kind: type) -> bool:

@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from lkd import Recipe
 from lkd.identity import NoStableContentError, digest, own_code
 
 CELL = """
@@ -71,6 +75,14 @@ def test_another_process_gives_the_same_digest() -> None:
     assert told.stdout.strip() == digest(made())
 
 
+class Bend:
+    """A decorator that is a class."""
+
+    def __init__(self, factor: int) -> None:
+        functools.update_wrapper(self, torch.relu)
+        self.factor = factor
+
+
 class Plain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -120,6 +132,13 @@ CHANGES: dict[str, Callable[[Plain], object]] = {
     "batch statistics": lambda net: setattr(net, "norm", nn.BatchNorm1d(4)),
     "those of each batch": lambda net: setattr(net, "norm", nn.BatchNorm1d(4, track_running_stats=False)),
     "double precision": lambda net: net.double(),
+    "a hook after the gradient": lambda net: net.first.weight.register_post_accumulate_grad_hook(lambda weight: None),
+    "weights in one place in memory": lambda net: setattr(net.second.weight, "data", net.first.weight.data),
+    "a callable with a setting": lambda net: setattr(net, "bend", Bend(1)),
+    "another setting": lambda net: setattr(net, "bend", Bend(2)),
+    "a masked array": lambda net: setattr(net, "held", np.ma.array([1, 2], mask=[0, 1])),
+    "another mask": lambda net: setattr(net, "held", np.ma.array([1, 2], mask=[1, 0])),
+    "a module": lambda net: setattr(net, "library", sys.modules[__name__]),
 }  # fmt: skip
 
 
@@ -144,10 +163,92 @@ def test_neither_mode_nor_device_copies_change_a_digest() -> None:
     assert digest(net.eval()) == digest(net.train()) == digest(copy.deepcopy(net))
 
 
-def test_a_method_replaced_in_an_installed_class_changes_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digest(nn.Sequential(nn.ReLU()))
-    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x)
-    assert digest(nn.Sequential(nn.ReLU())) != before
+class Functional(nn.Module):
+    """Uses PyTorch's functions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.relu(images)
+
+
+@pytest.mark.parametrize(
+    "make, owner, name, other",
+    [
+        (nn.ReLU, nn.ReLU, "forward", lambda self, x: x),
+        (nn.ReLU, nn.ReLU, "forward", nn.Identity.forward),
+        (lambda: nn.BatchNorm2d(2), nn.modules.batchnorm._BatchNorm, "forward", lambda self, x: x),
+        (Functional, nn.functional, "relu", lambda x: x),
+    ],
+    ids=["method", "another class's method", "inherited method", "function"],
+)
+def test_what_is_replaced_in_installed_code_changes_a_digest(
+    make: Callable[[], nn.Module], owner: Any, name: str, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest(make())
+    monkeypatch.setattr(owner, name, other)
+    assert digest(make()) != before
+
+
+def test_a_model_by_name_whose_class_was_changed_makes_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Recipe(data="digits", student="resnet10t").run_id
+    monkeypatch.setattr(timm.models.ResNet, "forward", lambda self, images: 0 * images)
+    assert Recipe(data="digits", student="resnet10t").run_id != before
+
+
+class Reversed(torch.autograd.Function):
+    """Reverses gradients; PyTorch numbers such classes as they are defined."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return images
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def levit_after_a_pass() -> nn.Module:
+    model = plain_levit().eval()
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+    return model
+
+
+def plain_levit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("levit_128s")
+
+
+def traced() -> nn.Module:
+    return torch.jit.trace(plain(), torch.zeros(1, 4))
+
+
+def lstm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.LSTM(2, 2)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (lstm, lambda: copy.deepcopy(lstm())),
+        (traced, traced),
+        (lambda: weight_norm(plain().first), lambda: copy.deepcopy(weight_norm(plain().first))),
+        (plain_levit, levit_after_a_pass),
+        (lambda: re.compile("a"), lambda: re.compile("a")),
+        (lambda: Reversed, lambda: type("Reversed", Reversed.__bases__, dict(vars(Reversed)))),
+    ],
+    ids=["weak references", "traced", "a parametrization", "a cache of timm's", "a pattern", "a numbered class"],
+)
+def test_equal_content_has_equal_digests_whatever_python_keeps_beside_it(
+    first: Callable[[], Any], second: Callable[[], Any]
+) -> None:
+    assert digest(first()) == digest(second())
+
+
+def test_a_notebooks_variable_that_is_named_like_an_attribute_does_not_count() -> None:
+    names = {"first": object()}
+    one, other = (eval("lambda net, x: net.first(x)", space) for space in (dict(names), {}))
+    assert digest(one) == digest(other)
 
 
 def test_scripted_networks_differ_by_their_code() -> None:
