@@ -1,5 +1,6 @@
 """PyTorch's global state as it is when Python starts, whatever a caller has set."""
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -7,18 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.modules import module as modules
+from torch.nn.utils import parametrize
+from torch.optim import optimizer as optimizers
 
 _GLOBAL_HOOKS = (
-    "_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_pre_hooks", "_global_backward_hooks",
-)  # fmt: skip
+    *(getattr(modules, f"_global_{kind}_hooks") for kind in ("forward_pre", "forward", "backward_pre", "backward")),
+    *(getattr(optimizers, f"_global_optimizer_{kind}_hooks") for kind in ("pre", "post")),
+)
 
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
     """Within this block, or a function that it decorates, the state that a caller left behind has no effect.
 
-    That is: gradient and inference mode, autocast, default dtype and device, deterministic algorithms, the precision of
-    float32 products, hooks on all modules, and NumPy's treatment of errors. Afterwards it is as it was.
+    That is: gradient and inference mode, autocast, default dtype and device, modes that change functions, deterministic
+    algorithms, the precision of float32 products, hooks on all modules, optimizers and saved tensors, the cache of
+    parametrizations, the random numbers of Python and NumPy, and NumPy's treatment of errors. Afterwards all is as it
+    was.
 
     Example:
         >>> import torch
@@ -33,9 +39,10 @@ def torch_defaults() -> Iterator[None]:
         for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
+        _take_modes(stack)
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
         _set_default_dtype(stack)
         _set_algorithms(stack)
         _set_precision(stack)
@@ -70,7 +77,20 @@ def _set_precision(stack: ExitStack) -> None:
 
 
 def _take_global_hooks(stack: ExitStack) -> None:
-    for name in _GLOBAL_HOOKS:
-        if hooks := dict(getattr(modules, name)):
-            stack.callback(getattr(modules, name).update, hooks)
-            getattr(modules, name).clear()
+    for hooks in _GLOBAL_HOOKS:
+        if hooks:
+            stack.callback(hooks.update, dict(hooks))
+            hooks.clear()
+
+
+def _take_modes(stack: ExitStack) -> None:
+    """Modes that change PyTorch's functions, a default device among them, and hooks on what autograd saves."""
+    while torch._C._len_torch_function_stack():
+        stack.callback(torch._C._push_on_torch_function_stack, torch._C._pop_torch_function_stack())
+    autograd: Any = torch._C._autograd
+    while saved := autograd._top_saved_tensors_default_hooks(True):
+        autograd._pop_saved_tensors_default_hooks()
+        stack.callback(autograd._push_saved_tensors_default_hooks, *saved)
+    if parametrize._cache_enabled:
+        stack.callback(setattr, parametrize, "_cache_enabled", parametrize._cache_enabled)
+        parametrize._cache_enabled = 0

@@ -3,10 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.optim import optimizer as optimizers
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.overrides import TorchFunctionMode
 
 import lkd
 from lkd import Recipe
@@ -48,8 +53,23 @@ def hook() -> Iterator[None]:
     handle.remove()
 
 
+@contextmanager
+def optimizer_hook() -> Iterator[None]:
+    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: optimizer.zero_grad())
+    yield
+    assert len(optimizers._global_optimizer_pre_hooks) == 1
+    handle.remove()
+
+
+class Doubled(TorchFunctionMode):
+    """Doubles the output of ReLU."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), settings: Any = None) -> Any:
+        result = function(*arguments, **(settings or {}))
+        return 2 * result if function is torch.nn.functional.relu else result
+
+
 STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "no gradients": torch.no_grad,
     "inference mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "double precision": dtype,
@@ -57,6 +77,9 @@ STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "deterministic algorithms": deterministic,
     "a lower precision": precision,
     "a hook on all modules": hook,
+    "a hook on all optimizers": optimizer_hook,
+    "a mode that changes functions": Doubled,
+    "hooks on saved tensors": lambda: saved_tensors_hooks(lambda tensor: tensor, lambda tensor: 0 * tensor),
 }
 
 

@@ -1,10 +1,12 @@
 """The training loop."""
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -56,7 +58,7 @@ class Training:
         recipe = self.recipe = setting.recipe
         self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
         self.accelerator, self.options = accelerator, options
-        torch.manual_seed(recipe.seed)
+        _seed_all(recipe.seed)
         lesson = Lesson(setting.network(), setting.objective()).to(accelerator.device)
         if recipe.sync_bn:
             lesson.student = convert_sync_batchnorm(lesson.student)
@@ -77,7 +79,7 @@ class Training:
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}
-        torch.manual_seed(_seed(recipe.seed, accelerator.process_index))
+        _seed_all(_seed(recipe.seed, accelerator.process_index))
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -155,7 +157,7 @@ class Training:
             _set_random_state(mine["random"])
             self.sums = {name: mine["sums"][name].to(device) for name in names}
         else:
-            torch.manual_seed(_seed(self.recipe.seed, accelerator.process_index, self.steps_done))
+            _seed_all(_seed(self.recipe.seed, accelerator.process_index, self.steps_done))
             self.sums = {name: torch.stack([one["sums"][name] for one in theirs]).mean(0).to(device) for name in names}
 
     def _batches(self) -> Iterator[Batch]:
@@ -268,11 +270,29 @@ def _seed(*key: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
 
 
+def _seed_all(seed: int) -> None:
+    """Seed PyTorch, and for networks of one's own Python and NumPy."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def _random_state() -> dict[str, Any]:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+    }
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+    if "python" in state:  # checkpoints of earlier versions have none
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

@@ -163,8 +163,6 @@ def _train(
         metrics |= {"teacher_top1": check.top1} if check else {}
         ended = training.state_dict() | {"epoch": recipe.epochs, "step": 0}
         if main:
-            if check and not warned:
-                check.warn(metrics["val_top1"])
             origin |= {
                 "threads": torch.get_num_threads(),
                 "processes": accelerator.num_processes,
@@ -179,6 +177,8 @@ def _train(
             checkpoints.clear()
             if isinstance(source, TapedTeacher):
                 source.tape.finish()
+            if check and not warned:
+                check.warn(metrics["val_top1"])
         accelerator.wait_for_everyone()
 
 

@@ -1,5 +1,6 @@
 """What a recipe needs, made ready and checked before any work: data, stream, student and teacher."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -188,7 +189,11 @@ class Setting:
             with torch.no_grad():
                 given = ask(images)
         except Exception as error:
-            raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}") from error
+            kinds = {str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()} - {
+                "torch.float32"
+            }
+            hint = f" (it has weights of {', '.join(sorted(kinds))}: give model.float())" if kinds else ""
+            raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}{hint}") from error
         check_head(model, images, self.stages, role)
         logits = given.logits
         if not isinstance(logits, Tensor):
@@ -198,6 +203,8 @@ class Setting:
                 f"{role} gives outputs of shape {shape} for {len(images)} images of {len(self.data.classes)} classes, "
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"
             )
+        if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(len(logits)), atol=1e-3):
+            warnings.warn(f"{role} gives probabilities: give logits, without a softmax at its end", stacklevel=2)
         return given
 
 

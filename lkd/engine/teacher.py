@@ -9,9 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import some
 from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
 from lkd.engine.top_k import lengthen, shorten
+from lkd.identity import digest as content_digest
 from lkd.models.copying import twin
 from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
@@ -57,7 +59,10 @@ class LiveTeacher:
         self.stages = stages
         self.ask: Callable[[nn.Module, Tensor, int], Outputs] = outputs
         self.trial = self._normalised(_two_images(data))
-        self.model = fastest(evaluating(twin(model, "teacher")), self.trial, stages)
+        frozen = evaluating(twin(model, "teacher"))
+        if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
+            warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
+        self.model = fastest(frozen, self.trial, stages)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
@@ -80,8 +85,8 @@ class LiveTeacher:
         self.ask = _Compiled()
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """The student's images under the teacher's own normalisation."""
-        return images if self.same else images * self.scale.to(images.device) + self.shift.to(images.device)
+        """A copy of the student's images, which the teacher may change, under its own normalisation."""
+        return images.clone() if self.same else images * self.scale.to(images.device) + self.shift.to(images.device)
 
 
 def _two_images(data: DataSet) -> Tensor:
@@ -187,6 +192,9 @@ def weights_hash(model: nn.Module) -> str:
     """16 hexadecimal digits that change with any weight or buffer of a model, or with its name."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor) or tensor.is_quantized:
+            digest.update(f"{name} {content_digest(tensor)}".encode())
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -23,10 +23,8 @@ _FEWEST, _MOST, _EACH = 250, 500, 5
 _BATCH = 250
 _FAR = 10
 """Percentage points below a student at which a teacher is far below it."""
-_FEW, _MANY = 2, 5
-"""Images of each class, at least, from which another order can be told: one that explains nearly all, or most."""
-
-_NEARLY_ALL = 75
+_BETTER = 5
+"""Percentage points by which another order of the classes must be better, to be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,45 +47,54 @@ class TeacherCheck:
         """Accuracy in percent."""
         return 100 * (self.predicted == self.labels).double().mean().item()
 
+    @cached_property
+    def balanced_top1(self) -> float:
+        """Mean over the classes, as far as images have them, of the accuracy on each, in percent."""
+        right = (self.predicted == self.labels).double()
+        return 100 * torch.stack([right[self.labels == label].mean() for label in self.labels.unique()]).mean().item()
+
     def warn(self, student_top1: float | None = None) -> bool:
-        """Warn of a teacher that is no better than guessing, or far below a student; whether there was cause to.
+        """Warn of a teacher that seems not to know the data; whether there was cause to.
+
+        That is one that is no better than guessing, far below a student, or right where classes change places.
 
         Args:
             student_top1: validation accuracy of the student in percent, alone or taught; None where it is not known.
         """
-        if self.top1 <= self._guessing:
-            reason = f"no better than guessing ({100 / self.classes:.1f} %)"
+        order = self._other_order
+        if self.balanced_top1 <= self._guessing:
+            reason = f"no better than guessing ({100 / self.classes:.1f} % of each class)"
         elif student_top1 is not None and self.top1 < student_top1 - _FAR:
             reason = f"far below the student ({student_top1:.1f} %)"
+        elif order:
+            reason = "and some of its classes seem to have changed places"
         else:
             return False
         warnings.warn(
             f"teacher {self.name!r} is right on {self.top1:.1f} % of {len(self.labels)} validation images, {reason}: "
-            f"check that its classes have the order of the data's{self._other_order}, that it expects the "
-            "normalisation of these images, and their size",
+            f"check that its classes have the order of the data's{order}, that it expects the normalisation of these "
+            "images, and their size",
             stacklevel=2,
         )
         return True
 
     @property
     def _guessing(self) -> float:
-        """The accuracy in percent that guessing the commonest class passes on 500 images once in a thousand times."""
-        share = max(1 / self.classes, self.labels.bincount().max().item() / len(self.labels))
-        return 100 * (share + 3 * math.sqrt(share * (1 - share) / _MOST))
+        """The accuracy in percent that guessing passes on 500 images once in a thousand times; 0 for one class."""
+        present = len(self.labels.unique())
+        return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MOST)) if present > 1 else 0.0
 
-    @property
+    @cached_property
     def _other_order(self) -> str:
         """Where the classes in another order would explain the predictions: how well, and an example."""
-        if len(self.labels) < _FEW * self.classes:
-            return ""
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
         rows, columns = linear_sum_assignment(-counts)
-        best = 100 * counts[rows, columns].sum() / len(self.labels)
-        needed = max(self.top1 + _FAR, 2 * self.top1, _NEARLY_ALL if len(self.labels) < _MANY * self.classes else 0)
-        moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column]
-        if best < needed or not moved:
+        best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)
+        moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column and images[row]]
+        clear = [(row, column) for row, column in moved if counts[row, column] >= max(2, images[row] / 2)]
+        if best < self.top1 + _BETTER or len(clear) < 2 or len(clear) < len(moved) / 2:
             return ""
-        row, column = max(moved, key=lambda pair: counts[pair])
+        row, column = max(clear, key=lambda pair: counts[pair])
         return f" (in another order, with its class {column} as class {row} for example, it would reach {best:.1f} %)"
 
 
@@ -132,8 +139,20 @@ def _check(setting: Setting, teacher: LiveTeacher, accelerator: Accelerator, wor
     split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH, workers):
-        with accelerator.autocast():
-            logits = plain(0, Batch(images.to(device), target.to(device), numbers[: len(target)])).logits
+        batch = Batch(images.to(device), target.to(device), numbers[: len(target)])
+        try:
+            with accelerator.autocast():
+                logits = plain(0, batch).logits
+        except Exception as error:  # one that was traced for a batch of fixed size, for example
+            raise ValueError(
+                f"teacher {setting.teacher_name!r} cannot take {len(images)} images at once ({error}): make it for "
+                "batches of any size"
+            ) from error
+        if broken := int((~logits.isfinite()).any(1).sum()):
+            raise ValueError(
+                f"teacher {setting.teacher_name!r} gives logits that are not finite for {broken} of {len(images)} "
+                "validation images: look at its weights and precision, and at the images"
+            )
         predicted.append(logits.argmax(1).cpu())
         labels.append(target)
     return TeacherCheck(setting.teacher_name, torch.cat(predicted), torch.cat(labels), len(data.classes))

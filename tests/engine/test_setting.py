@@ -361,7 +361,7 @@ def test_a_teacher_with_its_own_normalisation_sees_images_under_it() -> None:
     batch = Batch(data.normalise(pixels), data.val.labels[:5], torch.arange(5))
     teacher = LiveTeacher(seen, data, (0.3,), (0.7,))
     torch.testing.assert_close(teacher(0, batch).logits, (pixels / 255 - 0.3) / 0.7)
-    assert LiveTeacher(seen, data)(0, batch).logits is batch.images
+    assert torch.equal(LiveTeacher(seen, data)(0, batch).logits, batch.images)
 
 
 def test_two_recipes_of_one_stream_show_the_same_pixels_and_another_seed_shows_others() -> None:
