@@ -1,6 +1,7 @@
 """Runs on disk: found by their recipe's id, written whole or not at all."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -72,6 +73,12 @@ class Run:
             return load_file(path)
 
 
+def _figure(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a finite number")
+    return float(value)
+
+
 def remedy(path: Path) -> str:
     """What to do about a run in a folder that is damaged."""
     return f"remove {path}, and repeat the command: the run is made again"
@@ -113,7 +120,7 @@ class Store:
             return None
         metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
         with reading(path / "metrics.json", "figures of a run", remedy(path)):
-            metrics = {name: float(value) for name, value in metrics.items()}
+            metrics = {name: _figure(name, value) for name, value in metrics.items()}
 
         def named() -> nn.Module:
             with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):

@@ -4,6 +4,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -55,7 +56,8 @@ class Training:
     """
 
     def __init__(self, setting: Setting, teacher: Teacher | None, accelerator: Accelerator, options: Options):
-        recipe = self.recipe = setting.recipe
+        self.setting, self.recipe = setting, setting.recipe
+        recipe = self.recipe
         self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
         self.accelerator, self.options = accelerator, options
         _seed_all(recipe.seed)
@@ -110,7 +112,8 @@ class Training:
             for batch in self._batches():
                 if stopped := self._good_enough():
                     break
-                self.take_step(batch)
+                with nullcontext() if self.steps_done else failures_named(self.setting, len(batch.images)):
+                    self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
@@ -235,6 +238,29 @@ class Training:
         return {
             f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
         }
+
+
+@contextmanager
+def failures_named(setting: Setting, images: int) -> Iterator[None]:
+    """Name student, objective and step where a network or objective fails in its first step.
+
+    Args:
+        setting: the recipe.
+        images: in this process's share of the batch.
+
+    Raises:
+        ValueError: says what failed.
+    """
+    try:
+        yield
+    except (FloatingPointError, OSError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # networks and objectives of one's own may fail in any way
+        raise ValueError(
+            f"student {setting.student_name!r} cannot be trained with objective {setting.recipe.objective!r}: a step "
+            f"with {images // setting.recipe.accumulation} images in training mode fails with "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def ddp_arguments(setting: Setting) -> DistributedDataParallelKwargs:

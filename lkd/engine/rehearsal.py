@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from lkd.engine.accelerators import make_accelerator, own_accelerators
-from lkd.engine.loop import Training, ddp_arguments
+from lkd.engine.loop import Training, ddp_arguments, failures_named
 from lkd.engine.options import Options
 from lkd.engine.setting import Setting
 from lkd.torch_defaults import torch_defaults
@@ -31,7 +31,7 @@ def rehearse(setting: Setting, processes: int = 1, options: Options | None = Non
     recipe = setting.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
     share = setting.stream.batch(0, 0, processes=processes)
-    try:
+    with failures_named(setting, len(share.images)):
         accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setting)])
         teacher = setting.untrained_teacher()
         if teacher:
@@ -39,11 +39,3 @@ def rehearse(setting: Setting, processes: int = 1, options: Options | None = Non
         training = Training(setting, teacher, accelerator, plain)
         training.network.train()
         training.take_step(share)
-    except FloatingPointError:
-        raise
-    except Exception as error:  # a network of one's own may fail in any way
-        count = len(share.images) // recipe.accumulation
-        raise ValueError(
-            f"student {setting.student_name!r} cannot be trained with objective {recipe.objective!r}: a step with "
-            f"{count} images in training mode fails with {type(error).__name__}: {error}"
-        ) from error

@@ -72,6 +72,11 @@ def test_what_fails_in_training_only_is_refused_before_the_teacher_is_trained(
     assert not list(store.folder.glob("runs/*"))
 
 
+def test_what_fails_in_the_first_step_is_named_where_nothing_was_rehearsed(store: Store) -> None:
+    with pytest.raises(ValueError, match="'Detached' cannot be trained with objective 'label': a step with 64 images"):
+        lkd.train(Detached(), **SMOKE, store=store)
+
+
 def test_an_objective_that_takes_no_mixed_targets_is_refused_for_a_study_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

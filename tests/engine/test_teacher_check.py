@@ -71,6 +71,68 @@ def test_a_teacher_far_below_the_student_alone_is_warned_of_before_training(stor
     assert alone.metrics.keys() == {"val_top1", "val_loss", "test_top1", "test_loss"}
 
 
+def predicted(labels: torch.Tensor, changes: dict[int, int], wrong: int = 0) -> TeacherCheck:
+    given = labels.clone()
+    for label, other in changes.items():
+        given[labels == label] = other
+    given[:wrong] = (given[:wrong] + 1) % 10
+    return TeacherCheck("teacher", given, labels, 10)
+
+
+def test_two_classes_that_changed_places_are_noticed_whatever_the_accuracy() -> None:
+    labels = torch.arange(250) % 10
+    with pytest.warns(UserWarning, match=r"80.0 % .* changed places: .*class [34] as class [34] .* reach 100.0 %"):
+        assert predicted(labels, {3: 4, 4: 3}).warn()
+    with warnings.catch_warnings(action="error"):
+        assert not predicted(labels, {}, wrong=60).warn()
+        assert not predicted(labels, {3: 4}).warn()
+
+
+def test_a_good_teacher_of_rare_classes_is_no_guess() -> None:
+    labels = torch.tensor([0] * 244 + [1] * 6)
+    right = TeacherCheck("right", torch.tensor([0] * 244 + [1, 1, 1, 0, 0, 0]), labels, 2)
+    with warnings.catch_warnings(action="error"):
+        assert not right.warn()
+        assert not TeacherCheck("one", torch.zeros(9, dtype=torch.int64), torch.zeros(9, dtype=torch.int64), 2).warn()
+    with pytest.warns(UserWarning, match="no better than guessing"):
+        TeacherCheck("constant", torch.zeros_like(labels), labels, 2).warn()
+
+
+class Probabilities(nn.Module):
+    """Ends with a softmax."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Any:
+        return self.inner(images).softmax(1)
+
+
+class InPlace(Probabilities):
+    """Changes the images that it is given."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.inner(images.mul_(2).div_(2).add_(1).sub_(1))
+
+
+class Broken(Probabilities):
+    """Gives a value that is not finite."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.inner(images) * float("nan")
+
+
+def test_probabilities_broken_logits_and_changed_images_do_not_pass(store: Store) -> None:
+    good = Nearest(load("digits"), list(range(10)))
+    with pytest.warns(UserWarning, match="teacher gives probabilities: give logits"):
+        distilled(Probabilities(good), store, epochs=1)
+    with pytest.raises(ValueError, match="teacher 'Broken' gives logits that are not finite for 250 of 250"):
+        distilled(Broken(good), store, epochs=1)
+    plain, changed = distilled(good, store, epochs=1), distilled(InPlace(good), store, epochs=1)
+    assert plain.history.val_loss.iloc[-1] == pytest.approx(changed.history.val_loss.iloc[-1], rel=1e-4)
+
+
 @pytest.fixture
 def pretrained(monkeypatch: pytest.MonkeyPatch) -> str:
     """A pretrained model by timm's name, without a download."""
