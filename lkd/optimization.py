@@ -48,8 +48,8 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
-        ValueError: Lookahead; an optimizer that needs second derivatives; an argument that it does not take, that timm would drop
-            without a word, or that has a field of its own in a recipe.
+        ValueError: Lookahead; an optimizer that needs second derivatives; an argument that it does not take, that timm
+            would drop without a word, or that has a field of its own in a recipe.
 
     Example:
         >>> from lkd.optimization import check_optimizer

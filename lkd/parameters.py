@@ -62,7 +62,9 @@ KINDS = {
     "list[int]": _list_of(_WHOLE, "whole numbers"),
     "list[float]": _list_of(_NUMBER, "numbers"),
     "list[str]": _list_of(_TEXT, "texts"),
-    "dict": Kind("a mapping", lambda value: isinstance(value, dict) and all(map(_TEXT.fits, value)), "{<name>: <value>}"),
+    "dict": Kind(
+        "a mapping", lambda value: isinstance(value, dict) and all(map(_TEXT.fits, value)), "{<name>: <value>}"
+    ),
 }
 """By annotation, the types that parameters of chapters have."""
 

@@ -92,7 +92,7 @@ def test_variables_of_a_launcher_that_do_not_fit_are_named(
 
 def test_a_local_rank_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(ValueError, match="has LOCAL_RANK=0, but no WORLD_SIZE, RANK, .* run unset LOCAL_RANK"):
+    with pytest.raises(ValueError, match=r"has LOCAL_RANK=0, but no WORLD_SIZE, RANK, .* run unset LOCAL_RANK"):
         announced()
     monkeypatch.setenv("LOCAL_RANK", "-1")
     assert announced() == 1

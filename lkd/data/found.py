@@ -177,11 +177,7 @@ def _shared(one: Found, other: Found) -> list[str]:
     """Names of the files of the second split that are also in the first, by another link to them."""
     there = {picture.place: picture for picture in one.pictures}
     alike = [(there[picture.place], picture) for picture in other.pictures if picture.place in there]
-    return [
-        picture.name
-        for same, picture in alike
-        if _one_file(one, same, other, picture)
-    ]
+    return [picture.name for same, picture in alike if _one_file(one, same, other, picture)]
 
 
 def _one_file(one: Found, same: Picture, other: Found, picture: Picture) -> bool:

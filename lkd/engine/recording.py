@@ -64,7 +64,8 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         seed: of that draw.
 
     Raises:
-        ValueError: a manifest whose recipe this version of lkd refuses; a teacher of other weights, or a record that is missing or damaged; says which epoch and position.
+        ValueError: a manifest whose recipe this version of lkd refuses; a teacher of other weights, or a record that is
+            missing or damaged; says which epoch and position.
     """
     remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
     with reading(tape.folder / "manifest.json", "manifest of a tape that this version of lkd knows", remedy):

@@ -251,7 +251,10 @@ def test_a_file_without_weights_is_refused(tmp_path, content, match):
         (torch.full((10, 32), torch.inf), "not finite under 'head.weight'"),
         (torch.ones(10, 32).to_sparse(), "no plain dense tensor under 'head.weight'"),
         (torch.ones(10, 32, device="meta"), "no plain dense tensor under 'head.weight'"),
-        (torch.ones(10, 32, dtype=torch.int64), r"head.weight is \(10, 32\) of torch.int64, in the model \(10, 32\) of torch.float32"),
+        (
+            torch.ones(10, 32, dtype=torch.int64),
+            r"head.weight is \(10, 32\) of torch.int64, in the model \(10, 32\) of torch.float32",
+        ),
         (torch.ones(10, 32, dtype=torch.complex64), "head.weight is .* of torch.complex64"),
         (torch.ones(32, 10), r"head.weight is \(32, 10\) of torch.float32, in the model \(10, 32\) of torch.float32"),
     ],

@@ -46,7 +46,7 @@ GIVEN = {
     ("list[int]", "['0']"): "`-y 'it: [0]'` for papermill",
     ("list[int]", "[0.5, 1]"): "`-y it: [<whole number>, ...]` for papermill, `-p it=[<whole number>, ...]` for lkd",
     ("list[str]", "[5]"): "`-y 'it: [\"5\"]'` for papermill, `-p it='[\"5\"]'` for lkd run",
-    ("list[str]", "a, b"): "`-y 'it: [\"a\", \"b\"]'` for papermill",
+    ("list[str]", "a, b"): '`-y \'it: ["a", "b"]\'` for papermill',
     ("list[str]", "mini_vit"): "`-y 'it: [\"mini_vit\"]'` for papermill",
     ("dict", "{epochs: 2}"): "`-y 'it: {\"epochs\": 2}'` for papermill",
 }
