@@ -16,12 +16,15 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
         >>> from lkd.checks import unknown
         >>> unknown("objective", "nkdd", ["kd", "nkd"])
         "unknown objective 'nkdd': did you mean 'nkd'? There are: kd, nkd"
+        >>> unknown("class", "fox", ["cat, tabby", "dog"])
+        "unknown class 'fox'. There are: 'cat, tabby', dog"
     """
     names = sorted(known)
     folded = {each.casefold(): each for each in names}
     near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
     hint = f": did you mean {folded[near[0]]!r}?" if near else "."
-    return f"unknown {kind} {name!r}{hint}" + (f" There are: {', '.join(names)}" if len(names) <= 30 else "")
+    listed = ", ".join(repr(each) if "," in each else each for each in names)
+    return f"unknown {kind} {name!r}{hint}" + (f" There are: {listed}" if len(names) <= 30 else "")
 
 
 def some(names: Iterable[str]) -> str:

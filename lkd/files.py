@@ -1,11 +1,12 @@
 """Where this machine's files live, and how they are written."""
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,11 +163,29 @@ def read_history(path: Path, remedy: str) -> "pd.DataFrame":
     return table
 
 
+def remedy_for(error: Exception) -> str:
+    """What to do where the system did not write a file or make a folder.
+
+    Example:
+        >>> import errno
+        >>> from lkd.files import remedy_for
+        >>> remedy_for(OSError(errno.ENOSPC, "No space left on device", "runs"))
+        'make room'
+    """
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) and error.filename:
+        path = Path(error.filename)
+        return f"move {next(each for each in (path, *path.parents) if os.path.lexists(each))} away"
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+        return "allow this user to write there"
+    known = getattr(error, "errno", None) not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "remove the cause" if known else "make room"
+
+
 def reserve(path: Path, size: int) -> None:
     """Make a file of `size` bytes that takes all of its space on the disk now, where the file system can do that.
 
     Raises:
-        OSError: there is too little space; nothing is left behind.
+        OSError: there is too little space, or the file cannot be made; nothing is left behind.
 
     Example:
         >>> import tempfile
@@ -184,8 +203,11 @@ def reserve(path: Path, size: int) -> None:
             else:
                 file.truncate(size)
     except OSError as error:
-        path.unlink(missing_ok=True)
-        raise OSError(f"{path.parent} has no room for {size:,} bytes ({error.strerror}): make room") from error
+        with suppress(OSError):
+            path.unlink()
+        remedy = remedy_for(error)
+        lacks = f"{path.parent} has no room for {size:,} bytes" if remedy == "make room" else f"{path} cannot be made"
+        raise OSError(f"{lacks} ({error.strerror}): {remedy}") from error
 
 
 @contextmanager

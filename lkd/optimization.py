@@ -48,14 +48,17 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
-        ValueError: an optimizer that needs second derivatives; an argument that it does not take, that timm would drop
-            without a word, or that has a field of its own in a recipe.
+        ValueError: Lookahead; an optimizer that needs second derivatives; an argument that it does not take, that timm
+            would drop without a word, or that has a field of its own in a recipe.
 
     Example:
         >>> from lkd.optimization import check_optimizer
         >>> check_optimizer("sgd", {"momentum": 0.8})
     """
     names = [str(known) for known in list_optimizers()]
+    inner = str(name).removeprefix("lookahead_")
+    if inner != name and inner in names:
+        raise ValueError(f"optimizer is {name!r}, and Lookahead is not supported here: give {inner!r}")
     if name not in names:
         raise KeyError(unknown("optimizer", name, names))
     if get_optimizer_info(name).second_order:

@@ -22,12 +22,14 @@ class Kind(NamedTuple):
     Attributes:
         called: its name in a message.
         fits: whether a value has it.
-        example: a value that has it.
+        form: stands for a value; no shell takes it as it is.
+        entry: the type of the entries of a list.
     """
 
     called: str
     fits: Callable[[Any], bool]
-    example: Any
+    form: str
+    entry: "Kind | None" = None
 
 
 class Declared(NamedTuple):
@@ -46,21 +48,23 @@ def _list_of(kind: Kind, plural: str) -> Kind:
     def fits(value: Any) -> bool:
         return isinstance(value, list) and all(map(kind.fits, value))
 
-    return Kind(f"a list of {plural}", fits, [kind.example])
+    return Kind(f"a list of {plural}", fits, f"[{kind.form}, ...]", kind)
 
 
-_TEXT = Kind("a text that is not empty", lambda value: isinstance(value, str) and bool(value.strip()), "TEXT")
-_WHOLE = Kind("a whole number", lambda value: type(value) is int, 2)
-_NUMBER = Kind("a number", lambda value: type(value) in (int, float) and math.isfinite(value), 0.5)
+_TEXT = Kind("a text that is not empty", lambda value: isinstance(value, str) and bool(value.strip()), "<text>")
+_WHOLE = Kind("a whole number", lambda value: type(value) is int, "<whole number>")
+_NUMBER = Kind("a number", lambda value: type(value) in (int, float) and math.isfinite(value), "<number>")
 KINDS = {
-    "bool": Kind("True or False", lambda value: isinstance(value, bool), False),
+    "bool": Kind("True or False", lambda value: isinstance(value, bool), "<True or False>"),
     "int": _WHOLE,
     "float": _NUMBER,
     "str": _TEXT,
     "list[int]": _list_of(_WHOLE, "whole numbers"),
     "list[float]": _list_of(_NUMBER, "numbers"),
     "list[str]": _list_of(_TEXT, "texts"),
-    "dict": Kind("a mapping", lambda value: isinstance(value, dict) and all(map(_TEXT.fits, value)), {"NAME": 2}),
+    "dict": Kind(
+        "a mapping", lambda value: isinstance(value, dict) and all(map(_TEXT.fits, value)), "{<name>: <value>}"
+    ),
 }
 """By annotation, the types that parameters of chapters have."""
 
@@ -145,22 +149,36 @@ def _check_value(name: str, value: Any, declared: Declared) -> None:
     if not kind.fits(value):
         raise TypeError(
             f"{name} must be {kind.called}{' or None' if optional else ''}, got {value!r} ({type(value).__name__}): "
-            f"write {_how_to_give(name, _meant(value, kind))}"
+            f"write {_how_to_give(name, kind, _meant(value, kind))}"
         )
     if isinstance(value, list):
         check_list(name, value, object)
 
 
 def _meant(value: Any, kind: Kind) -> Any:
-    """The value of a kind that someone probably meant, or else an example of it."""
+    """The value of a kind that someone probably meant; None where that is not clear."""
     read = read_value(value) if isinstance(value, str) else value
+    if kind.entry:
+        entries = [_meant(each, kind.entry) for each in _entries(read)]
+        return entries if entries and None not in entries else None
     word = _WORDS.get(str(value).lower())
     text = str(value) if type(value) in (int, float) else None
-    return next((each for each in (read, word, text, [read]) if kind.fits(each)), kind.example)
+    whole = int(read) if isinstance(read, float) and read.is_integer() else None
+    return next((each for each in (value, read, word, text, whole) if kind.fits(each)), None)
 
 
-def _how_to_give(name: str, value: Any) -> str:
-    """A parameter as papermill and `lkd run` take it on their command lines."""
+def _entries(read: Any) -> Sequence[Any]:
+    """The entries of a list, whether it was written as one, as a tuple, with commas alone, or as its only entry."""
+    if isinstance(read, list | tuple):
+        return read
+    return [each.strip() for each in read.split(",")] if isinstance(read, str) else [read]
+
+
+def _how_to_give(name: str, kind: Kind, value: Any) -> str:
+    """A parameter as papermill and `lkd run` take it on their command lines; with the kind's form for None."""
+    if value is None:
+        papermill = f"-y {name}:" if kind.form[0] in "[{" else f"{'-r' if kind is _TEXT else '-p'} {name}"
+        return f"`{papermill} {kind.form}` for papermill, `-p {name}={kind.form}` for lkd run"
     if isinstance(value, list | dict):
         text = json.dumps(value)
         papermill, ours = f"-y {shlex.quote(f'{name}: {text}')}", text

@@ -352,7 +352,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     # Optimizers
     ({"optimizer": "adahessian"}, ValueError, "optimizer 'adahessian' needs second derivatives"),
-    ({"optimizer": "lookahead_adam"}, KeyError, "unknown optimizer 'lookahead_adam'"),
+    ({"optimizer": "lookahead_adamw"}, ValueError, "and Lookahead is not supported here: give 'adamw'"),
+    ({"optimizer": "lookahead_no"}, KeyError, "unknown optimizer 'lookahead_no'"),
     ({"optimizer": "AdamW"}, KeyError, "unknown optimizer 'AdamW': did you mean 'adamw'"),
     ({"optimizer_args": {"lr": 0.1}}, ValueError, "set the recipe's lr instead of optimizer_args 'lr'"),
     ({"optimizer_args": {"weight_decay": 0.1}}, ValueError, "set the recipe's weight_decay instead of optimizer_args"),

@@ -90,10 +90,19 @@ def test_variables_of_a_launcher_that_do_not_fit_are_named(
         announced()
 
 
+def test_a_local_rank_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ValueError, match=r"has LOCAL_RANK=0, but no WORLD_SIZE, RANK, .* run unset LOCAL_RANK"):
+        announced()
+    monkeypatch.setenv("LOCAL_RANK", "-1")
+    assert announced() == 1
+
+
 def test_variables_that_announce_one_process_are_no_launcher(launcher: pytest.MonkeyPatch) -> None:
     launcher.setenv("WORLD_SIZE", "1")
     assert announced() == 1
     launcher.delenv("WORLD_SIZE")
+    launcher.delenv("LOCAL_RANK")
     assert announced() == 1
 
 

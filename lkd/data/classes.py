@@ -1,11 +1,10 @@
 """Classes by the names of folders: which folder names the class, in which order, and the same in every split."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
-
-from timm.utils.misc import natural_key
 
 from lkd.checks import some
 
@@ -65,6 +64,17 @@ def _check_levels(folders: Iterable[Folders], place: str) -> None:
             f"these ({some(above)}), and either could be the classes: put the images of each class directly into a "
             "folder named for it"
         )
+
+
+def natural_key(name: str) -> list[int | str]:
+    """timm's key of this name, which sorts numbers in names by value; timm's own fails on digits such as "²".
+
+    Example:
+        >>> from lkd.data.classes import natural_key
+        >>> natural_key("m² of 10")
+        ['m² of ', 10, '']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
 
 
 def ordered(names: Iterable[str], place: str) -> dict[str, str]:

@@ -81,9 +81,10 @@ def warn_of_classes(classes: Sequence[str], labels: Mapping[str, Tensor]) -> Non
         lacks = anywhere & ~has
         if lacks.any():
             effect = "no network can learn that" if name == "train" else "its accuracy leaves that out"
+            hold_out = "" if name == "test" else " (if from_datasets held val out: give another val_share, or val)"
             warn(
                 f"{name} has no image of {_named(classes, lacks)}, but another split has: {effect}; add images, "
-                "correct the labels or split anew"
+                f"correct the labels or split anew{hold_out}"
             )
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,17 @@ def check_train(train: Found) -> None:
         )
 
 
+def without_placeholder(place: Place) -> Place:
+    """The splits, with no labels for test images that all lie in one folder which is no class of training.
+
+    Test images without labels often lie so: `test/images/test_0.JPEG`, `test/test/1.jpg`.
+    """
+    train, test = place.splits["train"], place.splits.get("test")
+    if test and len(test.classes) == 1 and test.classes[0] not in train.classes:
+        place.splits["test"] = replace(test, classes=("",))
+    return place
+
+
 def check_other(role: str, other: Found, train: Found) -> None:
     """Refuse a split that does not go with training; test images without labels are left aside.
 
@@ -134,6 +145,23 @@ def check_labels(split: Found) -> None:
         )
 
 
+def warn_of_repeated(split: Found) -> None:
+    """Warn of files that are in a split twice."""
+    first: dict[object, int] = {}
+    twice = []
+    for index, picture in enumerate(split.pictures):
+        earlier = first.setdefault(picture.place, index)
+        if earlier != index and _one_file(split, split.pictures[earlier], split, picture):
+            twice.append((earlier, index))
+    if twice:
+        one, other = (f"{split.pictures[k].name!r} (class {split.classes[split.labels[k]]!r})" for k in twice[0])
+        warnings.warn(
+            f"{split.place} has {len(twice):,} of its files twice, {one} and {other} for example: each counts as two "
+            "images; keep the one in the folder of its class",
+            stacklevel=4,
+        )
+
+
 def warn_of_shared(splits: Iterable[Found]) -> None:
     """Warn of files that are in two splits."""
     for one, other in combinations(splits, 2):
@@ -147,13 +175,14 @@ def warn_of_shared(splits: Iterable[Found]) -> None:
 
 def _shared(one: Found, other: Found) -> list[str]:
     """Names of the files of the second split that are also in the first, by another link to them."""
-    there = {picture.place: picture.name for picture in one.pictures}
+    there = {picture.place: picture for picture in one.pictures}
     alike = [(there[picture.place], picture) for picture in other.pictures if picture.place in there]
-    return [
-        picture.name
-        for name, picture in alike
-        if isinstance(picture.place, tuple) or Path(one.place, name).samefile(Path(other.place, picture.name))
-    ]
+    return [picture.name for same, picture in alike if _one_file(one, same, other, picture)]
+
+
+def _one_file(one: Found, same: Picture, other: Found, picture: Picture) -> bool:
+    """Whether pictures of one place are one file; inodes alone would not tell files of two disks apart."""
+    return isinstance(picture.place, tuple) or Path(one.place, same.name).samefile(Path(other.place, picture.name))
 
 
 # What is said ---------------------------------------------------------------------------------------------------------

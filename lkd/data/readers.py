@@ -22,11 +22,13 @@ from lkd.data.found import (
     check_other,
     check_train,
     split_called,
+    warn_of_repeated,
     warn_of_shared,
+    without_placeholder,
 )
 from lkd.data.hugging_face import hugging_face
 from lkd.data.images import hold_out
-from lkd.data.tars import in_tars, is_tar
+from lkd.data.tars import SHARDS, in_tars, is_tar
 from lkd.files import home
 
 HELD_OUT_SHARE = 10
@@ -48,7 +50,8 @@ def from_files(name: str, view: View) -> Files:
               images and one of class labels.
 
             The splits may also be called training; validation, valid or dev; testing; in small or capital letters.
-            Without a test split that has labels, the validation split is the test split. Wherever there is one of both
+            A test split whose images all lie in one folder that is no class of train has no labels. Without a test
+            split that has labels, the validation split is the test split. Wherever there is one of both
             only, a tenth of the training images, but at most 50 times the number of classes, is the validation split
             instead: always the same ones, with the classes in proportion. So nothing is tuned on test.
 
@@ -71,12 +74,15 @@ def from_files(name: str, view: View) -> Files:
     if scheme != "hfds":
         path = str(home() / "data" / Path(path).expanduser())
     _warn_of_truncated()
-    place = SCHEMES[scheme](path)
+    place = without_placeholder(SCHEMES[scheme](path))
     train, others = place.splits["train"], {role: one for role, one in place.splits.items() if role != "train"}
     check_train(train)
     for role, one in others.items():
         check_other(role, one, train)
-    warn_of_shared([one for one in place.splits.values() if one.labelled])
+    labelled = [one for one in place.splits.values() if one.labelled]
+    for one in labelled:
+        warn_of_repeated(one)
+    warn_of_shared(labelled)
     splits = _three({role: one for role, one in others.items() if one.labelled}, train, path)
     return Files(name, train.classes, splits["train"], splits["val"], splits["test"], view, account=account(place))
 
@@ -251,11 +257,7 @@ def _only(role: str, paths: Sequence[Path]) -> Path:
 
 def _wds(place: str) -> Place:
     """Refused: shards are read from their beginning, in an order of their own."""
-    raise ValueError(
-        f"data 'wds:{place}': a stream that can be replayed needs each image by itself, and shards of WebDataset are "
-        "read from their beginning: unpack them, with a folder for every class, and name them 'folder:PATH', or pack "
-        "these folders as PATH/train.tar and PATH/val.tar and name them 'tar:PATH'"
-    )
+    raise ValueError(f"data 'wds:{place}': {SHARDS}")
 
 
 SCHEMES: dict[str, Callable[[str], Place]] = {"folder": _folder, "tar": _tar, "hfds": hugging_face, "wds": _wds}

@@ -8,6 +8,13 @@ from typing import IO, NamedTuple
 
 from lkd.data.contents import Contents, Picture, aside, is_image, readable
 
+SHARDS = (
+    "a stream that can be replayed needs each image by itself, and shards of WebDataset are read from their beginning: "
+    "unpack them, with a folder for every class, and name them 'folder:PATH', or pack these folders as PATH/train.tar "
+    "and PATH/val.tar and name them 'tar:PATH'"
+)
+"""Why shards of WebDataset are refused."""
+
 AFTER_END = 1 << 16
 """Bytes after the end of a tar file that are looked at: tar fills its last record with zeros."""
 
@@ -52,7 +59,7 @@ def in_tars(path: Path) -> Contents:
     of a split.
 
     Raises:
-        ValueError: a file that is damaged or no tar file; links to what is not in it; and what
+        ValueError: a file that is damaged or no tar file; a shard of WebDataset; links to what is not in it; and what
             `lkd.data.contents.in_folder` refuses.
     """
     contents = Contents()
@@ -84,6 +91,7 @@ def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
             pictures.append(member)
         else:
             contents.ignored["other"].append(prefix + member.name)
+    _check_no_shard(archive, pictures)
     for name, rule in hidden.items():
         contents.ignored[rule].append(prefix + name)
     contents.ignored["replaced"] += [prefix + name for name in archive.replaced]
@@ -95,6 +103,22 @@ def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
     ]
     for name, inner in archive.inner.items():
         _add(contents, inner, Path(name).stem, f"{prefix}{name}/")
+
+
+def _check_no_shard(archive: _Archive, pictures: list[_Member]) -> None:
+    """Refuse images outside folders with labels beside them: 000000.jpg and 000000.cls."""
+    labels = {_key(member): member.name for member in archive.files if member.name.lower().endswith((".cls", ".json"))}
+    for member in pictures:
+        if len(member.parts) == 1 and _key(member) in labels:
+            raise ValueError(
+                f"{archive.path} has {labels[_key(member)]!r} beside {member.name!r}, as shards of WebDataset have: "
+                f"{SHARDS}"
+            )
+
+
+def _key(member: _Member) -> tuple[str, ...]:
+    """The folders and the name up to the first dot, by which WebDataset puts files together."""
+    return *member.parts[:-1], member.parts[-1].partition(".")[0]
 
 
 def _aside(parts: tuple[str, ...]) -> tuple[str, ...]:

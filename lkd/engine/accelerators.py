@@ -56,7 +56,7 @@ def announced() -> int:
         if os.environ.get(name, "").lower() not in harmless:
             raise ValueError(f"{name}={os.environ[name]} asks for what lkd does not do: run unset {name}")
     count = _number("WORLD_SIZE", 1)
-    if count < 2 and not (torch.cuda.is_available() and "LOCAL_RANK" in os.environ):
+    if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # accelerate takes any other for a launcher
         return 1
     if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
         raise ValueError(

@@ -4,13 +4,13 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from lkd.files import reading, reserve
+from lkd.files import reading, remedy_for, reserve
 
 _KEPT = 2
 _MARGIN = 2**20
@@ -58,9 +58,13 @@ class Checkpoints:
             tensors: bytes of the tensors in it.
 
         Raises:
-            OSError: there is too little; says how much is needed.
+            OSError: there is too little, or it cannot be written to; says how much is needed, or the remedy.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            remedy = f"{remedy_for(error)}, and run again"
+            raise OSError(f"the folder {self.folder} could not be made ({error.strerror}): {remedy}") from error
         self.size = tensors + _MARGIN
         reserve(self.reserved, self.size)
 
@@ -99,10 +103,11 @@ class Checkpoints:
                 os.fsync(file.fileno())
             return self.reserved.replace(self.folder / f"{steps:09}-{_digest(self.reserved)}.pt")
         except (OSError, RuntimeError) as error:
-            self.reserved.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.reserved.unlink()
             raise OSError(
-                f"the checkpoint of step {steps} could not be written to {self.folder} ({error}): make room, and run "
-                "again; what was finished before is kept"
+                f"the checkpoint of step {steps} could not be written to {self.folder} ({error}): {remedy_for(error)}, "
+                "and run again; what was finished before is kept"
             ) from error
 
     @contextmanager

@@ -12,6 +12,7 @@ from lkd.engine.setting import Setting
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.taping import make_tape
 from lkd.engine.teacher import BriefTeacher, weights_hash
+from lkd.files import reading
 from lkd.recipe import Recipe
 from lkd.store import Store
 from lkd.torch_defaults import torch_defaults
@@ -63,9 +64,12 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         seed: of that draw.
 
     Raises:
-        ValueError: a teacher of other weights, or a record that is missing or damaged; says which epoch and position.
+        ValueError: a manifest whose recipe this version of lkd refuses; a teacher of other weights, or a record that is
+            missing or damaged; says which epoch and position.
     """
-    recipe = Recipe.from_dict(tape.manifest["recipe"])
+    remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
+    with reading(tape.folder / "manifest.json", "manifest of a tape that this version of lkd knows", remedy):
+        recipe, weights = Recipe.from_dict(tape.manifest["recipe"]), tape.manifest["teacher"]
     if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
         raise ValueError(
             f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
@@ -73,7 +77,7 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
     setting = Setting(recipe, {})
     teacher = ready_teacher(setting, store, Options())
     assert teacher is not None
-    if weights_hash(teacher.model) != tape.manifest["teacher"]:
+    if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)

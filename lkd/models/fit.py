@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from lkd.models.mismatch import check_fit, misfits
-from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under
+from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under, without_counters
 
 
 def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
@@ -28,7 +28,7 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
         >>> list(fitted(wrapped, nn.Linear(2, 3), "the state dict", Call("state_dict")))
         ['weight', 'bias']
     """
-    named = as_named_in(model, state)
+    named = without_counters(as_named_in(model, state), model)
     forms = {prefix: adapted(form, model) for prefix, form in _forms(named, model)}
     fitting = [prefix for prefix, form in forms.items() if not misfits(form, model)]
     if shared := [prefix for prefix in fitting if all(name.startswith(prefix) for name in named)]:

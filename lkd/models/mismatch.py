@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -31,9 +32,9 @@ def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str
         "unexpected": [name for name in state if name not in own],
     }
     forms = [
-        f"{name} is {_form(state[name])}, in the model {_form(own[name])}"
+        f"{name} is {_shown(state[name])}, in the model {_shown(own[name])}"
         for name in own
-        if name in state and not is_lazy(own[name]) and _form(state[name]) != _form(own[name])
+        if name in state and not is_lazy(own[name]) and _differ(state[name], own[name])
     ]
     if not forms and any(names.values()) and state.keys() & own.keys() and _accepted(state, model):
         return {}
@@ -75,6 +76,24 @@ def _form(tensor: Any) -> str:
     return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" of {tensor.dtype}")
 
 
+def _differ(given: Any, own: Any) -> bool:
+    """Whether a value has another form than the model's, and is no whole number for a counter, which PyTorch casts."""
+    return _form(given) != _form(own) and not (_is_counter(own) and _is_whole(given))
+
+
+def _is_counter(value: Any) -> bool:
+    return isinstance(value, Tensor) and not value.ndim and value.dtype in (torch.int64, torch.int32)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is one number without a fraction: 3.0, as `half()` makes of the counter of a batch norm."""
+    return isinstance(value, Tensor) and not value.ndim and not value.is_complex() and float(value).is_integer()
+
+
+def _shown(value: Any) -> str:
+    return f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else _form(value)
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
@@ -106,9 +125,9 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
 def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
     """Whether the file holds a part of the model alone, or has another number of classes."""
     missing = [name for name in own if name not in state]
-    differing = [name for name in own if name in state and _form(state[name]) != _form(own[name])]
+    differing = [name for name in own if name in state and _differ(state[name], own[name])]
     layers = {name.rpartition(".")[0] for name in differing}
-    if len(layers) == 1 and not missing and all(state[n].shape[1:] == own[n].shape[1:] for n in differing):
+    if len(layers) == 1 and not missing and all(_other_length(state[n], own[n]) for n in differing):
         there, here = (len(tensors[differing[0]]) for tensors in (state, own))
         yield (
             f"Only {min(layers)!r} differs, with {there} outputs in the file and {here} in the model: make the model "
@@ -128,6 +147,11 @@ def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[s
             )
         else:
             yield f"The file holds {len(state)} of the model's {len(own)} weights only: give that of the whole network."
+
+
+def _other_length(given: Tensor, own: Tensor) -> bool:
+    """Whether two tensors differ in their first axis alone."""
+    return given.ndim == own.ndim > 0 and given.shape[1:] == own.shape[1:]
 
 
 def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:

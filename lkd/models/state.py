@@ -21,6 +21,9 @@ KEYS = ("model", "state_dict_ema", "state_dict", "model_ema")
 PROJECTORS = ("project.", "projects.", "projector.")
 """Layers that the released code adds to a student for feature distillation, and that no prediction uses."""
 
+COUNTERS = ("n_averaged", "total_ops", "total_params")
+"""What `torch.optim.swa_utils.AveragedModel` and thop add to a network's weights."""
+
 _WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)(?:\.|$)")
 """What data parallelism and compilation add to a name."""
 
@@ -69,6 +72,8 @@ def weights_in(content: Any, key: str | None, origin: str, call: Call) -> State:
     found = _default(content, origin, call) if key is None else _entry(content, key)
     _check_mapping(found, origin if key is None else f"{origin}, under {key!r},")
     _check_values(found, origin)
+    if not found:
+        raise ValueError(f"{origin} holds no weights: give a state dict that has some, a network's state_dict()")
     state = State(found)
     state._metadata = dict(getattr(found, "_metadata", {}))  # type: ignore[attr-defined]
     return state
@@ -189,6 +194,15 @@ def as_named_in(model: nn.Module, state: State) -> State:
     metadata = getattr(state, "_metadata", {})
     named._metadata = {_WRAPPERS.sub("", path).rstrip("."): noted for path, noted in metadata.items()}  # type: ignore[attr-defined]
     return named
+
+
+def without_counters(state: State, model: nn.Module) -> State:
+    """The state dict without `COUNTERS`, as far as the model has none of that name."""
+    own = {name.rpartition(".")[2] for name in model.state_dict()}
+    dropped = {name for name in state if (last := name.rpartition(".")[2]) in COUNTERS and last not in own}
+    kept = State((name, value) for name, value in state.items() if name not in dropped)
+    kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+    return kept
 
 
 def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:

@@ -41,8 +41,9 @@ def load_checkpoint(
     weights, such as an optimizer's state, options or a configuration of any class, is left aside. The weights may
     stand alone or under `model`, `state_dict_ema`, `state_dict` or `model_ema`; where there are several, the first of
     these is taken, which is the one that the released scripts evaluate. What data parallelism and compilation add to
-    names is dropped, and so are a prefix that all names share, if the rest fits exactly, and the projectors of feature
-    distillation (`project`, `projects`, `projector`). What timm's own loader of an architecture adapts is adapted: a
+    names is dropped, and so are a prefix that all names share, if the rest fits exactly, the projectors of feature
+    distillation (`project`, `projects`, `projector`), and the counters of `AveragedModel` (`n_averaged`) and thop
+    (`total_ops`, `total_params`). What timm's own loader of an architecture adapts is adapted: a
     ConvNeXt's or Swin's original names, a ViT's position embeddings. Names that PyTorch's strict loading accepts are
     accepted: batch norms without `num_batches_tracked`, for example.
 

@@ -164,6 +164,15 @@ def test_test_images_without_labels_are_accounted_for(pets: Path) -> None:
     assert "; the 4 images of test have no labels: not used" in account_of(pets)
 
 
+def test_test_images_in_one_folder_that_is_no_class_have_no_labels(pets: Path) -> None:
+    shutil.rmtree(pets / "test")
+    fill(pets / "test", "images", count=3)
+    assert account_of(pets) == (
+        "2 classes; train 3, val 1 (held out of train), test 4 (from val) images; the 3 images of test have no labels: "
+        "not used"
+    )
+
+
 # What is refused ----------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +277,14 @@ def test_one_file_in_two_splits_is_warned_about(pets: Path, link: Callable[[Path
         load(f"folder:{pets}")
 
 
+@pytest.mark.parametrize("link", [os.link, lambda source, target: target.symlink_to(source)], ids=["hard", "symbolic"])
+def test_one_file_under_two_classes_is_warned_about(pets: Path, link: Callable[[Path, Path], object]) -> None:
+    link(pets / "train" / "ant" / "0.png", pets / "train" / "bee" / "7.png")
+    told = r"train has 1 of its files twice, 'ant/0\.png' \(class 'ant'\) and 'bee/7\.png' \(class 'bee'\) for example"
+    with pytest.warns(UserWarning, match=told):
+        load(f"folder:{pets}")
+
+
 # Tar files ----------------------------------------------------------------------------------------------------------
 
 Packed = dict[str, bytes | tarfile.TarInfo]
@@ -314,6 +331,7 @@ def levels_of(folder: Path) -> list[tuple[int, str]]:
     return [(int(np.asarray(one).max()), label) for one, label in zip(images, labels, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore:.* of its files twice")
 def test_members_of_a_tar_file_are_accounted_for(tars: Path) -> None:
     more: Packed = {
         "ant/queens/7.png": image(70), "ant/8.png": other(tarfile.SYMTYPE, "../bee/1.png"),
@@ -335,6 +353,18 @@ def test_tar_files_in_a_tar_file_name_classes(tars: Path) -> None:
     (tars / "train.tar").write_bytes(packed(inner))
     assert levels_of(tars) == [(9, "ant"), (8, "ant"), (9, "bee"), (8, "bee")]
     assert load(f"tar:{tars}").train.listing.name(0) == str(tars / "train.tar" / "ant.tar" / "0.png")
+
+
+@pytest.mark.parametrize("label", ["000000.cls", "000000.json"])
+@pytest.mark.parametrize("folder", ["train", "val"])
+def test_shards_of_webdataset_are_refused(tars: Path, folder: str, label: str) -> None:
+    (tars / f"{folder}.tar").unlink()
+    (tars / folder).mkdir()
+    for shard in ("shard-000000.tar", "shard-000001.tar"):
+        (tars / folder / shard).write_bytes(packed({"000000.png": image(), label: b"0"}))
+    told = rf"shard-00000[01]\.tar has '{label}' beside '000000\.png', as shards of WebDataset have: .*unpack them"
+    with pytest.raises(ValueError, match=told):
+        load(f"tar:{tars}")
 
 
 def test_a_changed_tar_file_is_listed_again(tars: Path) -> None:

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import NAME_TO_OP
+from timm.utils.misc import natural_key as timm_key
 
 from lkd.data import Augmentation, DamagedImage, load, subset
+from lkd.data.classes import natural_key, order_note, ordered
 from lkd.engine import evaluate
 
 CLASSES = ("ant", "bee", "cat")
@@ -99,6 +101,13 @@ def test_classes_with_numbers_are_ordered_by_value_and_names_of_one_rank_by_name
     assert data.classes == ("07", "7", "9", "10", "B", "b")
     names = [data.val.listing.name(int(index)).split("/")[-2] for index in data.val.indices]
     assert [data.classes[label] for label in data.val.labels] == names
+
+
+def test_names_with_digits_that_are_no_numbers_have_an_order() -> None:
+    assert list(ordered(["m²", "²", "10", "9"], "train")) == ["9", "10", "m²", "²"]
+    assert order_note(["9", "10", "²"]).startswith("class order: by value")
+    usual = ["n01440764", "10", "9", "Dog", "cat 2b", "", "7", "٣"]
+    assert [natural_key(name) for name in usual] == [timm_key(name) for name in usual]
 
 
 def test_a_relative_path_lies_in_the_data_folder(made: Path, home: Path) -> None:

@@ -1,10 +1,12 @@
 """Checkpoints on disk: the last good one is always there."""
 
+import errno
 import resource
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -103,6 +105,27 @@ def test_a_checkpoint_is_written_into_space_that_was_taken_ahead(tmp_path: Path)
         assert next(checkpoints.folder.glob("*-*.pt")).stat().st_ino == taken.st_ino
         assert checkpoints.reserved.stat().st_blocks * 512 >= 4000, "none is left for the next one"
     assert [path.name[:9] for path in checkpoints.folder.iterdir()] == ["000000001"]
+
+
+def test_the_remedy_fits_what_hinders_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OSError, match=rf"could not be written to {folder} .*: move {tmp_path}/file away, and run"):
+            Checkpoints(folder).save(1, state(1))
+        with pytest.raises(OSError, match=rf"{folder} could not be made .*: move {tmp_path}/file away, and run again"):
+            Checkpoints(folder).reserve(1000)
+    taken = Checkpoints(tmp_path / "run")
+    taken.reserved.mkdir(parents=True)
+    with pytest.raises(
+        OSError, match=rf"{taken.reserved} cannot be made \(Is a directory\): move {taken.reserved} away"
+    ):
+        taken.reserve(1000)
+    with pytest.raises(OSError, match=rf"could not be written .*: move {taken.reserved} away, and run again"):
+        taken.save(1, state(1))
+    for number, remedy in ((errno.ENOSPC, "make room"), (errno.EROFS, "allow this user"), (errno.EIO, "remove the")):
+        monkeypatch.setattr("torch.save", Mock(side_effect=OSError(number, "why")))
+        with pytest.raises(OSError, match=rf"why\): {remedy}"):
+            Checkpoints(tmp_path / "other").save(1, state(1))
 
 
 def test_space_taken_ahead_is_given_back_with_its_folder(tmp_path: Path) -> None:

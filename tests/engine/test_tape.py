@@ -286,4 +286,9 @@ def test_the_command_lists_and_verifies(store: Store, monkeypatch: pytest.Monkey
     assert verified.exit_code == 0 and re.fullmatch(told, verified.output)
     tape.records[:] = 0
     assert CliRunner().invoke(app, ["tape", "verify"]).exit_code == 1
+    manifest = tape.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"objective_args"', '"objective_arguments"', 1))
+    refused = CliRunner().invoke(app, ["tape", "verify"])
+    told = r"lkd: \S+/manifest\.json .* \(unknown field of a recipe 'objective_arguments'.*: use the version .*\n"
+    assert refused.exit_code == 1 and re.fullmatch(told, refused.output)
     assert CliRunner().invoke(app, ["tape", "verify", "nothing"]).exit_code == 2

@@ -128,6 +128,28 @@ def test_half_precision_weights_are_loaded_into_a_model_of_full_precision():
     assert weight.dtype == torch.float32 and torch.equal(weight, source.head.weight.float())
 
 
+def test_a_state_dict_cast_value_by_value_is_loaded():
+    source, model = head(2), head(2)
+    source(torch.ones(2, 3, 3, 3))
+    state = {name: value.half() for name, value in source.state_dict().items()}
+    assert load_checkpoint(model, state)[1].num_batches_tracked.equal(torch.tensor(1))
+    told = r"num_batches_tracked is \(\) of torch.float32, in the model \(\) of torch.int64"
+    refused({**state, "1.num_batches_tracked": torch.tensor(0.5)}, told, model=head(2))
+
+
+def test_counters_of_averaging_and_of_thop_are_dropped():
+    source = net(seed=1)
+    averaged = torch.optim.swa_utils.AveragedModel(source).state_dict()
+    assert "n_averaged" in averaged and same(load_checkpoint(net(), averaged), source)
+    counted = {"total_ops": torch.zeros(1), "head.total_params": torch.zeros(1)}
+    prefixed_too = {f"net.{name}": value for name, value in source.state_dict().items()}
+    for state in (source.state_dict(), prefixed_too):
+        assert same(load_checkpoint(net(), {**state, **counted}), source)
+    own = nn.Linear(2, 3)
+    own.register_buffer("total_ops", torch.ones(1))
+    refused(nn.Linear(2, 3).state_dict(), "total_ops", model=own)
+
+
 def test_the_model_does_not_share_memory_with_the_state_dict():
     source, model = net(seed=1), net()
     load_checkpoint(model, source.state_dict())
@@ -213,8 +235,8 @@ def test_a_file_of_something_else_is_refused(tmp_path, name):
         ({"model": {"head.weight": [1.0]}}, "has list under 'head.weight': expected names and tensors only"),
         ({0: torch.ones(3)}, "has Tensor under 0: expected names and tensors only"),
         ({"epoch": 3, "args": argparse.Namespace()}, "has int under 'epoch'"),
-        ({}, "does not fit SLaK. It is of another architecture"),
-        ({"model": {}}, "does not fit SLaK. It is of another architecture"),
+        ({}, "holds no weights"),
+        ({"model": {}}, "holds no weights"),
     ],
 )
 def test_a_file_without_weights_is_refused(tmp_path, content, match):
@@ -229,9 +251,12 @@ def test_a_file_without_weights_is_refused(tmp_path, content, match):
         (torch.full((10, 32), torch.inf), "not finite under 'head.weight'"),
         (torch.ones(10, 32).to_sparse(), "no plain dense tensor under 'head.weight'"),
         (torch.ones(10, 32, device="meta"), "no plain dense tensor under 'head.weight'"),
-        (torch.ones(10, 32, dtype=torch.int64), r"head.weight is \(10, 32\) of torch.int64, in the model \(10, 32\)"),
+        (
+            torch.ones(10, 32, dtype=torch.int64),
+            r"head.weight is \(10, 32\) of torch.int64, in the model \(10, 32\) of torch.float32",
+        ),
         (torch.ones(10, 32, dtype=torch.complex64), "head.weight is .* of torch.complex64"),
-        (torch.ones(32, 10), r"head.weight is \(32, 10\), in the model \(10, 32\)"),
+        (torch.ones(32, 10), r"head.weight is \(32, 10\) of torch.float32, in the model \(10, 32\) of torch.float32"),
     ],
 )
 def test_a_weight_that_no_network_can_use_is_refused(value, match):
