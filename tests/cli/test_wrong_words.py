@@ -59,8 +59,8 @@ WRONG = [
     ("run-recipe", "Missing argument 'RECIPE'"),
     ("run-recipe nothing.json", "'nothing.json' is no file"),
     ("run-recipe pictures", "'pictures' is no file"),
-    ("run-recipe broken.json", "broken.json is no JSON"),
-    ("run-recipe list.json", "list.json has no recipe"),
+    ("run-recipe broken.json", "broken.json is damaged or no JSON object"),
+    ("run-recipe list.json", "list.json is damaged or no JSON object"),
     ("run-recipe field.json", "unknown field of a recipe 'epoch': did you mean 'epochs'"),
     ("run-recipe student.json", "unknown student model 'mini_resnt': did you mean 'mini_resnet'"),
     # tapes
