@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -225,6 +226,18 @@ def writing(path: Path, remedy: str = "make room, or give another folder") -> It
         raise OSError(f"{path} could not be written ({error.strerror}): {remedy}") from error
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` that no other process uses, of something that is being written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lkd.files import temporary_beside
+        >>> temporary_beside(Path("runs/metrics.json")).match("runs/.metrics.json.tmp-????????.json")
+        True
+    """
+    return path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}{path.suffix}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; becomes `path` when the block ends well, and is removed otherwise.
@@ -234,14 +247,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = temporary_beside(path)
         try:
+            temporary.touch(exist_ok=False)
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

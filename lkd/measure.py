@@ -22,6 +22,9 @@ from lkd.store import Run
 
 Arrays = Mapping[str, np.ndarray]
 
+_OF = "run of this measurement"
+"""Name of the array that holds the run's id."""
+
 
 def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: Any) -> dict[str, np.ndarray]:
     """What `measure(run, **arguments)` gives; measured once, then read from the run's folder.
@@ -39,9 +42,12 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     if not path.exists():
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    with reading(path, "measurement", "remove it, and it is measured again"), np.load(path) as found:
-        return dict(found)
+            np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_OF: np.array(run.recipe.run_id)})
+    with reading(path, "measurement", "remove it, and it is measured again"), np.load(path) as file:
+        found = dict(file)
+        if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # an earlier lkd wrote none
+            raise ValueError(f"it is of run {of}")
+    return found
 
 
 def place(run: Run, name: str, **arguments: Any) -> Path:

@@ -66,7 +66,7 @@ def provenance() -> dict[str, Any]:
 
 
 def of_data(data: "DataSet") -> dict[str, Any]:
-    """What a network that learned from some data expects of images, and what its outputs are called.
+    """The data that a network learned from: form, statistics and number of its images, and its classes.
 
     Example:
         >>> from lkd.data import load

@@ -17,6 +17,7 @@ import pandas as pd
 
 from lkd.files import PUBLISHED as FOLDER
 from lkd.files import home, read_json, reading, replacing, require_checkout, sha256, writing
+from lkd.manifest import write_manifest
 from lkd.profiles import profile_name
 from lkd.recipe import Recipe
 from lkd.store import Store, remedy
@@ -164,6 +165,7 @@ def _unpack(path: Path, folder: Path) -> None:
             with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
+        write_manifest(folder / "runs" / run_id, run_id)
     os.sync()
     with replacing(folder / _INDEX) as temporary:
         temporary.write_text(json.dumps(index))

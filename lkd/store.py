@@ -1,12 +1,11 @@
-"""Runs on disk: found by their recipe's id, written whole or not at all."""
+"""Runs on disk: found by their recipe's id, written whole or not at all, compared with their manifest when read."""
 
 import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from lkd.files import home, read_history, read_json, reading, writing
+from lkd.checks import some
+from lkd.files import home, read_history, read_json, reading, temporary_beside, writing
+from lkd.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.recipe import Recipe
 from lkd.torch_defaults import torch_defaults
 
@@ -58,19 +59,55 @@ class Run:
     @torch.random.fork_rng(devices=[])
     def student(self) -> nn.Module:
         """The trained student, in eval mode."""
-        model, path = self.build(), self.path / "student.safetensors"
+        model, path, listed = self.build(), self.path / STUDENT, self._compare(STUDENT)
         with reading(path, "weights of this student", remedy(self.path)):
+            if not listed:
+                _check_weights(load_file(path), model)
             load_model(model, path)
+        if not listed:
+            self._list()
         return model.eval()
 
     @cached_property
     def masks(self) -> dict[str, Tensor]:
         """Where weights of sparse training may differ from 0: bool, by parameter's name; empty for dense training."""
-        path = self.path / "masks.safetensors"
+        path = self.path / MASKS
         if not (self.recipe.sparsity or path.exists()):
             return {}
+        self._compare(MASKS)
         with reading(path, "masks", remedy(self.path)):
             return load_file(path)
+
+    def _compare(self, name: str) -> bool:
+        """Compare a file with the manifest; False for a run from before lkd wrote manifests."""
+        listed = (self.path / MANIFEST).exists()
+        if listed:
+            check_file(self.path, name, self.recipe.run_id, remedy(self.path))
+        return listed
+
+    def _list(self) -> None:
+        """Write the manifest of a run from before lkd wrote manifests, once its other files have been read."""
+        epochs = len(self.history)
+        if epochs < self.recipe.epochs and self.recipe.stop_top1 is None:
+            path = self.path / "history.csv"
+            raise ValueError(f"{path} has {epochs} of {self.recipe.epochs} epochs: {remedy(self.path)}")
+        for file in ("provenance", "masks"):
+            getattr(self, file)
+        with suppress(OSError):  # of a store that can only be read
+            write_manifest(self.path, self.recipe.run_id)
+
+
+def _check_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse weights of another dtype than the network's, which PyTorch would cast, and values that are not finite."""
+    for name, tensor in model.state_dict().items():
+        if name in weights and weights[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
+    _check_finite({name: weights[name] for name, _ in model.named_parameters() if name in weights})
+
+
+def _check_finite(values: Mapping[str, Tensor]) -> None:
+    if names := [name for name, value in values.items() if not value.isfinite().all()]:
+        raise FloatingPointError(f"{some(names)}: not finite")
 
 
 def _figure(name: str, value: Any) -> float:
@@ -113,11 +150,14 @@ class Store:
             build: makes the student's network; needed only for one that timm does not know.
 
         Raises:
-            FileNotFoundError, OSError, ValueError: its figures cannot be read; names the file and the remedy.
+            FileNotFoundError, OSError, ValueError: one of its files is missing, damaged or altered, or its folder holds
+                another run; names the file and the remedy.
         """
         path = self.path(recipe)
+        self._recover(path)
         if not path.is_dir():
             return None
+        _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
         metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
         with reading(path / "metrics.json", "figures of a run", remedy(path)):
             metrics = {name: _figure(name, value) for name, value in metrics.items()}
@@ -173,37 +213,79 @@ class Store:
             masks: of sparse training, by parameter's name.
 
         Raises:
+            FloatingPointError: a figure or a weight that is not finite.
             OSError: the folder cannot be written; names it and the remedy. Nothing is left behind.
         """
+        _check_finite({name: torch.tensor(value) for name, value in metrics.items()} | dict(student.named_parameters()))
+        provenance = {**provenance, "manifest": True}
         values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
-        with _whole(self.path(recipe)) as folder:
+        with self._whole(self.path(recipe)) as folder:
             for name, content in values.items():
                 (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
             history.to_csv(folder / "history.csv", index=False)
-            save_model(student, str(folder / "student.safetensors"))
+            save_model(student, str(folder / STUDENT))
             if masks:
-                save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / "masks.safetensors")
+                save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / MASKS)
+            for weights in folder.glob("*.safetensors"):  # that library makes files which only their owner can read
+                weights.chmod((folder / "recipe.json").stat().st_mode)
+            write_manifest(folder, recipe.run_id)
 
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        """A temporary folder beside `path`; becomes `path` when the block ends well, and is removed otherwise."""
+        with writing(path, "make room, and run again"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left_by_a_kill in path.parent.glob(f".{path.name}.tmp-*"):
+                shutil.rmtree(left_by_a_kill, ignore_errors=True)
+            temporary = temporary_beside(path)
+            temporary.mkdir()
+            try:
+                yield temporary
+                for file in temporary.iterdir():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+                self._replace(path, temporary)
+            except SafetensorError as error:
+                raise OSError(f"{path} could not be written ({error}): make room, and run again") from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`; becomes `path` when the block ends well, and is removed otherwise."""
-    with writing(path, "make room, and run again"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            yield temporary
-            temporary.chmod(0o755)
-            for file in temporary.iterdir():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+    def _replace(self, path: Path, temporary: Path) -> None:
+        """Put a finished folder in its place; between the two renames, the one before it lies aside, whole."""
+        with self.lock(f"replace-{path.name}"):
             if path.exists():
-                path.rename(temporary / "replaced")
+                shutil.rmtree(_aside(path), ignore_errors=True)
+                path.rename(_aside(path))
             temporary.rename(path)
-            shutil.rmtree(path / "replaced", ignore_errors=True)
-        except SafetensorError as error:
-            raise OSError(f"{path} could not be written ({error}): make room, and run again") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(_aside(path), ignore_errors=True)
+
+    def _recover(self, path: Path) -> None:
+        """Put back the run that a process had moved aside when it was killed."""
+        if path.is_dir() or not _aside(path).is_dir():
+            return
+        with self.lock(f"replace-{path.name}"):
+            if not path.is_dir() and _aside(path).is_dir():
+                _aside(path).rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.before")
+
+
+def _check_whole(path: Path, run_id: str) -> None:
+    """Compare a run's records with its manifest, or its recipe's id where it is from before lkd wrote manifests."""
+    if not check_records(path, run_id, remedy(path)):
+        with reading(path / "recipe.json", "recipe", remedy(path)):
+            if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:
+                raise ValueError(f"it is the recipe of run {found}")
+
+
+def _unless_replaced(path: Path, check: Callable[[], None]) -> None:
+    """Check a folder; once more where another process has replaced it meanwhile."""
+    before = path.stat().st_ino
+    try:
+        check()
+    except (OSError, ValueError):
+        if path.is_dir() and path.stat().st_ino == before:
+            raise
+        check()

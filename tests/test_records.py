@@ -10,6 +10,7 @@ import pytest
 
 import lkd
 from lkd import records
+from lkd.manifest import write_manifest
 from lkd.measure import measured
 from lkd.paper.evidence import CHAPTERS
 from lkd.planning import plan_chapter
@@ -91,6 +92,7 @@ def test_a_record_whose_id_no_longer_fits_is_refused(done: Store, folder: Path) 
     shutil.copytree(done.folder / "runs", store.folder / "runs")
     recipe = json.loads((store.path(other) / "recipe.json").read_text())
     (store.path(other) / "recipe.json").write_text(json.dumps({**recipe, "lr": 1.0}))
+    write_manifest(store.path(other), other.run_id)
     publish(STUDY.recipes, store, folder / "smoke.zip")
     with pytest.raises(ValueError, match=f"record {other.run_id} .* was altered: its recipe is that of run"):
         unpacked(folder / "smoke.zip")

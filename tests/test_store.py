@@ -19,6 +19,7 @@ from torch import nn
 import lkd
 from lkd import Recipe, provenance
 from lkd.engine.loop import Training
+from lkd.manifest import RECORDS
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +28,7 @@ RECIPE = Recipe(data="digits", student="mini_resnet", train_images=128)
 SHAPE = {"in_chans": 1, "num_classes": 10}
 METRICS = {"val_top1": 1 / 3, "test_loss": 0.1 + 0.2}
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.1 + 0.2, 5e-324, 1.7976931348623157e308], "top1": [1 / 3, 0, 9]})
-FILES = {"recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv", "student.safetensors"}
+FILES = {*RECORDS, "student.safetensors", "manifest.json"}
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -63,7 +64,7 @@ def test_a_run_is_found_as_it_was_saved(store: Store) -> None:
     found = Store(store.folder).find(RECIPE)
     assert found is not None
     assert found.metrics == METRICS
-    assert found.provenance == {"seconds": 1.5}
+    assert found.provenance == {"seconds": 1.5, "manifest": True}
     assert found.path.name == RECIPE.run_id
     pd.testing.assert_frame_equal(found.history, HISTORY, check_exact=True)
 

@@ -1,7 +1,8 @@
 """Labelled images in files: decoded when they are asked for, under transforms that can be replayed."""
 
+import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -91,10 +92,11 @@ class Listing:
     Args:
         reader: `reader[index]` is an open file and a label.
         place: where that is, for people.
+        versions: gives a text for each image, or one for all, that changes when the files do.
     """
 
-    def __init__(self, reader: Reader, place: str):
-        self.reader, self.place = reader, place
+    def __init__(self, reader: Reader, place: str, versions: Callable[[], Iterable[str]]):
+        self.reader, self.place, self.versions = reader, place, versions
         self._damaged = torch.zeros(len(reader), dtype=torch.bool).share_memory_()
         self._warned = torch.zeros(len(WARNED), dtype=torch.bool).share_memory_()
 
@@ -242,11 +244,25 @@ class Files:
         side = self.view.image_size or SIZE
         return side, side
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The identity of the data set; see `lkd.data.fingerprint`. Files count as they were when first looked at."""
+        digest = hashlib.sha256(repr((self.classes, self.mean, self.std)).encode())
+        for name, split in self.splits.items():
+            digest.update(name.encode() + split.indices.numpy().tobytes() + split.labels.numpy().tobytes())
+        for listing in self._listings:
+            for version in listing.versions():
+                digest.update(version.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+    @property
+    def _listings(self) -> list[Listing]:
+        return list({id(split.listing): split.listing for split in self.splits.values()}.values())
+
     @property
     def damaged_files(self) -> tuple[str, ...]:
         """Names of the damaged images that this process and its workers have met so far, in any split."""
-        listings = {id(split.listing): split.listing for split in self.splits.values()}
-        return tuple(name for listing in listings.values() for name in listing.damaged)
+        return tuple(name for listing in self._listings for name in listing.damaged)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images of this data set as a network sees them.

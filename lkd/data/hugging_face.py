@@ -43,7 +43,8 @@ def _hfds_split(name: str, split: str) -> Found:
     from datasets import load_dataset
 
     place = f"{name} ({split})"
-    image, label = _columns(load_dataset(name, split=split).features, place)
+    dataset = load_dataset(name, split=split)
+    image, label = _columns(dataset.features, place)
     reader = create_dataset(f"hfds/{name}", split=split, input_key=image, target_key=label).reader
     labels = [_number(found, f"image {index} of {place}") for index, found in enumerate(reader.iter_targets())]
     if not labels:
@@ -52,7 +53,13 @@ def _hfds_split(name: str, split: str) -> Found:
     classes = tuple(named.get(number, str(number)) for number in range(max([*named, *labels]) + 1))
     lacking = len(classes) - len(set(labels) - {-1})
     note = f"without an image in {split}: {lacking:,} of the {len(classes):,} classes"
-    return Found(Listing(reader, place), classes, labels, split, note=note if lacking and min(labels) >= 0 else "")
+    return Found(
+        Listing(reader, place, lambda: [dataset._fingerprint]),
+        classes,
+        labels,
+        split,
+        note=note if lacking and min(labels) >= 0 else "",
+    )
 
 
 def _columns(features: Mapping[str, Any], place: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lkd.data.doubts import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
-from lkd.data.protocol import Labelled
+from lkd.data.protocol import DataSet, Labelled
 from lkd.data.stream import Augmentation, Stream
 
 AnySplit = TypeVar("AnySplit", bound=Labelled)
@@ -155,6 +155,17 @@ class Images:
         """Height and width of every image."""
         height, width = self.train.images.shape[2:]
         return height, width
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of the data set; see `lkd.data.fingerprint`."""
+        statistics = [float(value) for value in (*self.mean, *self.std)]
+        digest = hashlib.sha256(repr((tuple(self.classes), statistics)).encode())
+        for name, split in self.splits.items():
+            for tensor in (split.images, split.labels):
+                digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images of this data set as a network sees them.
@@ -356,10 +367,11 @@ def subset(split: AnySplit, count: int, seed: int) -> AnySplit:
     return split.take(stratified_order(split.labels, seed)[:count])
 
 
-def fingerprint(images: Images) -> str:
+def fingerprint(data: DataSet) -> str:
     """The identity of a data set: the same in every process, and another one when anything it holds changes.
 
-    Covers the classes, the statistics, and dtype, shape and bytes of all splits; not the name.
+    Covers the classes, the statistics, and dtype, shape and bytes of all splits; not the name. Images in files count by
+    path, size and modification time.
 
     Returns:
         16 hexadecimal digits of a SHA-256.
@@ -369,10 +381,4 @@ def fingerprint(images: Images) -> str:
         >>> len(fingerprint(load("digits")))
         16
     """
-    statistics = [float(value) for value in (*images.mean, *images.std)]
-    digest = hashlib.sha256(repr((tuple(images.classes), statistics)).encode())
-    for name, split in images.splits.items():
-        for tensor in (split.images, split.labels):
-            digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-            digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+    return data.fingerprint

@@ -66,6 +66,10 @@ class DataSet(Protocol):
     def splits(self) -> Mapping[str, Labelled]:
         """The three splits by name."""
 
+    @property
+    def fingerprint(self) -> str:
+        """The identity of the data set; see `lkd.data.fingerprint`."""
+
     def normalise(self, images: Tensor) -> Tensor:
         """Images `(N, C, H, W)` of this data set as a network sees them, float32."""
 

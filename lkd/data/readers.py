@@ -1,9 +1,10 @@
 """Where the files of a data set are, and which images are in each split."""
 
+import functools
 import io
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -12,7 +13,7 @@ from PIL import ImageFile
 from lkd.checks import some
 from lkd.data.classes import named, ordered, wrapper
 from lkd.data.contents import Contents, Picture, aside, check_link, in_folder, readable
-from lkd.data.files import Files, FileSplit, Listing, Reader, View
+from lkd.data.files import Files, FileSplit, Listing, View
 from lkd.data.found import (
     SPLITS,
     Found,
@@ -126,6 +127,11 @@ class _Folder:
     def filename(self, index: int) -> str:
         return self.pictures[index].name
 
+    def versions(self) -> Iterator[str]:
+        """Path, size and modification time of each file."""
+        for picture in self.pictures:
+            yield f"{picture.name} {_version(self.root / picture.name)}"
+
 
 class _Tars:
     """The images in tar files, in the manner of timm's readers; no tar file is kept open, as workers would share it."""
@@ -144,6 +150,18 @@ class _Tars:
 
     def filename(self, index: int) -> str:
         return self.pictures[index].name
+
+    def versions(self) -> Iterator[str]:
+        """Path, place and size of each image, and size and modification time of its tar file."""
+        version = functools.cache(lambda path: _version(Path(path)))
+        for picture in self.pictures:
+            path, offset, size = cast(tuple[str, int, int], picture.place)
+            yield f"{picture.name} {offset} {size} {version(path)}"
+
+
+def _version(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _folder(place: str) -> Place:
@@ -179,7 +197,7 @@ def _tar_split(path: Path) -> Found:
     return _by_folder(path, contents, _Tars(contents.pictures))
 
 
-def _by_folder(path: Path, contents: Contents, reader: Reader) -> Found:
+def _by_folder(path: Path, contents: Contents, reader: "_Folder | _Tars") -> Found:
     """A split whose classes are named by folders."""
     if not contents.pictures:
         raise NoImages(
@@ -192,7 +210,7 @@ def _by_folder(path: Path, contents: Contents, reader: Reader) -> Found:
     labels = [numbers[names[picture.folders]] for picture in contents.pictures]
     empty, lacking = _without_images(contents, folders, above)
     return Found(
-        Listing(reader, str(path)),
+        Listing(reader, str(path), reader.versions),
         tuple(classes.values()),
         labels,
         path.name,

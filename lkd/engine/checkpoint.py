@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -13,6 +14,8 @@ import torch
 from lkd.files import reading, remedy_for, reserve
 
 _KEPT = 2
+_OF = "lkd"
+"""Key of the run and the conditions in a checkpoint."""
 _MARGIN = 2**20
 """Bytes of a checkpoint, at most, besides its tensors."""
 
@@ -24,7 +27,8 @@ class Checkpoints:
     can be written whatever else fills the disk in the meantime.
 
     Args:
-        folder: where they lie; it need not be there.
+        folder: where they lie, called as their run; it need not be there.
+        conditions: values by name that must be the same when the run goes on, such as the hash of the code.
 
     Example:
         >>> import tempfile
@@ -36,8 +40,8 @@ class Checkpoints:
         {'step': 5}
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, conditions: Mapping[str, str] = MappingProxyType({})):
+        self.folder, self.conditions = Path(folder), dict(conditions)
         self.reserved = self.folder / ".next.pt"
         self.size = 0
 
@@ -98,7 +102,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.reserved.open("r+b" if self.reserved.exists() else "w+b") as file:
-                torch.save(dict(state), file)
+                torch.save({**state, _OF: {"run": self.folder.name, **self.conditions}}, file)
                 file.truncate()
                 os.fsync(file.fileno())
             return self.reserved.replace(self.folder / f"{steps:09}-{_digest(self.reserved)}.pt")
@@ -128,17 +132,33 @@ class Checkpoints:
             raise OSError(f"{error}; the finished training is kept") from error
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is as it was written; None where there is none.
+        """The newest checkpoint of this run that is as it was written; None where there is none.
+
+        Warns of each one that is damaged, or of another run, and passes it over.
 
         Raises:
-            OSError, ValueError: it cannot be read; names it and the remedy.
+            OSError: it cannot be read; names it and the remedy.
+            ValueError: it was written under other conditions; names them and the remedy.
         """
         for path in self._files():
             with reading(path, "checkpoint", "remove it, and run again: training goes on from the one before it"):
-                if path.stem.partition("-")[2] == _digest(path):
-                    return torch.load(path, map_location="cpu", weights_only=True)
-            warnings.warn(f"checkpoint {path} is damaged: training goes on from the one before it", stacklevel=2)
+                whole = path.is_file() and path.stem.partition("-")[2] == _digest(path)
+                state = torch.load(path, map_location="cpu", weights_only=True) if whole else {}
+            written = state.pop(_OF, {"run": self.folder.name, **self.conditions})  # an earlier lkd wrote none
+            if whole and written["run"] == self.folder.name:
+                self._check_conditions(path, written)
+                return state
+            problem = f"of run {written['run']}" if whole else "damaged"
+            warnings.warn(f"checkpoint {path} is {problem}: training goes on from the one before it", stacklevel=2)
         return None
+
+    def _check_conditions(self, path: Path, written: Mapping[str, str]) -> None:
+        for name, value in self.conditions.items():
+            if written.get(name) != value:
+                raise ValueError(
+                    f"checkpoint {path} was written with {name} {written.get(name)}, now it is {value}: restore that, "
+                    f"or remove {self.folder} to train from the beginning"
+                )
 
     def clear(self) -> None:
         """Remove all checkpoints, and the space reserved for the next."""

@@ -28,6 +28,9 @@ def evaluate(
     Returns:
         `top1` in percent and `loss`, the mean cross-entropy with the label in nats.
 
+    Raises:
+        FloatingPointError: logits that are not finite; names the split and the share of its images.
+
     Example:
         >>> import timm, lkd
         >>> from lkd.data import load
@@ -38,13 +41,20 @@ def evaluate(
     """
     process, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     device = device_of(model)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     with in_eval_mode(model), torch.no_grad():
         chosen = torch.arange(process, len(split), processes)
         for images, labels in data.batches(split, chosen, _BATCH, workers):
             logits, labels = model(images.to(device)).float(), labels.to(device)
-            sums += torch.stack([(logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")])
+            correct, loss = (logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([correct, loss, (~logits.isfinite()).any(1).sum()])
     if accelerator:
         sums = accelerator.reduce(sums)
-    correct, loss = (sums / len(split)).tolist()
+    correct, loss, broken = (sums / len(split)).tolist()
+    if broken:
+        name = next((name for name, each in data.splits.items() if each is split), "a split")
+        raise FloatingPointError(
+            f"the model's logits are not finite for {100 * broken:.3g} % of the {len(split)} images of {name}: its "
+            "weights or the images hold NaN or infinite values, or a product overflows"
+        )
     return {"top1": 100 * correct, "loss": loss}

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,11 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import PretrainedCfg
 
 from lkd.checks import some
+from lkd.data import fingerprint, load, scheme
 from lkd.engine.teacher import LiveTeacher, weights_hash
 from lkd.files import sha256
 from lkd.recipe import IN_MEMORY, Recipe
+from lkd.store import Run
 
 _WORDNET = re.compile(r"n\d{8}")
 _BIN, _SAFE = "pytorch_model.bin", "model.safetensors"
@@ -106,6 +109,29 @@ def check_classes(teacher: Recipe | str | None, classes: Sequence[str]) -> None:
             f"({some(classes)}): make sure that they are the same ones, in the order of their WordNet ids",
             stacklevel=2,
         )
+
+
+def warn_of_changed_images(runs: Sequence[Run]) -> None:
+    """Warn of finished runs on images in files, where these are not as they were when the runs were made.
+
+    Each data set is listed once. Where its files are no longer there, nothing can be compared.
+
+    Args:
+        runs: of any data sets.
+    """
+    made: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if scheme(run.recipe.data) and "fingerprint" in run.provenance.get("data", {}):
+            made.setdefault((run.recipe.data, repr(run.recipe.view)), []).append(run)
+    for (name, _), group in made.items():
+        with suppress(OSError, ImportError, ValueError):
+            now = fingerprint(load(name, **group[0].recipe.view))
+            if changed := [run.recipe.run_id for run in group if run.provenance["data"]["fingerprint"] != now]:
+                warnings.warn(
+                    f"the files of {name} have changed (path, size or modification time) since {some(changed)} "
+                    "ran: train again with resume=False, or restore the files",
+                    stacklevel=3,
+                )
 
 
 def _check_order(teacher: str, known: list[str], classes: list[str]) -> None:

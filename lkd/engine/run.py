@@ -21,7 +21,7 @@ from lkd.engine.loop import Training, ddp_arguments
 from lkd.engine.memory import keep_freed_memory
 from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
-from lkd.engine.origin import check_classes, teacher_origin
+from lkd.engine.origin import check_classes, teacher_origin, warn_of_changed_images
 from lkd.engine.rehearsal import rehearse
 from lkd.engine.setting import Objects, Setting
 from lkd.engine.tape import TapedTeacher
@@ -32,7 +32,7 @@ from lkd.engine.trackers import tracked
 from lkd.files import reading, writable
 from lkd.models.copying import copied
 from lkd.progress import Progress
-from lkd.provenance import of_data, provenance
+from lkd.provenance import numerics_hash, of_data, provenance
 from lkd.recipe import Recipe
 from lkd.store import Run, Store
 from lkd.torch_defaults import torch_defaults
@@ -109,7 +109,9 @@ def carry_out(
     recipe.check_current()
     found = _find(recipe, store, objects) if resume else None
     if agreed(found is not None):
-        return found or _found(recipe, store, objects)
+        found = found or _found(recipe, store, objects)
+        warn_of_changed_images([found])
+        return found
     setting = Setting(recipe, objects)
     check_classes(recipe.teacher, setting.data.classes)
     for text in length_warnings(recipe, setting.stream.steps):
@@ -149,7 +151,7 @@ def _train(
     )
     main = accelerator.is_main_process
     keep_freed_memory()
-    with _checkpoints(recipe, store) as checkpoints, torch.random.fork_rng():
+    with _checkpoints(setting, store) as checkpoints, torch.random.fork_rng():
         source = answering(setting, teacher, store, options.tape, accelerator)
         check = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
@@ -166,7 +168,7 @@ def _train(
             origin |= {
                 "threads": torch.get_num_threads(),
                 "processes": accelerator.num_processes,
-                "data": of_data(data),
+                "data": of_data(data) | {"fingerprint": setting.fingerprint},
                 "teacher": teacher_origin(recipe, teacher) if teacher else None,
                 "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
                 "options": dataclasses.asdict(options),
@@ -196,8 +198,9 @@ def _resume(training: Training, checkpoints: Checkpoints, resume: bool, progress
         checkpoints.reserve(run_bytes(recipe, _bytes(training.lesson))[1] // 3)
 
 
-def _checkpoints(recipe: Recipe, store: Store) -> Checkpoints:
-    return Checkpoints(store.folder / "checkpoints" / recipe.run_id)
+def _checkpoints(setting: Setting, store: Store) -> Checkpoints:
+    conditions = {"numerics hash (the code of lkd)": numerics_hash(), "data fingerprint": setting.fingerprint}
+    return Checkpoints(store.folder / "checkpoints" / setting.recipe.run_id, conditions)
 
 
 def _bytes(network: nn.Module) -> int:
@@ -282,7 +285,7 @@ def _check_space(store: Store, setting: Setting, options: Options) -> None:
     writable(store.folder, "the store", "give another folder")
     own = run_bytes(setting.recipe, _bytes(setting.network()))
     tape = tape_bytes(setting, store) if options.tape else 0
-    there = disk_bytes(_checkpoints(setting.recipe, store).folder)
+    there = disk_bytes(_checkpoints(setting, store).folder)
     needed, free = sum(own) + tape - there, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(

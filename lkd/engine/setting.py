@@ -65,6 +65,11 @@ class Setting:
             make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The identity of the data set, as it was when it was first needed."""
+        return self.data.fingerprint
+
     @property
     def student_name(self) -> str:
         """The student's name; of one in memory, that of its class."""

@@ -1,5 +1,6 @@
 """The tape: a teacher's outputs along a stream, recorded once and read by every later student of that stream."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from torch import Tensor
 from lkd.data import Batch
 from lkd.engine.teacher import Teacher
 from lkd.engine.top_k import TopK, lengthen, shorten
-from lkd.files import read_json, reading, replacing, reserve, writing
+from lkd.files import read_json, reading, replacing, reserve, temporary_beside, writing
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.recipe import Recipe
@@ -26,8 +27,8 @@ _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 class Tape:
     """A teacher's outputs, a record of fixed size for each sample of each epoch, in a file mapped into memory.
 
-    Each record ends with a checksum of its content and place: what was written in part, damaged or moved counts as not
-    recorded. Any number of processes may write and read at the same time; equal places get equal content.
+    Each record ends with a checksum of its content, place and tape: one that was written in part, damaged or moved
+    counts as not recorded. Any number of processes may write and read at the same time; equal places get equal content.
 
     Args:
         folder: where `Tape.make` made it.
@@ -73,7 +74,7 @@ class Tape:
         maps: tuple[tuple[int, ...], ...] = (),
         about: Mapping[str, Any] | None = None,
     ) -> "Tape":
-        """An empty tape, with all of its space reserved.
+        """An empty tape, with all of its space reserved. One process at a time may make the tape of a folder.
 
         Args:
             folder: where it will lie; it must not be there.
@@ -94,24 +95,41 @@ class Tape:
             "top_k": top_k,
             "maps": maps,
         }
+        manifest |= about or {}
+        manifest["key"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
         needed = bytes_needed(manifest)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise OSError(
                 f"the tape {folder.name} takes {needed:,} bytes, {folder.parent} has {free:,} free: make room, record "
                 "fewer classes (teacher_top_k), or do without a tape"
             )
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        for left_by_a_kill in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        temporary = temporary_beside(folder)
         with writing(folder):
             temporary.mkdir()
             try:
                 reserve(temporary / _RECORDS, needed)
-                (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed, **(about or {})}, indent=1))
+                (temporary / _MANIFEST).write_text(json.dumps({**manifest, "bytes": needed}, indent=1))
                 temporary.rename(folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder)
+
+    def check_content(self, expected: Mapping[str, Any]) -> None:
+        """Compare the manifest with the content that the tape should have.
+
+        Raises:
+            ValueError: it lists another value; names the first one and the remedy.
+        """
+        for name, value in json.loads(json.dumps(expected)).items():
+            if (listed := self.manifest.get(name)) != value:
+                raise ValueError(
+                    f"{self.folder / _MANIFEST} lists {name} {listed}, expected {value}: {_remedy(self.folder)}"
+                )
 
     def write(self, epoch: int, batch: Batch, outputs: Outputs) -> None:
         """Record what the teacher says of a batch.
@@ -125,14 +143,14 @@ class Tape:
         records = np.zeros(len(positions), self.records.dtype)
         for name, value in self._columns(batch, outputs).items():
             records[name] = value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
-        records["check"] = _checks(records, epoch, positions)
+        records["check"] = self._checks(records, epoch, positions)
         self.records[epoch, positions] = records
 
     def read(self, epoch: int, batch: Batch) -> Outputs | None:
         """What the teacher said of a batch, on the batch's device; None where a record is missing or damaged."""
         positions = batch.positions.cpu().numpy()
         records = self.records[epoch, positions]
-        if (records["check"] != _checks(records, epoch, positions)).any():
+        if (records["check"] != self._checks(records, epoch, positions)).any():
             return None
         values = {name: torch.from_numpy(records[name].copy()).to(batch.images.device) for name in records.dtype.names}
         maps = tuple(values[f"map{i}"] for i in range(len(self.manifest["maps"])))
@@ -157,6 +175,13 @@ class Tape:
             self.manifest["complete"] = True
             with replacing(self.folder / _MANIFEST) as temporary:
                 temporary.write_text(json.dumps(self.manifest, indent=1))
+
+    def _checks(self, records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """A checksum of each record, its place and its tape, never 0; tapes of an earlier lkd have no key."""
+        content = records.view(np.uint8).reshape(len(records), -1)[:, :-4]
+        key = self.manifest.get("key", "")
+        places = (zlib.crc32(f"{key}{epoch} {position}".encode()) for position in positions)
+        return np.array([zlib.crc32(row, place) or 1 for row, place in zip(content, places, strict=True)], np.uint32)
 
     def _columns(self, batch: Batch, outputs: Outputs) -> dict[str, Tensor]:
         maps = {f"map{i}": value for i, value in enumerate(outputs.maps)}
@@ -219,13 +244,6 @@ def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
     )
     maps = [(f"map{i}", "<f4", tuple(shape)) for i, shape in enumerate(manifest["maps"])]
     return np.dtype([*logits, *maps, ("check", "<u4")])
-
-
-def _checks(records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarray:
-    """A checksum of each record and its place, never 0."""
-    content = records.view(np.uint8).reshape(len(records), -1)[:, :-4]
-    places = (zlib.crc32(f"{epoch} {position}".encode()) for position in positions)
-    return np.array([zlib.crc32(row, place) or 1 for row, place in zip(content, places, strict=True)], np.uint32)
 
 
 def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:

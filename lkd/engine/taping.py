@@ -1,6 +1,8 @@
-"""Who answers for a teacher: itself, or a tape that is there or is to be made."""
+"""A teacher's outputs along a stream: from a tape that is there or is to be made, or else from the teacher itself."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +12,56 @@ from lkd.engine.accelerators import agreed, alone, processes
 from lkd.engine.setting import Setting
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import BriefTeacher, LiveTeacher, Teacher, weights_hash
+from lkd.recipe import Recipe
 from lkd.store import Store
 
 
 def answering(
     setting: Setting, teacher: LiveTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
-    """Who answers for the teacher: a tape that is there or, if `write`, is to be made; or the teacher itself."""
+    """The source of a teacher's outputs: a tape that is there, or made if `write`; else the teacher itself."""
     if teacher is None:
         return None
     recipe = setting.recipe
     teacher.model.to(accelerator.device)
-    if agreed(write or _tape_path(setting, teacher, store).is_dir()):
+    if agreed(write or _tape_path(content(setting, teacher), recipe.teacher_top_k, store).is_dir()):
         return TapedTeacher(make_tape(setting, teacher, store), teacher)
     return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
 
 
 def make_tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
-    """The tape of a recipe's teacher along its stream, made if it was not there."""
-    recipe, path = setting.recipe, _tape_path(setting, teacher, store)
+    """The tape of a recipe's teacher along its stream, made if it was not there.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: a tape that is damaged, or whose manifest lists other content; names it
+            and the remedy.
+    """
+    about = content(setting, teacher)
+    path = _tape_path(about, setting.recipe.teacher_top_k, store)
     with alone(store, path.name):
         if processes().is_main_process and not path.is_dir():
-            about = {"teacher": weights_hash(teacher.model), "stream": recipe.stream_id, "recipe": recipe.to_dict()}
-            Tape.make(path, **_form(setting), about=about)
+            Tape.make(path, **_form(setting), about={**about, "recipe": setting.recipe.to_dict()})
     processes().wait_for_everyone()
-    return Tape(path)
+    tape = Tape(path)
+    tape.check_content({**about, **_form(setting)})
+    return tape
+
+
+def content(setting: Setting, teacher: LiveTeacher) -> dict[str, Any]:
+    """Everything that decides the outputs on a tape: weights and network of the teacher, its input, and the stream."""
+    recipe = setting.recipe
+    given = recipe.teacher
+    return {
+        "teacher": weights_hash(teacher.model),
+        "network": given.run_id if isinstance(given, Recipe) else given,
+        "code": recipe.own_code.get("teacher"),
+        "scale": teacher.scale.flatten().tolist(),
+        "shift": teacher.shift.flatten().tolist(),
+        "stages": teacher.stages,
+        "precision": recipe.precision,
+        "stream": recipe.stream_id,
+        "images": setting.fingerprint,
+    }
 
 
 def tape_bytes(setting: Setting, store: Store) -> int:
@@ -57,11 +84,6 @@ def _form(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _tape_path(setting: Setting, teacher: LiveTeacher, store: Store) -> Path:
-    """Another one for another teacher, normalisation, stream, number of images or form of the records."""
-    recipe = setting.recipe
-    seen = hashlib.sha256(repr((teacher.scale.tolist(), teacher.shift.tolist())).encode())
-    seen.update(setting.stream.split.labels.numpy().tobytes())
-    kind = f"{recipe.precision}-{recipe.teacher_top_k or 'all'}-{teacher.stages}"
-    name = f"{weights_hash(teacher.model)}-{recipe.stream_id}-{seen.hexdigest()[:8]}-{kind}"
-    return store.folder / "tapes" / name
+def _tape_path(about: Mapping[str, Any], top_k: int | None, store: Store) -> Path:
+    digest = hashlib.sha256(json.dumps({**about, "top_k": top_k}, sort_keys=True).encode()).hexdigest()[:16]
+    return store.folder / "tapes" / f"{about['teacher']}-{about['stream']}-{digest}"

@@ -22,9 +22,10 @@ from lkd.engine import Options
 from lkd.engine.recording import record_tape, verify_tape
 from lkd.engine.rehearsal import rehearse
 from lkd.engine.setting import Setting
-from lkd.engine.tape import Tape, _checks, bytes_needed
+from lkd.engine.tape import Tape, bytes_needed
 from lkd.engine.teacher import LiveTeacher
 from lkd.engine.teacher_check import check_teacher
+from lkd.manifest import write_manifest
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
 from lkd.store import Store
@@ -124,6 +125,7 @@ def test_a_teacher_trained_again_to_other_weights_has_another_tape(store: Store,
     other = lkd.run(replace(TEACHER, seed=1), store=store)
     found = lkd.run(TEACHER, store=store)
     (other.path / "student.safetensors").replace(found.path / "student.safetensors")
+    write_manifest(found.path, TEACHER.run_id)
     asked.clear()
     lkd.run(TAUGHT, store=store)
     assert len(asked) == 4, "the tape of other weights was read"
@@ -237,7 +239,7 @@ def test_a_tape_is_verified_against_its_teacher(store: Store) -> None:
     assert verify_tape(tape, store).difference == 0
     records = tape.records[0, :64].copy()
     records["logits"][:, 3] += 0.5
-    records["check"] = _checks(records, 0, np.arange(64))
+    records["check"] = tape._checks(records, 0, np.arange(64))
     tape.records[0, :64] = records
     assert verify_tape(tape, store, batches=20).difference == pytest.approx(0.5, rel=1e-4)
     tape.records[0, 70] = 0
@@ -251,7 +253,7 @@ def test_a_tape_that_differs_by_rounding_is_no_wrong_tape(store: Store, monkeypa
     for factor, code in ((1 + 1e-6, 0), (1 + 1e-3, 1)):
         records = tape.records[0].copy()
         records["logits"] *= factor
-        records["check"] = _checks(records, 0, np.arange(len(records)))
+        records["check"] = tape._checks(records, 0, np.arange(len(records)))
         tape.records[0] = records
         found = verify_tape(tape, store, batches=20)
         assert found.difference > 0 and (found.difference > found.rounding) == code
@@ -263,6 +265,7 @@ def test_a_tape_of_other_weights_is_told(store: Store) -> None:
     other, found = lkd.run(replace(TEACHER, seed=1), store=store), store.find(TEACHER)
     assert found is not None
     (other.path / "student.safetensors").replace(found.path / "student.safetensors")
+    write_manifest(found.path, TEACHER.run_id)
     with pytest.raises(ValueError, match="is of other weights than teacher 'mini_convnext_nano' has now"):
         verify_tape(tape, store)
 
