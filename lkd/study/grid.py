@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lkd.checks import check_list, unknown
+from lkd.engine.origin import warn_of_changed_images
 from lkd.engine.side_by_side import carry_out_all
 from lkd.profiles import Profile, profile_name
 from lkd.profiles.checks import LISTS
@@ -41,7 +42,9 @@ class Study:
             store: where runs are looked for and kept; by default the store in this machine's home.
             workers: processes; by default one for each GPU or, without any, for each CPU.
         """
-        return Results(carry_out_all(self.recipes, store or Store(), workers), self.label)
+        runs = carry_out_all(self.recipes, store or Store(), workers)
+        warn_of_changed_images(runs)
+        return Results(runs, self.label)
 
     def published(self, profile: str) -> Results:
         """The results as they were published for a profile, without training anything.
