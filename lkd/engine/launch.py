@@ -122,12 +122,12 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
             while is_held(files.launcher):
                 more = tallied(files.progress) - bar.n
                 begun = begun or any(map(is_held, files.ranks()))
-                if not begun:
-                    starting(f"processes to begin run {recipe.run_id}, of which {files.log} tells")
-                elif more and not bar.disable:
+                if not begun or (more and not bar.disable):
                     working = Patience()
-                else:
+                if begun:
                     working(f"processes that make run {recipe.run_id}, of which {files.log} tells")
+                else:
+                    starting(f"processes to begin run {recipe.run_id}, of which {files.log} tells")
                 bar.update(more)
                 time.sleep(_LOOK_SECONDS)
         except (KeyboardInterrupt, TimeoutError):

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,16 +40,6 @@ class Wayward(Perceptron):
         if self.training and os.environ.get("RANK") == "1":
             raise RuntimeError("process 1 has had enough")
         return super().forward(images)
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.path,)
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from short import ALONE, TAUGHT, Perceptron, Wayward, wait_until
+from traps import Trap
 
 import lkd
 from lkd.launched import Launch
@@ -24,9 +26,12 @@ RECIPE = replace(TAUGHT, batch_size=32)
 
 
 @pytest.mark.slow
-def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Store) -> None:
+def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Store, tmp_path: Path) -> None:
+    (store.folder / "launches").mkdir(parents=True)
+    torch.save({RECIPE.student: Trap(tmp_path / "sprung")}, store.folder / "launches" / f"{RECIPE.run_id}.objects.pt")
     run = lkd.run(RECIPE, store=store, num_processes=2)
     assert run.provenance["processes"] == 2
+    assert not (tmp_path / "sprung").exists(), "a pickle of the store was loaded"
     alone = lkd.run(RECIPE, store=Store(store.folder / "alone"))
     first, other = run.history.iloc[0], alone.history.iloc[0]
     assert first.train_kd == pytest.approx(other.train_kd, rel=0.02)
@@ -73,6 +78,13 @@ def test_one_process_that_fails_ends_the_others_and_is_told(store: Store, monkey
 
 
 @pytest.mark.slow
+def test_a_model_of_ones_own_is_trained_by_two_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    run = lkd.train(Perceptron(), data="digits", profile="smoke", epochs=1, store=store, num_processes=2)
+    assert run.provenance["processes"] == 2 and isinstance(run.student, Perceptron)
+
+
+@pytest.mark.slow
 def test_a_full_disk_ends_all_processes_and_the_run_goes_on_once_there_is_room(store: Store) -> None:
     options, soft = lkd.Options(checkpoint_seconds=0), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, soft[1]))
@@ -81,7 +93,7 @@ def test_a_full_disk_ends_all_processes_and_the_run_goes_on_once_there_is_room(s
             lkd.run(RECIPE, store=store, num_processes=2, options=options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
-    assert lkd.run(RECIPE, store=store, num_processes=2, options=options).provenance["processes"] == 2
+    assert lkd.run(RECIPE, store=store, options=options).recipe == RECIPE
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from short import ALONE, Trap, wait_until
+from short import ALONE, wait_until
+from traps import Trap
 
 import lkd
 from lkd.engine import ending, launch
