@@ -6,10 +6,7 @@ with others or come from them: ranks load a pickle, which can execute code, and 
 
 import hashlib
 import os
-import platform
 import shutil
-import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +14,9 @@ from threading import Thread
 from typing import IO
 
 from lkd.files import writing
-from lkd.locks import check_locking, is_held, take, wait_for_holder
+from lkd.locks import is_held, take, wait_for_holder
+from lkd.private import REMEDY, own_folder, own_folder_there
 from lkd.waiting import Patience
-
-REMEDY = "set TMPDIR to a folder of your own"
-"""What to do about a folder that cannot be used."""
 
 DIGEST = "LKD_TASK"
 """Environment variable: the SHA-256 of the task, which the ranks alone are told."""
@@ -29,42 +24,6 @@ DIGEST = "LKD_TASK"
 _LOOK_SECONDS = 0.3
 _SAID = 12
 """Lines at the end of what failed processes printed that are shown."""
-
-
-def own_folder() -> Path:
-    """The folder of this user on this machine for what processes hand each other; made if it is not there.
-
-    Raises:
-        OSError: it cannot be made, others can open it, or its files cannot be locked; names it and the remedy.
-
-    Example:
-        >>> from lkd.launched import own_folder
-        >>> oct(own_folder().stat().st_mode & 0o777)
-        '0o700'
-    """
-    folder = _own()
-    with writing(folder, REMEDY):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    if fault := _fault(folder):
-        raise PermissionError(f"{folder} {fault}: remove it, or {REMEDY}")
-    check_locking(folder, REMEDY)
-    return folder
-
-
-def _own() -> Path:
-    return Path(tempfile.gettempdir()) / f"lkd-{os.getuid()}@{platform.node()}"
-
-
-def _fault(folder: Path) -> str:
-    """Why something is no folder that this user alone can open; empty if it is one."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        return "is no folder"
-    if found.st_uid != os.getuid():
-        return f"belongs to user {found.st_uid}, not to {os.getuid()}"
-    if mode := stat.S_IMODE(found.st_mode) & 0o077:
-        return f"can be opened by others (mode {mode | 0o700:o})"
-    return ""
 
 
 class Launch:
@@ -155,8 +114,8 @@ def ended(store: Path) -> Iterator[tuple[str, Path]]:
     Args:
         store: the folder of the store that has the runs.
     """
-    own = _own()
-    for folder in own.glob(f"*-{_key(store)}*") if own.exists() and not _fault(own) else ():
+    own = own_folder_there()
+    for folder in own.glob(f"*-{_key(store)}*") if own else ():
         if not any(map(is_held, folder.glob("alive*"))):
             yield folder.name.lstrip(".").partition("-")[0], folder
 

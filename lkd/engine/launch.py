@@ -14,8 +14,9 @@ from tqdm import tqdm
 from lkd.engine.ending import end
 from lkd.engine.options import Options
 from lkd.files import sha256, writing
-from lkd.launched import DIGEST, REMEDY, Launch, locked
+from lkd.launched import DIGEST, Launch, locked
 from lkd.locks import is_held
+from lkd.private import REMEDY
 from lkd.progress import tallied
 from lkd.recipe import Recipe
 from lkd.store import Store

@@ -12,7 +12,7 @@ from traps import Trap
 import lkd
 from lkd.engine import ending, launch
 from lkd.engine.worker import read_task
-from lkd.launched import DIGEST, Launch, ended, left_in, locked, own_folder
+from lkd.launched import DIGEST, Launch, ended, left_in, locked
 from lkd.store import Store
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -54,31 +54,6 @@ def test_the_folder_is_made_for_this_user_alone(temporary: Path) -> None:
     assert files.folder.parent.parent == temporary
     assert {folder.stat().st_mode & 0o777 for folder in (files.folder, files.folder.parent)} == {0o700}
     assert Launch.of(Path("/other"), "3f2a").folder != files.folder, "runs of two stores share a launch"
-
-
-def test_a_folder_that_others_can_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = own_folder()
-    folder.chmod(0o755)
-    with pytest.raises(
-        PermissionError, match=rf"{folder} can be opened by others \(mode 755\): remove it, or set TMPD"
-    ):
-        own_folder()
-
-
-def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, user = own_folder(), os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    folder.rename(folder.with_name(folder.name.replace(str(user), str(user + 1), 1)))
-    with pytest.raises(PermissionError, match=rf"belongs to user {user}, not to {user + 1}: remove it, or set TMPDIR"):
-        own_folder()
-
-
-def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
-    folder = own_folder()
-    folder.rename(tmp_path / "elsewhere")
-    folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PermissionError, match="is no folder: remove it, or set TMPDIR"):
-        own_folder()
 
 
 # The task -----------------------------------------------------------------------------------------------------------
