@@ -14,7 +14,7 @@ from threading import Thread
 from typing import IO
 
 from lkd.files import writing
-from lkd.locks import is_held, take, wait_for_holder
+from lkd.locks import is_held, keep, take, wait_for_holder
 from lkd.private import REMEDY, own_folder, own_folder_there
 from lkd.waiting import Patience
 
@@ -78,6 +78,7 @@ class Launch:
         file = locked(self.folder / f"{self.launcher.name}-{rank}")
         file.write(str(os.getpid()))
         file.flush()
+        keep(self.folder)
         Thread(target=self._end_with_launcher, daemon=True).start()
         return file
 

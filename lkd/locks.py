@@ -1,6 +1,7 @@
 """Locks on files: held by one process at a time, and free as soon as that process ends, however it does."""
 
 import fcntl
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,11 @@ def wait_for_holder(path: Path) -> None:
     """Return when no process holds a file locked."""
     with path.open() as file:
         _flock(file, fcntl.LOCK_SH)
+
+
+def keep(folder: Path) -> None:
+    """Lock a folder until this process ends, beside others that do so: systemd-tmpfiles removes no old file from it."""
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
 
 
 def _flock(file: IO[str], kind: int) -> bool:

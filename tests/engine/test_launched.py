@@ -1,5 +1,6 @@
 """Launches: their folder is this user's alone, and their processes are found and ended by their locks."""
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -98,6 +99,10 @@ def test_an_interrupt_ends_launcher_and_ranks_also_one_that_is_stopped(
 
 def test_ranks_end_with_a_launcher_that_is_killed(asleep: Launch) -> None:
     processes = [psutil.Process(number) for number in asleep.processes()]
+    folder = os.open(asleep.folder, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):  # systemd-tmpfiles removes what is old in a folder that it can lock
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(folder)
     processes[0].kill()
     wait_until(lambda: not living(processes), seconds=5)
 
