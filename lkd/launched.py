@@ -76,9 +76,9 @@ class Launch:
             rank: the number of this process.
         """
         file = locked(self.folder / f"{self.launcher.name}-{rank}")
+        keep(self.folder)
         file.write(str(os.getpid()))
         file.flush()
-        keep(self.folder)
         Thread(target=self._end_with_launcher, daemon=True).start()
         return file
 
