@@ -24,6 +24,7 @@ from lkd.data.ahead import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.files import CHECKOUT, home
 from lkd.inspection import known
+from lkd.locks import REMEDY, check_locking
 from lkd.models.cost import images_per_second
 
 MODELS = ("mini_slak", "mini_resnet")
@@ -116,6 +117,8 @@ def data_sets() -> list[str]:
 def place() -> dict[str, Any]:
     """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout.
 
+    "locks" is whether files there can be locked, which runs need: without, no run starts.
+
     "shared memory" is the free part of /dev/shm, through which worker processes hand over images; None without it.
     """
     folder = home()
@@ -124,6 +127,7 @@ def place() -> dict[str, Any]:
         "LKD_HOME": os.environ.get("LKD_HOME"),
         "free": shutil.disk_usage(folder).free,
         "written a second": _written_a_second(folder),
+        "locks": _locks(folder),
         "shared memory": shutil.disk_usage(SHARED).free if SHARED.is_dir() else None,
         "git checkout": str(CHECKOUT) if (CHECKOUT / ".git").exists() else None,
     }
@@ -166,6 +170,8 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
         yield f"this process may use {processor['usable cores']} of {processor['logical cores']} cores: workers wait"
     if build["threads"] < processor["usable cores"]:
         yield f"torch uses {build['threads']} of {processor['usable cores']} cores (OMP_NUM_THREADS) for a single run"
+    if not place["locks"]:
+        yield f"lkd's home is on a file system without flock, no run can start: {REMEDY}"
     if place["written a second"] < _SLOW_DISK:
         yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
     if place["free"] < _LITTLE_SPACE:
@@ -234,6 +240,14 @@ def _written_a_second(folder: Path) -> float:
             os.fsync(file.fileno())
 
         return _WRITTEN / _seconds(write)
+
+
+def _locks(folder: Path) -> bool:
+    try:
+        check_locking(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _seconds(work: Callable[[], object]) -> float:

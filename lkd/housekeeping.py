@@ -10,6 +10,7 @@ from filelock import Timeout
 
 from lkd.catalogue import Entry, disk_bytes
 from lkd.engine.tape import read_manifest, recipe_of
+from lkd.launched import left_in
 from lkd.store import Store
 
 LEFTOVER, CHECKPOINTS, TAPE, RUN = "leftover of a kill", "checkpoints of a finished run", "tape", "run"
@@ -35,7 +36,7 @@ class Waste(NamedTuple):
 def useless(store: Store) -> list[Waste]:
     """What of a store nothing needs and nobody is working on.
 
-    These are: what kills left half-written; checkpoints of runs that are finished; and, where no run is at work or
+    These are: what kills and launches left; checkpoints of runs that are finished; and, where no run is at work or
     waits half-done to be gone on with, tapes whose own run is finished. A tape is a copy of what its teacher says:
     without it, a further student of the same stream asks the teacher again.
     """
@@ -72,10 +73,8 @@ def _leftovers(folder: Path) -> Iterator[Waste]:
             yield Waste(LEFTOVER, path, disk_bytes(path), path.name[1:].rpartition(".")[0])
     for path in (folder / "checkpoints").glob("[!.]*/.*.pt"):
         yield Waste(LEFTOVER, path, disk_bytes(path), path.parent.name)
-    for path in (folder / "launches").glob("*.objects.pt"):
-        run_id = path.name.partition(".")[0]
-        if (folder / "runs" / run_id).is_dir():
-            yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
+    for run_id, path in left_in(folder):
+        yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
 
 
 def _checkpoints(folder: Path) -> Iterator[Waste]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lkd.checks import some
 from lkd.files import home, read_history, read_json, reading, temporary_beside, writing
+from lkd.locks import lock_at
 from lkd.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.recipe import Recipe
 from lkd.torch_defaults import torch_defaults
@@ -185,11 +186,15 @@ class Store:
         return run
 
     def lock(self, name: str) -> FileLock:
-        """A lock that one process at a time holds, as often as it likes, to make what is called `name`."""
+        """A lock that one process at a time holds, as often as it likes, to make what is called `name`.
+
+        Raises:
+            OSError: files of this store cannot be written or locked; names the folder and the remedy.
+        """
         folder = self.folder / "locks"
         with writing(folder, "remove what is in its place, or set LKD_HOME to a folder that you can write to"):
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{name}.lock", is_singleton=True)
+        return lock_at(folder / f"{name}.lock")
 
     def save(
         self,

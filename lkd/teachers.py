@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import timm
 import yaml
-from filelock import FileLock
 from torch import nn
 
 from lkd.checks import unknown
 from lkd.files import home, read_json, replacing, sha256
+from lkd.locks import lock_at
 from lkd.models import load_checkpoint
 from lkd.waiting import held
 
@@ -89,7 +89,7 @@ def authors_teacher(name: str, path: str | os.PathLike[str]) -> nn.Module:
         "first_used": datetime.now(UTC).date().isoformat(),
     }
     book = home() / _KNOWN
-    with held(FileLock(f"{book}.lock"), f"checks {name}"):
+    with held(lock_at(Path(f"{book}.lock")), f"checks {name}"):
         known = read_json(book, "remove it: teachers' files are then known anew") if book.exists() else {}
         first = known.get(name, entry)
         if first["sha256"] != entry["sha256"]:

@@ -12,8 +12,8 @@ from short_runs import RECIPE, saved
 
 from lkd import records
 from lkd.catalogue import entry
+from lkd.cli.runs import _recipe_in
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.launch import _read
 from lkd.engine.tape import Tape
 from lkd.measure import measured, place
 from lkd.profiles import Profile
@@ -110,11 +110,11 @@ def test_a_record_that_was_removed_is_unpacked_again(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_task_of_a_process_is_named_with_the_remedy(damage: Callable[[Path], None], store: Store) -> None:
+def test_a_damaged_file_of_a_recipe_is_named_with_the_remedy(damage: Callable[[Path], None], store: Store) -> None:
     path = saved(store) / "recipe.json"
     damage(path)
     with pytest.raises((OSError, ValueError), match=r"/recipe\.json .*: give the recipe.json of a run"):
-        _read(path)
+        _recipe_in(path)
 
 
 def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

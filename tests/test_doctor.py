@@ -65,7 +65,7 @@ FAST = {
         "cores together": 7.5,
     },
     "torch": {"CUDA": "13.0", "GPUs": [{"name": "H100", "memory": 8e10}], "oneDNN": True, "threads": 8},
-    "home": {"written a second": 1e9, "free": 1e12, "shared memory": 1e10},
+    "home": {"locks": True, "written a second": 1e9, "free": 1e12, "shared memory": 1e10},
     "launcher": {},
     "packages": {"lkd": {"torch": "2.9"}},
 }
@@ -82,6 +82,11 @@ FAST = {
         ("torch", {"GPUs": [], "CUDA": None}, "no GPU"),
         ("torch", {"oneDNN": False}, "without oneDNN"),
         ("torch", {"threads": 1}, "torch uses 1 of 8 cores"),
+        (
+            "home",
+            {"locks": False},
+            "without flock, no run can start: put it on one that has, for lkd's home by LKD_HOME",
+        ),
         ("home", {"written a second": 1e7}, "takes 10 MB/s"),
         ("home", {"free": 2e9}, "has 2.0 GB free: `lkd store prune`"),
         ("home", {"shared memory": 6.4e7}, "/dev/shm has 64 MB free: workers that read images need more"),

@@ -49,6 +49,15 @@ def found(store: Store) -> dict[Path, str]:
     return {waste.path: waste.kind for waste in useless(store)}
 
 
+def test_what_launches_of_earlier_versions_left_is_removed(filled: Store) -> None:
+    left = filled.folder / "launches" / f"{NOT_RUN.run_id}.objects.pt"
+    left.parent.mkdir()
+    left.write_bytes(b"12345")
+    assert found(filled) == {left: LEFTOVER}
+    remove(filled, useless(filled))
+    assert not left.exists()
+
+
 def test_a_store_in_order_has_nothing_to_remove(filled: Store) -> None:
     assert found(filled) == {}
 

@@ -1,11 +1,15 @@
 """Commands on single runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lkd.cli.root import app, refusals
+from lkd.files import read_json
+
+if TYPE_CHECKING:
+    from lkd.recipe import Recipe
 
 
 @app.command("run-recipe")
@@ -17,13 +21,26 @@ def run_recipe(
 ) -> None:
     """Carry out one recipe, here or in the processes that `accelerate launch` has started.
 
-    An id is that of a run of this machine's store, or of a published one, as pages of the book show it.
+    An id is that of a run of this machine's store, or of a published one, as pages of the book show it. A file holds a
+    recipe and nothing else.
 
     Example: accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe recipe.json
     """
-    from lkd.engine.launch import carry_out_task
+    import lkd
     from lkd.records import recipe_file
 
     with refusals():
         file = Path(recipe)
-        carry_out_task(file if file.is_file() else recipe_file(recipe))
+        lkd.run(_recipe_in(file if file.is_file() else recipe_file(recipe)))
+
+
+def _recipe_in(file: Path) -> "Recipe":
+    """The recipe that a file holds, and nothing else: it may come from anybody."""
+    from lkd.recipe import Recipe
+
+    values = read_json(file, "give the recipe.json of a run, or one of your own")
+    if not {"data", "student"} <= values.keys():
+        raise ValueError(
+            f'{file} is no recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
+        )
+    return Recipe.from_dict(values)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
 from lkd.files import home, reading, replacing, writing
+from lkd.locks import lock_at
 from lkd.waiting import held
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -138,7 +138,7 @@ def _obtained(cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
     """The four files, fetched into the cache by this process, or by another one while this one waits for it."""
     with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-    with held(FileLock(cache.with_suffix(".lock")), "fetches Fashion-MNIST", FETCH_TIMEOUT_S):
+    with held(lock_at(cache.with_suffix(".lock")), "fetches Fashion-MNIST", FETCH_TIMEOUT_S):
         if not _lacks(cache):
             return _verified(cache, CACHE_REMEDY)
         print(f"Fashion-MNIST is not on this machine: fetching it into {cache} (31 MB)", file=sys.stderr)

@@ -15,6 +15,8 @@ from lkd.checks import unknown
 from lkd.engine.jobs import Graph
 from lkd.engine.options import Options
 from lkd.engine.side_by_side import Ended, work
+from lkd.files import writing
+from lkd.private import check_guarded
 from lkd.store import Store
 
 if TYPE_CHECKING:
@@ -68,7 +70,16 @@ class Submitted:
 
     @contextmanager
     def __call__(self, graph: Graph, store: Store, workers: int | None, options: Options) -> Iterator[Ended]:
-        """Start so many jobs, a single one by default; an error within the block, such as Ctrl-C, cancels them."""
+        """Start so many jobs, a single one by default; an error within the block, such as Ctrl-C, cancels them.
+
+        Raises:
+            OSError: the folder cannot be made, or other users can write to it: submitit's jobs load pickles from it.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_guarded(
+            self.folder.resolve(), "jobs load pickles from there, give a folder (--folder) such as ~/lkd-jobs"
+        )
         executor = self._executor(self.folder)
         with executor.batch():
             jobs = [executor.submit(_Worker(graph, store, options)) for _ in range(min(workers or 1, len(graph)))]

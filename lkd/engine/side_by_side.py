@@ -15,6 +15,7 @@ import torch
 from lkd.checks import check_whole
 from lkd.data.ahead import end_with_parent
 from lkd.engine.accelerators import refuse_launcher
+from lkd.engine.ending import end
 from lkd.engine.jobs import Graph, Job, check, plan, training_work
 from lkd.engine.options import Options
 from lkd.engine.recording import record_tape
@@ -82,20 +83,23 @@ def local_workers(graph: Graph, store: Store, workers: int | None, options: Opti
     """Workers as processes of this one, of one thread and, where there are GPUs, one GPU each; they end with it."""
     gpus, context = _gpus(), multiprocessing.get_context("spawn")
     count = min(workers or len(gpus) or os.cpu_count() or 1, len(graph))
-    started = []
+    places = [gpus[place % len(gpus)] if gpus else None for place in range(count)]
+    processes = [context.Process(target=_work_here, args=(graph, store, options, gpu)) for gpu in places]
+
+    def alive() -> list[int]:
+        return [process.pid for process in processes if process.pid and process.is_alive()]
+
     try:
-        for place in range(count):
-            gpu = gpus[place % len(gpus)] if gpus else None
-            process = context.Process(target=_work_here, args=(graph, store, options, gpu))
+        for process in processes:
             process.start()
-            started.append(process)
-        yield lambda: not any(process.is_alive() for process in started)
-        for process in started:
-            process.join()
+        yield lambda: not alive()
+        patience = Patience()
+        for process in processes:
+            while process.is_alive():
+                patience(f"worker process {process.pid} to end")
+                process.join(_LOOK_SECONDS)
     finally:
-        for process in started:
-            process.terminate()
-            process.join()
+        end(alive)
 
 
 def _gpus() -> list[str]:

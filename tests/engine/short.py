@@ -1,6 +1,7 @@
 """Short runs on the digits, and modules of one's own."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,6 +52,12 @@ def same(first: Run, second: Run) -> bool:
     """Whether two runs have the same results, bit for bit."""
     figures = first.metrics == second.metrics and first.history.equals(second.history)
     return figures and equal(first.student, second.student)
+
+
+def stop(process: int) -> None:
+    """Stop a child of this process by SIGSTOP, and return when it stands."""
+    os.kill(process, signal.SIGSTOP)
+    os.waitpid(process, os.WUNTRACED)
 
 
 def wait_until(happened: Callable[[], object], seconds: float = 120) -> None:

@@ -112,6 +112,15 @@ def test_more_jobs_than_there_is_work_for_are_not_asked_for(slurm: Path, store: 
         assert "#SBATCH --array=0-1%2" in (slurm / "script").read_text().splitlines()
 
 
+def test_a_folder_that_others_can_write_to_is_refused_before_anything_is_submitted(slurm: Path, store: Store) -> None:
+    (slurm / "jobs").mkdir()
+    (slurm / "jobs").chmod(0o777)
+    with pytest.raises(PermissionError, match=r"/jobs can be written by others \(mode 777\): jobs load pickles from"):
+        with Submitted(slurm / "jobs")(plan([ALONE], store), store, 1, Options()):
+            pass
+    assert not (slurm / "script").exists()
+
+
 def test_settings_that_submitit_does_not_know_are_refused(slurm: Path) -> None:
     with pytest.raises(ValueError, match=r"settings for Slurm: Unknown argument 'partitoin'.* Valid arguments: .*"):
         Submitted(slurm / "jobs", settings={"partitoin": "gpu"})

@@ -15,7 +15,7 @@ from short import ALONE
 import lkd
 from lkd.store import Run, Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread", "temporary")]
 
 RECIPE = replace(ALONE, student="mini_vit", optimizer="sgd", lr=0.05)
 """Without batch norm, which sees each process's share alone, and without an optimizer that magnifies rounding."""

@@ -1,39 +1,37 @@
 """Several processes for one run, started from a notebook or by hand."""
 
-import fcntl
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from short import ALONE, TAUGHT, Perceptron, Wayward
+import torch
+from short import ALONE, TAUGHT, Perceptron, Wayward, wait_until
+from traps import Trap
 
 import lkd
+from lkd.launched import Launch
 from lkd.store import Store
+
+pytestmark = pytest.mark.usefixtures("temporary")
 
 RECIPE = replace(TAUGHT, batch_size=32)
 
 
-def wait_for(file: Path) -> None:
-    """Until it is there."""
-    deadline = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
-def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Store) -> None:
+def test_two_processes_started_from_here_leave_their_run_in_the_store(store: Store, tmp_path: Path) -> None:
+    (store.folder / "launches").mkdir(parents=True)
+    torch.save({RECIPE.student: Trap(tmp_path / "sprung")}, store.folder / "launches" / f"{RECIPE.run_id}.objects.pt")
     run = lkd.run(RECIPE, store=store, num_processes=2)
     assert run.provenance["processes"] == 2
+    assert not (tmp_path / "sprung").exists(), "a pickle of the store was loaded"
     alone = lkd.run(RECIPE, store=Store(store.folder / "alone"))
     first, other = run.history.iloc[0], alone.history.iloc[0]
     assert first.train_kd == pytest.approx(other.train_kd, rel=0.02)
@@ -49,16 +47,16 @@ from lkd.store import Store
 lkd.run(lkd.Recipe.from_dict({recipe.to_dict()!r}), store=Store({str(store.folder)!r}), num_processes=2)
 """
     notebook = subprocess.Popen([sys.executable, "-c", code])
-    progress = store.folder / "launches" / f"{recipe.run_id}.progress"
-    wait_for(progress)
+    files = Launch.of(store.folder, recipe.run_id)
+    wait_until(files.progress.exists)
     children = [child.pid for child in psutil.Process(notebook.pid).children(recursive=True)]
     notebook.send_signal(signal.SIGKILL)
     notebook.wait()
     assert any(psutil.pid_exists(pid) for pid in children), "they ended with it"
-    started = (store.folder / "launches" / f"{recipe.run_id}.alive").read_text()
+    started = files.launcher.read_text()
     run = lkd.run(recipe, store=store, num_processes=2)
     assert run.provenance["processes"] == 2 and len(run.history) == 30
-    assert (store.folder / "launches" / f"{recipe.run_id}.alive").read_text() == started, "they were started again"
+    assert files.launcher.read_text() == started, "they were started again"
 
 
 @pytest.mark.slow
@@ -80,6 +78,13 @@ def test_one_process_that_fails_ends_the_others_and_is_told(store: Store, monkey
 
 
 @pytest.mark.slow
+def test_a_model_of_ones_own_is_trained_by_two_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    run = lkd.train(Perceptron(), data="digits", profile="smoke", epochs=1, store=store, num_processes=2)
+    assert run.provenance["processes"] == 2 and isinstance(run.student, Perceptron)
+
+
+@pytest.mark.slow
 def test_a_full_disk_ends_all_processes_and_the_run_goes_on_once_there_is_room(store: Store) -> None:
     options, soft = lkd.Options(checkpoint_seconds=0), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, soft[1]))
@@ -88,22 +93,21 @@ def test_a_full_disk_ends_all_processes_and_the_run_goes_on_once_there_is_room(s
             lkd.run(RECIPE, store=store, num_processes=2, options=options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
-    assert lkd.run(RECIPE, store=store, num_processes=2, options=options).provenance["processes"] == 2
+    assert lkd.run(RECIPE, store=store, options=options).recipe == RECIPE
 
 
 @pytest.mark.slow
-def test_processes_whose_launcher_was_killed_are_waited_for(store: Store) -> None:
-    recipe, files = replace(ALONE, epochs=40), store.folder / "launches"
+def test_processes_end_with_a_launcher_that_is_killed_and_their_run_goes_on(store: Store) -> None:
+    recipe, options = replace(ALONE, epochs=40), lkd.Options(checkpoint_seconds=0)
+    files = Launch.of(store.folder, recipe.run_id)
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(lkd.run, recipe, store=store, num_processes=2)
-        wait_for(files / f"{recipe.run_id}.progress")
-        os.kill(int((files / f"{recipe.run_id}.alive").read_text()), signal.SIGKILL)
-        with suppress(RuntimeError):
+        first = pool.submit(lkd.run, recipe, store=store, num_processes=2, options=options)
+        wait_until(lambda: list(store.folder.glob("checkpoints/*/*-*.pt")))
+        os.kill(int(files.launcher.read_text()), signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="training in 2 processes failed"):
             first.result()
-    for rank in (0, 1):
-        with (files / f"{recipe.run_id}.alive-{rank}").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert len(lkd.run(recipe, store=store, num_processes=2).history) == 40
+    assert files.processes() == [] and not files.task.exists()
+    assert len(lkd.run(recipe, store=store).history) == 40
 
 
 @pytest.mark.slow

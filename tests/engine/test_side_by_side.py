@@ -15,11 +15,11 @@ from threading import Thread
 import psutil
 import pytest
 import torch
-from short import ALONE, TAUGHT, TEACHER, same, wait_until
+from short import ALONE, TAUGHT, TEACHER, same, stop, wait_until
 
 import lkd
 from lkd import Recipe
-from lkd.engine import side_by_side
+from lkd.engine import ending, side_by_side
 from lkd.engine.jobs import Job, plan
 from lkd.engine.loop import Training
 from lkd.engine.options import Options
@@ -154,9 +154,11 @@ def test_workers_share_out_the_gpus(
         def __init__(self, target: object, args: tuple[object, ...]):
             started.append(args[-1])
 
+        pid = None
+
         def start(self) -> None: ...
 
-        join = terminate = start
+        is_alive = start
 
     monkeypatch.setattr(multiprocessing.get_context("spawn"), "Process", Worker)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -168,6 +170,25 @@ def test_workers_share_out_the_gpus(
         assert started == seen[:2]
     with side_by_side.local_workers(graph, store, 3, Options()):
         assert started[2:] == seen
+
+
+def asleep(*_: object) -> None:
+    """A worker that is at work for long."""
+    time.sleep(SECONDS)
+
+
+def test_an_interrupt_ends_all_workers_also_one_that_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_work_here", asleep)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: multiprocessing.context.ForkContext())
+    monkeypatch.setattr(ending, "_SECONDS", 0.5)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        with side_by_side.local_workers(plan(STUDY, store), store, 2, Options()):
+            workers = set(multiprocessing.active_children()) - before
+            assert len(workers) == 2
+            stop(workers.pop().pid)
+            raise KeyboardInterrupt
+    assert set(multiprocessing.active_children()) == before
 
 
 @pytest.mark.slow
