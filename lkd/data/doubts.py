@@ -26,7 +26,7 @@ FEW = 4
 def warn(message: str) -> None:
     """A warning that points at the first line outside `lkd` which led to it."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith("lkd."):
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(("lkd.", "contextlib.")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, stacklevel=level)
 

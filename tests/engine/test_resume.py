@@ -91,7 +91,7 @@ def test_killed_beside_workers_that_read_files_it_ends_as_if_it_had_been_left_al
 def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     undisturbed = finished(TAUGHT, tmp_path / "undisturbed", [])
     attempt(TAUGHT, tmp_path / "killed", step=5)
-    older, newest = sorted((tmp_path / "killed").glob("checkpoints/*/*.pt"))
+    older, newest = sorted((tmp_path / "killed").glob("checkpoints/*/[0-9]*.pt"))
     assert older.name.startswith("000000004-") and newest.name.startswith("000000005-")
     newest.write_bytes(newest.read_bytes()[:-1000])
     assert same(finished(TAUGHT, tmp_path / "killed", []), undisturbed)
