@@ -40,7 +40,10 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    with reading(path, "measurement", "remove it, and it is measured again"), np.load(path) as found:
+    with (
+        reading(path, "measurement", "remove it, and it is measured again"),
+        np.load(path, allow_pickle=False) as found,
+    ):
         return dict(found)
 
 
