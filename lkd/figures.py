@@ -176,7 +176,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     """
     columns = min(3, len(maps))
     tall = -(-len(maps) // columns)
-    names = [escape(name, quote=False) for name in maps]
+    names = list(map(_no_markup, maps))
     figure = make_subplots(tall, columns, subplot_titles=names, horizontal_spacing=0.03, vertical_spacing=0.14)
     for place, (name, field) in enumerate(zip(names, maps.values(), strict=True)):
         row, column = divmod(place, columns)
@@ -287,8 +287,13 @@ def _drawn(cells: pd.DataFrame, table: pd.DataFrame, cell: list[str]) -> pd.Data
     if "run_id" in table:
         cells = cells.merge(table.groupby(cell, sort=False).run_id.first().reset_index())
     told = [_told(row) for row in cells.to_dict("records")]
-    names = cells[cell].select_dtypes(exclude="number").map(lambda entry: escape(str(entry), quote=False))
+    names = cells[cell].select_dtypes(exclude="number").map(_no_markup)
     return cells.assign(told=told, **names)
+
+
+def _no_markup(entry: Any) -> str:
+    """A name that Plotly takes for a text, and neither for HTML nor for TeX."""
+    return escape(str(entry), quote=False).replace("$", "&#36;")
 
 
 def _told(cell: Mapping[str, Any]) -> str:

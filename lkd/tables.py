@@ -32,9 +32,8 @@ class Table:
         self.frame, self.name, self.caption, self.digits = frame, name, caption, digits
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        shown = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",", escape="html").hide(
-            axis="index"
-        )
+        cells = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",", escape="html")
+        shown = cells.format_index(escape="html", axis="columns").hide(axis="index")
         data = json.loads(self.frame.to_json(orient="split", index=False, double_precision=15))
         about = {"name": self.name, "caption": self.caption, "digits": self.digits}
         return {"text/html": shown.set_caption(escape(self.caption)).to_html(), MIME_TYPE: {**about, **data}}
