@@ -24,12 +24,14 @@ from lkd.checks import check_whole
 from lkd.files import PUBLISHED as FOLDER
 from lkd.files import home, reading, replacing, require_checkout, sha256, writing
 from lkd.profiles import profile_name
+from lkd.public import public
 from lkd.recipe import Recipe
 from lkd.store import Store, remedy
 from lkd.waiting import held
 
 _INDEX, _FLOPS = "index.json", "flops.json"
-_KEPT = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv")
+_PROVENANCE = "provenance.json"
+_KEPT = ("recipe.json", "student.json", "metrics.json", _PROVENANCE, "history.csv")
 
 _HEX = re.compile("[0-9a-f]{16}")
 """The form of run ids, and of digests."""
@@ -58,10 +60,30 @@ def publish(
 
     Raises:
         FileNotFoundError: a run that the store lacks.
+        ValueError: a recipe that names folders of this machine, which its id holds.
     """
+    ordered = sorted(set(recipes), key=lambda recipe: recipe.run_id)
+    for recipe in ordered:
+        _check_public(recipe)
     with replacing(path) as temporary:
-        _pack(sorted(set(recipes), key=lambda recipe: recipe.run_id), store, temporary, flops)
+        _pack(ordered, store, temporary, flops)
         ids(temporary)
+
+
+def _check_public(recipe: Recipe) -> None:
+    """Refuse a recipe that would show folders of this machine: without them it would be that of another run."""
+    for name, value in recipe.to_dict().items():
+        if public(value) != value:
+            raise ValueError(
+                f"run {recipe.run_id} cannot be published: {name} of its recipe names a folder of this machine, "
+                f"{value!r:.200}: put the data into {home() / 'data'}, name it from there, and run it again"
+            )
+
+
+def _public(provenance: bytes, recipe: Recipe) -> bytes:
+    """The provenance of a run as others may see it, files of its data by their names within the data."""
+    folder = home() / "data" / Path(recipe.data.partition(":")[2]).expanduser()
+    return json.dumps(public(json.loads(provenance), folder), indent=1).encode()
 
 
 def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int]) -> None:
@@ -74,6 +96,7 @@ def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[st
                 raise FileNotFoundError(f"the store {store.folder} lacks run {recipe.run_id}: run it first")
             with reading(run.path, "run", remedy(run.path)):
                 contents = _contents(run.path)
+                contents[_PROVENANCE] = _public(contents[_PROVENANCE], recipe)
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
             index[recipe.run_id] = _digest(contents)

@@ -130,12 +130,15 @@ def publish(
 ) -> None:
     """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/.
 
+    Says first what others will see in them: names of data, classes, networks and the machine.
+
     Example: lkd publish small
     """
     from lkd.files import require_checkout
     from lkd.paper.evidence import CHAPTERS, STUDIES, complete
     from lkd.planning import work
     from lkd.profiles import PROFILES, Profile
+    from lkd.public import seen
     from lkd.records import FOLDER, ids
     from lkd.records import publish as write
     from lkd.store import Store
@@ -153,7 +156,10 @@ def publish(
         chapters = {chapter: names for chapter, names in CHAPTERS.items() if names and set(names) <= whole.keys()}
         found = {chapter: work(*(whole[name].recipes for name in names)) for chapter, names in chapters.items()}
         flops = {chapter: done.flops for chapter, done in found.items() if done}
-        write([recipe for study in whole.values() for recipe in study.recipes], store, path, flops)
+        recipes = [recipe for study in whole.values() for recipe in study.recipes]
+        for kind, names in seen(filter(None, map(store.find, recipes))).items():
+            say(f"{path} shows {kind}: {names}")
+        write(recipes, store, path, flops)
         lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
         gone = len(before - set(ids(path)))
         typer.echo(

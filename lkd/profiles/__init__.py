@@ -8,6 +8,7 @@ from typing import Any
 from lkd.markdown import code, plain
 from lkd.profiles.checks import check_form, check_recipes
 from lkd.profiles.files import PROFILES, Texts, find, over, own_values, profile_name, texts
+from lkd.public import public
 from lkd.recipe import Recipe
 
 __all__ = ["PROFILES", "Profile", "profile_name"]
@@ -72,14 +73,14 @@ class Profile:
 
     @property
     def markdown(self) -> str:
-        """Its name and description as Markdown, in which nothing that was written in a file is markup.
+        """Its name and description as Markdown: text alone, without folders of this machine.
 
         Example:
             >>> from lkd.profiles import Profile
             >>> Profile.load("smoke").markdown[:16]
             'Profile ` smoke '
         """
-        return f"Profile {code(self.name)}: {plain(self.description)}"
+        return f"Profile {code(self.name)}: {plain(public(self.description))}"
 
     def teacher_recipe(self, model: str, **overrides: Any) -> Recipe:
         """How this profile trains a teacher: from labels, on all training images."""
