@@ -11,7 +11,7 @@ import timm
 import yaml
 from nbformat import from_dict
 
-from lkd import Recipe, export
+from lkd import Recipe, export, figures
 from lkd.book.headline import headline_html
 from lkd.book.made import how_made
 from lkd.card import card
@@ -20,6 +20,7 @@ from lkd.profiles import Profile
 from lkd.public import called, public, seen
 from lkd.records import publish
 from lkd.store import Run, Store
+from lkd.tables import MIME_TYPE, Table, read
 
 PRIVATE = "/home/me/my clients/ACME"
 """A folder that nobody else shall see; it is called by its last name."""
@@ -179,6 +180,17 @@ def test_a_page_shows_no_folder_that_a_chapter_was_given() -> None:
     assert "clients" not in text and "/home" not in text and "last names" in text
     for shown in ("'mine.yaml'", "'folder:ACME'", "{'a': ['ACME']}", "profile=mine.yaml", "{profile: mine.yaml", "[0]"):
         assert shown in text
+
+
+def test_tables_and_figures_show_no_folder() -> None:
+    gains = pd.DataFrame(
+        {"teacher": [PRIVATE, "mini_vit"], "student": PRIVATE, "objective": "kd", "direct_gain": [1.0, 2]}
+    )
+    shown = Table(gains.assign(data=f"folder:{PRIVATE}"), "runs", "Runs.")._repr_mimebundle_()
+    drawn = figures.gains(gains).to_json()
+    assert all(word not in f"{shown} {drawn}" for word in ("clients", "/home"))
+    assert read(shown[MIME_TYPE]).data.tolist() == ["folder:ACME"] * 2
+    assert read(shown[MIME_TYPE]).direct_gain.tolist() == [1.0, 2.0] and "ACME" in drawn
 
 
 def test_a_profile_shows_no_folder(tmp_path: Path) -> None:
