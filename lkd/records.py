@@ -17,8 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pandas as pd
-
 from lkd.archives import Archive, inside, opened
 from lkd.checks import check_whole
 from lkd.files import PUBLISHED as FOLDER
@@ -60,14 +58,17 @@ def publish(
 
     Raises:
         FileNotFoundError: a run that the store lacks.
-        ValueError: a recipe that names folders of this machine, which its id holds.
+        ValueError: a recipe that names folders of this machine, which its id holds; more than an archive may have.
     """
     ordered = sorted(set(recipes), key=lambda recipe: recipe.run_id)
     for recipe in ordered:
         _check_public(recipe)
     with replacing(path) as temporary:
         _pack(ordered, store, temporary, flops)
-        ids(temporary)
+        try:
+            ids(temporary)
+        except ValueError as error:
+            raise ValueError(f"{path} is not written, as it could not be read again: {error.__cause__}") from error
 
 
 def _check_public(recipe: Recipe) -> None:
@@ -87,7 +88,7 @@ def _public(provenance: bytes, recipe: Recipe) -> bytes:
 
 
 def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int]) -> None:
-    """Write an archive; `ids` refuses one that could not be read again."""
+    """Write an archive."""
     index = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for recipe in recipes:
@@ -293,31 +294,3 @@ def _digest(contents: Mapping[str, bytes]) -> str:
     for name, content in sorted(contents.items()):
         digest.update(f"{name} {len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
-
-
-def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
-    """Means of a column by cell, ours beside the published ones, and whether the seeds' spread explains the difference.
-
-    Args:
-        ours, theirs: tidy tables, one row a run.
-        cell: columns that a mean is taken for each entry of.
-        column: what is averaged.
-
-    Returns:
-        One row for each cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
-        whether the difference is at most that large; missing where a cell was not published, or nothing was repeated.
-    """
-    mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
-    joined = mine.join(published.add_suffix("_published"), how="left")
-    difference, spread = joined["mean"] - joined["mean_published"], 2 * joined["std_published"]
-    within = (difference.abs() <= spread).astype(object).where(difference.notna() & spread.notna(), None)
-    table = pd.DataFrame(
-        {
-            "here": joined["mean"],
-            "published": joined["mean_published"],
-            "difference": difference,
-            "two sd over runs": spread,
-            "within": within,
-        }
-    )
-    return table.reset_index()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from short_runs import RECIPE, saved
 
-from lkd import records
+from lkd import archives, records
 from lkd.archives import LARGEST_FILE, inside, opened
 from lkd.measure import measured
 from lkd.records import publish, published_flops, unpacked
@@ -356,6 +356,16 @@ def test_a_measurement_that_is_a_pickle_is_not_executed(files: Files, tmp_path: 
     with pytest.raises(ValueError, match=r"erf-44136fa3.npz is damaged or no measurement \(Object arrays"):
         measured(run, "erf", lambda run: pytest.fail("it was measured"))
     assert not (tmp_path / "sprung").exists()
+
+
+def test_what_could_not_be_read_again_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(store := Store(tmp_path / "deep" / "home" / "published" / OTHER))
+    monkeypatch.setattr(archives, "LARGEST_FILE", 100)
+    with pytest.raises(
+        ValueError, match=r"smoke.zip is not written, .*: '.*recipe.json' has \d+ bytes, and may have 100"
+    ):
+        publish([RECIPE], store, tmp_path / "smoke.zip")
+    assert not (tmp_path / "smoke.zip").exists()
 
 
 # Unpacked records -------------------------------------------------------------------------------------------------
