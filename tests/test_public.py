@@ -15,6 +15,7 @@ from lkd import Recipe, export, figures
 from lkd.book.headline import headline_html
 from lkd.book.made import how_made
 from lkd.card import card
+from lkd.engine.trackers import _config
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
 from lkd.public import called, public, seen
@@ -135,6 +136,11 @@ def test_what_a_push_shows_is_said_before_it_is_sent(
         "lkd: me/net shows damaged files: '1.png'",
         "lkd: me/net shows machines: 'ACME'",
     ]
+
+
+def test_a_tracker_is_told_no_folder() -> None:
+    told = _config(Recipe(data=f"folder:{PRIVATE}", student="test_resnet", student_args={"note": PRIVATE}))
+    assert told["data"] == "folder:ACME" and told["student_args"] == '{"note": "ACME"}' and told["epochs"] == 1
 
 
 # Records -----------------------------------------------------------------------------------------------------------
