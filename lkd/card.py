@@ -11,10 +11,12 @@ from timm.models import model_entrypoint
 from lkd.catalogue import changed
 from lkd.markdown import code, fenced, markdown_table, plain
 from lkd.paper import papers
+from lkd.public import public
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.store import Run
 
 _NOT_STATED = "not stated"
+_LOCAL = "local-dir:"
 _CITED = ("L2S", "VanillaKD")
 
 _DATA = {
@@ -44,7 +46,7 @@ def card(
         trained_as: that of the network that was trained.
         data: see `lkd.provenance.of_data`.
         title: what the student is called.
-        address: what `timm.create_model` loads it by.
+        address: what `timm.create_model` loads it by; "local-dir:NAME" from the folder that holds the folder NAME.
         license: of the weights; None where it is not stated.
     """
     parts = [
@@ -57,6 +59,7 @@ def card(
         _figures(run, data),
         "## Recipe",
         "What differs from the defaults of `lkd.Recipe`; `recipe.json` has all of it, the teacher's included.",
+        *_shortened(run.recipe),
         _table(_changed(run.recipe)),
         *_teacher(run),
         "## Data",
@@ -72,10 +75,10 @@ def card(
 def _front_matter(recipe: Recipe, license: str | None) -> str:
     prefix, _, rest = recipe.data.partition(":")
     known = _DATA.get(recipe.data, {}).get("hub")
-    hub = rest if prefix == "hfds" and not Path(rest).exists() else known
+    hub = rest if prefix == "hfds" and not Path(rest).exists() and rest == public(rest) else known
     tags = ["image-classification", "timm", *(["knowledge-distillation"] if recipe.teacher else [])]
     return ModelCardData(
-        license=license or "unknown",
+        license=public(license) or "unknown",
         library_name="timm",
         pipeline_tag="image-classification",
         tags=tags,
@@ -98,8 +101,9 @@ def _summary(recipe: Recipe, architecture: str, trained_as: str) -> str:
 def _loading(architecture: str, address: str) -> str:
     package = model_entrypoint(architecture).__module__.partition(".")[0]
     imports = "import timm" if package == "timm" else f"import {package}, timm  # the package {package} has the network"
+    place = "# run this where the folder lies\n" if address.startswith(_LOCAL) else ""
     return (
-        f"{imports}\n\nmodel = timm.create_model({json.dumps(address)}, pretrained=True).eval()\n"
+        f"{imports}\n\n{place}model = timm.create_model({json.dumps(address)}, pretrained=True).eval()\n"
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
     )
 
@@ -115,6 +119,15 @@ def _figures(run: Run, data: Mapping[str, Any]) -> str:
         for split in ("val", "test")
     ]
     return markdown_table(("Split", "Images", "Top-1 (%)", "Loss (nats)"), rows, right=(1, 2, 3))
+
+
+def _shortened(recipe: Recipe) -> Iterable[str]:
+    """That names are not whole, where a recipe names folders of the machine that carried it out."""
+    if public(plain_values := recipe.to_dict()) != plain_values:
+        yield (
+            "Folders of the machine that it was trained on are given by their last names, here and in `recipe.json`. "
+            f"The run's id, {code(recipe.run_id)}, is that of the recipe with whole names."
+        )
 
 
 def _changed(recipe: Recipe) -> dict[str, Any]:
@@ -162,5 +175,5 @@ def _cited(name: str) -> str:
 
 
 def _table(values: Mapping[str, Any]) -> str:
-    shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in public(values).items()}
     return markdown_table(("", "Value"), [(plain(name), code(value)) for name, value in shown.items()])

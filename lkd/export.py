@@ -19,7 +19,9 @@ from lkd.files import replacing
 from lkd.models import save_model, to_timm_convnext
 from lkd.models.copying import copied
 from lkd.models.timm_attributes import configuration
+from lkd.progress import say
 from lkd.provenance import of_data
+from lkd.public import public, seen
 from lkd.recipe import IN_MEMORY
 from lkd.store import Run
 
@@ -34,6 +36,7 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
     student was trained with; `README.md`, the card; and `recipe.json`. `timm.create_model("local-dir:FOLDER",
     pretrained=True)` loads it. A student with batch norm that is a ConvNeXt (`convnext_bn_tiny`, `convnext_bn_small`)
     becomes timm's own ConvNeXt, with equal outputs; for this project's other networks the card says to `import lkd`.
+    Folders of this machine are given by their last names.
 
     Args:
         run: one with weights.
@@ -68,13 +71,13 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
     data = _data(run)
     model = _configured(_plain(run.student), run, data)
     folder = save_model(model, folder)
-    address = f"local-dir:{folder}" if repo_id is None else f"hf-hub:{repo_id}"
+    name = folder.resolve().name
+    address = f"local-dir:{name}" if repo_id is None else f"hf-hub:{repo_id}"
     networks: list[Any] = [model, run.student]
     architecture, trained_as = (network.pretrained_cfg["architecture"] for network in networks)
-    title = repo_id or folder.resolve().name
     texts = {
-        "README.md": card(run, architecture, trained_as, data, title, address, license),
-        "recipe.json": json.dumps(run.recipe.to_dict(), indent=1),
+        "README.md": card(run, architecture, trained_as, data, repo_id or name, address, license),
+        "recipe.json": json.dumps(public(run.recipe.to_dict()), indent=1),
     }
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
@@ -84,6 +87,8 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
 
 def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = None) -> str:
     """Send what `export` writes to the Hugging Face hub, as the user who is logged in there (`hf auth login`).
+
+    What others will see there, names of data, classes, networks and the machine, is said before anything is sent.
 
     Args:
         run, license: as for `export`.
@@ -107,6 +112,8 @@ def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = 
     api = HfApi(library_name="lkd", library_version=version("lkd"))
     with TemporaryDirectory() as folder:
         export(run, folder, repo_id=repo_id, license=license)
+        for kind, names in seen([run]).items():
+            say(f"{repo_id} shows {kind}: {names}")
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         message = f"Student of run {run.recipe.run_id}"
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
@@ -150,7 +157,7 @@ def _configured(model: Any, run: Run, data: dict[str, Any]) -> Any:
             "crop_pct": recipe.crop_pct if in_files else 1.0,
             "interpolation": recipe.interpolation if in_files else "bilinear",
             "num_classes": len(data["classes"]),
-            "label_names": tuple(data["classes"]),
+            "label_names": tuple(public(data["classes"])),
             "pool_size": None,
         }
     return model

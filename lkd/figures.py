@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 from lkd.erf import area_ratios
 from lkd.erf.analysis import THRESHOLDS
 from lkd.objectives import OBJECTIVES
+from lkd.public import public
 from lkd.study import by_cell
 
 ALONE = "no teacher"
@@ -89,7 +90,7 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
         figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
     figure.update_xaxes(title_text=axis.label, row=tall)
     figure.update_yaxes(autorange="reversed", type="category")
-    best = cells.loc[cells["mean"].idxmax()]
+    best = cells.loc[cells["mean"].idxmax()].map(public)
     spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
     learns = f"{best[rows]} taught by {best[of]} with {as_written(best[columns])}"
     where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {as_written(best[columns])}"
@@ -152,7 +153,7 @@ def lines(
     tall = means[rows].nunique()
     figure.update_xaxes(title_text=across.label, row=tall)
     last = means[means[across.column] == means[across.column].max()]
-    best = last.loc[last["mean"].idxmax()]
+    best = last.loc[last["mean"].idxmax()].map(public)
     return _finish(
         figure,
         height=160 + 260 * tall,
@@ -176,7 +177,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
     """
     columns = min(3, len(maps))
     tall = -(-len(maps) // columns)
-    names = [escape(name, quote=False) for name in maps]
+    names = list(map(_no_markup, maps))
     figure = make_subplots(tall, columns, subplot_titles=names, horizontal_spacing=0.03, vertical_spacing=0.14)
     for place, (name, field) in enumerate(zip(names, maps.values(), strict=True)):
         row, column = divmod(place, columns)
@@ -203,7 +204,7 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
         height=126 + 240 * tall,
         alt=(
             f"Maps of how much each input pixel contributes to the centre of the last feature map, for {len(maps)} "
-            f"networks: {title}. Most spread out: {widest.whose}."
+            f"networks: {title}. Most spread out: {public(widest.whose)}."
         ),
         caption=(
             f"{title.capitalize()}: log10(x + 1) of the contribution, in per cent of its largest value. The square "
@@ -287,8 +288,13 @@ def _drawn(cells: pd.DataFrame, table: pd.DataFrame, cell: list[str]) -> pd.Data
     if "run_id" in table:
         cells = cells.merge(table.groupby(cell, sort=False).run_id.first().reset_index())
     told = [_told(row) for row in cells.to_dict("records")]
-    names = cells[cell].select_dtypes(exclude="number").map(lambda entry: escape(str(entry), quote=False))
+    names = cells[cell].select_dtypes(exclude="number").map(_no_markup)
     return cells.assign(told=told, **names)
+
+
+def _no_markup(entry: Any) -> str:
+    """A name that Plotly takes for a text, and neither for HTML nor for TeX, as others may see it."""
+    return escape(public(str(entry)), quote=False).replace("$", "&#36;")
 
 
 def _told(cell: Mapping[str, Any]) -> str:
@@ -369,7 +375,7 @@ def _line(
 
 
 def _finish(figure: go.Figure, *, height: int, alt: str, caption: str, data: pd.DataFrame) -> go.Figure:
-    table = {"columns": list(data.columns), "rows": data.round(3).astype(object).to_numpy().tolist()}
+    table = {"columns": list(data.columns), "rows": public(data.round(3).astype(object).to_numpy().tolist())}
     return figure.update_layout(
         height=height,
         margin={"l": 10, "r": 10, "t": 40, "b": 10},

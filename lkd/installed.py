@@ -53,7 +53,7 @@ def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
     """
     for name, value in sorted(vars(kind).items()):
         for function in _functions(value):
-            if _is_generated(function):
+            if _is_generated(function) or function.__module__.startswith("torch._dynamo."):  # which counts networks
                 continue
             if not package(function) or function.__qualname__ != f"{kind.__qualname__}.{name}":
                 yield name, function

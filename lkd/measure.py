@@ -43,7 +43,8 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_OF: np.array(run.recipe.run_id)})
-    with reading(path, "measurement", "remove it, and it is measured again"), np.load(path) as file:
+    again = "remove it, and it is measured again"
+    with reading(path, "measurement", again), np.load(path, allow_pickle=False) as file:
         found = dict(file)
         if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # an earlier lkd wrote none
             raise ValueError(f"it is of run {of}")

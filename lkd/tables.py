@@ -6,13 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from lkd.public import public
+
 MIME_TYPE = "application/vnd.lkd.table+json"
 
 
 class Table:
     """A tidy table as the last word of a notebook's cell.
 
-    JupyterLab shows it as HTML; the book shows it with a link to its CSV.
+    JupyterLab shows it as HTML; the book shows it with a link to its CSV. Paths in its cells are shown by their
+    last names.
 
     Args:
         frame: the data.
@@ -32,12 +35,20 @@ class Table:
         self.frame, self.name, self.caption, self.digits = frame, name, caption, digits
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        shown = self.frame.style.format(precision=self.digits, na_rep="–", thousands=",", escape="html").hide(
-            axis="index"
-        )
-        data = json.loads(self.frame.to_json(orient="split", index=False, double_precision=15))
+        frame = _public(self.frame)
+        cells = frame.style.format(precision=self.digits, na_rep="–", thousands=",", escape="html")
+        shown = cells.format_index(escape="html", axis="columns").hide(axis="index")
+        data = json.loads(frame.to_json(orient="split", index=False, double_precision=15))
         about = {"name": self.name, "caption": self.caption, "digits": self.digits}
         return {"text/html": shown.set_caption(escape(self.caption)).to_html(), MIME_TYPE: {**about, **data}}
+
+
+def _public(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as others may see it."""
+    shown = frame.copy()
+    for name in frame.select_dtypes(exclude=["number", "bool"]):
+        shown[name] = frame[name].map(public)
+    return shown
 
 
 def read(content: dict[str, Any]) -> pd.DataFrame:

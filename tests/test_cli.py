@@ -54,6 +54,7 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
         and "not run: erf, feature_kd, kernel_size" in told.output
     )
     assert "holds no longer: 0" in told.output
+    assert "smoke.zip shows students: 'mini_convnext', 'mini_resnet'" in told.stderr
     assert lkd("claims", "--published", "--profile", "smoke").exit_code == 0
     monkeypatch.setitem(STUDIES, "logit_kd", lambda profile: distillation(profile, **{**few, "objectives": ["nkd"]}))
     STUDIES["logit_kd"]("smoke").run(workers=1)

@@ -75,6 +75,12 @@ def test_another_process_gives_the_same_digest() -> None:
     assert told.stdout.strip() == digest(made())
 
 
+def test_compiling_a_function_leaves_digests_as_they_are() -> None:
+    before = digest(made())
+    torch.compile(lambda images: images + 1, backend="eager")(torch.ones(2))
+    assert digest(made()) == before
+
+
 class Bend:
     """A decorator that is a class."""
 

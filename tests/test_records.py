@@ -14,9 +14,10 @@ from lkd.manifest import write_manifest
 from lkd.measure import measured
 from lkd.paper.evidence import CHAPTERS
 from lkd.planning import plan_chapter
-from lkd.records import beside, publish, published, published_flops, unpacked
+from lkd.records import publish, published, published_flops, unpacked
 from lkd.store import Store
 from lkd.study import distillation
+from lkd.study.reproduced import beside
 
 STUDY = distillation(
     "smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[0], epochs=1

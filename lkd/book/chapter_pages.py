@@ -41,8 +41,13 @@ def _page(copy: Copy, source: str) -> NotebookNode:
     """The notebook to show: the copy and how it was made, or a note of what is wrong with it."""
     notebook = copy.notebook or read_notebook(source)
     if copy.fault:
-        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(copy.fault), "{error}")))
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(_without_folder(copy)), "{error}")))
     else:
         notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
         notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))
     return notebook
+
+
+def _without_folder(copy: Copy) -> str:
+    """The fault of a copy, with the copy's name alone: the whole path is in the warning of the build."""
+    return (copy.fault or "").replace(str(copy.path), copy.path.name)

@@ -14,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.copies import read_copy
 from lkd.book.ledger import judged, verdict_html
+from lkd.public import public
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
@@ -72,7 +73,7 @@ def _answer(verdict: Verdict, shown: str | None) -> str:
 
     claim, profile = verdict.claim, Profile.load(verdict.profile)
     runs = len(STUDIES[claim.study](profile.source).recipes)
-    command = f"lkd run {_CHAPTER} -p profile={shlex.quote(profile.source)}"
+    command = f"lkd run {_CHAPTER} -p profile={shlex.quote(public(profile.source))}"
     if shown == profile.source:
         where = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The {runs} runs behind it</a>'
     else:
@@ -80,7 +81,7 @@ def _answer(verdict: Verdict, shown: str | None) -> str:
         where = f"The {runs} runs behind it (here {published} and {_code('make site')} show them)"
     return (
         f"<p><strong>At this scale: {_ANSWERS[verdict.word]}.</strong> "
-        f"The claim “{escape(claim.says)}” {_found(verdict)} Scale: {escape(profile.description)} "
+        f"The claim “{escape(claim.says)}” {_found(verdict)} Scale: {escape(public(profile.description))} "
         f"{where} are repeated by {_code(command)}.</p>"
     )
 

@@ -1,5 +1,6 @@
 """The box "How this page was made" at the end of a chapter, as MyST Markdown."""
 
+import ast
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,8 +10,11 @@ from typing import Any
 import yaml
 
 from lkd.markdown import code, fenced, markdown_table, plain
+from lkd.public import public
+from lkd.values import read_value, typed
 
 _GPU = "a100"
+_SHORTENED = "Files and folders of the machine that it was run on are given by their last names."
 
 
 def how_made(name: str, metadata: Mapping[str, Any]) -> str:
@@ -18,15 +22,17 @@ def how_made(name: str, metadata: Mapping[str, Any]) -> str:
     from lkd.profiles import profile_name
 
     record, run = metadata["lkd"], metadata["papermill"]
+    parameters, command = _public_parameters(record["parameters"]), _public_command(record["command"])
     started = datetime.fromisoformat(run["start_time"]).astimezone(UTC)
     parts = [
         f"Started {started:%Y-%m-%d %H:%M} UTC with profile {code(profile_name(record['profile']))}; "
         f"took **{duration(run['duration'])}**.",
-        *_parameters(record["parameters"]),
+        *_parameters(parameters),
+        *([_SHORTENED] if command != record["command"] else []),
         "Run it again with",
-        fenced(record["command"], "bash"),
-        *_papermill(name, record["parameters"], run["parameters"]),
-        *_plan(name, record["profile"]),
+        fenced(command, "bash"),
+        *_papermill(name, parameters, public(run["parameters"])),
+        *_plan(name, public(record["profile"])),
         "One of its runs, by the id that tables and figures show, in eight processes, where `LKD_HOME` is a folder "
         "without it:",
         fenced("accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe ID", "bash"),
@@ -49,6 +55,41 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _public_parameters(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The parameters as others may see them."""
+    return [
+        {**about, "default": _public_value(about["default"]), "used": _public_value(about["used"])}
+        for about in parameters
+    ]
+
+
+def _public_value(written: str) -> str:
+    """A value as Python writes it, as others may see it."""
+    try:
+        return repr(public(ast.literal_eval(written)))
+    except (SyntaxError, ValueError):
+        return public(written)
+
+
+def _public_command(command: str) -> str:
+    """A command as others may see it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return public(command)
+    shown = list(map(_public_word, words))
+    return command if shown == words else shlex.join(shown)
+
+
+def _public_word(word: str) -> str:
+    """A word of a command, NAME=VALUE or another, as others may see it."""
+    name, equals, text = word.partition("=")
+    value = read_value(text)
+    if not equals or public(value) == value:
+        return public(word)
+    return f"{name}={typed(public(value))}"
 
 
 def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:

@@ -12,6 +12,7 @@ from lkd.cli.root import app, assignments, refusals, say, say_json
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
     from lkd.profiles import Profile
+    from lkd.store import Store
 
 Names = Annotated[
     list[str],
@@ -99,11 +100,13 @@ def chapters(
     from lkd.book.chapters import CHAPTERS
     from lkd.files import require_checkout
     from lkd.profiles import PROFILES, Profile
+    from lkd.records import profiles, published
 
     with refusals():
         require_checkout("chapters")
         scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
-        costs = [_cost(name, scale) for name in sorted(CHAPTERS) for scale in scales]
+        records = {scale.name: published(scale.name) for scale in scales if scale.name in profiles()}
+        costs = [_cost(name, scale, records.get(scale.name)) for name in sorted(CHAPTERS) for scale in scales]
     if as_json:
         say_json(costs)
         return
@@ -127,12 +130,15 @@ def publish(
 ) -> None:
     """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/.
 
+    Says first what others will see in them: names of data, classes, networks and the machine.
+
     Example: lkd publish small
     """
     from lkd.files import require_checkout
     from lkd.paper.evidence import CHAPTERS, STUDIES, complete
     from lkd.planning import work
     from lkd.profiles import PROFILES, Profile
+    from lkd.public import seen
     from lkd.records import FOLDER, ids
     from lkd.records import publish as write
     from lkd.store import Store
@@ -150,7 +156,10 @@ def publish(
         chapters = {chapter: names for chapter, names in CHAPTERS.items() if names and set(names) <= whole.keys()}
         found = {chapter: work(*(whole[name].recipes for name in names)) for chapter, names in chapters.items()}
         flops = {chapter: done.flops for chapter, done in found.items() if done}
-        write([recipe for study in whole.values() for recipe in study.recipes], store, path, flops)
+        recipes = [recipe for study in whole.values() for recipe in study.recipes]
+        for kind, names in seen(filter(None, map(store.find, recipes))).items():
+            say(f"{path} shows {kind}: {names}")
+        write(recipes, store, path, flops)
         lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
         gone = len(before - set(ids(path)))
         typer.echo(
@@ -224,16 +233,16 @@ def _published(chapter: str) -> str | None:
 
     known = [name for name in ("reference", "small") if name in profiles()]
     for profile in known if CHAPTERS.get(chapter) else ():
-        if all(complete(study, profile, published(profile)) for study in CHAPTERS[chapter]):
+        records = published(profile)
+        if all(complete(study, profile, records) for study in CHAPTERS[chapter]):
             return profile
     return None
 
 
-def _cost(chapter: str, profile: "Profile") -> dict[str, Any]:
+def _cost(chapter: str, profile: "Profile", records: "Store | None") -> dict[str, Any]:
     """Runs of a chapter, training images as far as they are known without the data, minutes if they are published."""
     from lkd.data import SOURCES, load
     from lkd.paper.evidence import asked
-    from lkd.records import profiles, published
     from lkd.store import Store
 
     recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
@@ -249,7 +258,6 @@ def _cost(chapter: str, profile: "Profile") -> dict[str, Any]:
     if all(recipe.train_images or recipe.data in SOURCES for recipe in recipes):
         images = (recipe.epochs * (recipe.train_images or len(load(recipe.data).train)) for recipe in recipes)
         cost["images"] = sum(images)
-    records = published(profile.name) if profile.name in profiles() else None
     runs = [records.find(recipe) for recipe in recipes] if records else []
     if runs and all(runs):
         cost["minutes"] = sum(run.provenance["seconds"] for run in runs if run) / 60

@@ -11,6 +11,7 @@ from accelerate.tracking import GeneralTracker
 
 from lkd.engine.loop import Training
 from lkd.progress import Progress
+from lkd.public import public
 from lkd.recipe import Recipe
 
 
@@ -70,8 +71,8 @@ def _each(trackers: list[GeneralTracker], do: Callable[[GeneralTracker], object]
 
 
 def _config(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as trackers take it: plain values by name."""
-    fields = {**recipe.to_dict(), "teacher": recipe.teacher_name, "run_id": recipe.run_id}
+    """A recipe as trackers take it, which may send it elsewhere: plain values by name, without folders."""
+    fields = public({**recipe.to_dict(), "teacher": recipe.teacher_name, "run_id": recipe.run_id})
     return {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for name, value in fields.items()

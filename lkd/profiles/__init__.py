@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from lkd.markdown import code, plain
 from lkd.profiles.checks import check_form, check_recipes
 from lkd.profiles.files import PROFILES, Texts, find, over, own_values, profile_name, texts
+from lkd.public import public
 from lkd.recipe import Recipe
 
 __all__ = ["PROFILES", "Profile", "profile_name"]
@@ -68,6 +70,17 @@ class Profile:
             ValueError: a file that is no profile; names the file, the key, and what would be right.
         """
         return _profile(texts(find(profile)))
+
+    @property
+    def markdown(self) -> str:
+        """Its name and description as Markdown: text alone, without folders of this machine.
+
+        Example:
+            >>> from lkd.profiles import Profile
+            >>> Profile.load("smoke").markdown[:16]
+            'Profile ` smoke '
+        """
+        return f"Profile {code(self.name)}: {plain(public(self.description))}"
 
     def teacher_recipe(self, model: str, **overrides: Any) -> Recipe:
         """How this profile trains a teacher: from labels, on all training images."""

@@ -6,7 +6,6 @@ from operator import attrgetter
 import pandas as pd
 
 from lkd.provenance import numerics_hash
-from lkd.records import beside
 from lkd.study.grid import Study
 from lkd.study.results import CELL, Results
 from lkd.tables import Table
@@ -48,3 +47,31 @@ def reproduced(
         "deviations over runs apart.",
         digits=4,
     )
+
+
+def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
+    """Means of a column by cell, ours beside the published ones, and whether the seeds' spread explains the difference.
+
+    Args:
+        ours, theirs: tidy tables, one row a run.
+        cell: columns that a mean is taken for each entry of.
+        column: what is averaged.
+
+    Returns:
+        One row for each cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
+        whether the difference is at most that large; missing where a cell was not published, or nothing was repeated.
+    """
+    mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
+    joined = mine.join(published.add_suffix("_published"), how="left")
+    difference, spread = joined["mean"] - joined["mean_published"], 2 * joined["std_published"]
+    within = (difference.abs() <= spread).astype(object).where(difference.notna() & spread.notna(), None)
+    table = pd.DataFrame(
+        {
+            "here": joined["mean"],
+            "published": joined["mean_published"],
+            "difference": difference,
+            "two sd over runs": spread,
+            "within": within,
+        }
+    )
+    return table.reset_index()
