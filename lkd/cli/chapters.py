@@ -7,7 +7,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import app, assignments, refusals, say, say_json
+from lkd.cli.root import app, assignments, refusals, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
@@ -175,11 +175,14 @@ def claims(
 ) -> None:
     """The papers' claims, and what this machine's runs say about each: a mean with its 95 % interval.
 
+    Exits with 1 where a run is damaged, and names it at the end; the claims that need it read "not run".
+
     Example: lkd claims --profile reference --published
     """
     from lkd.checks import unknown
+    from lkd.files import home_folder
     from lkd.paper.claims import claims as known
-    from lkd.paper.claims import ledger
+    from lkd.paper.claims import ledger_of_readable
     from lkd.profiles import Profile
     from lkd.records import published as records
     from lkd.store import Store
@@ -188,11 +191,17 @@ def claims(
         if name is not None and name not in known():
             raise KeyError(unknown("claim", name, known()))
         Profile.load(profile)
-        verdicts = ledger(profile, records(profile) if published else Store())
+        store = records(profile) if published else Store(home_folder())
+        verdicts, faults = ledger_of_readable(profile, store)
         rows = [_verdict(verdict) for verdict in verdicts if name in (None, verdict.claim.id)]
     if as_json:
         say_json(rows)
-        return
+    else:
+        _tell_verdicts(rows)
+    report(faults)
+
+
+def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
         typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")

@@ -29,7 +29,7 @@ from lkd.data.found import (
 from lkd.data.hugging_face import hugging_face
 from lkd.data.images import hold_out
 from lkd.data.tars import SHARDS, in_tars, is_tar
-from lkd.files import home
+from lkd.files import home_folder
 
 HELD_OUT_SHARE = 10
 HELD_OUT_A_CLASS = 50
@@ -72,7 +72,7 @@ def from_files(name: str, view: View) -> Files:
     """
     scheme, _, path = name.partition(":")
     if scheme != "hfds":
-        path = str(home() / "data" / Path(path).expanduser())
+        path = str(home_folder() / "data" / Path(path).expanduser())
     _warn_of_truncated()
     place = without_placeholder(SCHEMES[scheme](path))
     train, others = place.splits["train"], {role: one for role, one in place.splits.items() if role != "train"}
