@@ -11,7 +11,7 @@ from PIL import ImageFile
 
 from lkd.checks import some
 from lkd.data.classes import named, ordered, wrapper
-from lkd.data.contents import Contents, Picture, aside, check_link, in_folder, readable
+from lkd.data.contents import Contents, Picture, aside, check_readable, in_folder, readable, regular
 from lkd.data.files import Files, FileSplit, Listing, Reader, View
 from lkd.data.found import (
     SPLITS,
@@ -121,7 +121,7 @@ class _Folder:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
-        return (self.root / self.pictures[index].name).open("rb"), None
+        return regular(self.root / self.pictures[index].name), None
 
     def filename(self, index: int) -> str:
         return self.pictures[index].name
@@ -138,7 +138,7 @@ class _Tars:
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
         path, offset, size = cast(tuple[str, int, int], self.pictures[index].place)
-        with Path(path).open("rb") as file:
+        with regular(Path(path)) as file:
             file.seek(offset)
             return io.BytesIO(file.read(size)), None
 
@@ -230,7 +230,7 @@ def _places(
     for path in sorted(root.iterdir()):
         role = split_called(path.stem if suffix == path.suffix.lower() else path.name)
         if role:
-            check_link(path)
+            check_readable(path)
         if role and look(path):
             found[role].append(path)
         else:
