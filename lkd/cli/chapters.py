@@ -181,24 +181,59 @@ def claims(
     """
     from lkd.checks import unknown
     from lkd.files import home_folder
-    from lkd.paper.claims import claims as known
-    from lkd.paper.claims import ledger_of_readable
-    from lkd.profiles import Profile
-    from lkd.records import published as records
-    from lkd.store import Store
+    from lkd.verdicts import kept
 
     with refusals():
-        if name is not None and name not in known():
-            raise KeyError(unknown("claim", name, known()))
-        Profile.load(profile)
-        store = records(profile) if published else Store(home_folder())
-        verdicts, faults = ledger_of_readable(profile, store)
-        rows = [_verdict(verdict) for verdict in verdicts if name in (None, verdict.claim.id)]
+        rows = None if published else kept(home_folder(), profile)
+        known = [row["claim"] for row in rows] if rows else _claims()
+        if name is not None and name not in known:
+            raise KeyError(unknown("claim", name, known))
+        faults: list[str] = []
+        if published:
+            rows = _judged_by_records(profile)
+        elif rows is None:
+            rows, faults = _judged(profile, home_folder())
+        rows = [row for row in rows if name in (None, row["claim"])]
     if as_json:
         say_json(rows)
     else:
         _tell_verdicts(rows)
     report(faults)
+
+
+def _claims() -> list[str]:
+    from lkd.paper.claims import claims
+
+    return list(claims())
+
+
+def _judged(profile: str, home: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The verdicts by this machine's runs, kept for the next time; and what is damaged, in one line each."""
+    from lkd.paper.claims import ledger_of_readable
+    from lkd.paper.evidence import STUDIES
+    from lkd.profiles import Profile
+    from lkd.profiles.files import find, texts
+    from lkd.store import Store
+    from lkd.verdicts import grounds, keep
+
+    Profile.load(profile)
+    store = Store(home)
+    runs = {store.path(recipe) for study in STUDIES.values() for recipe in study(profile).recipes}
+    found = grounds([*(path for path, _ in texts(find(profile))), *sorted(runs)])
+    verdicts, faults = ledger_of_readable(profile, store)
+    rows = list(map(_verdict, verdicts))
+    if not faults:
+        keep(home, profile, found, rows)
+    return rows, faults
+
+
+def _judged_by_records(profile: str) -> list[dict[str, Any]]:
+    from lkd.paper.claims import ledger
+    from lkd.profiles import Profile
+    from lkd.records import published
+
+    Profile.load(profile)
+    return list(map(_verdict, ledger(profile, published(profile))))
 
 
 def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
