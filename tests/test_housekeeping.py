@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -17,8 +19,9 @@ from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
 from lkd.housekeeping import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, useless
+from lkd.planning.footprint import recorded
 from lkd.store import Store
-from lkd.temporary import temporary_folder
+from lkd.temporary import left_in_tmpdir, temporary_folder
 
 RUN = Recipe(data="digits", student="mini_resnet", teacher=Recipe(data="digits", student="mini_vit"), objective="kd")
 NOT_RUN = replace(RUN, seed=1)
@@ -236,3 +239,20 @@ def test_nothing_is_written_to_say_what_could_go(filled: Store) -> None:
     before = {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")}
     assert len(useless(filled.folder).found) == 1
     assert {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")} == before
+
+
+def test_a_folder_in_tmpdir_is_used_until_its_process_is_killed(tmpdir: Path) -> None:
+    script = "from lkd.temporary import temporary_folder\nwith temporary_folder() as f: print(f, flush=True); input()"
+    environment = {**os.environ, "TMPDIR": str(tmpdir)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, text=True, **pipes) as process:
+        folder = aged(Path(process.stdout.readline().strip()), 2 * 3600)
+        assert folder.parent == tmpdir and left_in_tmpdir() == []
+        process.kill()
+    assert left_in_tmpdir() == [folder]
+
+
+def test_a_damaged_tape_is_no_help_to_a_plan(filled: Store) -> None:
+    (tape(filled, RUN) / "manifest.json").write_text("")
+    with pytest.warns(UserWarning, match=r"manifest\.json is damaged or no JSON object"):
+        assert list(recorded(filled)) == []

@@ -12,6 +12,7 @@ from lkd.cli.root import app, assignments, refusals, report, say, say_json
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
     from lkd.profiles import Profile
+    from lkd.recipe import Recipe
 
 Names = Annotated[
     list[str],
@@ -94,6 +95,8 @@ def chapters(
 
     Chapters share runs: together they cost less than the sum.
 
+    Exits with 1 where a run is damaged, which counts as one to do, and names it at the end.
+
     Example: lkd chapters --profile small
     """
     from lkd.book.chapters import CHAPTERS
@@ -103,12 +106,18 @@ def chapters(
     with refusals():
         require_checkout("chapters")
         scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
-        costs = [_cost(name, scale) for name in sorted(CHAPTERS) for scale in scales]
+        faults: dict[str, None] = {}
+        costs = [_cost(name, scale, faults) for name in sorted(CHAPTERS) for scale in scales]
     if as_json:
         say_json(costs)
-        return
+    else:
+        _tell_costs(costs)
+    report(faults)
+
+
+def _tell_costs(costs: list[dict[str, Any]]) -> None:
     for cost in costs:
-        if cost["profile"] == scales[0].name:
+        if cost["profile"] == costs[0]["profile"]:
             typer.echo(cost["chapter"])
         told = f"  {cost['profile']:20} {cost['runs']:5} runs, {cost['to_do']:5} to do"
         if cost["images"] is not None:
@@ -273,15 +282,28 @@ def _published(chapter: str) -> str | None:
     return None
 
 
-def _cost(chapter: str, profile: "Profile") -> dict[str, Any]:
-    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published."""
+def _is_done(recipe: "Recipe", faults: dict[str, None]) -> bool:
+    from lkd.files import home_folder
+    from lkd.store import Store
+
+    try:
+        return Store(home_folder()).find(recipe) is not None
+    except (OSError, ValueError) as error:
+        faults[str(error)] = None
+        return False
+
+
+def _cost(chapter: str, profile: "Profile", faults: dict[str, None]) -> dict[str, Any]:
+    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published.
+
+    Adds to `faults` a line for each damaged run.
+    """
     from lkd.data import SOURCES, load
     from lkd.paper.evidence import asked
     from lkd.records import profiles, published
-    from lkd.store import Store
 
     recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
-    to_do = sum(Store().find(recipe) is None for recipe in recipes)
+    to_do = sum(not _is_done(recipe, faults) for recipe in recipes)
     cost = {
         "chapter": chapter,
         "profile": profile.name,

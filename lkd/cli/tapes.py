@@ -59,8 +59,9 @@ def verify(
     for tape in chosen:
         try:
             rows.append({"name": tape.folder.name, **verify_tape(tape, Store(), batches)._asdict(), "fault": None})
-        except (ValueError, KeyError) as error:
-            rows.append({"name": tape.folder.name, "difference": None, "rounding": None, "fault": error.args[0]})
+        except (KeyError, OSError, ValueError) as error:
+            fault = error.args[0] if isinstance(error, KeyError) else str(error)
+            rows.append({"name": tape.folder.name, "difference": None, "rounding": None, "fault": fault})
         if not as_json:
             _tell(rows[-1])
     if as_json:

@@ -37,6 +37,16 @@ def test_verdicts_are_told_to_programs() -> None:
     assert not (Store().folder / "runs").exists()
 
 
+def test_a_damaged_run_is_to_do_and_is_named_once() -> None:
+    recipe = growing("smoke").recipes[0]
+    save(Store(), recipe)
+    (Store().path(recipe) / "metrics.json").write_text("")
+    result = lkd("chapters", "--profile", "smoke", "--json")
+    (fault,) = result.stderr.splitlines()
+    assert result.exit_code == 1 and fault.startswith(f"lkd: {Store().path(recipe)}/metrics.json is damaged")
+    assert all(row["to_do"] == row["runs"] for row in json.loads(result.stdout))
+
+
 def refuse(*_: object) -> None:
     raise AssertionError("claims were judged again")
 
