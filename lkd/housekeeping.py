@@ -3,16 +3,16 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from lkd.catalogue import Catalogue, Entry, completed, disk_bytes, entries, inside
+from lkd.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, inside
 from lkd.files import read_json, reading, writing
-from lkd.temporary import is_left, left_in, left_in_tmpdir
+from lkd.temporary import files_left_in, folders_left, is_left
 
 LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
     "leftover of a kill",
@@ -78,9 +78,9 @@ def useless(folder: Path) -> Useless:
     A whole run under a temporary name stays, unless the run itself is in its place.
     """
     known = entries(folder)
-    finished = {entry.run_id: entry for entry in known.runs}
+    finished = {run.run_id for run in known.runs}
     faults = list(known.faults)
-    found = [*_leftovers(folder, finished, faults), *_temporaries(folder), *_checkpoints(folder, finished)]
+    found = [*_leftovers(folder, faults), *_temporaries(folder), *_checkpoints(folder, finished)]
     tapes = list(_tapes(folder, known, faults))
     if not _at_work(folder, finished):
         found += tapes
@@ -89,7 +89,7 @@ def useless(folder: Path) -> Useless:
 
 def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
     """Finished runs as what is to be removed, without those that something is training anew."""
-    found = [Waste(RUN, entry.path, entry.bytes, entry.run_id) for entry in chosen]
+    found = [Waste(RUN, run.path, run.bytes, run.run_id) for run in chosen]
     return [waste for waste in found if _is_free(folder, waste)]
 
 
@@ -105,22 +105,23 @@ def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
     removed = []
     for waste in found:
         with _kept_free(folder, waste) as free:
-            if free:
+            if free and not _only_copy(waste.path):
                 _delete(waste.path)
                 removed.append(waste)
     return removed
 
 
-def _leftovers(folder: Path, finished: Mapping[str, Entry], faults: list[str]) -> Iterator[Waste]:
+def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
     """What was being written or removed when a process was killed."""
     for kind, name in _HALF.items():
         for path in sorted((folder / kind).glob(".*")):
             if not (match := name.fullmatch(path.name)):
                 continue
-            if kind == "runs" and match[1] not in finished and (whole := _whole_run(path)):
+            waste = Waste(LEFTOVER, path, disk_bytes(path), match[1])
+            if not (whole := _only_copy(path)):
+                yield waste
+            elif _is_free(folder, waste):
                 faults.append(f"{whole} is a whole run, which a kill left there: rename it to {path.parent / match[1]}")
-            else:
-                yield Waste(LEFTOVER, path, disk_bytes(path), match[1])
     for path in (folder / "checkpoints").glob("[!.]*/.*.pt"):
         yield Waste(LEFTOVER, path, disk_bytes(path), path.parent.name)
     for path in (folder / "launches").glob("*.objects.pt"):
@@ -129,20 +130,26 @@ def _leftovers(folder: Path, finished: Mapping[str, Entry], faults: list[str]) -
             yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
 
 
-def _whole_run(path: Path) -> Path | None:
-    """The folder of the whole run that lies under a temporary name; None for half of one, and one that was to go."""
-    if path.name.endswith(_REMOVED):
+def _only_copy(path: Path) -> Path | None:
+    """The folder of the whole run that lies under a temporary name, where the run is not in its place."""
+    name = _HALF["runs"].fullmatch(path.name)
+    if name is None or path.name.endswith(_REMOVED):
         return None
-    return next((each for each in (path, path / "replaced") if all((each / name).exists() for name in _OF_A_RUN)), None)
+    try:
+        entry(path.with_name(name[1]))
+    except (OSError, ValueError):
+        places = (path, path / "replaced")
+        return next((each for each in places if all((each / name).exists() for name in _OF_A_RUN)), None)
+    return None
 
 
 def _temporaries(folder: Path) -> Iterator[Waste]:
     places = [folder, *(place for pattern in _WRITTEN_TO for place in folder.glob(pattern))]
-    for path in (*(path for place in places for path in left_in(place)), *left_in_tmpdir()):
+    for path in (*(path for place in places for path in files_left_in(place)), *folders_left()):
         yield Waste(TEMPORARY, path, disk_bytes(path), "")
 
 
-def _checkpoints(folder: Path, finished: Mapping[str, Entry]) -> Iterator[Waste]:
+def _checkpoints(folder: Path, finished: Collection[str]) -> Iterator[Waste]:
     for path in inside(folder / "checkpoints"):
         if path.name in finished:
             yield Waste(CHECKPOINTS, path, disk_bytes(path), path.name)
@@ -152,7 +159,7 @@ def _tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]
     """Tapes of finished runs."""
     if not (paths := sorted(inside(folder / "tapes"))):
         return
-    finished = {_canonical(entry.recipe) for entry in known.runs}
+    finished = {_canonical(run.recipe) for run in known.runs}
     for path in paths:
         try:
             recipe = _recorded_for(path)
@@ -179,7 +186,7 @@ def _canonical(recipe: Mapping[str, Any]) -> str:
     return json.dumps(completed(recipe), sort_keys=True)
 
 
-def _at_work(folder: Path, finished: Mapping[str, Entry]) -> bool:
+def _at_work(folder: Path, finished: Collection[str]) -> bool:
     """Whether something holds a lock of this store, or waits to be gone on with."""
     half_done = [
         path for path in inside(folder / "checkpoints") if any(path.glob("*-*.pt")) and path.name not in finished

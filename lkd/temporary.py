@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = "lkd-"
+_PREFIX = "lkd-tmp-"
+_FOLDER = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}")
 _BESIDE = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}|tmp-[0-9a-f]{8})(?P<suffix>\.\w+)?")
 """Names that `lkd.files.replacing` writes to: `.metrics.npz.1a2b3c4d.npz`."""
 
@@ -37,12 +38,13 @@ def temporary_folder() -> Iterator[Path]:
             os.close(handle)
 
 
-def left_in_tmpdir() -> list[Path]:
+def folders_left() -> list[Path]:
     """Temporary folders that a kill has left in TMPDIR."""
-    return [path for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")) if is_left(path)]
+    paths = sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
+    return [path for path in paths if _FOLDER.fullmatch(path.name) and is_left(path)]
 
 
-def left_in(folder: Path) -> list[Path]:
+def files_left_in(folder: Path) -> list[Path]:
     """Temporary files that a kill has left in a folder: those that nothing has written to for a day."""
     return [path for path in sorted(folder.glob(".*")) if _is_beside(path.name) and is_left(path)]
 

@@ -21,7 +21,7 @@ from lkd.engine.tape import Tape
 from lkd.housekeeping import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, useless
 from lkd.planning.footprint import recorded
 from lkd.store import Store
-from lkd.temporary import left_in_tmpdir, temporary_folder
+from lkd.temporary import folders_left, temporary_folder
 
 RUN = Recipe(data="digits", student="mini_resnet", teacher=Recipe(data="digits", student="mini_vit"), objective="kd")
 NOT_RUN = replace(RUN, seed=1)
@@ -178,10 +178,12 @@ def test_hidden_files_of_others_and_files_of_the_user_stay(filled: Store) -> Non
 def test_a_folder_in_tmpdir_goes_once_its_process_has_ended(filled: Store, tmpdir: Path) -> None:
     with temporary_folder() as used:
         aged(used, 2 * 3600)
-        left = tmpdir / "lkd-abcdefgh"
+        left = tmpdir / "lkd-tmp-abcdefgh"
         left.mkdir()
-        (tmpdir / "others").mkdir()
-        (tmpdir / "lkd-link").symlink_to(tmpdir / "others")
+        for name in ("others", "lkd-0@host", "lkd-tmp-of-a-user"):
+            (tmpdir / name).mkdir()
+            aged(tmpdir / name, 1e6)
+        (tmpdir / "lkd-tmp-12345678").symlink_to(tmpdir / "others")
         assert found(filled) == {}
         aged(left, 2 * 3600)
         assert found(filled) == {left: TEMPORARY}
@@ -205,10 +207,14 @@ def test_a_whole_run_under_a_temporary_name_stays_until_the_run_is_in_its_place(
     place = filled.path(RUN)
     aside = place.with_name(f".{RUN.run_id}.{name}")
     shutil.copytree(place, aside / inner)
-    assert found(filled) == {aside: LEFTOVER}
+    before = useless(filled.folder).found
+    assert [waste.path for waste in before] == [aside]
     shutil.rmtree(place)
+    assert remove(filled.folder, before) == []
     there, (fault,) = useless(filled.folder)
     assert there == [] and fault == f"{aside / inner} is a whole run, which a kill left there: rename it to {place}"
+    with held(filled, RUN.run_id):
+        assert useless(filled.folder) == ([], [])
     (aside / inner / "student.safetensors").unlink()
     assert found(filled) == {aside: LEFTOVER}
 
@@ -247,9 +253,9 @@ def test_a_folder_in_tmpdir_is_used_until_its_process_is_killed(tmpdir: Path) ->
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, text=True, **pipes) as process:
         folder = aged(Path(process.stdout.readline().strip()), 2 * 3600)
-        assert folder.parent == tmpdir and left_in_tmpdir() == []
+        assert folder.parent == tmpdir and folders_left() == []
         process.kill()
-    assert left_in_tmpdir() == [folder]
+    assert folders_left() == [folder]
 
 
 def test_a_damaged_tape_is_no_help_to_a_plan(filled: Store) -> None:
