@@ -128,7 +128,7 @@ def test_what_is_named_goes_with_yes_and_nothing_else(store: Store) -> None:
 
 
 def test_what_is_being_trained_stays(store: Store) -> None:
-    (store.folder / "locks").mkdir()
+    (store.folder / "locks").mkdir(exist_ok=True)
     with FileLock(store.folder / "locks" / f"{KD.run_id}.lock"):
         found = told("store", "prune", "--objective", "kd", "--yes")
     assert len(found["deleted"]) == 3 and store.find(KD) is not None
