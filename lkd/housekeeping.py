@@ -33,7 +33,7 @@ _HALF = {
 """By folder, the names of what is being written or removed; each holds that of its lock."""
 
 _WRITTEN_TO = (
-    "chapters", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "data/fashion-mnist",
+    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "data/fashion-mnist",
     "data/corrupted/*"
 )  # fmt: skip
 """Beside the store's own, folders in which lkd writes files under a temporary name first; none with a user's data."""

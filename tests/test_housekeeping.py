@@ -152,6 +152,7 @@ def aged(path: Path, seconds: float) -> Path:
     "name",
     [
         "chapters/.erf.ipynb.a1b2c3d4.ipynb",
+        "claims/.small-1.json.tmp-0a1b2c3d.json",
         "runs/{run}/measured/.erf-1.npz.tmp-0a1b2c3d.npz",
         ".known.json.x_y_z_0_.json",
     ],
