@@ -1,20 +1,25 @@
 """What a store holds, told from its files alone: finished runs by id, chosen, and compared."""
 
-import dataclasses
+import re
+import stat
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lkd.checks import some, unknown
-from lkd.files import read_json
+from lkd.checks import check_number, some, unknown
+from lkd.fields import defaults
+from lkd.files import read_json, reading
 
 FILTERS = ("student", "teacher", "objective", "data")
 """By what runs are chosen."""
 
 _FILES = ("recipe", "metrics", "provenance")
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
+_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,18 @@ class Entry:
         return self.teacher if name == "teacher" else self.recipe[name]
 
 
+class Catalogue(NamedTuple):
+    """What lies in the folder of a store's runs.
+
+    Attributes:
+        runs: the finished runs, the earliest first.
+        faults: what could not be read as a run, in one line each: its path, the reason, and what to do.
+    """
+
+    runs: list[Entry]
+    faults: list[str]
+
+
 def entry(path: Path) -> Entry:
     """The finished run in a folder.
 
@@ -66,25 +83,44 @@ def entry(path: Path) -> Entry:
         FileNotFoundError, OSError, ValueError: one of its files is missing or damaged; names it and the remedy.
     """
     remedy = f"remove {path}, and run it again"
-    found = Entry(path, *(read_json(path / f"{name}.json", remedy) for name in _FILES))
-    if lacks := [name for name in _NEEDED if name not in found.recipe]:
-        raise ValueError(f"{path / 'recipe.json'} is no recipe, it lacks {lacks[0]!r}: {remedy}")
-    return found
+    recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _FILES)
+    with reading(path / "recipe.json", "recipe", remedy):
+        _check_recipe(recipe)
+    with reading(path / "metrics.json", "figures of a run", remedy):
+        for name, value in metrics.items():
+            check_number(name, value, -sys.float_info.max)
+    with reading(path / "provenance.json", "provenance of a run", remedy):
+        _check_text("started", provenance.get("started", ""))
+    return Entry(path, recipe, metrics, provenance)
 
 
-def entries(folder: Path) -> list[Entry]:
-    """The finished runs in a store's folder, the earliest first.
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of a store's finished runs: those whose name has the form of an id, 16 hexadecimal digits."""
+    return [path for path in inside(folder / "runs") if _ID.fullmatch(path.name) and path.is_dir()]
 
-    Raises:
-        FileNotFoundError, OSError, ValueError: a run whose files are damaged; says which.
+
+def entries(folder: Path) -> Catalogue:
+    """The finished runs in a store's folder, and what is wrong with the rest of its folder `runs`.
+
+    Hidden files and folders are left aside: files of operating systems, and what a kill left half-written.
 
     Example:
         >>> from lkd.catalogue import entries
         >>> from lkd.files import home
-        >>> all(run.run_id for run in entries(home()))
+        >>> all(run.run_id for run in entries(home()).runs)
         True
     """
-    return sorted(map(entry, (folder / "runs").glob("[!.]*")), key=lambda run: (run.started, run.run_id))
+    runs, faults = [], []
+    for path in sorted(inside(folder / "runs")):
+        if not (_ID.fullmatch(path.name) and path.is_dir()):
+            faults.append(f"{path} is no run: move it to another folder")
+            continue
+        try:
+            runs.append(entry(path))
+        except (OSError, ValueError) as error:
+            if path.is_dir():  # it may have been removed in the meantime
+                faults.append(str(error))
+    return Catalogue(sorted(runs, key=lambda run: (run.started, run.run_id)), faults)
 
 
 def chosen(known: Sequence[Entry], **wanted: str | None) -> list[Entry]:
@@ -110,7 +146,7 @@ def full_id(folder: Path, beginning: str) -> str:
     Raises:
         KeyError: there is none, or more than one.
     """
-    ids = [path.name for path in (folder / "runs").glob("[!.]*") if path.name.startswith(beginning)]
+    ids = [path.name for path in run_folders(folder) if path.name.startswith(beginning)]
     if not ids:
         raise KeyError(f"no run has an id that begins with {beginning!r}: `lkd store list` shows those of {folder}")
     if len(ids) > 1:
@@ -129,12 +165,12 @@ def changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
         {'data': 'digits', 'student': 'mini_resnet', 'teacher.data': 'digits', 'teacher.student': 'mini_slak', \
 'objective': 'kd', 'seed': 2}
     """
-    defaults = _defaults()
+    known = defaults()
     found: dict[str, Any] = {}
     for name, value in recipe.items():
         if name == "teacher" and isinstance(value, Mapping):
             found |= {f"teacher.{inner}": each for inner, each in changed(value).items()}
-        elif name not in defaults or value != defaults[name]:
+        elif name not in known or value != known[name]:
             found[name] = value
     return found
 
@@ -144,7 +180,7 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
     Fields within fields are named "teacher.lr" or "objective_args.alpha"; None stands for one that a recipe lacks.
     """
-    return _apart([_completed(recipe) for recipe in recipes])
+    return _apart([completed(recipe) for recipe in recipes])
 
 
 def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
@@ -170,27 +206,50 @@ def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> 
 
 
 def disk_bytes(path: Path) -> int:
-    """Size of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+    """Size of a file, or of all files in a folder; without those that are removed in the meantime."""
+    return sum(map(_bytes, (path, *path.rglob("*"))))
 
 
-def _defaults() -> dict[str, Any]:
-    """The defaults of a recipe's fields, as plain values."""
-    from lkd.recipe import Recipe
-
-    plain = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
-    made = {f.name: f.default_factory for f in dataclasses.fields(Recipe)}
-    return plain | {name: make() for name, make in made.items() if make is not dataclasses.MISSING}
+def _bytes(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return 0
 
 
-def _completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def inside(folder: Path) -> list[Path]:
+    """What lies in a folder and is not hidden; nothing where the folder is missing."""
+    with reading(folder, "folder", "allow this user to read it"), suppress(FileNotFoundError):
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return []
+
+
+def _check_recipe(recipe: Mapping[str, Any]) -> None:
+    """Refuse what is no recipe, as far as a list of runs shows it."""
+    if lacking := [name for name in _NEEDED if name not in recipe]:
+        raise ValueError(f"it lacks {lacking[0]!r}")
+    for name in ("data", "student", "objective"):
+        _check_text(name, recipe[name])
+    if not isinstance(recipe["seed"], int):
+        raise TypeError(f"seed is {recipe['seed']!r}, not a whole number")
+    teacher = recipe["teacher"]
+    if teacher is not None:
+        _check_text("teacher", teacher.get("student") if isinstance(teacher, Mapping) else teacher)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}, not a text")
+
+
+def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe with all fields of today's recipes, and its teacher likewise."""
     teacher = recipe["teacher"]
-    return {**_defaults(), **recipe, "teacher": _completed(teacher) if isinstance(teacher, Mapping) else teacher}
+    return {**defaults(), **recipe, "teacher": completed(teacher) if isinstance(teacher, Mapping) else teacher}
 
 
 def _but_for_seed(entry: Entry) -> dict[str, Any]:
-    return {**_completed(entry.recipe), "seed": None}
+    return {**completed(entry.recipe), "seed": None}
 
 
 def _apart(values: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, list[Any]]:

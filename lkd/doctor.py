@@ -22,7 +22,7 @@ from torch import nn
 from lkd.data import load
 from lkd.data.ahead import SHARED
 from lkd.engine.accelerators import LAUNCHERS
-from lkd.files import CHECKOUT, home
+from lkd.files import CHECKOUT, home, home_folder
 from lkd.inspection import known
 from lkd.locks import REMEDY, check_locking
 from lkd.models.cost import images_per_second
@@ -117,17 +117,22 @@ def data_sets() -> list[str]:
 def place() -> dict[str, Any]:
     """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout.
 
-    "locks" is whether files there can be locked, which runs need: without, no run starts.
-
-    "shared memory" is the free part of /dev/shm, through which worker processes hand over images; None without it.
+    "locks" is whether files there can be locked, which runs need: without, no run starts. "fault" is why nothing can be
+    written there, "written a second" and "locks" are None then. "shared memory" is the free part of /dev/shm, through
+    which worker processes hand over images; None without it.
     """
-    folder = home()
+    folder, written, fault = home_folder(), None, None
+    try:
+        written = _written_a_second(home())
+    except OSError as error:
+        fault = str(error)
     return {
         "path": str(folder),
         "LKD_HOME": os.environ.get("LKD_HOME"),
-        "free": shutil.disk_usage(folder).free,
-        "written a second": _written_a_second(folder),
-        "locks": _locks(folder),
+        "free": shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.is_dir())).free,
+        "written a second": written,
+        "locks": None if fault else _locks(folder),
+        "fault": fault,
         "shared memory": shutil.disk_usage(SHARED).free if SHARED.is_dir() else None,
         "git checkout": str(CHECKOUT) if (CHECKOUT / ".git").exists() else None,
     }
@@ -170,9 +175,11 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
         yield f"this process may use {processor['usable cores']} of {processor['logical cores']} cores: workers wait"
     if build["threads"] < processor["usable cores"]:
         yield f"torch uses {build['threads']} of {processor['usable cores']} cores (OMP_NUM_THREADS) for a single run"
-    if not place["locks"]:
+    if place["fault"]:
+        yield place["fault"]
+    elif not place["locks"]:
         yield f"lkd's home is on a file system without flock, no run can start: {REMEDY}"
-    if place["written a second"] < _SLOW_DISK:
+    elif place["written a second"] < _SLOW_DISK:
         yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
     if place["free"] < _LITTLE_SPACE:
         yield f"lkd's home has {place['free'] / 1e9:.1f} GB free: `lkd store prune` says what can go"

@@ -39,10 +39,23 @@ def require_checkout(what: str) -> None:
         )
 
 
-def home() -> Path:
-    """The folder that holds all that this machine produces: data, runs, executed chapters.
+def home_folder() -> Path:
+    """Where the home of this machine's files is; it may be missing, or such that it can only be read.
 
     `LKD_HOME` if it is set; `.lkd/` in a checkout of the project; else the user's data folder.
+
+    Example:
+        >>> from lkd.files import home_folder
+        >>> home_folder().is_absolute()
+        True
+    """
+    if given := os.environ.get("LKD_HOME"):
+        return Path(given).expanduser().resolve()
+    return CHECKOUT / ".lkd" if in_checkout() else platformdirs.user_data_path("lkd")
+
+
+def home() -> Path:
+    """The folder that holds all that this machine produces: data, runs, executed chapters; see `home_folder`.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -52,13 +65,7 @@ def home() -> Path:
         >>> home().is_dir()
         True
     """
-    if given := os.environ.get("LKD_HOME"):
-        folder = Path(given).expanduser().resolve()
-    elif in_checkout():
-        folder = CHECKOUT / ".lkd"
-    else:
-        folder = platformdirs.user_data_path("lkd")
-    return writable(folder, "its home", "set LKD_HOME to a folder that you can write to")
+    return writable(home_folder(), "its home", "set LKD_HOME to a folder that you can write to")
 
 
 def writable(folder: Path, role: str, remedy: str) -> Path:

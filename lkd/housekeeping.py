@@ -1,30 +1,55 @@
 """What of a store has no use any more, and its removal."""
 
+import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import Timeout
 
-from lkd.catalogue import Entry, disk_bytes
-from lkd.engine.tape import read_manifest, recipe_of
+from lkd.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, inside
+from lkd.files import read_json, reading, writing
 from lkd.launched import left_in
-from lkd.store import Store
+from lkd.locks import is_held, lock_at
+from lkd.temporary import files_left_in, folders_left, is_left
 
-LEFTOVER, CHECKPOINTS, TAPE, RUN = "leftover of a kill", "checkpoints of a finished run", "tape", "run"
+LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
+    "leftover of a kill",
+    "temporary file",
+    "checkpoints of a finished run",
+    "tape",
+    "run",
+)
 """Kinds of what is removed."""
+
+_HALF = {
+    "runs": re.compile(r"\.([0-9a-f]{16})\.[^.]+"),
+    "checkpoints": re.compile(r"\.([0-9a-f]{16})\.removed"),
+    "tapes": re.compile(r"\.(.+)\.(?:\d+|tmp-[0-9a-f]{8}|removed)"),
+}
+"""By folder, the names of what is being written or removed; each holds that of its lock."""
+
+_WRITTEN_TO = (
+    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "data/fashion-mnist",
+    "data/corrupted/*"
+)  # fmt: skip
+"""Beside the store's own, folders in which lkd writes files under a temporary name first; none with a user's data."""
+
+_REMOVED = ".removed"
+_OF_A_RUN = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv", "student.safetensors")
 
 
 class Waste(NamedTuple):
     """A file or folder that may go.
 
     Attributes:
-        kind: LEFTOVER, CHECKPOINTS, TAPE or RUN.
+        kind: LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE or RUN.
         path: where it lies.
         bytes: what it takes.
-        lock: name of the lock that is held by whoever works on it.
+        lock: name of the lock that is held by whoever works on it; "" for TEMPORARY, see `lkd.temporary.is_left`.
     """
 
     kind: str
@@ -33,86 +58,172 @@ class Waste(NamedTuple):
     lock: str
 
 
-def useless(store: Store) -> list[Waste]:
-    """What of a store nothing needs and nobody is working on.
+class Useless(NamedTuple):
+    """What has no use any more in a store.
 
-    These are: what kills and launches left; checkpoints of runs that are finished; and, where no run is at work or
-    waits half-done to be gone on with, tapes whose own run is finished. A tape is a copy of what its teacher says:
-    without it, a further student of the same stream asks the teacher again.
+    Attributes:
+        found: the files and folders.
+        faults: what is damaged or foreign and stays, in one line each: its path, the reason, and what to do.
     """
-    found = [*_leftovers(store.folder), *_checkpoints(store.folder)]
-    if not _at_work(store):
-        found += _tapes(store.folder)
-    return [waste for waste in found if _is_free(store, waste.lock)]
+
+    found: list[Waste]
+    faults: list[str]
 
 
-def of_runs(store: Store, entries: Iterable[Entry]) -> list[Waste]:
+def useless(folder: Path) -> Useless:
+    """What in a store's folder, and in TMPDIR, nothing needs and nobody is working on.
+
+    These are: what kills and launches left; temporary files; checkpoints of runs that are finished; and, where no run
+    is at work or waits half-done to be gone on with, tapes whose own run is finished. A tape is a copy of what its
+    teacher says: without it, a further student of the same stream asks the teacher again.
+
+    A whole run under a temporary name stays, unless the run itself is in its place.
+    """
+    known = entries(folder)
+    finished = {run.run_id for run in known.runs}
+    faults = list(known.faults)
+    found = [*_leftovers(folder, faults), *_temporaries(folder), *_checkpoints(folder, finished)]
+    tapes = list(_tapes(folder, known, faults))
+    if not _at_work(folder, finished):
+        found += tapes
+    return Useless([waste for waste in found if _is_free(folder, waste)], faults)
+
+
+def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
     """Finished runs as what is to be removed, without those that something is training anew."""
-    found = [Waste(RUN, entry.path, entry.bytes, entry.run_id) for entry in entries]
-    return [waste for waste in found if _is_free(store, waste.lock)]
+    found = [Waste(RUN, run.path, run.bytes, run.run_id) for run in chosen]
+    return [waste for waste in found if _is_free(folder, waste)]
 
 
-def remove(store: Store, found: Sequence[Waste]) -> list[Waste]:
-    """Remove what was found, as far as nobody has begun to work on it since.
+def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
+    """Remove what was found in a store's folder, as far as nobody has begun to work on it since.
 
     Returns:
         What has been removed.
+
+    Raises:
+        OSError: something cannot be removed; names it.
     """
     removed = []
     for waste in found:
-        with suppress(Timeout), store.lock(waste.lock).acquire(timeout=0):
-            _delete(waste.path)
-            removed.append(waste)
+        with _kept_free(folder, waste) as free:
+            if free and not _only_copy(waste.path):
+                _delete(waste.path)
+                removed.append(waste)
     return removed
 
 
-def _leftovers(folder: Path) -> Iterator[Waste]:
-    """What was being written or removed when a process was killed; the hidden names begin with that of the lock."""
-    for kind in ("runs", "tapes", "checkpoints"):
-        for path in (folder / kind).glob(".*"):
-            yield Waste(LEFTOVER, path, disk_bytes(path), path.name[1:].rpartition(".")[0])
+def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
+    """What was being written or removed when a process was killed."""
+    for kind, name in _HALF.items():
+        for path in sorted((folder / kind).glob(".*")):
+            if not (match := name.fullmatch(path.name)):
+                continue
+            waste = Waste(LEFTOVER, path, disk_bytes(path), match[1])
+            if not (whole := _only_copy(path)):
+                yield waste
+            elif _is_free(folder, waste):
+                faults.append(f"{whole} is a whole run, which a kill left there: rename it to {path.parent / match[1]}")
     for path in (folder / "checkpoints").glob("[!.]*/.*.pt"):
         yield Waste(LEFTOVER, path, disk_bytes(path), path.parent.name)
     for run_id, path in left_in(folder):
         yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
 
 
-def _checkpoints(folder: Path) -> Iterator[Waste]:
-    for path in (folder / "checkpoints").glob("[!.]*"):
-        if (folder / "runs" / path.name).is_dir():
+def _only_copy(path: Path) -> Path | None:
+    """The folder of the whole run that lies under a temporary name, where the run is not in its place."""
+    name = _HALF["runs"].fullmatch(path.name)
+    if name is None or path.name.endswith(_REMOVED):
+        return None
+    try:
+        entry(path.with_name(name[1]))
+    except (OSError, ValueError):
+        places = (path, path / "replaced")
+        return next((each for each in places if all((each / name).exists() for name in _OF_A_RUN)), None)
+    return None
+
+
+def _temporaries(folder: Path) -> Iterator[Waste]:
+    places = [folder, *(place for pattern in _WRITTEN_TO for place in folder.glob(pattern))]
+    for path in (*(path for place in places for path in files_left_in(place)), *folders_left()):
+        yield Waste(TEMPORARY, path, disk_bytes(path), "")
+
+
+def _checkpoints(folder: Path, finished: Collection[str]) -> Iterator[Waste]:
+    for path in inside(folder / "checkpoints"):
+        if path.name in finished:
             yield Waste(CHECKPOINTS, path, disk_bytes(path), path.name)
 
 
-def _tapes(folder: Path) -> Iterator[Waste]:
-    for path in (folder / "tapes").glob("[!.]*"):
-        recipe = recipe_of(read_manifest(path))
-        if recipe and (folder / "runs" / recipe.run_id).is_dir():
+def _tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]:
+    """Tapes of finished runs."""
+    if not (paths := sorted(inside(folder / "tapes"))):
+        return
+    finished = {_canonical(run.recipe) for run in known.runs}
+    for path in paths:
+        try:
+            recipe = _recorded_for(path)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        if recipe and _canonical(recipe) in finished:
             yield Waste(TAPE, path, disk_bytes(path), path.name)
 
 
-def _at_work(store: Store) -> bool:
+def _recorded_for(path: Path) -> Mapping[str, Any] | None:
+    """The recipe that a tape was recorded for; None where its manifest does not say."""
+    if not path.is_dir():
+        raise ValueError(f"{path} is no tape: move it to another folder")
+    remedy = f"remove {path}: the tape is recorded again when a run needs it"
+    manifest = read_json(path / "manifest.json", remedy)
+    with reading(path / "manifest.json", "manifest of a tape", remedy):
+        if (recipe := manifest.get("recipe")) is not None:
+            completed(recipe)
+    return recipe
+
+
+def _canonical(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(completed(recipe), sort_keys=True)
+
+
+def _at_work(folder: Path, finished: Collection[str]) -> bool:
     """Whether something holds a lock of this store, or waits to be gone on with."""
     half_done = [
-        path
-        for path in (store.folder / "checkpoints").glob("[!.]*")
-        if any(path.glob("*-*.pt")) and not (store.folder / "runs" / path.name).is_dir()
+        path for path in inside(folder / "checkpoints") if any(path.glob("*-*.pt")) and path.name not in finished
     ]
-    locks = [path.stem for path in (store.folder / "locks").glob("*.lock")]
-    return bool(half_done) or not all(_is_free(store, name) for name in locks)
+    return bool(half_done) or any(is_held(path) for path in (folder / "locks").glob("*.lock"))
 
 
-def _is_free(store: Store, lock: str) -> bool:
+def _is_free(folder: Path, waste: Waste) -> bool:
+    return is_left(waste.path) if not waste.lock else not is_held(folder / "locks" / f"{waste.lock}.lock")
+
+
+@contextmanager
+def _kept_free(folder: Path, waste: Waste) -> Iterator[bool]:
+    """Keep others from what is removed within the block; False where somebody works on it."""
+    if not waste.lock:
+        yield is_left(waste.path)
+        return
+    path = folder / "locks" / f"{waste.lock}.lock"
+    with writing(path, "allow this user to write there"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_at(path)
     try:
-        with store.lock(lock).acquire(timeout=0):
-            return True
+        lock.acquire(timeout=0)
     except Timeout:
-        return False
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _delete(path: Path) -> None:
     """Remove a file or folder; one that is removed in part has a name of a leftover, not its own."""
-    if path.is_file():
-        path.unlink()
-        return
-    doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}.removed"))
-    shutil.rmtree(doomed)
+    with writing(path, "allow this user to remove it"):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}{_REMOVED}"))
+        shutil.rmtree(doomed)

@@ -11,7 +11,7 @@ from lkd.data import Files, FileSplit, accounted, load
 from lkd.data.fashion_mnist import DEBIAN_FOLDER, SHA256
 from lkd.data.found import split_called
 from lkd.data.pixels import CARE
-from lkd.files import home
+from lkd.files import home_folder
 from lkd.progress import progress_bar
 
 
@@ -64,7 +64,8 @@ def known() -> list[Known]:
         {'train': 1297, 'val': 250, 'test': 250}
     """
     places = {"digits": "comes with scikit-learn", "fashion_mnist": _fashion_mnist()}
-    places |= {f"folder:{path.name}": str(path) for path in sorted((home() / "data").glob("[!.]*")) if _has_train(path)}
+    folders = sorted((home_folder() / "data").glob("[!.]*"))
+    places |= {f"folder:{path.name}": str(path) for path in folders if _has_train(path)}
     absent = Known("fashion_mnist", "not here: its first use fetches 31 MB")
     return [_counted(name, place) if place else absent for name, place in places.items()]
 
@@ -96,12 +97,18 @@ def check(data: Files, threads: int = 4) -> Checked:
 
 
 def _has_train(folder: Path) -> bool:
-    return folder.is_dir() and any(split_called(path.name) == "train" and path.is_dir() for path in folder.iterdir())
+    """Whether a folder looks like a data set; also where it cannot be listed, which `load` then says."""
+    try:
+        return folder.is_dir() and any(
+            split_called(path.name) == "train" and path.is_dir() for path in folder.iterdir()
+        )
+    except OSError:
+        return True
 
 
 def _fashion_mnist() -> str | None:
     """Where its files lie, of the places where they are looked for first."""
-    places = home() / "data" / "fashion-mnist", DEBIAN_FOLDER
+    places = home_folder() / "data" / "fashion-mnist", DEBIAN_FOLDER
     return next((str(place) for place in places if all((place / name).is_file() for name in SHA256)), None)
 
 

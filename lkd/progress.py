@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,6 +13,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from lkd.files import writing
+from lkd.temporary import temporary_folder
 
 Progress = Callable[[int], object]
 """Called with a number of images whenever so many more have gone through training."""
@@ -106,8 +106,8 @@ def shown_here() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with tempfile.TemporaryDirectory() as folder:
-        pipe = Path(folder) / "progress"
+    with temporary_folder() as folder:
+        pipe = folder / "progress"
         os.mkfifo(pipe)
         descriptor = os.open(pipe, os.O_RDWR)
         Thread(target=_copy, args=(descriptor,), daemon=True).start()

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Union
 
@@ -15,6 +15,7 @@ from lkd.checks import check_number, check_unset, check_whole, check_words, unkn
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
+from lkd.fields import Fields
 from lkd.identity import UNIQUE, own_code
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
@@ -32,7 +33,7 @@ _FLOAT32 = ("float32", "fp32", "f32", "full", "none", "None", "32")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Fields):
     """All that determines a run's result; equal recipes have equal results, and what cannot change one is not in it.
 
     Args:
@@ -88,49 +89,7 @@ class Recipe:
         True
     """
 
-    data: str
-    student: str
-    student_args: Mapping[str, Any] = field(default_factory=dict)
-    train_images: int | None = None
     teacher: Union["Recipe", str, None] = None
-    objective: str = "label"
-    objective_args: Mapping[str, Any] = field(default_factory=dict)
-    teacher_top_k: int | None = None
-    crop: int = 0
-    flip: bool = False
-    cutout: int = 0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    smoothing: float = 0.0
-    image_size: int = 0
-    crop_scale: float = 0.0
-    color_jitter: float = 0.0
-    auto_augment: str = ""
-    erasing: float = 0.0
-    repeats: int = 1
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
-    damaged: str = "error"
-    optimizer: str = "adamw"
-    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 5e-3
-    weight_decay: float = 0.05
-    clip: float | None = 1.0
-    epochs: int = 1
-    stop_top1: float | None = None
-    warmup: float = 0.15
-    schedule: str = "cosine"
-    schedule_args: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 64
-    accumulation: int = 1
-    sync_bn: bool = False
-    ema: float | None = None
-    precision: str = "no"
-    seed: int = 0
-    sparsity: float = 0.0
-    sparse_scope: str = "all"
-    prune_rate: float = 0.5
-    prune_every: int = 2000
 
     own_code: ClassVar[Mapping[str, str]] = {}
     """By role, the identity of registered code that is neither lkd's nor of an installed package."""

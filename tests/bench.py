@@ -6,12 +6,17 @@ SLaK and its training, from a checkout of github.com/VITA-Group/SLaK, with `nn.C
 """
 
 import argparse
+import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,13 +36,16 @@ from lkd.engine.setting import Setting
 from lkd.engine.teacher_check import _checks, check_teacher
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
+from lkd.paper.evidence import STUDIES
 from lkd.profiles import Profile
 from lkd.store import Store
+from lkd.study.grid import unique
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench_distillation
 from models.authors_slak import authors_slak
 from models.plain_slak import plain_slak
+from short_runs import RECIPE, saved
 
 MINI = [(24, 16, (15, 5)), (24, 16, (5, 15)), (24, 16, (5, 5)), (48, 8, (13, 5)), (96, 4, (7, 5)), (24, 16, (7, 7))]
 LARGE = [
@@ -182,7 +190,42 @@ def checks() -> None:
         print(f"  {name:48} {value:8.3f}  {100 * value / times[0]:6.2f} %", flush=True)
 
 
-PARTS = {part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation, checks)}
+def store() -> None:
+    """Commands on a store of 2,000 runs, against `lkd --help`, which imports no more than the command line."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Store(folder)
+        _fill(home, 2000)
+        run_id = next((home.folder / "runs").iterdir()).name
+        commands = ("--help", "store list", f"store show {run_id}", "store prune", "claims", "claims, once more")
+        times = [_command(words.partition(",")[0], home) for words in commands]
+    print("\ncommands on a store of 2,000 runs, 1 thread: s, and against `lkd --help`")
+    for name, value in zip(commands, times, strict=True):
+        print(f"  lkd {name:32} {value:8.2f}  {value / times[0]:6.1f} x", flush=True)
+
+
+def _fill(home: Store, count: int) -> None:
+    """Put runs that were never trained into a store: those of the profile `small`, and one run under other seeds."""
+    made = saved(home)
+    asked = [recipe for study in STUDIES.values() for recipe in study("small").recipes]
+    for recipe in unique([*asked, *(replace(RECIPE, seed=seed) for seed in range(1, count))])[: count - 1]:
+        folder = shutil.copytree(made, home.path(recipe))
+        (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+
+
+def _command(words: str, home: Store) -> float:
+    """Seconds of a command in a process of its own; the fastest of some, but `claims` keeps its verdicts: one."""
+    environment = {**os.environ, "LKD_HOME": str(home.folder), "OMP_NUM_THREADS": "1"}
+    times = []
+    for _ in range(1 if words == "claims" else OPTIONS.repeats):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "lkd", *words.split()], env=environment, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+PARTS = {
+    part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation, checks, store)
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,12 +1,14 @@
 """What a store holds, told from its files alone."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from short_runs import RECIPE, saved
 
 from lkd import Recipe
-from lkd.catalogue import changed, differences, entries, full_id
+from lkd.catalogue import Catalogue, changed, differences, entries, full_id
 from lkd.recipe import _set
 from lkd.store import Store
 
@@ -45,16 +47,76 @@ def test_every_field_can_be_told_apart() -> None:
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
-    for name in ("abc1", "abd2", ".abc1.half"):
+    first, second = "abc1" + "0" * 12, "abd2" + "0" * 12
+    for name in (first, second, f".{first}.half", "abc-notes"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert full_id(tmp_path, "abc") == full_id(tmp_path, "abc1") == "abc1"
-    with pytest.raises(KeyError, match=r"2 runs have an id that begins with 'ab' \('abc1', 'abd2'\)"):
+    assert full_id(tmp_path, "abc") == full_id(tmp_path, first) == first
+    with pytest.raises(KeyError, match=f"2 runs have an id that begins with 'ab' \\('{first}', '{second}'\\)"):
         full_id(tmp_path, "ab")
     with pytest.raises(KeyError, match="no run has an id that begins with 'b'"):
         full_id(tmp_path, "b")
 
 
-def test_a_damaged_run_is_named(store: Store) -> None:
-    (store.folder / "runs" / "abc1").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"/abc1/recipe.json is missing: remove .*/abc1, and run it again"):
-        entries(store.folder)
+ID = "abc1" * 4
+
+
+def listed(store: Store, name: str, content: str) -> Catalogue:
+    """The catalogue of a store with a whole run, after one file of another run was written anew."""
+    saved(store)
+    shutil.copytree(store.path(RECIPE), store.folder / "runs" / ID)
+    (store.folder / "runs" / ID / name).write_text(content)
+    return entries(store.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("recipe.json", "", "is damaged or no JSON object"),
+        ("recipe.json", "[]", "it holds a list"),
+        ("recipe.json", '{"data": "digits"}', "it lacks 'student'"),
+        ("recipe.json", '{"data": 1, "student": "", "teacher": null, "objective": "", "seed": 0}', "data is 1"),
+        ("recipe.json", '{"data": "", "student": "", "teacher": {}, "objective": "", "seed": 0}', "teacher is None"),
+        ("recipe.json", '{"data": "", "student": "", "teacher": null, "objective": "", "seed": "0"}', "seed is '0'"),
+        ("metrics.json", '{"test_top1": NaN}', "test_top1 must be at least"),
+        ("metrics.json", '{"test_top1": "9"}', "test_top1 must be a number"),
+        ("metrics.json", '{"test_top1": 1e999}', "test_top1 must be at least"),
+        ("provenance.json", '{"started": 3}', "started is 3, not a text"),
+    ],
+)
+def test_a_damaged_run_is_named_and_the_others_are_listed(store: Store, name: str, content: str, reason: str) -> None:
+    runs, (fault,) = listed(store, name, content)
+    assert [run.run_id for run in runs] == [RECIPE.run_id]
+    assert reason in fault and fault.startswith(str(store.folder / "runs" / ID / name))
+    assert fault.endswith(f": remove {store.folder / 'runs' / ID}, and run it again")
+
+
+def test_what_is_no_run_is_named_and_hidden_files_are_left_aside(store: Store) -> None:
+    folder = saved(store).parent
+    for name in ("notes.txt", ".DS_Store", "ffff" * 4):
+        (folder / name).write_text("")
+    (folder / "old").mkdir()
+    runs, faults = entries(store.folder)
+    assert [run.run_id for run in runs] == [RECIPE.run_id]
+    assert faults == [
+        f"{folder / name} is no run: move it to another folder" for name in ("ffff" * 4, "notes.txt", "old")
+    ]
+
+
+def test_a_run_that_goes_while_it_is_listed_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path) -> None:
+        shutil.rmtree(path)
+        raise FileNotFoundError(path)
+
+    saved(store)
+    monkeypatch.setattr("lkd.catalogue.entry", gone)
+    assert entries(store.folder) == ([], [])
+
+
+def test_a_folder_of_runs_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OSError, match="runs cannot be read"):
+        entries(tmp_path)
+
+
+def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert entries(tmp_path / "none") == ([], [])

@@ -1,5 +1,6 @@
 """What this machine is and has, and what is said of what would be slow on it."""
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -48,6 +49,15 @@ def test_nothing_is_left_in_the_home(home: Path) -> None:
     assert set(home.rglob("*")) == before
 
 
+def test_a_home_that_can_only_be_read_is_looked_at_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("lkd.files.tempfile.TemporaryFile", refuse)
+    found = doctor.place()
+    assert found["written a second"] is None and "Read-only file system): set LKD_HOME" in found["fault"]
+
+
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["torch>=2", 'nothing-of-that-name>=1; extra == "book"', "neither.this; extra == 'dev'"]
     monkeypatch.setattr(doctor, "requires", lambda _: wanted)
@@ -65,7 +75,7 @@ FAST = {
         "cores together": 7.5,
     },
     "torch": {"CUDA": "13.0", "GPUs": [{"name": "H100", "memory": 8e10}], "oneDNN": True, "threads": 8},
-    "home": {"locks": True, "written a second": 1e9, "free": 1e12, "shared memory": 1e10},
+    "home": {"fault": None, "locks": True, "written a second": 1e9, "free": 1e12, "shared memory": 1e10},
     "launcher": {},
     "packages": {"lkd": {"torch": "2.9"}},
 }
@@ -88,6 +98,7 @@ FAST = {
             "without flock, no run can start: put it on one that has, for lkd's home by LKD_HOME",
         ),
         ("home", {"written a second": 1e7}, "takes 10 MB/s"),
+        ("home", {"written a second": None, "fault": "lkd cannot write to its home"}, "cannot write to its home"),
         ("home", {"free": 2e9}, "has 2.0 GB free: `lkd store prune`"),
         ("home", {"shared memory": 6.4e7}, "/dev/shm has 64 MB free: workers that read images need more"),
         ("launcher", {"WORLD_SIZE": "2", "RANK": "0"}, "run unset WORLD_SIZE RANK"),

@@ -2,6 +2,11 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +18,22 @@ from filelock import FileLock
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.housekeeping import CHECKPOINTS, LEFTOVER, TAPE, remove, useless
+from lkd.housekeeping import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, useless
+from lkd.planning.footprint import recorded
 from lkd.store import Store
+from lkd.temporary import folders_left, temporary_folder
 
 RUN = Recipe(data="digits", student="mini_resnet", teacher=Recipe(data="digits", student="mini_vit"), objective="kd")
 NOT_RUN = replace(RUN, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty TMPDIR."""
+    folder = tmp_path / "tmpdir"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -46,7 +62,7 @@ def tape(store: Store, recipe: Recipe, name: str = "weights-stream-seen-no-all-0
 
 
 def found(store: Store) -> dict[Path, str]:
-    return {waste.path: waste.kind for waste in useless(store)}
+    return {waste.path: waste.kind for waste in useless(store.folder).found}
 
 
 def test_what_launches_of_earlier_versions_left_is_removed(filled: Store) -> None:
@@ -54,7 +70,7 @@ def test_what_launches_of_earlier_versions_left_is_removed(filled: Store) -> Non
     left.parent.mkdir()
     left.write_bytes(b"12345")
     assert found(filled) == {left: LEFTOVER}
-    remove(filled, useless(filled))
+    remove(filled.folder, useless(filled.folder).found)
     assert not left.exists()
 
 
@@ -74,8 +90,8 @@ def test_what_kills_leave_is_found_and_removed(filled: Store) -> None:
     started = checkpoint(filled, NOT_RUN)
     (started / ".000000009.pt.x.pt").write_bytes(b"123")
     assert found(filled) == dict.fromkeys([*left, started / ".000000009.pt.x.pt"], LEFTOVER)
-    assert sum(waste.bytes for waste in useless(filled)) == 12
-    remove(filled, useless(filled))
+    assert sum(waste.bytes for waste in useless(filled.folder).found) == 12
+    remove(filled.folder, useless(filled.folder).found)
     assert found(filled) == {} and filled.find(RUN) is not None
     assert Checkpoints(started).load() == {"step": 5}
 
@@ -83,7 +99,7 @@ def test_what_kills_leave_is_found_and_removed(filled: Store) -> None:
 def test_checkpoints_go_once_their_run_is_finished(filled: Store) -> None:
     done, half = checkpoint(filled, RUN), checkpoint(filled, NOT_RUN)
     assert found(filled) == {done: CHECKPOINTS}
-    remove(filled, useless(filled))
+    remove(filled.folder, useless(filled.folder).found)
     assert not done.exists() and half.exists()
 
 
@@ -95,18 +111,18 @@ def test_a_tape_goes_when_its_run_is_finished_and_nothing_is_left_to_do(filled: 
     half = checkpoint(filled, NOT_RUN)
     assert found(filled) == {}
     Checkpoints(half).clear()
-    remove(filled, useless(filled))
+    remove(filled.folder, useless(filled.folder).found)
     assert not read.exists() and json.loads((unread / "manifest.json").read_text())
 
 
 def test_what_somebody_works_on_is_neither_found_nor_removed(filled: Store) -> None:
     done = checkpoint(filled, RUN)
     (filled.folder / "runs" / f".{NOT_RUN.run_id}.a1b2").mkdir()
-    before = useless(filled)
+    before = useless(filled.folder).found
     assert len(before) == 2
     with held(filled, RUN.run_id), held(filled, NOT_RUN.run_id):
         assert found(filled) == {}
-        assert remove(filled, before) == []
+        assert remove(filled.folder, before) == []
     assert done.exists()
 
 
@@ -114,13 +130,145 @@ def test_a_removal_that_is_killed_leaves_no_half_run(filled: Store, monkeypatch:
     from lkd.catalogue import entries
     from lkd.housekeeping import of_runs
 
-    chosen = of_runs(filled, entries(filled.folder))
+    chosen = of_runs(filled.folder, entries(filled.folder).runs)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("lkd.housekeeping.shutil.rmtree", interrupted)
-        remove(filled, chosen)
-    assert filled.find(RUN) is None and entries(filled.folder) == []
+        remove(filled.folder, chosen)
+    assert filled.find(RUN) is None and entries(filled.folder).runs == []
     assert list(found(filled).values()) == [LEFTOVER]
 
 
 def interrupted(path: Path) -> None:
     raise KeyboardInterrupt
+
+
+def aged(path: Path, seconds: float) -> Path:
+    """A file or folder that was last written to some time ago."""
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chapters/.erf.ipynb.a1b2c3d4.ipynb",
+        "claims/.small-1.json.tmp-0a1b2c3d.json",
+        "runs/{run}/measured/.erf-1.npz.tmp-0a1b2c3d.npz",
+        ".known.json.x_y_z_0_.json",
+    ],
+)
+def test_a_temporary_file_goes_a_day_after_it_was_written_to(filled: Store, name: str) -> None:
+    path = filled.folder / name.format(run=RUN.run_id)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"12345")
+    aged(path, 23 * 3600)
+    assert found(filled) == {}
+    aged(path, 25 * 3600)
+    (waste,) = useless(filled.folder).found
+    assert (waste.path, waste.kind, waste.bytes) == (path, TEMPORARY, 5)
+    remove(filled.folder, [waste])
+    assert not path.exists() and filled.find(RUN) is not None
+
+
+def test_hidden_files_of_others_and_files_of_the_user_stay(filled: Store) -> None:
+    for name in (
+        "chapters/.DS_Store",
+        "runs/.DS_Store",
+        "tapes/.DS_Store",
+        "chapters/.my.settings.txt",
+        "data/pets/.a.12345678",
+    ):
+        path = filled.folder / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("")
+        aged(path, 1e7)
+    assert found(filled) == {}
+
+
+def test_a_folder_in_tmpdir_goes_once_its_process_has_ended(filled: Store, tmpdir: Path) -> None:
+    with temporary_folder() as used:
+        aged(used, 2 * 3600)
+        left = tmpdir / "lkd-tmp-abcdefgh"
+        left.mkdir()
+        for name in ("others", "lkd-0@host", "lkd-tmp-of-a-user"):
+            (tmpdir / name).mkdir()
+            aged(tmpdir / name, 1e6)
+        (tmpdir / "lkd-tmp-12345678").symlink_to(tmpdir / "others")
+        assert found(filled) == {}
+        aged(left, 2 * 3600)
+        assert found(filled) == {left: TEMPORARY}
+        remove(filled.folder, useless(filled.folder).found)
+        assert used.is_dir() and not left.exists()
+
+
+def test_a_temporary_file_that_is_written_to_meanwhile_stays(filled: Store) -> None:
+    path = filled.folder / ".known.json.a1b2c3d4.json"
+    path.write_text("")
+    aged(path, 1e6)
+    before = useless(filled.folder).found
+    aged(path, 0)
+    assert len(before) == 1 and remove(filled.folder, before) == [] and path.exists()
+
+
+@pytest.mark.parametrize(("name", "inner"), [("tmp-01234567", ""), ("before", ""), ("a1b2c3d4", "replaced")])
+def test_a_whole_run_under_a_temporary_name_stays_until_the_run_is_in_its_place(
+    filled: Store, name: str, inner: str
+) -> None:
+    place = filled.path(RUN)
+    aside = place.with_name(f".{RUN.run_id}.{name}")
+    shutil.copytree(place, aside / inner)
+    before = useless(filled.folder).found
+    assert [waste.path for waste in before] == [aside]
+    shutil.rmtree(place)
+    assert remove(filled.folder, before) == []
+    there, (fault,) = useless(filled.folder)
+    assert there == [] and fault == f"{aside / inner} is a whole run, which a kill left there: rename it to {place}"
+    with held(filled, RUN.run_id):
+        assert useless(filled.folder) == ([], [])
+    (aside / inner / "student.safetensors").unlink()
+    assert found(filled) == {aside: LEFTOVER}
+
+
+def test_checkpoints_of_a_damaged_run_stay_and_so_does_a_whole_run_beside_it(filled: Store) -> None:
+    checkpoint(filled, RUN)
+    aside = filled.path(RUN).with_name(f".{RUN.run_id}.before")
+    shutil.copytree(filled.path(RUN), aside)
+    (filled.path(RUN) / "metrics.json").write_text("")
+    there, faults = useless(filled.folder)
+    assert there == [] and len(faults) == 2
+
+
+def test_a_damaged_tape_is_named_and_the_others_are_found(filled: Store) -> None:
+    whole, broken, other = tape(filled, RUN), tape(filled, RUN, "broken"), filled.folder / "tapes" / "notes.txt"
+    (broken / "manifest.json").write_text('{"recipe": 3}')
+    (tape(filled, RUN, "lacks") / "manifest.json").unlink()
+    other.write_text("")
+    there, faults = useless(filled.folder)
+    assert [waste.path for waste in there] == [whole]
+    assert [fault.partition(" is ")[0] for fault in faults] == [
+        str(broken / "manifest.json"), str(filled.folder / "tapes" / "lacks" / "manifest.json"), str(other)
+    ]  # fmt: skip
+
+
+def test_nothing_is_written_to_say_what_could_go(filled: Store) -> None:
+    checkpoint(filled, RUN)
+    before = {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")}
+    assert len(useless(filled.folder).found) == 1
+    assert {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")} == before
+
+
+def test_a_folder_in_tmpdir_is_used_until_its_process_is_killed(tmpdir: Path) -> None:
+    script = "from lkd.temporary import temporary_folder\nwith temporary_folder() as f: print(f, flush=True); input()"
+    environment = {**os.environ, "TMPDIR": str(tmpdir)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, text=True, **pipes) as process:
+        folder = aged(Path(process.stdout.readline().strip()), 2 * 3600)
+        assert folder.parent == tmpdir and folders_left() == []
+        process.kill()
+    assert folders_left() == [folder]
+
+
+def test_a_damaged_tape_is_no_help_to_a_plan(filled: Store) -> None:
+    (tape(filled, RUN) / "manifest.json").write_text("")
+    with pytest.warns(UserWarning, match=r"manifest\.json is damaged or no JSON object"):
+        assert list(recorded(filled)) == []

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from short_runs import RECIPE, saved
 
 import lkd
 from lkd.data import fashion_mnist
@@ -25,6 +26,24 @@ def output_of(script):
 def test_import_lkd_loads_nothing_heavy():
     loaded = output_of("import sys, lkd; print(*sys.modules)").split()
     assert "lkd" in loaded and not set(HEAVY) & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", RECIPE.run_id], ["prune"], ["compare", RECIPE.run_id, RECIPE.run_id]]
+)
+def test_commands_on_the_store_load_nothing_that_computes(words, store, monkeypatch):
+    saved(store)
+    monkeypatch.setenv("LKD_HOME", str(store.folder))
+    script = f"""
+import sys
+from lkd.cli import app
+try:
+    app(["store", *{words}])
+except SystemExit:
+    print(*sys.modules)
+"""
+    loaded = output_of(script).split()
+    assert "lkd.catalogue" in loaded and not {"torch", "timm", "lkd.models", "lkd.engine"} & set(loaded)
 
 
 @pytest.mark.slow

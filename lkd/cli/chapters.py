@@ -7,11 +7,12 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import app, assignments, refusals, say, say_json
+from lkd.cli.root import app, assignments, refusals, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Verdict
     from lkd.profiles import Profile
+    from lkd.recipe import Recipe
     from lkd.store import Store
 
 Names = Annotated[
@@ -95,6 +96,8 @@ def chapters(
 
     Chapters share runs: together they cost less than the sum.
 
+    Exits with 1 where a run is damaged, which counts as one to do, and names it at the end.
+
     Example: lkd chapters --profile small
     """
     from lkd.book.chapters import CHAPTERS
@@ -106,12 +109,18 @@ def chapters(
         require_checkout("chapters")
         scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
         records = {scale.name: published(scale.name) for scale in scales if scale.name in profiles()}
-        costs = [_cost(name, scale, records.get(scale.name)) for name in sorted(CHAPTERS) for scale in scales]
+        faults: dict[str, None] = {}
+        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(CHAPTERS) for scale in scales]
     if as_json:
         say_json(costs)
-        return
+    else:
+        _tell_costs(costs)
+    report(faults)
+
+
+def _tell_costs(costs: list[dict[str, Any]]) -> None:
     for cost in costs:
-        if cost["profile"] == scales[0].name:
+        if cost["profile"] == costs[0]["profile"]:
             typer.echo(cost["chapter"])
         told = f"  {cost['profile']:20} {cost['runs']:5} runs, {cost['to_do']:5} to do"
         if cost["images"] is not None:
@@ -184,24 +193,68 @@ def claims(
 ) -> None:
     """The papers' claims, and what this machine's runs say about each: a mean with its 95 % interval.
 
+    Exits with 1 where a run is damaged, and names it at the end; the claims that need it read "not run".
+
     Example: lkd claims --profile reference --published
     """
     from lkd.checks import unknown
-    from lkd.paper.claims import claims as known
-    from lkd.paper.claims import ledger
-    from lkd.profiles import Profile
-    from lkd.records import published as records
-    from lkd.store import Store
+    from lkd.files import home_folder
+    from lkd.verdicts import kept
 
     with refusals():
-        if name is not None and name not in known():
-            raise KeyError(unknown("claim", name, known()))
-        Profile.load(profile)
-        verdicts = ledger(profile, records(profile) if published else Store())
-        rows = [_verdict(verdict) for verdict in verdicts if name in (None, verdict.claim.id)]
+        rows = None if published else kept(home_folder(), profile)
+        known = [row["claim"] for row in rows] if rows else _claims()
+        if name is not None and name not in known:
+            raise KeyError(unknown("claim", name, known))
+        faults: list[str] = []
+        if published:
+            rows = _judged_by_records(profile)
+        elif rows is None:
+            rows, faults = _judged(profile, home_folder())
+        rows = [row for row in rows if name in (None, row["claim"])]
     if as_json:
         say_json(rows)
-        return
+    else:
+        _tell_verdicts(rows)
+    report(faults)
+
+
+def _claims() -> list[str]:
+    from lkd.paper.claims import claims
+
+    return list(claims())
+
+
+def _judged(profile: str, home: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The verdicts by this machine's runs, kept for the next time; and what is damaged, in one line each."""
+    from lkd.paper.claims import ledger_of_readable
+    from lkd.paper.evidence import STUDIES
+    from lkd.profiles import Profile
+    from lkd.profiles.files import find, texts
+    from lkd.store import Store
+    from lkd.verdicts import grounds, keep
+
+    Profile.load(profile)
+    store = Store(home)
+    runs = {store.path(recipe) for study in STUDIES.values() for recipe in study(profile).recipes}
+    found = grounds([*(path for path, _ in texts(find(profile))), *sorted(runs)])
+    verdicts, faults = ledger_of_readable(profile, store)
+    rows = list(map(_verdict, verdicts))
+    if not faults:
+        keep(home, profile, found, rows)
+    return rows, faults
+
+
+def _judged_by_records(profile: str) -> list[dict[str, Any]]:
+    from lkd.paper.claims import ledger
+    from lkd.profiles import Profile
+    from lkd.records import published
+
+    Profile.load(profile)
+    return list(map(_verdict, ledger(profile, published(profile))))
+
+
+def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
         typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")
@@ -239,14 +292,27 @@ def _published(chapter: str) -> str | None:
     return None
 
 
-def _cost(chapter: str, profile: "Profile", records: "Store | None") -> dict[str, Any]:
-    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published."""
-    from lkd.data import SOURCES, load
-    from lkd.paper.evidence import asked
+def _is_done(recipe: "Recipe", faults: dict[str, None]) -> bool:
+    from lkd.files import home_folder
     from lkd.store import Store
 
+    try:
+        return Store(home_folder()).find(recipe) is not None
+    except (OSError, ValueError) as error:
+        faults[str(error)] = None
+        return False
+
+
+def _cost(chapter: str, profile: "Profile", records: "Store | None", faults: dict[str, None]) -> dict[str, Any]:
+    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published.
+
+    Adds to `faults` a line for each damaged run.
+    """
+    from lkd.data import SOURCES, load
+    from lkd.paper.evidence import asked
+
     recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
-    to_do = sum(Store().find(recipe) is None for recipe in recipes)
+    to_do = sum(not _is_done(recipe, faults) for recipe in recipes)
     cost = {
         "chapter": chapter,
         "profile": profile.name,

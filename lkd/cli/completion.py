@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from lkd.files import CHECKOUT, home
+from lkd.catalogue import run_folders
+from lkd.files import CHECKOUT, home_folder
 
 _OBJECTIVES = ("label", "kd", "nkd", "dkd", "dist", "vanilla", "fd", "kd+fd", "nkd+fd")
 _DATA = ("digits", "fashion_mnist", "folder:", "tar:", "hfds:")
@@ -34,7 +35,7 @@ def data(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Ids of finished runs that begin like this."""
-    return _beginning(incomplete, (path.name for path in (home() / "runs").glob("[!.]*")))
+    return _beginning(incomplete, (path.name for path in run_folders(home_folder())))
 
 
 def models(incomplete: str) -> list[str]:

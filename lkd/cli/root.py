@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,14 @@ def refusals() -> Iterator[None]:
 def say(message: object) -> None:
     """A message to people, on stderr."""
     typer.echo(f"lkd: {message}", err=True)
+
+
+def report(faults: Iterable[str]) -> None:
+    """Name what was damaged or foreign among many entries and was skipped, and end with 1; go on if there was none."""
+    for fault in (told := list(faults)):
+        say(fault)
+    if told:
+        raise typer.Exit(1)
 
 
 def say_json(value: Any) -> None:

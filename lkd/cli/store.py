@@ -7,7 +7,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import Commands, app, refusals, say, say_json
+from lkd.cli.root import Commands, app, refusals, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.catalogue import Entry
@@ -35,23 +35,33 @@ def list_runs(
 ) -> None:
     """The finished runs, the latest last.
 
+    Exits with 1 where something in the folder of runs is damaged or no run, and names it after all others; hidden files
+    are left aside.
+
     Example: lkd store list --student mini_resnet --objective nkd
     """
     from lkd.catalogue import chosen, entries
-    from lkd.files import home
+    from lkd.files import home_folder
 
     with refusals():
-        found = chosen(entries(home()), student=student, teacher=teacher, objective=objective, data=data)
+        known, faults = entries(home_folder())
+        found = chosen(known, student=student, teacher=teacher, objective=objective, data=data)
+    rows = [_row(entry) for entry in found]
     if as_json:
-        say_json([_row(entry) for entry in found])
-        return
+        say_json(rows)
+    else:
+        _tell_runs(rows)
+    report(faults)
+
+
+def _tell_runs(rows: list[dict[str, Any]]) -> None:
     layout = (
         "{id:16}  {started:16}  {student:20}  {teacher:20}  {objective:9}  {data:16}  {seed:>4}  {top1:>6}  {size:>6}"
     )
     heads = {"id": "run", "top1": "top-1", "size": "MiB"}
     names = ("started", "student", "teacher", "objective", "data", "seed")
     typer.echo(layout.format(**heads, **{name: name for name in names}))
-    for row in map(_row, found):
+    for row in rows:
         shown = {**row, "started": row["started"][:16], "size": f"{row['bytes'] / _MIB:.1f}"}
         top1 = "" if row["test_top1"] is None else f"{row['test_top1']:.2f}"
         typer.echo(layout.format(**{**shown, "top1": top1}))
@@ -64,10 +74,10 @@ def show(run: RunId, as_json: Json = False) -> None:
     Example: lkd store show 3f2a
     """
     from lkd.catalogue import changed
-    from lkd.files import home, read_history
+    from lkd.files import home_folder, read_history
 
     with refusals():
-        entry = _entry(home(), run)
+        entry = _entry(home_folder(), run)
         curve = read_history(entry.path / "history.csv", f"remove {entry.path}, and run it again")
     if as_json:
         about = {"recipe": changed(entry.recipe), "metrics": entry.metrics, "provenance": entry.provenance}
@@ -103,20 +113,26 @@ def compare(runs: RunIds, as_json: Json = False) -> None:
     Example: lkd store compare 3f2a 90bc
     """
     from lkd.catalogue import differences, entries
-    from lkd.files import home
+    from lkd.files import home_folder
 
     with refusals():
-        found = [_entry(home(), run) for run in runs]
+        folder = home_folder()
+        found = [_entry(folder, run) for run in runs]
         if len({entry.run_id for entry in found}) < max(len(runs), 2):
             raise ValueError(f"give two or more runs, each once, got {', '.join(runs)}")
         fields = differences([entry.recipe for entry in found])
-        known = entries(home())
+        known, faults = entries(folder)
         pairs = [_paired(found[0], other, known) for other in found[1:]]
     metrics = {name: [entry.metrics.get(name) for entry in found] for name in found[0].metrics}
     if as_json:
         say_json({"runs": [entry.run_id for entry in found], "recipe": fields, "metrics": metrics, "paired": pairs})
-        return
-    for title, table in (("run", {"": [entry.run_id for entry in found]}), ("recipe", fields), ("figures", metrics)):
+    else:
+        _tell_comparison({"run": {"": [entry.run_id for entry in found]}, "recipe": fields, "figures": metrics}, pairs)
+    report(faults)
+
+
+def _tell_comparison(tables: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+    for title, table in tables.items():
         typer.echo(title)
         for name, values in table.items():
             typer.echo(f"  {name:24} " + "  ".join(f"{_brief(value):>16}" for value in values))
@@ -136,25 +152,32 @@ def prune(
 ) -> None:
     """Say what has no use any more and how large it is; with --yes, delete it.
 
-    Without a filter these are leftovers of kills, checkpoints of finished runs, and, while nothing trains or waits to
-    go on, tapes whose run is finished. With a filter these are the finished runs that pass it. What something is
-    training now is never touched.
+    Without a filter these are leftovers of kills, temporary files that no process uses, checkpoints of finished runs,
+    and, while nothing trains or waits to go on, tapes whose run is finished. With a filter these are the finished runs
+    that pass it. What something is training now is never touched, nor a run that lies whole under a temporary name.
+
+    A temporary file in lkd's home counts as unused a day after it was last written to; a folder of lkd in TMPDIR once
+    its process has ended.
+
+    Exits with 1 where something is damaged or foreign; it stays, and is named at the end.
 
     Example: lkd store prune --objective kd --yes
     """
     from lkd.catalogue import chosen, entries
+    from lkd.files import home_folder
     from lkd.housekeeping import of_runs, remove, useless
-    from lkd.store import Store
 
     with refusals():
-        here, wanted = Store(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
+        here, wanted = home_folder(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
         if any(value is not None for value in wanted.values()):
-            found = of_runs(here, chosen(entries(here.folder), **wanted))
+            known, faults = entries(here)
+            found = of_runs(here, chosen(known, **wanted))
         else:
-            found = useless(here)
+            found, faults = useless(here)
         if not as_json:
             for waste in found:
-                typer.echo(f"{waste.bytes:>14,} bytes  {waste.kind:30} {waste.path.relative_to(here.folder)}")
+                place = waste.path.relative_to(here) if waste.path.is_relative_to(here) else waste.path
+                typer.echo(f"{waste.bytes:>14,} bytes  {waste.kind:30} {place}")
         removed = remove(here, found) if yes else []
     if as_json:
         rows = [{"kind": waste.kind, "path": str(waste.path), "bytes": waste.bytes} for waste in found]
@@ -165,6 +188,7 @@ def prune(
         typer.echo(f"{_total(found):,} bytes in {len(found)} places")
     if found and not yes:
         say("nothing was deleted: --yes does it")
+    report(faults)
 
 
 def _entry(folder: Any, beginning: str) -> "Entry":

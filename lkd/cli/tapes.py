@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkd.cli.options import Json
-from lkd.cli.root import Commands, app, refusals, say, say_json
+from lkd.cli.root import Commands, app, refusals, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.engine.tape import Tape
@@ -18,15 +18,19 @@ app.add_typer(tapes, name="tape", help="The teachers' outputs that are kept alon
 def list_tapes(as_json: Json = False) -> None:
     """The tapes of this machine's store: name, teacher, size, and how much of it is recorded.
 
+    Exits with 1 where something in the folder of tapes is damaged or no tape, and names it after all others.
+
     Example: lkd tape list
     """
     with refusals():
-        rows = [_row(tape) for tape in _tapes()]
+        found, faults = _tapes()
+        rows = [_row(tape) for tape in found]
     if as_json:
         say_json(rows)
-        return
-    for row in rows:
-        typer.echo(f"{row['name']}  {row['teacher']}  {row['bytes'] / 2**20:,.1f} MiB  {row['recorded']:.0%}")
+    else:
+        for row in rows:
+            typer.echo(f"{row['name']}  {row['teacher']}  {row['bytes'] / 2**20:,.1f} MiB  {row['recorded']:.0%}")
+    report(faults)
 
 
 @tapes.command("verify")
@@ -47,19 +51,22 @@ def verify(
     from lkd.store import Store
 
     with refusals():
-        chosen = [tape for tape in _tapes() if tape.folder.name.startswith(name or "")]
+        found, faults = _tapes()
+        chosen = [tape for tape in found if tape.folder.name.startswith(name or "")]
         if name and not chosen:
             raise KeyError(f"no tape is called {name!r}: `lkd tape list` names those there are")
     rows: list[dict[str, Any]] = []
     for tape in chosen:
         try:
             rows.append({"name": tape.folder.name, **verify_tape(tape, Store(), batches)._asdict(), "fault": None})
-        except (ValueError, KeyError) as error:
-            rows.append({"name": tape.folder.name, "difference": None, "rounding": None, "fault": error.args[0]})
+        except (KeyError, OSError, ValueError) as error:
+            fault = error.args[0] if isinstance(error, KeyError) else str(error)
+            rows.append({"name": tape.folder.name, "difference": None, "rounding": None, "fault": fault})
         if not as_json:
             _tell(rows[-1])
     if as_json:
         say_json(rows)
+    report(faults)
     raise typer.Exit(int(any(row["fault"] or row["difference"] > row["rounding"] for row in rows)))
 
 
@@ -71,14 +78,25 @@ def _tell(row: dict[str, Any]) -> None:
 
 
 def _row(tape: "Tape") -> dict[str, Any]:
-    teacher = tape.manifest["recipe"]["teacher"]
-    name = teacher if isinstance(teacher, str) else teacher["student"]
+    teacher = tape.manifest.get("recipe", {}).get("teacher")
+    name = teacher["student"] if isinstance(teacher, dict) else teacher or "unknown"
     share = tape.recorded() / tape.records.size
-    return {"name": tape.folder.name, "teacher": name, "bytes": tape.manifest["bytes"], "recorded": share}
+    return {"name": tape.folder.name, "teacher": name, "bytes": tape.records.nbytes, "recorded": share}
 
 
-def _tapes() -> "list[Tape]":
+def _tapes() -> "tuple[list[Tape], list[str]]":
+    """The tapes of the store, and what in their folder is damaged or no tape, in one line each."""
+    from lkd.catalogue import inside
     from lkd.engine.tape import Tape
-    from lkd.store import Store
+    from lkd.files import home_folder
 
-    return [Tape(path.parent) for path in sorted((Store().folder / "tapes").glob("[!.]*/manifest.json"))]
+    tapes, faults = [], []
+    for path in sorted(inside(home_folder() / "tapes")):
+        if not path.is_dir():
+            faults.append(f"{path} is no tape: move it to another folder")
+            continue
+        try:
+            tapes.append(Tape(path))
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+    return tapes, faults

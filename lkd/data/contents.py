@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -54,6 +54,13 @@ HEADS = {
     "TIFF": (b"II*\0", b"MM\0*"),
 }
 """How files of the most usual kinds of images begin."""
+
+
+LARGEST = 1 << 30
+"""Bytes of the largest file that is read as an image: as many as the largest image that Pillow decodes has as RGB."""
+
+_DEEPEST = 100
+"""How deep folders may lie in folders."""
 
 
 class Picture(NamedTuple):
@@ -116,8 +123,8 @@ def in_folder(path: Path) -> Contents:
     Raises:
         FileNotFoundError: a link to what is not there.
         OSError: a folder that cannot be listed.
-        ValueError: two paths to one folder; images of a kind that Pillow does not read here, or under another ending;
-            a FIFO, socket or device; a name that is no valid UTF-8.
+        ValueError: two paths to one folder; folders in more than 100 others; images of a kind that Pillow does not
+            read here, or under another ending; a FIFO, socket or device; a name that is no valid UTF-8.
     """
     root = path.resolve()
     walk = _Walk(readable(), {_identity(str(folder)): str(folder) for folder in (root, *root.parents)})
@@ -155,6 +162,8 @@ class _Walk:
                 f"{entry.path} and {self.seen[identity]} are one folder, the images of which would count twice: "
                 "remove the link"
             )
+        elif len(folders) > _DEEPEST:
+            raise ValueError(f"{entry.path} lies in more than {_DEEPEST} folders: move it up, or remove it")
         else:
             self.seen[identity] = entry.path
             self.contents.folders.add(folders)
@@ -188,9 +197,39 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     if entry.is_symlink():
         check_link(Path(entry.path))
     if not (folder := entry.is_dir()) and not entry.is_file():
-        kind = "FIFO" if stat.S_ISFIFO(mode := entry.stat().st_mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-        raise ValueError(f"{entry.path} is a {kind}, which cannot be read as a file: remove it")
+        check_readable(Path(entry.path))
     return folder
+
+
+def check_readable(path: Path) -> None:
+    """Refuse what is neither a folder nor a file.
+
+    Raises:
+        FileNotFoundError: a link to what is not there.
+        ValueError: a FIFO, which would be waited for; a socket; a device, which may never end.
+    """
+    check_link(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        kind = "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise ValueError(f"{path} is a {kind}, which cannot be read as a file: remove it")
+
+
+def regular(path: Path) -> BinaryIO:
+    """A file that is opened to be read; also what became a FIFO since it was listed is not waited for.
+
+    Raises:
+        ValueError: it is no file; see `check_readable`.
+    """
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, Path.open takes no opener
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        check_readable(path)
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_link(path: Path) -> None:
@@ -205,7 +244,7 @@ def check_link(path: Path) -> None:
 
 def _head(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with regular(Path(path)) as file:
             return file.read(12)
     except OSError:
         return b""

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from lkd.data.images import Images, Split, channel_statistics, hold_out
 from lkd.files import home, reading, replacing, writing
 from lkd.locks import lock_at
+from lkd.temporary import temporary_folder
 from lkd.waiting import held
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -156,8 +156,7 @@ def _fill(cache: Path, fetch: Callable[[Path], None]) -> str:
     Raises:
         OSError: the cache cannot be written; names it and the remedy.
     """
-    with tempfile.TemporaryDirectory(prefix="lkd-") as name:
-        fetched = Path(name)
+    with temporary_folder() as fetched:
         try:
             fetch(fetched)
             _verified(fetched, "this is not Fashion-MNIST")

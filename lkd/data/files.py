@@ -1,6 +1,7 @@
 """Labelled images in files: decoded when they are asked for, under transforms that can be replayed."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from torchvision.transforms import Compose
 from lkd.checks import check_number, check_whole, unknown
 from lkd.data.account import Account
 from lkd.data.ahead import made_ahead
+from lkd.data.contents import LARGEST
 from lkd.data.images import whole_indices
 from lkd.data.pixels import WARNED, decoded
 from lkd.data.protocol import DataSet, Labelled
@@ -126,8 +128,12 @@ class Listing:
             OSError: its file cannot be read.
         """
         with self.reader[index][0] as file:
-            content = file.read()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            content = file.read() if size <= LARGEST else b""
         try:
+            if size > LARGEST:
+                raise ValueError(f"its file has {size:,} bytes, more than any image that can be decoded")
             return decoded(content)
         except MemoryError:
             raise

@@ -12,7 +12,7 @@ from PIL import ImageFile
 
 from lkd.checks import some
 from lkd.data.classes import named, ordered, wrapper
-from lkd.data.contents import Contents, Picture, aside, check_link, in_folder, readable
+from lkd.data.contents import Contents, Picture, aside, check_readable, in_folder, readable, regular
 from lkd.data.files import Files, FileSplit, Listing, View
 from lkd.data.found import (
     SPLITS,
@@ -30,7 +30,7 @@ from lkd.data.found import (
 from lkd.data.hugging_face import hugging_face
 from lkd.data.images import hold_out
 from lkd.data.tars import SHARDS, in_tars, is_tar
-from lkd.files import home
+from lkd.files import home_folder
 
 HELD_OUT_SHARE = 10
 HELD_OUT_A_CLASS = 50
@@ -73,7 +73,7 @@ def from_files(name: str, view: View) -> Files:
     """
     scheme, _, path = name.partition(":")
     if scheme != "hfds":
-        path = str(home() / "data" / Path(path).expanduser())
+        path = str(home_folder() / "data" / Path(path).expanduser())
     _warn_of_truncated()
     place = without_placeholder(SCHEMES[scheme](path))
     train, others = place.splits["train"], {role: one for role, one in place.splits.items() if role != "train"}
@@ -122,7 +122,7 @@ class _Folder:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
-        return (self.root / self.pictures[index].name).open("rb"), None
+        return regular(self.root / self.pictures[index].name), None
 
     def filename(self, index: int) -> str:
         return self.pictures[index].name
@@ -144,7 +144,7 @@ class _Tars:
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, None]:
         path, offset, size = cast(tuple[str, int, int], self.pictures[index].place)
-        with Path(path).open("rb") as file:
+        with regular(Path(path)) as file:
             file.seek(offset)
             return io.BytesIO(file.read(size)), None
 
@@ -248,7 +248,7 @@ def _places(
     for path in sorted(root.iterdir()):
         role = split_called(path.stem if suffix == path.suffix.lower() else path.name)
         if role:
-            check_link(path)
+            check_readable(path)
         if role and look(path):
             found[role].append(path)
         else:

@@ -4,9 +4,10 @@ import functools
 import os
 import tarfile
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
-from lkd.data.contents import Contents, Picture, aside, is_image, readable
+from lkd.data.contents import LARGEST, Contents, Picture, aside, check_readable, is_image, readable, regular
+from lkd.files import reading
 
 SHARDS = (
     "a stream that can be replayed needs each image by itself, and shards of WebDataset are read from their beginning: "
@@ -15,8 +16,14 @@ SHARDS = (
 )
 """Why shards of WebDataset are refused."""
 
-AFTER_END = 1 << 16
-"""Bytes after the end of a tar file that are looked at: tar fills its last record with zeros."""
+AFTER_END = 1 << 20
+"""Bytes that may follow the last member of a tar file: two blocks of zeros, and those that fill tar's last record."""
+
+_LONGEST_HEADER = 1 << 22
+"""Bytes of a header with a long name or with attributes; tarfile reads each into memory whole."""
+
+_NESTED = 8
+"""How deep tar files may lie in tar files."""
 
 
 class _Member(NamedTuple):
@@ -67,6 +74,8 @@ def in_tars(path: Path) -> Contents:
         _add(contents, _archive(path), "", "")
     else:
         for file in path.iterdir():
+            if not aside(file.name):
+                check_readable(file)
             if is_tar(file):
                 _add(contents, _archive(file), file.stem, f"{file.name}/")
             else:
@@ -88,6 +97,11 @@ def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
         if place := _aside(member.parts):
             hidden["/".join(place)] = aside(place[-1])
         elif is_image(f"{archive.path}/{member.name}", endings, functools.partial(_head, archive.path, member.offset)):
+            if member.size > LARGEST:
+                raise ValueError(
+                    f"{archive.path}/{member.name} has {member.size:,} bytes, more than any image that can be decoded: "
+                    "pack without it"
+                )
             pictures.append(member)
         else:
             contents.ignored["other"].append(prefix + member.name)
@@ -127,7 +141,7 @@ def _aside(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _head(path: str, offset: int) -> bytes:
-    with Path(path).open("rb") as file:
+    with regular(Path(path)) as file:
         file.seek(offset)
         return file.read(12)
 
@@ -140,36 +154,48 @@ def _archive(path: Path) -> _Archive:
 
 @functools.cache
 def _read(path: str, *_: int) -> _Archive:
-    with Path(path).open("rb") as file:
-        return _opened(file, path, path, 0)
+    with regular(Path(path)) as file:
+        return _opened(file, path, path, 0, 0)
 
 
-def _opened(file: IO[bytes], path: str, name: str, start: int) -> _Archive:
-    """What the tar file holds that begins at byte `start` of the one at `path`."""
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            found = tar.getmembers()
-            _check_end(file, tar.offset, name)
-            return _listed(tar, found, path, name, start)
-    except tarfile.TarError as error:
-        raise ValueError(
-            f"{name} is damaged or no plain tar file ({error}): unpack it if it is compressed, else make it again"
-        ) from error
+class _Headers:
+    """A tar file as tarfile reads it, header by header; refuses to read a long one, of which a few bytes may boast."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.file.read(size)
+
+
+def _opened(file: IO[bytes], path: str, name: str, start: int, depth: int) -> _Archive:
+    """What the tar file holds that begins at byte `start` of the one at `path`, and lies in `depth` others."""
+    if depth > _NESTED:
+        raise ValueError(f"{name} lies in more than {_NESTED} tar files: unpack the outer ones")
+    with reading(Path(name), "plain tar file", "unpack it if it is compressed, else make it again"):
+        tar = tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:")  # noqa: SIM115, it closes nothing
+        found = tar.getmembers()
+    _check_end(file, tar.offset, name)
+    return _listed(tar, found, path, name, start, depth)
 
 
 def _check_end(file: IO[bytes], end: int, name: str) -> None:
     """Refuse a tar file that ends too early, or not where its members do: tarfile would leave out what follows."""
     file.seek(end)
-    rest = file.read(AFTER_END)
-    if len(rest) < tarfile.BLOCKSIZE or rest[: tarfile.BLOCKSIZE].strip(b"\0"):
+    rest, marker = file.read(AFTER_END + 1), 2 * tarfile.BLOCKSIZE
+    if len(rest) < marker or rest[:marker].strip(b"\0"):
         raise ValueError(f"{name} ends in the middle, or is damaged at byte {end:,}: copy or make it again")
-    if rest.strip(b"\0"):
+    if len(rest) > AFTER_END or rest.strip(b"\0"):
         raise ValueError(
             f"{name} goes on after its end, like tar files joined by cat: put them into a folder of tar files instead"
         )
 
 
-def _listed(tar: tarfile.TarFile, found: list[tarfile.TarInfo], path: str, name: str, start: int) -> _Archive:
+def _listed(
+    tar: tarfile.TarFile, found: list[tarfile.TarInfo], path: str, name: str, start: int, depth: int
+) -> _Archive:
     entries: dict[tuple[str, ...], tarfile.TarInfo] = {}
     replaced = []
     for info in found:
@@ -186,7 +212,7 @@ def _listed(tar: tarfile.TarFile, found: list[tarfile.TarInfo], path: str, name:
         elif info.isfile() and info.name.lower().endswith(".tar"):
             content = tar.extractfile(info)
             assert content is not None
-            inner[info.name] = _opened(content, path, f"{name}/{info.name}", start + info.offset_data)
+            inner[info.name] = _opened(content, path, f"{name}/{info.name}", start + info.offset_data, depth + 1)
         else:
             held = _held(parts, entries, name)
             files.append(_Member(info.name, parts, start + held.offset_data, held.size))

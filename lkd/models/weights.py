@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from lkd.models.fit import fitted
 from lkd.models.reading import read
 from lkd.models.state import Call, under, weights_in
 from lkd.models.timm_attributes import configuration
+from lkd.temporary import temporary_folder
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -131,17 +131,17 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     model = unwrapped(model)
     if not configuration(model):
         raise ValueError(f"{type(model).__name__} has no configuration to save: make it with timm.create_model")
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         plain = twin(model, "model").to(memory_format=torch.contiguous_format)  # what safetensors asks for
-        save_for_hf(plain, temporary, safe_serialization=True)
+        save_for_hf(plain, str(temporary), safe_serialization=True)
         _check_made_again(plain, temporary)
         for name in (WEIGHTS, CONFIG):
             with replacing(Path(folder) / name) as target:
-                shutil.copyfile(Path(temporary) / name, target)
+                shutil.copyfile(temporary / name, target)
     return Path(folder)
 
 
-def _check_made_again(model: nn.Module, folder: str) -> None:
+def _check_made_again(model: nn.Module, folder: Path) -> None:
     """Refuse a model that its configuration makes with other weights or other outputs."""
     try:
         with torch.random.fork_rng(devices=[]):

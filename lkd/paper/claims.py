@@ -190,8 +190,30 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
 
 
 def ledger(profile: str, store: Store) -> list[Verdict]:
-    """The verdicts on all claims that a profile's runs in a store allow."""
+    """The verdicts on all claims that a profile's runs in a store allow.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: a run that is damaged; names the file and the remedy.
+    """
     return [verdict for name, study in STUDIES.items() for verdict in judge(name, profile, study(profile).find(store))]
+
+
+def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[str]]:
+    """The verdicts as `ledger` gives them, "not run" where a run of the study, or what was measured on it, is damaged.
+
+    Returns:
+        The verdicts; and for each damaged file one line that names it and the remedy.
+    """
+    verdicts: list[Verdict] = []
+    faults: dict[str, None] = {}
+    for name, study in STUDIES.items():
+        asked = study(profile)
+        try:
+            verdicts += judge(name, profile, asked.find(store))
+        except (OSError, ValueError) as error:
+            faults[str(error)] = None
+            verdicts += judge(name, profile, None)
+    return verdicts, list(faults)
 
 
 def verdict_table(study: str, profile: str, results: Results | None) -> Table:

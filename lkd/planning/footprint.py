@@ -1,5 +1,6 @@
 """The memory and disk that jobs take."""
 
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -92,8 +93,12 @@ def disk(job: Job) -> Disk | None:
 
 
 def recorded(store: Store) -> Iterator[tuple[object, ...]]:
-    """`tape_key` of each complete tape of a store."""
+    """`tape_key` of each complete tape of a store; warns of a damaged one."""
     for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
-        manifest = read_manifest(path.parent)
+        try:
+            manifest = read_manifest(path.parent)
+        except (OSError, ValueError) as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
         if manifest.get("complete") and (recipe := recipe_of(manifest)):
             yield tape_key(recipe)

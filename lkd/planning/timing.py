@@ -2,7 +2,6 @@
 
 import math
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +29,7 @@ from lkd.planning.work import JobWork, as_recipe
 from lkd.provenance import provenance
 from lkd.recipe import Recipe
 from lkd.store import Store
+from lkd.temporary import temporary_folder
 
 _FEWEST, _MOST = 4, 40
 """Steps that are timed of a kind of job; the first of them does not count."""
@@ -189,7 +189,7 @@ def _timed(kind: Kind, flops: float, patience: float) -> _Found:
 
 
 def _time(kind: Kind, flops: float, patience: float) -> Timing:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         store, recipe = Store(folder), _to_time(kind, flops, patience)
         _put_teacher(recipe, store)
         start = time.perf_counter()

@@ -1,15 +1,16 @@
 """`lkd chapters` and `lkd claims`, for programs."""
 
+import json
 from pathlib import Path
 
 import pytest
-from calling import told
+from calling import lkd, save, told
 
 from lkd import records
 from lkd.book.chapters import CHAPTERS
 from lkd.paper.claims import claims
 from lkd.store import Store
-from lkd.study import growing, variants_of_kd
+from lkd.study import distillation, growing, variants_of_kd
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +35,36 @@ def test_verdicts_are_told_to_programs() -> None:
     assert sorted(row["claim"] for row in found) == sorted(claims())
     assert all(row["verdict"] == "not run" and row["mean"] is None for row in found)
     assert not (Store().folder / "runs").exists()
+
+
+def test_a_damaged_run_is_to_do_and_is_named_once() -> None:
+    recipe = growing("smoke").recipes[0]
+    save(Store(), recipe)
+    (Store().path(recipe) / "metrics.json").write_text("")
+    result = lkd("chapters", "--profile", "smoke", "--json")
+    (fault,) = result.stderr.splitlines()
+    assert result.exit_code == 1 and fault.startswith(f"lkd: {Store().path(recipe)}/metrics.json is damaged")
+    assert all(row["to_do"] == row["runs"] for row in json.loads(result.stdout))
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("claims were judged again")
+
+
+def test_verdicts_are_judged_again_only_when_a_run_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = told("claims", "--profile", "smoke")
+    monkeypatch.setattr("lkd.paper.claims.judge", refuse)
+    assert told("claims", "--profile", "smoke") == first
+    save(Store(), distillation("smoke").recipes[0])
+    assert "judged again" in str(lkd("claims", "--profile", "smoke").exception)
+
+
+def test_a_damaged_run_leaves_its_claims_open_and_is_named_once() -> None:
+    recipe = distillation("smoke").recipes[0]
+    save(Store(), recipe)
+    (Store().path(recipe) / "metrics.json").write_text("")
+    for _ in range(2):
+        result = lkd("claims", "--profile", "smoke", "--json")
+        assert result.exit_code == 1 and {row["verdict"] for row in json.loads(result.stdout)} == {"not run"}
+        (fault,) = result.stderr.splitlines()
+        assert fault.startswith(f"lkd: {Store().path(recipe)}/metrics.json is damaged")

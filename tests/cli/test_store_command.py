@@ -1,5 +1,6 @@
 """`lkd store`: what is there, what it is, how runs differ, and what goes only when it is told to."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from calling import content, lkd, save, told
 from filelock import FileLock
 
 from lkd import Recipe
+from lkd.engine.tape import Tape
 from lkd.store import Store
 
 TEACHER = Recipe(data="digits", student="mini_convnext_nano", lr=4e-3)
@@ -126,7 +128,80 @@ def test_what_is_named_goes_with_yes_and_nothing_else(store: Store) -> None:
 
 
 def test_what_is_being_trained_stays(store: Store) -> None:
-    (store.folder / "locks").mkdir()
+    (store.folder / "locks").mkdir(exist_ok=True)
     with FileLock(store.folder / "locks" / f"{KD.run_id}.lock"):
         found = told("store", "prune", "--objective", "kd", "--yes")
     assert len(found["deleted"]) == 3 and store.find(KD) is not None
+
+
+def damaged(store: Store) -> list[str]:
+    """Put a damaged run and a note among the runs of a store; gives the beginnings of what should be said of them."""
+    (store.path(NKD) / "metrics.json").write_text('{"test_top1": NaN}')
+    (store.folder / "runs" / "notes.txt").write_text("seeds 0 to 2 are done")
+    return [f"lkd: {store.path(NKD)}/metrics.json is damaged", f"lkd: {store.folder}/runs/notes.txt is no run: move it"]
+
+
+COMMANDS = [
+    (("store", "list"), KD.run_id),
+    (("store", "list", "--objective", "kd"), KD.run_id),
+    (("store", "compare", KD.run_id, replace(NKD, seed=1).run_id), KD.run_id),
+    (("store", "prune"), "0 bytes in 0 places"),
+    (("store", "prune", "--objective", "kd"), KD.run_id),
+]
+
+
+@pytest.mark.parametrize(("words", "shown"), COMMANDS)
+def test_what_is_damaged_is_named_after_all_others(store: Store, words: tuple[str, ...], shown: str) -> None:
+    faults = damaged(store)
+    result = lkd(*words)
+    assert result.exit_code == 1 and shown in result.stdout and NKD.run_id not in result.stdout
+    told_last = result.stderr.splitlines()[-2:]
+    assert all(line.startswith(fault) for line, fault in zip(sorted(told_last), sorted(faults), strict=True))
+
+
+def test_programs_get_all_that_is_whole(store: Store) -> None:
+    damaged(store)
+    result = lkd("store", "list", "--json")
+    assert result.exit_code == 1 and len(json.loads(result.stdout)) == 7
+
+
+def test_a_run_is_shown_beside_a_damaged_one(store: Store) -> None:
+    damaged(store)
+    assert lkd("store", "show", KD.run_id).exit_code == 0
+    assert lkd("store", "show", NKD.run_id).exit_code == 2
+
+
+def test_pruning_goes_on_past_what_is_damaged(store: Store) -> None:
+    damaged(store)
+    assert lkd("store", "prune", "--objective", "kd", "--yes").exit_code == 1
+    assert store.find(KD) is None and store.path(NKD).is_dir()
+
+
+@pytest.mark.parametrize(
+    "words", [("store", "list"), ("store", "show", KD.run_id), ("store", "prune"), ("tape", "list")]
+)
+def test_a_home_that_can_only_be_read_is_read(
+    store: Store, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("lkd cannot write here")
+
+    monkeypatch.setattr("lkd.files.writable", refuse)
+    assert lkd(*words).exit_code == 0, lkd(*words).output
+
+
+def test_tapes_are_listed_past_what_is_damaged(store: Store) -> None:
+    folder = store.folder / "tapes"
+    Tape.make(folder / "whole", epochs=1, samples=4, classes=10, about={"recipe": KD.to_dict()})
+    Tape.make(folder / "of-nobody", epochs=1, samples=4, classes=10)
+    for name, text in {"cut": '{"epochs": 1', "empty": "", "foreign": "[]"}.items():
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_text(text)
+    (folder / "lacks").mkdir()
+    (folder / "notes.txt").write_text("")
+    result = lkd("tape", "list", "--json")
+    assert result.exit_code == 1
+    rows = {row["name"]: row["teacher"] for row in json.loads(result.stdout)}
+    assert rows == {"whole": "mini_convnext_nano", "of-nobody": "unknown"}
+    named = [Path(line.removeprefix("lkd: ").partition(" is ")[0]) for line in result.stderr.splitlines()]
+    assert [path.relative_to(folder).parts[0] for path in named] == ["cut", "empty", "foreign", "lacks", "notes.txt"]

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from lkd.data import accounted, load
+from lkd.data.files import DamagedImage
 from lkd.data.hugging_face import _columns
 
 CLASSES = ("ant", "bee")
@@ -224,6 +225,23 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a FIFO": (lambda pets: os.mkfifo(pets / "train" / "ant" / "7.png"), r"ant/7\.png is a FIFO, which cannot be read"),
     "a socket": (lambda pets: bound(pets / "train" / "socket"), "train/socket is a socket, which cannot be read"),
+    "a device": (
+        lambda pets: (pets / "train" / "ant" / "zero.png").symlink_to("/dev/zero"),
+        r"ant/zero\.png is a device, which cannot be read",
+    ),
+    "a link to a FIFO outside": (
+        lambda pets: [os.mkfifo(pets / "pipe"), (pets / "train" / "ant" / "7.png").symlink_to("../../pipe")],
+        r"ant/7\.png is a FIFO",
+    ),
+    "a FIFO for a split": (lambda pets: [shutil.rmtree(pets / "val"), os.mkfifo(pets / "val")], "val is a FIFO"),
+    "a link to all devices": (
+        lambda pets: (pets / "train" / "ant" / "all").symlink_to("/dev"),
+        r"ant/all/\w+ is a (FIFO|socket|device)",
+    ),
+    "folders without end": (
+        lambda pets: (pets / "train" / "ant" / "/".join("d" * 150)).mkdir(parents=True),
+        r"d/d lies in more than 100 folders: move it up",
+    ),
     "two forms of one name": (
         lambda pets: fill(pets / "train", NFC, NFD),
         "train has two folders 'Bär', which differ in the Unicode form of their names alone: move",
@@ -255,6 +273,22 @@ def test_what_cannot_be_read_is_refused_by_name(pets: Path, case: str) -> None:
     spoil(pets)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load(f"folder:{pets}")
+
+
+def test_a_file_that_becomes_a_fifo_is_not_waited_for(pets: Path) -> None:
+    data = load(f"folder:{pets}")
+    path = Path(data.train.listing.name(0))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is a FIFO, which cannot be read"):
+        data.train.listing.image(0)
+
+
+def test_an_image_file_that_would_fill_the_memory_is_damaged(pets: Path) -> None:
+    data = load(f"folder:{pets}")
+    os.truncate(data.train.listing.name(0), 1 << 36)
+    with pytest.raises(DamagedImage, match="its file has 68,719,476,736 bytes, more than any image"):
+        data.train.listing.image(0)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +407,32 @@ def test_a_changed_tar_file_is_listed_again(tars: Path) -> None:
     assert len(load(f"tar:{tars}").train) == 5
 
 
+def boasting(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """The head of a member that is said to have 32 GiB."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, 1 << 35
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def nested(levels: int) -> bytes:
+    """A tar file in so many others."""
+    return packed({"x.tar": nested(levels - 1)}) if levels else packed(PLAIN)
+
+
+def sparse() -> bytes:
+    """A tar file with a member that is said to be stored sparsely, and is not."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("ant/7.png")
+        info.size = 4
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+        tar.addfile(info, io.BytesIO(b"abcd"))
+    return file.getvalue()
+
+
+ONE_MEMBER = 1024
+"""Bytes of a header and one block of content."""
+
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut in a member": (lambda: packed(PLAIN)[:1600], "train.tar is damaged or no plain tar file"),
     "cut between members": (lambda: packed(PLAIN)[:2048], "damaged at byte 2,048"),
@@ -380,6 +440,25 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: packed(PLAIN)[:1024] + b"?" * 4096,
         "train.tar ends in the middle, .* at byte 1,024: copy or",
     ),
+    "a header of zeros": (
+        lambda: packed(PLAIN)[:ONE_MEMBER] + bytes(512) + packed(PLAIN)[ONE_MEMBER + 512 :],
+        "damaged at byte 1,024: copy",
+    ),
+    "a hole of zeros": (
+        lambda: packed(PLAIN)[:ONE_MEMBER] + bytes(1 << 21) + packed(PLAIN)[ONE_MEMBER:],
+        "train.tar goes on after its end",
+    ),
+    "half of the end": (lambda: packed(PLAIN)[: 4 * ONE_MEMBER + 512], "train.tar ends in the middle"),
+    "a header of attributes that would fill the memory": (
+        lambda: boasting("x", tarfile.XHDTYPE) + packed(PLAIN),
+        r"train.tar is damaged or no plain tar file \(a header of 34,359,738,368 bytes\)",
+    ),
+    "a name that would fill the memory": (
+        lambda: boasting("././@LongLink", tarfile.GNUTYPE_LONGNAME) + packed(PLAIN),
+        r"\(a header of 34,359,738,368 bytes\)",
+    ),
+    "attributes that make no sense": (sparse, "train.tar is damaged or no plain tar file"),
+    "tar files without end": (lambda: nested(9), r"(x\.tar/){8}x\.tar lies in more than 8 tar files: unpack"),
     "joined": (lambda: 2 * packed(PLAIN), "train.tar goes on after its end, like tar files joined by cat: put them"),
     "compressed": (lambda: gzip.compress(packed(PLAIN)), "no plain tar file .*: unpack it if it is compressed"),
     "empty": (lambda: b"", "train.tar is damaged or no plain tar file"),
@@ -407,6 +486,28 @@ def test_a_tar_file_that_cannot_be_read_whole_is_refused(tars: Path, case: str) 
     content, message = BROKEN[case]
     (tars / "train.tar").write_bytes(content())
     with pytest.raises(ValueError, match=message):
+        load(f"tar:{tars}")
+
+
+def test_an_image_in_a_tar_file_that_would_fill_the_memory_is_refused(tars: Path) -> None:
+    whole = packed(PLAIN)
+    with (tars / "train.tar").open("wb") as file:
+        file.write(whole[: 4 * ONE_MEMBER] + boasting("ant/7.png"))
+        file.seek(1 << 35, os.SEEK_CUR)
+        file.write(bytes(1024))
+    with pytest.raises(ValueError, match=r"train.tar/ant/7.png has 34,359,738,368 bytes, more than any image"):
+        load(f"tar:{tars}")
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("gone")]
+)
+@pytest.mark.parametrize("name", ["train.tar", "train/2.tar"])
+def test_what_is_no_file_is_refused_among_tar_files(tars: Path, name: str, make: Callable[[Path], object]) -> None:
+    (tars / "train").mkdir()
+    (tars / "train.tar").rename(tars / "train" / "1.tar")
+    make(tars / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{name} is a (FIFO|device|link to gone)"):
         load(f"tar:{tars}")
 
 

@@ -1,0 +1,83 @@
+"""Verdicts that were kept count as long as nothing that they rest on has changed, and not longer."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from short_runs import saved
+
+from lkd import verdicts
+from lkd.store import Store
+from lkd.verdicts import grounds, keep, kept
+
+ROWS = [{"claim": "logits-help-at-all", "verdict": "inconclusive", "mean": 0.5}]
+
+
+@pytest.fixture
+def run(store: Store) -> Path:
+    """A run on which, and on one that is not there, a verdict rests that was kept."""
+    run = saved(store)
+    keep(store.folder, "small", grounds([run, run.with_name("0" * 16)]), ROWS)
+    return run
+
+
+def test_verdicts_are_kept_by_profile(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept(store.folder, "small") == ROWS
+    assert kept(store.folder, "smoke") is None
+    keep(store.folder, "mine.yaml", grounds([run]), [])
+    assert kept(store.folder, f"{Path.cwd()}/mine.yaml") == []
+    monkeypatch.chdir(run)
+    assert kept(store.folder, "mine.yaml") is None
+
+
+def changed(path: Path) -> None:
+    path.write_text(path.read_text().replace("9", "8"))
+
+
+def measured(run: Path) -> None:
+    (run / "measured").mkdir()
+    (run / "measured" / "erf-0.npz").write_bytes(b"1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: changed(run / "metrics.json"),
+        lambda run: (run / "history.csv").unlink(),
+        measured,
+        shutil.rmtree,
+        lambda run: shutil.copytree(run, run.with_name("0" * 16)),
+    ],
+)
+def test_verdicts_end_when_a_run_changes(store: Store, run: Path, change: Callable[[Path], object]) -> None:
+    change(run)
+    assert kept(store.folder, "small") is None
+
+
+def test_verdicts_rest_on_no_weights_and_on_no_other_run(store: Store, run: Path) -> None:
+    (run / "student.safetensors").write_bytes(b"")
+    (run.parent / ("f" * 16)).mkdir()
+    assert kept(store.folder, "small") == ROWS
+
+
+def test_verdicts_end_when_the_code_changes(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "source_hash", lambda: "other")
+    assert kept(store.folder, "small") is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1, "grounds": {}, "rows": []}', "altered"])
+def test_damaged_verdicts_do_not_count(store: Store, run: Path, content: str) -> None:
+    (file,) = (store.folder / "claims").iterdir()
+    whole = json.loads(file.read_text())
+    whole["rows"][0]["verdict"] = "supported"
+    file.write_text(json.dumps(whole) if content == "altered" else content)
+    assert kept(store.folder, "small") is None
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(store: Store, run: Path) -> None:
+    shutil.rmtree(store.folder / "claims")
+    (store.folder / "claims").write_text("")
+    keep(store.folder, "small", grounds([run]), ROWS)
+    assert kept(store.folder, "small") is None
