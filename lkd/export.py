@@ -5,7 +5,6 @@ import os
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import HfApi
@@ -24,6 +23,7 @@ from lkd.provenance import of_data
 from lkd.public import public, seen
 from lkd.recipe import IN_MEMORY
 from lkd.store import Run
+from lkd.temporary import temporary_folder
 
 _OF_THE_NETWORK = ("architecture", "fixed_input_size", "min_input_size", "first_conv", "classifier")
 """What timm's configuration of a model says of the network; the rest is about weights that it does not have."""
@@ -110,13 +110,13 @@ def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = 
     _check_repo_id(repo_id)
     check_flag("private", private)
     api = HfApi(library_name="lkd", library_version=version("lkd"))
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         export(run, folder, repo_id=repo_id, license=license)
         for kind, names in seen([run]).items():
             say(f"{repo_id} shows {kind}: {names}")
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         message = f"Student of run {run.recipe.run_id}"
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
     return str(address)
 
 

@@ -12,8 +12,9 @@ from filelock import Timeout
 
 from lkd.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, inside
 from lkd.files import read_json, reading, writing
-from lkd.launched import left_in
+from lkd.launched import ended, left_in
 from lkd.locks import is_held, lock_at
+from lkd.manifest import RECORDS, STUDENT
 from lkd.temporary import files_left_in, folders_left, is_left
 
 LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
@@ -39,7 +40,7 @@ _WRITTEN_TO = (
 """Beside the store's own, folders in which lkd writes files under a temporary name first; none with a user's data."""
 
 _REMOVED = ".removed"
-_OF_A_RUN = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv", "student.safetensors")
+_OF_A_RUN = (*RECORDS, STUDENT)
 
 
 class Waste(NamedTuple):
@@ -126,7 +127,7 @@ def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
                 faults.append(f"{whole} is a whole run, which a kill left there: rename it to {path.parent / match[1]}")
     for path in (folder / "checkpoints").glob("[!.]*/.*.pt"):
         yield Waste(LEFTOVER, path, disk_bytes(path), path.parent.name)
-    for run_id, path in left_in(folder):
+    for run_id, path in (*left_in(folder), *ended(folder)):
         yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
 
 

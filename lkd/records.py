@@ -18,14 +18,13 @@ from types import MappingProxyType
 from typing import Any
 
 from lkd.archives import Archive, inside, opened
-from lkd.checks import check_whole
 from lkd.files import PUBLISHED as FOLDER
 from lkd.files import home, reading, replacing, require_checkout, sha256, writing
 from lkd.manifest import write_manifest
 from lkd.profiles import profile_name
 from lkd.public import public
 from lkd.recipe import Recipe
-from lkd.store import Store, remedy
+from lkd.store import Store, check_shape, remedy
 from lkd.waiting import held
 
 _INDEX, _FLOPS = "index.json", "flops.json"
@@ -37,8 +36,6 @@ _HEX = re.compile("[0-9a-f]{16}")
 _OF_A_RUN = re.compile("|".join(map(re.escape, _KEPT)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
 _NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_OF_A_RUN.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
-_SHAPE = {"in_chans": 2**10, "num_classes": 2**20}
-"""The arguments of a student that follow from its data, and the largest value of each."""
 
 _MOST_FLOPS = 1e30
 _REMEDY = "take the file from the repository again"
@@ -274,21 +271,10 @@ def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) 
     if recipe.run_id != run_id:
         raise ValueError(f"{told}: its recipe is that of run {recipe.run_id}; publish it anew with this version of lkd")
     with reading(path / run_id / "student.json", "shape of a student", _REMEDY):
-        _check_shape(json.loads(contents["student.json"]), recipe)
+        check_shape(json.loads(contents["student.json"]), recipe)
     for name in contents.keys() - set(_KEPT):
         with reading(path / run_id / name, "measurement", _REMEDY), opened(io.BytesIO(contents[name]), _ARRAYS):
             pass
-
-
-def _check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuse arguments of a student that its recipe does not have: timm takes some that read files."""
-    if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
-        raise ValueError(f"it has {', '.join(shape)[:80]}, which are not the arguments that its recipe says")
-    for name, value in shape.items():
-        if name in _SHAPE:
-            check_whole(name, value, 1, _SHAPE[name])
-        elif value != recipe.student_args[name]:
-            raise ValueError(f"{name} is not as its recipe has it")
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:

@@ -19,12 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from lkd.checks import some
-from lkd.files import home, read_history, read_json, reading, temporary_beside, writing
+from lkd.checks import check_whole, some
+from lkd.files import home_folder, read_history, read_json, reading, temporary_beside, writing
 from lkd.locks import lock_at
 from lkd.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.recipe import Recipe
 from lkd.torch_defaults import torch_defaults
+
+_SHAPE = {"in_chans": 2**10, "num_classes": 2**20}
+"""The arguments of a student that follow from its data, and the largest value of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,15 @@ class Run:
         with reading(path, "masks", remedy(self.path)):
             return load_file(path)
 
+    def verify(self) -> None:
+        """Read all files of the run; one from before lkd wrote manifests gets one.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError: a file that is missing, damaged or altered; names it and the remedy.
+        """
+        for part in ("history", "provenance", "student", "masks"):
+            getattr(self, part)
+
     def _compare(self, name: str) -> bool:
         """Compare a file with the manifest; False for a run from before lkd wrote manifests."""
         listed = (self.path / MANIFEST).exists()
@@ -117,6 +129,21 @@ def _figure(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse arguments of a student that its recipe does not have: timm takes some that read files.
+
+    Raises:
+        TypeError, ValueError: names the argument.
+    """
+    if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
+        raise ValueError(f"it has {', '.join(shape)[:80]}, which are not the arguments that its recipe says")
+    for name, value in shape.items():
+        if name in _SHAPE:
+            check_whole(name, value, 1, _SHAPE[name])
+        elif value != recipe.student_args[name]:
+            raise ValueError(f"{name} is not as its recipe has it")
+
+
 def remedy(path: Path) -> str:
     """What to do about a run in a folder that is damaged."""
     return f"remove {path}, and repeat the command: the run is made again"
@@ -137,7 +164,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path | None = None):
-        self.folder = home() if folder is None else Path(folder).expanduser().resolve()
+        self.folder = home_folder() if folder is None else Path(folder).expanduser().resolve()
 
     def path(self, recipe: Recipe) -> Path:
         """Where the run of a recipe lies, or would lie."""
@@ -165,6 +192,7 @@ class Store:
 
         def named() -> nn.Module:
             with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):
+                check_shape(shape, recipe)
                 return timm.create_model(recipe.student, **shape)
 
         return Run(recipe, path, metrics, build or named)

@@ -25,6 +25,7 @@ from lkd.measure import measured, place
 from lkd.objectives import Outputs
 from lkd.records import publish, unpacked
 from lkd.store import Run, Store
+from lkd.verification import verify
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=128, sparsity=0.5, epochs=2)
 OTHER = replace(RECIPE, seed=1)
@@ -174,6 +175,31 @@ def test_another_runs_folder_under_this_id_is_refused(both: tuple[Path, Path], s
     without_manifest(ours)
     with pytest.raises(ValueError, match=f"it is the recipe of run {OTHER.run_id}"):
         store.find(RECIPE, network)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_store_is_verified_whole(damage: Damage, both: tuple[Path, Path], store: Store) -> None:
+    for recipe in (RECIPE, OTHER):
+        measured(store.find(recipe, network), "sum", lambda run: {"x": np.full(9, run.recipe.seed)})
+    tape = taped(store.folder / "tapes" / "tape", 1.5)
+    Checkpoints(store.folder / "checkpoints" / "run").save(1, {"weights": torch.ones(9)})
+    assert [(each.kind, each.total, each.faults) for each in verify(store)] == [
+        ("runs", 2, []), ("measurements", 2, []), ("tapes", 1, []), ("checkpoints", 1, [])
+    ]  # fmt: skip
+    (checkpoint,) = store.folder.glob("checkpoints/run/*.pt")
+    ours, theirs = both
+    damage(ours / "student.safetensors", theirs / "student.safetensors")
+    if damage in (lacking, swapped):
+        return
+    measurement = next((ours / "measured").iterdir())
+    damage(measurement, next((theirs / "measured").iterdir()))
+    damage(tape.folder / "records.bin", ours / "recipe.json")
+    damage(checkpoint, ours / "recipe.json")
+    runs, measurements, tapes, checkpoints = (each.faults for each in verify(store))
+    assert len(runs) == len(checkpoints) == 1 and f"{ours / 'student.safetensors'} " in runs[0]
+    assert len(measurements) <= 1 and len(tapes) <= 1
+    if damage in (empty, cut_in_half, foreign, folder):
+        assert f"{measurement} " in measurements[0] and str(tape.folder) in tapes[0]
 
 
 # Runs from before there were manifests --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lkd.catalogue import Entry
 
 store = typer.Typer(cls=Commands)
-app.add_typer(store, name="store", help="The runs of this machine: list, show, compare, prune.")
+app.add_typer(store, name="store", help="The runs of this machine: list, show, verify, compare, prune.")
 
 _ID = "The id of a run, or how it begins."
 RunId = Annotated[str, typer.Argument(metavar="RUN", help=_ID, autocompletion=completion.runs)]
@@ -75,10 +75,12 @@ def show(run: RunId, as_json: Json = False) -> None:
     """
     from lkd.catalogue import changed
     from lkd.files import home_folder, read_history
+    from lkd.manifest import check_records
 
     with refusals():
         entry = _entry(home_folder(), run)
-        curve = read_history(entry.path / "history.csv", f"remove {entry.path}, and run it again")
+        check_records(entry.path, entry.run_id, remedy := f"remove {entry.path}, and run it again")
+        curve = read_history(entry.path / "history.csv", remedy)
     if as_json:
         about = {"recipe": changed(entry.recipe), "metrics": entry.metrics, "provenance": entry.provenance}
         say_json(
@@ -101,6 +103,27 @@ def show(run: RunId, as_json: Json = False) -> None:
         for name, value in values.items():
             typer.echo(f"  {name:24} {value}")
     typer.echo(f"\ncurve\n{curve.to_string(index=False)}")
+
+
+@store.command()
+def verify(as_json: Json = False) -> None:
+    """Read every run, measurement, tape and checkpoint whole, and name each one that is damaged.
+
+    A run from before lkd wrote manifests gets one. Exits with 1 where something is damaged.
+
+    Example: lkd store verify
+    """
+    from lkd.store import Store
+    from lkd.verification import verify as verified
+
+    with refusals():
+        found = [each for each in verified(Store())]
+    if as_json:
+        say_json({each.kind: {"count": each.total, "faults": each.faults} for each in found})
+    else:
+        for each in found:
+            typer.echo(f"{each.kind:14} {each.total:6}, {len(each.faults)} damaged")
+    report(fault for each in found for fault in each.faults)
 
 
 @store.command()

@@ -171,6 +171,17 @@ class Checkpoints:
         return sorted(self.folder.glob("*-*.pt"), reverse=True)
 
 
+def check_digest(path: Path) -> None:
+    """Compare a checkpoint's content with the digest in its name.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is damaged; names it and the remedy.
+    """
+    with reading(path, "checkpoint", "remove it: training goes on from the one before it"):
+        if path.stem.partition("-")[2] != _digest(path):
+            raise ValueError("its content is not that of the digest in its name")
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -163,6 +163,16 @@ class Tape:
         """How many records have been written, as far as that shows without checking them."""
         return self.records.size if self.complete else int(np.count_nonzero(self.records["check"]))
 
+    def damaged(self) -> int:
+        """How many records were written and are not as they were written."""
+        return sum(self._damaged(epoch) for epoch in range(len(self.records)))
+
+    def _damaged(self, epoch: int) -> int:
+        records = self.records[epoch]
+        places = np.flatnonzero(records["check"])
+        written = records[places]
+        return int((written["check"] != self._checks(written, epoch, places)).sum())
+
     @property
     def complete(self) -> bool:
         """Whether every record was written; stays True once `finish` has said so."""
