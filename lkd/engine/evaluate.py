@@ -52,9 +52,9 @@ def evaluate(
         sums = accelerator.reduce(sums)
     correct, loss, broken = (sums / len(split)).tolist()
     if broken:
-        name = next((name for name, each in data.splits.items() if each is split), "a split")
+        name = next((f" of {name}" for name, each in data.splits.items() if each is split), "")
         raise FloatingPointError(
-            f"the model's logits are not finite for {100 * broken:.3g} % of the {len(split)} images of {name}: its "
-            "weights or the images hold NaN or infinite values, or a product overflows"
+            f"the model's logits are not finite for {100 * broken:.3g} % of {len(split)} images{name}: its weights or "
+            "the images hold values that are not finite, or a product overflows"
         )
     return {"top1": 100 * correct, "loss": loss}

@@ -126,7 +126,10 @@ class Training:
         if self.accelerator.num_processes > 1:
             for buffer in self.kept.buffers():
                 broadcast(buffer)
-        figures = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+        try:
+            figures = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"training diverged: after step {self.steps_done}, on {name}, {error}") from error
         return {f"{name}_{figure}": value for figure, value in figures.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_means_and_intervals_lie_where_they_are(gains: go.Figure) -> None:
         for bar in panel.containers:
             ((low, _), (high, _)) = bar.lines[2][0].get_segments()[0]
             found.append((*bar.lines[0].get_xydata()[0], low, high))
-    teachers = ["mini_slak", "a $x$ &amp; b"]
+    teachers = ["mini_slak", "a &#36;x&#36; &amp; b"]
     for place, trace in zip(found, gains.data, strict=True):
         mean, half = trace.x[0], trace.error_x.array[0]
         assert place == pytest.approx((mean, teachers.index(trace.y[0]), mean - half, mean + half))

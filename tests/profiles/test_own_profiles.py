@@ -114,7 +114,7 @@ def test_verdicts_are_told_under_its_name(write: Write) -> None:
     verdicts = ledger(path, store)
     assert set(table_of(verdicts).profile) == {"mine"}
     told = headline_html({"mine, here": verdicts}, None)
-    assert f"lkd run logit_kd -p profile={path}</code>" in told and "Few." in told
+    assert "lkd run logit_kd -p profile=mine.yaml</code>" in told and "Few." in told
 
 
 def test_commands_take_it(write: Write) -> None:
