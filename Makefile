@@ -7,13 +7,14 @@ PROFILE ?= small
 BIN := .venv/bin
 CHAPTERS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 STUDIES := $(filter-out your_own,$(CHAPTERS))
+TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALLED := .venv/.installed
 BENCHED := .venv/.benched
 TESTED := .venv/.tested
 SOURCES := $(shell find lkd tests notebooks book _config.yml _toc.yml pyproject.toml README.md \
 	-type f -not -path '*/_build/*' -not -path '*/__pycache__/*' -not -path '*/.*')
 
-.PHONY: book site test bench lint clean
+.PHONY: book site test test-fast bench lint clean
 
 ## book: train, run every chapter, build the site (PROFILE=smoke for a trial of minutes)
 book: $(INSTALLED)
@@ -35,8 +36,12 @@ test: $(TESTED)
 	@echo "All tests have passed on this state of the files (to run them again: rm $(TESTED))."
 
 $(TESTED): $(INSTALLED) $(SOURCES)
-	$(BIN)/pytest
+	$(TEST)
 	@touch $@
+
+## test-fast: all but browsers, trainings in other processes and what takes seconds; while one works on the code
+test-fast: $(INSTALLED)
+	$(TEST) -m "not slow"
 
 ## bench: speed, each figure beside a named alternative in the same run (PARTS="ops models", SLAK=checkout)
 bench: $(BENCHED)

@@ -53,6 +53,7 @@ def test_an_interrupted_study_ends_its_workers_and_the_same_command_goes_on(word
     assert len(list(home.glob("runs/[!.]*"))) == 5
 
 
+@pytest.mark.slow
 def test_the_runs_of_several_chapters_are_carried_out_together_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shared, own = (Recipe(data="digits", student="mini_resnet", train_images=128, seed=seed) for seed in (0, 1))
     asks = {"erf": [Study((shared,))], "logit_kd": [Study((shared,)), Study((own, shared))]}

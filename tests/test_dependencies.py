@@ -50,6 +50,7 @@ def imported(paths: set[Path], *, at_once: bool = False) -> set[str]:
     return {canonicalize_name(found.get(module, [module])[0]) for module in foreign}
 
 
+@pytest.mark.slow
 def test_the_library_imports_what_it_declares_and_the_rest_only_when_it_is_asked_for() -> None:
     assert imported(LIBRARY, at_once=True) <= CORE
     assert imported(LIBRARY) <= CORE | OPTIONAL
@@ -59,6 +60,7 @@ def test_the_book_imports_what_it_declares() -> None:
     assert imported(OF_THE_BOOK) <= CORE | BOOK
 
 
+@pytest.mark.slow
 def test_nothing_is_declared_that_is_not_used() -> None:
     assert imported(LIBRARY) >= CORE | OPTIONAL
     assert imported(OF_THE_BOOK) >= BOOK - NOT_IMPORTED

@@ -69,6 +69,7 @@ def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "cannot identify image file" in found.unreadable[str(text)]
 
 
+@pytest.mark.slow
 def test_imagenets_classes_are_recognised_by_their_order(tmp_path: Path) -> None:
     names = ImageNetInfo().label_names()
     assert check(checked(pictures(tmp_path / "whole", names, 1))).imagenet

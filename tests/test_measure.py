@@ -42,6 +42,7 @@ def test_a_measurement_that_breaks_off_leaves_nothing(run: Run) -> None:
     assert not list((run.path / "measured").glob("*broken*"))
 
 
+@pytest.mark.slow
 def test_fields_and_errors_are_the_same_from_any_number_of_processes(run: Run, tmp_path: Path) -> None:
     store = Store(tmp_path)
     copies = [lkd.run(replace(RECIPE, seed=seed), store=store) for seed in (0, 1)]

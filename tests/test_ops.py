@@ -274,6 +274,7 @@ def test_an_image_without_a_batch_is_convolved():
     torch.testing.assert_close(fast_depthwise(nn.Sequential(conv))(x), before)
 
 
+@pytest.mark.slow
 def test_compiles_without_a_break_with_its_gradient():
     inputs = normal(2, 3, 6, 6), normal(3, 1, 3, 5, seed=1), normal(3)
     compiled = torch.compile(depthwise_conv2d, backend="aot_eager", fullgraph=True)

@@ -21,6 +21,7 @@ INLINE = re.compile(r"`((?:lkd|make|papermill) [^`]+)`")
 LONG = {
     "make book": "the whole book: a quarter to half an hour",
     "make test": "all tests, this one among them",
+    "make test-fast": "a part of these",
     "make book PROFILE=smoke": "the book at a scale that means nothing: tests/notebooks does it chapter by chapter",
     "make site": "builds all pages: tests/book/test_site.py does it",
     "make bench": "installs and measures for minutes",

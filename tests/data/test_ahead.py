@@ -28,6 +28,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_workers_end_when_the_process_they_work_for_is_killed(method: str, tmp_path) -> None:
     script = tmp_path / "reads.py"
@@ -95,6 +96,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_too_little_shared_memory_is_named_and_hangs_nothing(tmp_path: Path) -> None:
     (script := tmp_path / "reads.py").write_text(LARGE)
     small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1M tmpfs /dev/shm || exit 77; exec "$0" "$1"']

@@ -27,6 +27,7 @@ def page_faults(first):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_a_step_gets_the_memory_of_the_step_before():
     assert page_faults("keep_freed_memory()") < 100 < 10_000 < page_faults(GIVEN_BACK)

@@ -23,8 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TEACHERS = ("slak_tiny", "swin_tiny_patch4_window7_224", "cswin_tiny", "vit_small_2020")
 TAUGHT = sorted(name for name, objective in OBJECTIVES.items() if objective.needs_teacher)
-PAIRS = [("slak_tiny", objective) for objective in TAUGHT] + [(teacher, "nkd+fd") for teacher in TEACHERS[1:]]
-STEPS = 3
+PAIRS = [("vit_small_2020", objective) for objective in TAUGHT] + [(teacher, "nkd+fd") for teacher in TEACHERS[:-1]]
+"""Every objective with the fastest teacher, and every other teacher."""
+STEPS = 2
 
 
 @pytest.fixture(scope="module")

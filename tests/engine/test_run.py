@@ -213,11 +213,12 @@ def test_a_loss_that_is_not_finite_is_told_by_epoch_and_step_and_leaves_no_run(
 
 def test_a_learning_rate_that_is_too_high_ends_the_run(store: Store) -> None:
     wild = replace(ALONE, optimizer="sgd", lr=1e30, clip=None, epochs=5)
-    with pytest.raises(FloatingPointError, match="training diverged: after step 2, on val, .* not finite for 100 %"):
+    with pytest.raises(FloatingPointError, match=r"training diverged: after step 2, on val, .* not finite for 100 %"):
         lkd.run(wild, store=store)
     assert store.find(wild) is None
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_digits(store: Store) -> None:
     run = lkd.run(
         Recipe(data="digits", student="mini_convnext", train_images=500, epochs=4, batch_size=32), store=store

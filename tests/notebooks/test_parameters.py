@@ -93,6 +93,7 @@ def test_a_chapter_checks_its_parameters_before_anything_else(name: str) -> None
     assert {about["inferred_type_name"] for about in check_chapter(name, {}).values()} <= KINDS.keys()
 
 
+@pytest.mark.slow
 def test_plain_papermill_refuses_them_in_the_notebook(tmp_path: Path) -> None:
     tried: list[tuple[str, dict[str, Any], str]] = [
         ("logit_kd", {"published": "false"}, "TypeError: published must be True or False, got 'false' (str)"),

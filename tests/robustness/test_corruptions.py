@@ -113,6 +113,7 @@ def digest(images):
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same():
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_corruptions as t; "

@@ -48,6 +48,7 @@ def test_one_of_a_kind_has_no_error_and_decides_nothing() -> None:
     assert math.isnan(found.error) and found.freedom == 0 and math.isnan(found.interval()[0])
 
 
+@pytest.mark.slow
 def test_intervals_of_a_crossed_design_cover_the_truth() -> None:
     draw, covered = np.random.default_rng(0), 0
     for _ in range(400):
