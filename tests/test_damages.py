@@ -343,6 +343,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: Damage, 
     with pytest.warns(UserWarning, match=f"{newest} is (damaged|of run theirs): training goes on from the one before"):
         assert ours.load()["step"] == 1
     assert before.exists()
+    ours.save(3, {"step": 3})
+    assert ours.load()["step"] == 3
+    ours.clear()
+    assert not ours.folder.exists()
 
 
 def test_checkpoints_of_another_run_are_not_resumed(tmp_path: Path) -> None:

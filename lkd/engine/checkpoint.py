@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -86,7 +87,7 @@ class Checkpoints:
         written = self.write(steps, state)
         others = [path for path in self._files() if path != written]
         for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
-            old.unlink(missing_ok=True)
+            _remove(old)
         if self.size:
             try:
                 reserve(self.reserved, max(self.size, written.stat().st_size + _MARGIN))
@@ -163,12 +164,19 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all checkpoints, and the space reserved for the next."""
         for path in (*self.folder.glob("*.pt"), *self.folder.glob(".*.pt")):
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir():
+            _remove(path)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*-*.pt"), reverse=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint, or a folder that lies in its place."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def check_digest(path: Path) -> None:
