@@ -349,6 +349,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: Damage, 
     assert not ours.folder.exists()
 
 
+def test_a_tape_without_records_is_not_damaged(tmp_path: Path) -> None:
+    assert Tape.make(tmp_path / "tape", epochs=2, samples=4, classes=10).damaged() == 0
+
+
 def test_checkpoints_of_another_run_are_not_resumed(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "theirs").save(1, {"step": 1})
     (tmp_path / "theirs").rename(tmp_path / "ours")

@@ -188,7 +188,7 @@ class Tape:
 
     def _checks(self, records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarray:
         """A checksum of each record, its place and its tape, never 0; tapes of an earlier lkd have no key."""
-        content = records.view(np.uint8).reshape(len(records), -1)[:, :-4]
+        content = records.view(np.uint8).reshape(len(records), records.itemsize)[:, :-4]
         key = self.manifest.get("key", "")
         places = (zlib.crc32(f"{key}{epoch} {position}".encode()) for position in positions)
         return np.array([zlib.crc32(row, place) or 1 for row, place in zip(content, places, strict=True)], np.uint32)
