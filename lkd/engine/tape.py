@@ -96,7 +96,7 @@ class Tape:
             "maps": maps,
         }
         manifest |= about or {}
-        manifest["key"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+        manifest["key"] = _key(manifest)
         needed = bytes_needed(manifest)
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -230,9 +230,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     manifest = read_json(path, _remedy(folder))
     with reading(path, "manifest of a tape", _remedy(folder)):
+        if manifest.get("key", _key(manifest)) != _key(manifest):  # tapes of an earlier lkd have none
+            raise ValueError("it was altered after it was written")
         if bytes_needed(manifest) <= 0 or not isinstance(manifest.get("recipe", {}), dict):
             raise ValueError("it has no records")
     return manifest
+
+
+def _key(manifest: Mapping[str, Any]) -> str:
+    """The digest of all that a manifest holds when its tape is made."""
+    made = {name: value for name, value in manifest.items() if name not in ("key", "bytes", "complete")}
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _remedy(folder: Path) -> str:

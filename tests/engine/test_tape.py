@@ -290,7 +290,11 @@ def test_the_command_lists_and_verifies(store: Store, monkeypatch: pytest.Monkey
     tape.records[:] = 0
     assert CliRunner().invoke(app, ["tape", "verify"]).exit_code == 1
     manifest = tape.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"objective_args"', '"objective_arguments"', 1))
+    text = manifest.read_text().replace('"objective_args"', '"objective_arguments"', 1)
+    manifest.write_text(text)
+    altered = CliRunner().invoke(app, ["tape", "verify"])
+    assert altered.exit_code == 1 and "(it was altered after it was written)" in altered.output
+    manifest.write_text(re.sub(r'"key": "\w+"', '"recorded": "by an lkd of other fields"', text))
     refused = CliRunner().invoke(app, ["tape", "verify"])
     told = r"lkd: \S+/manifest\.json .* \(unknown field of a recipe 'objective_arguments'.*: use the version .*\n"
     assert refused.exit_code == 1 and re.fullmatch(told, refused.output)
