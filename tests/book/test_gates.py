@@ -49,7 +49,7 @@ BROKEN = [
     ("width", "phone", "overflow-x: auto", "", "wide in a window of 390 px"),
     ("accessibility", "light", "#555", "#bbb", "color-contrast: <p"),
     (
-        "accessibility",
+        "contrast",
         "dark",
         "</style>",
         "@media (prefers-color-scheme: dark) { body { background: #111 } }</style>",

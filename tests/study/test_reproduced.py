@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lkd import records
+from lkd.manifest import write_manifest
 from lkd.provenance import numerics_hash
 from lkd.records import publish
 from lkd.store import Store
@@ -33,6 +34,7 @@ def test_numbers_stand_beside_the_published_ones_and_say_by_what_code_these_were
     for recipe in STUDY.recipes:
         file = store.path(recipe) / "provenance.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "numerics": "of another day"}))
+        write_manifest(file.parent, recipe.run_id)
     publish(STUDY.recipes, store, tmp_path / "published" / "smoke.zip")
     assert "by code that has changed since" in reproduced(STUDY, results, "smoke").caption
 
