@@ -67,10 +67,16 @@ def tallied(path: Path) -> int:
 
 def say(line: str) -> None:
     """A line for whoever waits, on stderr; in a notebook, where it would stand on the page, in the log instead."""
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         log.info(line)
     else:
         tqdm.write(f"lkd: {line}", file=sys.stderr)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What leaves this machine has no folder of it, whatever a user named."""
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from lkd.engine.trackers import _config
 from lkd.manifest import write_manifest
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
+from lkd.progress import say
 from lkd.public import called, public, seen
 from lkd.records import publish
 from lkd.store import Run, Store
@@ -139,6 +141,12 @@ def test_what_a_push_shows_is_said_before_it_is_sent(
         "lkd: me/net shows damaged files: '1.png'",
         "lkd: me/net shows machines: 'ACME'",
     ]
+
+
+def test_a_line_is_said_in_a_process_that_imports_a_kernel_and_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("ipykernel.kernelapp")
+    say("done")
+    assert capsys.readouterr().err == "lkd: done\n"
 
 
 def test_a_tracker_is_told_no_folder() -> None:
