@@ -34,6 +34,7 @@ from lkd.engine.rehearsal import rehearse
 from lkd.engine.run import carry_out
 from lkd.engine.setting import Setting
 from lkd.engine.teacher_check import _checks, check_teacher
+from lkd.manifest import write_manifest
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
 from lkd.paper.evidence import STUDIES
@@ -210,6 +211,7 @@ def _fill(home: Store, count: int) -> None:
     for recipe in unique([*asked, *(replace(RECIPE, seed=seed) for seed in range(1, count))])[: count - 1]:
         folder = shutil.copytree(made, home.path(recipe))
         (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+        write_manifest(folder, recipe.run_id)
 
 
 def _command(words: str, home: Store) -> float:
