@@ -35,7 +35,7 @@ class Archive:
 
     Args:
         zipped: where they are read.
-        files: what the archive says of each.
+        files: the archive's own entry for each, by name.
     """
 
     def __init__(self, zipped: zipfile.ZipFile, files: Mapping[str, zipfile.ZipInfo]):
@@ -64,11 +64,11 @@ class Archive:
 
 @contextmanager
 def opened(file: Path | BinaryIO, known: re.Pattern[str]) -> Iterator[Archive]:
-    """An archive whose list of files has been checked.
+    """Open an archive and check its list of files.
 
     Args:
         file: where it is.
-        known: what the whole name of each file matches.
+        known: pattern that every file name must match as a whole.
 
     Raises:
         OSError: it cannot be read.
@@ -144,7 +144,7 @@ def _checked(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str,
 
 
 def _check_file(info: zipfile.ZipInfo, known: re.Pattern[str]) -> None:
-    """Refuse a file by what the archive says of it."""
+    """Refuse a file by its entry in the archive."""
     name = repr(info.orig_filename[:_LONGEST_SHOWN])
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not known.fullmatch(info.orig_filename):

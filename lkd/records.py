@@ -20,7 +20,7 @@ from typing import Any
 from lkd.archives import Archive, inside, opened
 from lkd.files import PUBLISHED as FOLDER
 from lkd.files import home, reading, replacing, require_checkout, sha256, writing
-from lkd.manifest import write_manifest
+from lkd.manifest import RECORDS, write_manifest
 from lkd.profiles import profile_name
 from lkd.public import public
 from lkd.recipe import Recipe
@@ -29,11 +29,10 @@ from lkd.waiting import held
 
 _INDEX, _FLOPS = "index.json", "flops.json"
 _PROVENANCE = "provenance.json"
-_KEPT = ("recipe.json", "student.json", "metrics.json", _PROVENANCE, "history.csv")
 
 _HEX = re.compile("[0-9a-f]{16}")
 """The form of run ids, and of digests."""
-_OF_A_RUN = re.compile("|".join(map(re.escape, _KEPT)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
+_OF_A_RUN = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
 _NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_OF_A_RUN.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
 
@@ -218,7 +217,7 @@ def _is_there(folder: Path, digest: str) -> bool:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     """The files of a run that its record has, by name."""
-    files = [folder / name for name in _KEPT] + sorted((folder / "measured").glob("*.npz"))
+    files = [folder / name for name in RECORDS] + sorted((folder / "measured").glob("*.npz"))
     contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
     if strange := [name for name in contents if not _OF_A_RUN.fullmatch(name)]:
         raise ValueError(f"{strange[0]!r} is not named as measurements are")
@@ -264,7 +263,7 @@ def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) 
     told = f"the record {run_id} in {path} was altered"
     if _digest(contents) != digest:
         raise ValueError(f"{told}: its content is not what its digest says; {_REMEDY}")
-    if lacking := [name for name in _KEPT if name not in contents]:
+    if lacking := [name for name in RECORDS if name not in contents]:
         raise ValueError(f"{told}: it lacks {lacking[0]}; {_REMEDY}")
     with reading(path / run_id / "recipe.json", "recipe of this version of lkd", _REMEDY):
         recipe = Recipe.from_dict(json.loads(contents["recipe.json"]))
@@ -272,7 +271,7 @@ def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) 
         raise ValueError(f"{told}: its recipe is that of run {recipe.run_id}; publish it anew with this version of lkd")
     with reading(path / run_id / "student.json", "shape of a student", _REMEDY):
         check_shape(json.loads(contents["student.json"]), recipe)
-    for name in contents.keys() - set(_KEPT):
+    for name in contents.keys() - set(RECORDS):
         with reading(path / run_id / name, "measurement", _REMEDY), opened(io.BytesIO(contents[name]), _ARRAYS):
             pass
 
