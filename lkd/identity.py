@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib.util
 import io
-import re
 import secrets
 import sys
 import types
@@ -34,7 +33,6 @@ UNIQUE = "unique-"
 """Prefix of an identity that no other object has."""
 
 _LOADS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_MANGLED = re.compile(rb"[./]___torch_mangle_\d+")
 _LRU_CACHE = type(functools.lru_cache(repr))
 _STATE_HOOK = modules._WrappedHook
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
@@ -48,7 +46,7 @@ _OF_EVERY_CLASS = {
     "__orig_bases__", "__parameters__", "__slotnames__", "__hash__", "_backward_cls", "_autograd_function_id",
 }  # fmt: skip
 _OF_EVERY_MODULE = {"training", "_parameters", "_buffers", "_modules", "_compiled_call_impl", "attention_bias_cache"}
-_WITHOUT_CONTENT = (types.GeneratorType, types.CoroutineType, types.FrameType, io.IOBase)
+_WITHOUT_CONTENT = (types.GeneratorType, types.CoroutineType, types.FrameType, io.IOBase, torch.jit.ScriptModule)
 
 
 class NoStableContentError(TypeError):
@@ -63,7 +61,8 @@ def digest(thing: Any, name: str = "object") -> str:
         name: what errors call it.
 
     Raises:
-        NoStableContentError: part of it has no content to compare: an open file, a lock, a generator.
+        NoStableContentError: part of it has no content to compare: an open file, a lock, a generator, a network in
+            TorchScript (PyTorch numbers its classes in the order in which a process compiles them).
 
     Example:
         >>> from torch import nn
@@ -155,8 +154,6 @@ class _Reader:
         if installed := package(thing):
             yield from ("package", installed, getattr(thing, "__qualname__", type(thing).__name__))
             yield from self._own_in_package(thing, place)
-        elif isinstance(thing, torch.jit.ScriptModule):
-            yield from self._scripted(thing)
         elif isinstance(thing, nn.Module):
             yield from self._module(thing, place)
         elif isinstance(thing, Tensor):
@@ -288,18 +285,6 @@ class _Reader:
             yield from (kind, *(self.read(hook, f"a hook of {place}") for hook in hooks.values()))
         yield from self._items(vars(tensor), place, attributes=True)
 
-    def _scripted(self, module: torch.jit.ScriptModule) -> Iterator[bytes | str]:
-        """A network in TorchScript: what `torch.jit.save` writes of it in eval mode, without notes for debugging."""
-        written, modes = io.BytesIO(), [(part, part.training) for part in module.modules()]
-        module.eval()
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):
-            torch.jit.save(module, written)
-        for part, mode in modes:
-            part.training = mode
-        yield "script"
-        yield from _unzipped(written.getvalue())
-        yield from (f"{name} {parameter.requires_grad}" for name, parameter in module.named_parameters())
-
     def _class(self, kind: type, place: str) -> Iterator[bytes | str]:
         yield from ("class", kind.__qualname__)
         yield from (self.read(base, place) for base in kind.__bases__)
@@ -363,7 +348,7 @@ def _unzipped(content: bytes) -> Iterator[bytes | str]:
         for name in sorted(archive.namelist()):
             inner = name.partition("/")[2]
             if not inner.endswith(".debug_pkl") and not inner.startswith(".data/"):
-                yield from (_MANGLED.sub(b"", inner.encode()), _MANGLED.sub(b"", archive.read(name)))
+                yield from (inner, archive.read(name))
 
 
 @functools.cache
