@@ -16,6 +16,7 @@ from lkd.cli import app
 from lkd.paper import evidence
 from lkd.store import Store
 from lkd.study import Study
+from lkd.verdicts import kept
 
 KERNELS = ["kernel_size", "--profile", "smoke", "-p", "sizes=['3', '7']", "-p", "seeds=[0]"]
 
@@ -51,6 +52,7 @@ def test_an_interrupted_study_ends_its_workers_and_the_same_command_goes_on(word
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (again.returncode, again.stdout) == (0, f"5 runs of kernel_size are in {home}\n"), again.stderr
     assert len(list(home.glob("runs/[!.]*"))) == 5
+    assert kept(home, "smoke")
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from lkd.cli.options import Json
 from lkd.cli.root import app, assignments, refusals, report, say, say_json
 
 if TYPE_CHECKING:
-    from lkd.paper.claims import Verdict
     from lkd.profiles import Profile
     from lkd.recipe import Recipe
     from lkd.store import Store
@@ -210,7 +209,9 @@ def claims(
         if published:
             rows = _judged_by_records(profile)
         elif rows is None:
-            rows, faults = _judged(profile, home_folder())
+            from lkd.paper.rows import judge_runs
+
+            rows, faults = judge_runs(profile, home_folder())
         rows = [row for row in rows if name in (None, row["claim"])]
     if as_json:
         say_json(rows)
@@ -225,47 +226,20 @@ def _claims() -> list[str]:
     return list(claims())
 
 
-def _judged(profile: str, home: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The verdicts by this machine's runs, kept for the next time; and what is damaged, in one line each."""
-    from lkd.paper.claims import ledger_of_readable
-    from lkd.paper.evidence import STUDIES
-    from lkd.profiles import Profile
-    from lkd.profiles.files import find, texts
-    from lkd.store import Store
-    from lkd.verdicts import grounds, keep
-
-    Profile.load(profile)
-    store = Store(home)
-    runs = {store.path(recipe) for study in STUDIES.values() for recipe in study(profile).recipes}
-    found = grounds([*(path for path, _ in texts(find(profile))), *sorted(runs)])
-    verdicts, faults = ledger_of_readable(profile, store)
-    rows = list(map(_verdict, verdicts))
-    if not faults:
-        keep(home, profile, found, rows)
-    return rows, faults
-
-
 def _judged_by_records(profile: str) -> list[dict[str, Any]]:
     from lkd.paper.claims import ledger
+    from lkd.paper.rows import rows_of
     from lkd.profiles import Profile
     from lkd.records import published
 
     Profile.load(profile)
-    return list(map(_verdict, ledger(profile, published(profile))))
+    return rows_of(ledger(profile, published(profile)))
 
 
 def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
         typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")
-
-
-def _verdict(verdict: "Verdict") -> dict[str, Any]:
-    row: dict[str, Any] = {"claim": verdict.claim.id, "verdict": verdict.word, "unit": verdict.claim.unit}
-    if not (found := verdict.found):
-        return {**row, "mean": None, "low": None, "high": None}
-    low, high = found.interval()
-    return {**row, "mean": found.mean, "low": low, "high": high}
 
 
 def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:

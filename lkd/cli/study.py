@@ -64,6 +64,7 @@ def study(
     from lkd.checks import check_words
     from lkd.engine.side_by_side import carry_out_all
     from lkd.paper.evidence import asked
+    from lkd.paper.rows import judge_runs
     from lkd.store import Store
     from lkd.study.grid import unique
 
@@ -85,6 +86,7 @@ def study(
         except RuntimeError as error:
             say(error)
             raise typer.Exit(1) from error
+    judge_runs(profile, store.folder)
     typer.echo(f"{len(runs)} runs of {', '.join(chapters)} are in {store.folder}")
 
 
