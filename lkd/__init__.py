@@ -12,9 +12,9 @@ import wrapt
 if TYPE_CHECKING:
     from lkd.engine import Options, distill, run, train
     from lkd.recipe import Recipe
-    from lkd.store import Run
+    from lkd.runs.store import Run
 
-_HOMES = {"Recipe": "lkd.recipe", "Run": "lkd.store"} | dict.fromkeys(
+_HOMES = {"Recipe": "lkd.recipe", "Run": "lkd.runs.store"} | dict.fromkeys(
     ("Options", "distill", "run", "train"), "lkd.engine"
 )
 

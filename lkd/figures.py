@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from lkd.erf import area_ratios
 from lkd.erf.analysis import THRESHOLDS
 from lkd.objectives import OBJECTIVES
-from lkd.public import public
+from lkd.runs.public_names import public
 from lkd.study import by_cell
 
 ALONE = "no teacher"

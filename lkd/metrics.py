@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lkd.checks import check_number
+from lkd.util.checks import check_number
 
 Percent = TypeVar("Percent", float, np.ndarray, pd.Series)
 

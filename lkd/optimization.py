@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from timm.optim import get_optimizer_info, list_optimizers
 from timm.scheduler import create_scheduler_v2
 
-from lkd.checks import check_number, check_whole, unknown
+from lkd.util.checks import check_number, check_whole, unknown
 
 if TYPE_CHECKING:
     from lkd.recipe import Recipe

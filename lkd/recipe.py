@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Union
 
 import timm
 
-from lkd.checks import check_number, check_unset, check_whole, check_words, unknown
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
-from lkd.fields import Fields
-from lkd.identity import UNIQUE, own_code
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps
+from lkd.recipe_fields import Fields
 from lkd.sparse import LAST_RATE, SCOPES
+from lkd.util.checks import check_number, check_unset, check_whole, check_words, unknown
+from lkd.util.identity import UNIQUE, own_code
 
 FORMAT = 4
 """Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""

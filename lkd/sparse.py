@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lkd.checks import check_number, check_whole, unknown
+from lkd.util.checks import check_number, check_whole, unknown
 
 SCOPES: dict[str, Callable[[str, nn.Parameter], bool]] = {
     "all": lambda name, parameter: parameter.ndim in (2, 4),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lkd.public import public
+from lkd.runs.public_names import public
 
 MIME_TYPE = "application/vnd.lkd.table+json"
 

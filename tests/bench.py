@@ -29,17 +29,17 @@ import lkd
 from lkd import Recipe
 from lkd.data import accounted
 from lkd.engine.accelerators import make_accelerator
-from lkd.engine.memory import keep_freed_memory
+from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.rehearsal import rehearse
 from lkd.engine.run import carry_out
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.engine.teacher_check import _checks, check_teacher
-from lkd.manifest import write_manifest
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
-from lkd.paper.evidence import STUDIES
 from lkd.profiles import Profile
-from lkd.store import Store
+from lkd.runs.manifest import write_manifest
+from lkd.runs.store import Store
+from lkd.study.chapters import STUDIES
 from lkd.study.grid import unique
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -32,13 +32,13 @@ from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
 from lkd.engine.outputs import Outputs
-from lkd.engine.setting import Setting, in_memory
+from lkd.engine.setup import Setting, in_memory
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import LiveTeacher, Teacher
+from lkd.engine.trainer import Training
 
 LKD, WRITTEN, READ, ALONE = "lkd", "lkd, tape being written", "lkd, tape read", "lkd, student alone"
 BARE, TIMM, TORCHDISTILL = "bare PyTorch loop", "timm LogitDistillationTask", "torchdistill DistillationBox"

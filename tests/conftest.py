@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 if TYPE_CHECKING:
-    from lkd.store import Store
+    from lkd.runs.store import Store
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -64,7 +64,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def store(tmp_path: Path) -> "Store":
     """An empty store."""
-    from lkd.store import Store
+    from lkd.runs.store import Store
 
     return Store(tmp_path / "store")
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from lkd import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=128, sparsity=0.5)
 

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from short_runs import RECIPE, saved
 
-from lkd import archives, records
-from lkd.archives import LARGEST_FILE, inside, opened
-from lkd.manifest import MANIFEST
-from lkd.measure import measured
-from lkd.records import publish, published_flops, unpacked
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.manifest import MANIFEST
+from lkd.runs.published import publish, published_flops, unpacked
+from lkd.runs.store import Store
+from lkd.study.measure import measured
+from lkd.util import archives
+from lkd.util.archives import LARGEST_FILE, inside, opened
 
 ID, OTHER = RECIPE.run_id, "0123456789abcdef"
 MEASURED = f"{ID}/measured/erf-44136fa3.npz"

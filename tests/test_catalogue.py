@@ -8,9 +8,9 @@ import pytest
 from short_runs import RECIPE, saved
 
 from lkd import Recipe
-from lkd.catalogue import Catalogue, changed, differences, entries, full_id
 from lkd.recipe import _set
-from lkd.store import Store
+from lkd.runs.catalogue import Catalogue, changed, differences, entries, full_id
+from lkd.runs.store import Store
 
 TEACHER = Recipe(data="digits", student="mini_slak", sparsity=0.4, epochs=3)
 RECIPES = [
@@ -108,7 +108,7 @@ def test_a_run_that_goes_while_it_is_listed_is_no_fault(store: Store, monkeypatc
         raise FileNotFoundError(path)
 
     saved(store)
-    monkeypatch.setattr("lkd.catalogue.entry", gone)
+    monkeypatch.setattr("lkd.runs.catalogue.entry", gone)
     assert entries(store.folder) == ([], [])
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lkd import records, run
-from lkd.book.chapters import CHAPTERS
+from lkd import run
+from lkd.book.runner import CHAPTERS
 from lkd.cli import app
 from lkd.paper.claims import claims
-from lkd.paper.evidence import STUDIES
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.store import Store
 from lkd.study import distillation
+from lkd.study.chapters import STUDIES
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from lkd import Recipe
 from lkd.cli import app
-from lkd.paper import evidence
-from lkd.store import Store
+from lkd.paper.kept_verdicts import kept
+from lkd.runs.store import Store
 from lkd.study import Study
-from lkd.verdicts import kept
+from lkd.study import chapters as evidence
 
 KERNELS = ["kernel_size", "--profile", "smoke", "-p", "sizes=['3', '7']", "-p", "seeds=[0]"]
 

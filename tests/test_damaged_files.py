@@ -10,16 +10,16 @@ import pytest
 import torch
 from short_runs import RECIPE, saved
 
-from lkd import records
-from lkd.catalogue import entry
-from lkd.cli.runs import _recipe_in
+from lkd.cli.run_recipe import _recipe_in
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.measure import measured, place
 from lkd.profiles import Profile
-from lkd.progress import Tally, tallied
-from lkd.records import publish, unpacked
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.catalogue import entry
+from lkd.runs.published import publish, unpacked
+from lkd.runs.store import Store
+from lkd.study.measure import measured, place
+from lkd.util.progress import Tally, tallied
 
 
 def remove(path: Path) -> None:

@@ -20,12 +20,12 @@ from lkd import Recipe
 from lkd.data import Batch
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.manifest import MANIFEST
-from lkd.measure import measured, place
+from lkd.engine.verify_store import verify
 from lkd.objectives import Outputs
-from lkd.records import publish, unpacked
-from lkd.store import Run, Store
-from lkd.verification import verify
+from lkd.runs.manifest import MANIFEST
+from lkd.runs.published import publish, unpacked
+from lkd.runs.store import Run, Store
+from lkd.study.measure import measured, place
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=128, sparsity=0.5, epochs=2)
 OTHER = replace(RECIPE, seed=1)

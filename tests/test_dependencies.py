@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lkd
-from lkd.files import CHECKOUT
+from lkd.util.files import CHECKOUT
 
 PACKAGE = Path(lkd.__file__).parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lkd import doctor
-from lkd.inspection import Known
+from lkd.cli import machine as doctor
+from lkd.data.inspect import Known
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_home_that_can_only_be_read_is_looked_at_and_named(monkeypatch: pytest
     def refuse(dir: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("lkd.files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("lkd.util.files.tempfile.TemporaryFile", refuse)
     found = doctor.place()
     assert found["written a second"] is None and "Read-only file system): set LKD_HOME" in found["fault"]
 

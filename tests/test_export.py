@@ -22,11 +22,11 @@ from torch.utils.data import TensorDataset
 
 import lkd
 from lkd import Recipe, export
-from lkd.card import card
 from lkd.data import load
 from lkd.export import push
+from lkd.export.card import card
 from lkd.models.slak import SLaK
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

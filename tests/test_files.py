@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lkd import files
-from lkd.files import fetching, home, replacing, reserve
+from lkd.util import files
+from lkd.util.files import fetching, home, replacing, reserve
 
 
 def test_lkd_home_is_home_even_in_a_checkout(tmp_path, monkeypatch):

@@ -18,10 +18,10 @@ from filelock import FileLock
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.housekeeping import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, useless
 from lkd.planning.footprint import recorded
-from lkd.store import Store
-from lkd.temporary import folders_left, temporary_folder
+from lkd.runs.prune import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, useless
+from lkd.runs.store import Store
+from lkd.util.temporary import folders_left, temporary_folder
 
 RUN = Recipe(data="digits", student="mini_resnet", teacher=Recipe(data="digits", student="mini_vit"), objective="kd")
 NOT_RUN = replace(RUN, seed=1)
@@ -127,12 +127,12 @@ def test_what_somebody_works_on_is_neither_found_nor_removed(filled: Store) -> N
 
 
 def test_a_removal_that_is_killed_leaves_no_half_run(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lkd.catalogue import entries
-    from lkd.housekeeping import of_runs
+    from lkd.runs.catalogue import entries
+    from lkd.runs.prune import of_runs
 
     chosen = of_runs(filled.folder, entries(filled.folder).runs)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("lkd.housekeeping.shutil.rmtree", interrupted)
+        patch.setattr("lkd.runs.prune.shutil.rmtree", interrupted)
         remove(filled.folder, chosen)
     assert filled.find(RUN) is None and entries(filled.folder).runs == []
     assert list(found(filled).values()) == [LEFTOVER]
@@ -258,7 +258,9 @@ def test_nothing_is_written_to_say_what_could_go(filled: Store) -> None:
 
 
 def test_a_folder_in_tmpdir_is_used_until_its_process_is_killed(tmpdir: Path) -> None:
-    script = "from lkd.temporary import temporary_folder\nwith temporary_folder() as f: print(f, flush=True); input()"
+    script = (
+        "from lkd.util.temporary import temporary_folder\nwith temporary_folder() as f: print(f, flush=True); input()"
+    )
     environment = {**os.environ, "TMPDIR": str(tmpdir)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, text=True, **pipes) as process:

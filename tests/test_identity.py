@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from lkd import Recipe
-from lkd.identity import NoStableContentError, digest, own_code
+from lkd.util.identity import NoStableContentError, digest, own_code
 
 CELL = """
 import torch
@@ -69,7 +69,7 @@ def test_whatever_a_redefined_class_does_otherwise_changes_its_digest(change: di
 
 
 def test_another_process_gives_the_same_digest() -> None:
-    code = CELL.format(**PLAIN) + "\ntorch.manual_seed(0)\nfrom lkd.identity import digest\nprint(digest(Net()))"
+    code = CELL.format(**PLAIN) + "\ntorch.manual_seed(0)\nfrom lkd.util.identity import digest\nprint(digest(Net()))"
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == digest(made())

@@ -11,12 +11,12 @@ from short_runs import RECIPE, saved
 
 import lkd
 from lkd.data import fashion_mnist
-from lkd.files import home
+from lkd.util.files import home
 
 HEAVY = ("torch", "timm", "pandas", "papermill", "IPython", "sphinx", "plotly", "lkd.models", "lkd.engine")
 PACKAGE = Path(lkd.__file__).parent
 USERS_HOME = home()
-SLOW = ("lkd.engine.distill",)
+SLOW = ("lkd.api",)
 
 
 def output_of(script):
@@ -43,7 +43,7 @@ except SystemExit:
     print(*sys.modules)
 """
     loaded = output_of(script).split()
-    assert "lkd.catalogue" in loaded and not {"torch", "timm", "lkd.models", "lkd.engine"} & set(loaded)
+    assert "lkd.runs.catalogue" in loaded and not {"torch", "timm", "lkd.models", "lkd.engine"} & set(loaded)
 
 
 @pytest.mark.slow

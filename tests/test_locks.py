@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lkd import doctor
-from lkd.locks import is_held, lock_at, take
-from lkd.store import Store
+from lkd.cli import machine as doctor
+from lkd.runs.store import Store
+from lkd.util.locks import is_held, lock_at, take
 
 NO_FLOCK = pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 
@@ -45,7 +45,7 @@ def test_the_doctor_tries_to_lock_a_file_of_the_home(tmp_path: Path, monkeypatch
 def test_a_lock_is_held_once_and_is_free_when_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     assert not is_held(path)
-    code = f"from lkd.locks import take; file = open({str(path)!r}, 'a'); print(take(file), flush=True); input()"
+    code = f"from lkd.util.locks import take; file = open({str(path)!r}, 'a'); print(take(file), flush=True); input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "True\n"
     with path.open("a") as file:

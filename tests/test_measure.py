@@ -9,8 +9,8 @@ import pytest
 from torch import nn
 
 import lkd
-from lkd.measure import cost_of, erf_of, errors_of, measure_all, measured
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
+from lkd.study.measure import cost_of, erf_of, errors_of, measure_all, measured
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = lkd.Recipe(data="digits", student="mini_resnet", train_images=128)
@@ -73,6 +73,6 @@ def test_a_run_without_weights_says_so_before_any_data_are_read(
     def no_weights() -> nn.Module:
         raise FileNotFoundError("no weights")
 
-    monkeypatch.setattr("lkd.measure.load", lambda *_, **__: pytest.fail("read data"))
+    monkeypatch.setattr("lkd.study.measure.load", lambda *_, **__: pytest.fail("read data"))
     with pytest.raises(FileNotFoundError, match="no weights"):
         measure(replace(run, build=no_weights))

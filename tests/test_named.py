@@ -9,8 +9,8 @@ from PIL import Image
 from lkd import Recipe
 from lkd.data import Files, load
 from lkd.models import save_model
-from lkd.named import named, shown, trained
-from lkd.store import Run, Store
+from lkd.runs.resolve import named, shown, trained
+from lkd.runs.store import Run, Store
 
 RUN = Recipe(data="digits", student="mini_resnet", train_images=128)
 
@@ -69,7 +69,7 @@ def test_a_pretrained_model_sees_images_as_it_was_trained_on_them(
 ) -> None:
     model = timm.create_model("test_vit", num_classes=2)
     config = timm.data.resolve_data_config(model=model)
-    monkeypatch.setattr("lkd.named.timm.create_model", lambda name, pretrained: model)
+    monkeypatch.setattr("lkd.runs.resolve.timm.create_model", lambda name, pretrained: model)
     found = shown("test_vit", store, pictures).data
     assert isinstance(found, Files)
     assert (found.mean, found.std) == (config["mean"], config["std"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lkd.private import check_guarded, own_folder, own_folder_there
+from lkd.util.private import check_guarded, own_folder, own_folder_there
 
 pytestmark = pytest.mark.usefixtures("temporary")
 

@@ -13,18 +13,18 @@ import yaml
 from nbformat import from_dict
 
 from lkd import Recipe, export, figures
-from lkd.book.headline import headline_html
-from lkd.book.made import how_made
-from lkd.card import card
+from lkd.book.provenance_box import how_made
+from lkd.book.summary import headline_html
 from lkd.engine.trackers import _config
-from lkd.manifest import write_manifest
+from lkd.export.card import card
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
-from lkd.progress import say
-from lkd.public import called, public, seen
-from lkd.records import publish
-from lkd.store import Run, Store
+from lkd.runs.manifest import write_manifest
+from lkd.runs.public_names import called, public, seen
+from lkd.runs.published import publish
+from lkd.runs.store import Run, Store
 from lkd.tables import MIME_TYPE, Table, read
+from lkd.util.progress import say
 
 PRIVATE = "/home/me/my clients/ACME"
 """A folder that nobody else shall see; it is called by its last name."""

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 
 import lkd
-from lkd import records
-from lkd.manifest import write_manifest
-from lkd.measure import measured
-from lkd.paper.evidence import CHAPTERS
 from lkd.planning import plan_chapter
-from lkd.records import publish, published, published_flops, unpacked
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.manifest import write_manifest
+from lkd.runs.published import publish, published, published_flops, unpacked
+from lkd.runs.store import Store
 from lkd.study import distillation
-from lkd.study.reproduced import beside
+from lkd.study.chapters import CHAPTERS
+from lkd.study.compare_with_published import beside
+from lkd.study.measure import measured
 
 STUDY = distillation(
     "smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[0], epochs=1

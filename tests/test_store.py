@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 import lkd
-from lkd import Recipe, provenance
-from lkd.engine.loop import Training
-from lkd.manifest import RECORDS
-from lkd.store import Store
+from lkd import Recipe
+from lkd.engine.trainer import Training
+from lkd.runs import provenance
+from lkd.runs.manifest import RECORDS
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,7 +124,7 @@ def test_an_exception_while_saving_leaves_the_store_as_it_was(
         Path(path).write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr("lkd.store.save_model", fail)
+    monkeypatch.setattr("lkd.runs.store.save_model", fail)
     with pytest.raises(type(error)):
         save(store, network(1), {"val_top1": 2.0})
     assert names(store) == ([RECIPE.run_id] if before else [])
@@ -135,7 +136,7 @@ def test_a_kill_while_saving_leaves_no_run_and_the_next_one_clears_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("lkd.store.save_model", killed)
+        patch.setattr("lkd.runs.store.save_model", killed)
         process = multiprocessing.get_context("fork").Process(target=save, args=(store, network()))
         process.start()
         process.join()
@@ -173,7 +174,7 @@ def test_a_run_tells_what_it_comes_from(store: Store) -> None:
 
 
 def test_the_source_hash_changes_with_any_line_and_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
     code, data = tmp_path / "inner" / "code.py", tmp_path / "scale.yaml"
     code.parent.mkdir()
     hashes = []

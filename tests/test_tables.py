@@ -6,7 +6,7 @@ import nbformat
 import pandas as pd
 from bs4 import BeautifulSoup
 
-from lkd.book.tables import table_html
+from lkd.book.table_output import table_html
 from lkd.tables import MIME_TYPE, Table, read
 
 FRAME = pd.DataFrame({"teacher": ["a", "<script>"], "gain": [1 / 3, None], "runs": [3, 1]})

@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import nn
 
-from lkd import teachers
+from lkd.models import released as teachers
+from lkd.models.released import authors_files, authors_teacher
 from lkd.paper import published_table
 from lkd.recipe import Recipe
-from lkd.teachers import authors_files, authors_teacher
 
 SMALL = dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_classes=10)
 

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 import lkd
 from lkd import Recipe
 from lkd.erf import contribution_map
-from lkd.store import Run, Store
-from lkd.torch_defaults import torch_defaults
+from lkd.runs.store import Run, Store
+from lkd.util.torch_defaults import torch_defaults
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=64)
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lkd import Recipe
-from lkd.values import TEXTS, Loader, read_value, typed
+from lkd.util.values import TEXTS, Loader, read_value, typed
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from short_runs import saved
 
-from lkd import verdicts
-from lkd.store import Store
-from lkd.verdicts import grounds, keep, kept
+from lkd.paper import kept_verdicts as verdicts
+from lkd.paper.kept_verdicts import grounds, keep, kept
+from lkd.runs.store import Store
 
 ROWS = [{"claim": "logits-help-at-all", "verdict": "inconclusive", "mean": 0.5}]
 

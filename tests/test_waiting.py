@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from lkd import progress, waiting
 from lkd.engine import accelerators
 from lkd.engine.accelerators import announced, refuse_launcher
-from lkd.waiting import Patience, held
+from lkd.util import progress, waiting
+from lkd.util.waiting import Patience, held
 
 LAUNCHER = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lkd.files import CHECKOUT
+from lkd.util.files import CHECKOUT
 
 pytestmark = pytest.mark.slow
 

@@ -5,20 +5,20 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from lkd.book import (
-    api,
-    chapter_pages,
+    accessibility,
+    api_links,
     comparison,
     costs,
-    faults,
-    headline,
     ledger,
     offline,
-    published,
-    roles,
+    page_warnings,
+    pages,
+    published_numbers,
     sharing,
     sources,
+    summary,
 )
-from lkd.files import home
+from lkd.util.files import home
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -27,26 +27,26 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
-    app.add_directive("headline", headline.Headline)
+    app.add_directive("headline", summary.Headline)
     app.add_directive("ledger", ledger.Ledger)
-    app.add_directive("published", published.PublishedTable)
-    app.add_directive("published-paper", published.PublishedPaper)
+    app.add_directive("published", published_numbers.PublishedTable)
+    app.add_directive("published-paper", published_numbers.PublishedPaper)
     for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
         app.setup_extension(extension)
-    app.connect("autodoc-skip-member", api.skip_field)
-    app.connect("autodoc-process-docstring", api.say_where_used, priority=900)
+    app.connect("autodoc-skip-member", api_links.skip_field)
+    app.connect("autodoc-process-docstring", api_links.say_where_used, priority=900)
     app.connect("config-inited", offline.use_local_mathjax)
-    app.connect("config-inited", chapter_pages.announce_smoke)
+    app.connect("config-inited", pages.announce_smoke)
     app.connect("config-inited", sharing.drop_launch_buttons)
-    app.connect("env-get-outdated", faults.faulty_pages)
+    app.connect("env-get-outdated", page_warnings.faulty_pages)
     app.connect("env-get-outdated", sources.outdated_pages)
-    app.connect("source-read", chapter_pages.show_executed)
+    app.connect("source-read", pages.show_executed)
     app.connect("html-page-context", comparison.add_script)
     app.connect("html-page-context", ledger.load_filters)
     app.connect("html-page-context", sharing.describe)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("html-page-context", offline.drop_mathjax, priority=900)
-    app.connect("html-page-context", roles.list_references)
+    app.connect("html-page-context", accessibility.list_references)
     app.connect("build-finished", offline.copy_scripts)
     app.add_css_file("lkd.css")
     app.add_js_file("figures.js", loading_method="defer")

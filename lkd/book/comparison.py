@@ -11,14 +11,14 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.data_table import csv_link, html_table
-from lkd.book.plotly import figure_html, script_json
+from lkd.book.figure_output import figure_html, script_json
 from lkd.book.sources import note_sources
-from lkd.book.tables import table_html
+from lkd.book.table_output import table_html
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lkd.store import Store
+    from lkd.runs.store import Store
     from lkd.study import Results
 
 Cell = dict[str, Any]
@@ -57,7 +57,7 @@ class Comparison(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The choice, the figures, and the same numbers as tables; a sentence where nothing is published."""
-        from lkd.records import profiles, published
+        from lkd.runs.published import profiles, published
 
         note_sources(self.env)
         found = {profile: cells(profile, published(profile)) for profile in profiles()}
@@ -88,7 +88,7 @@ def cells(profile: str, store: Store) -> list[Cell]:
     Example:
         >>> import tempfile
         >>> from lkd.book.comparison import cells
-        >>> from lkd.store import Store
+        >>> from lkd.runs.store import Store
         >>> cells("small", Store(tempfile.mkdtemp()))
         []
     """

@@ -14,7 +14,7 @@ class Costs(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Tables as HTML, each with its CSV."""
-        from lkd.records import profiles
+        from lkd.runs.published import profiles
 
         note_sources(self.env)
         return [nodes.raw("", costs_html(profile), format="html") for profile in profiles()]
@@ -22,8 +22,8 @@ class Costs(SphinxDirective):
 
 def costs_html(profile: str) -> str:
     """Runs and minutes by chapter of a published profile, and the share that is saved; nothing of no whole chapter."""
-    from lkd.paper.evidence import costs
-    from lkd.records import published
+    from lkd.runs.published import published
+    from lkd.study.chapters import costs
 
     table = costs(profile, published(profile))
     if not table.runs.any():
@@ -51,7 +51,7 @@ def models_html() -> str:
     """A row a network, as it was measured in the published runs."""
     import pandas as pd
 
-    from lkd.records import profiles, published
+    from lkd.runs.published import profiles, published
     from lkd.study import distillation
 
     found = [distillation(profile).find(published(profile)) for profile in reversed(profiles())]

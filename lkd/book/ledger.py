@@ -11,8 +11,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from lkd.book.copies import read_copy
 from lkd.book.data_table import csv_link
+from lkd.book.executed import read_copy
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Claim, Verdict
@@ -41,8 +41,8 @@ def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
     """The verdicts by what the runs are called, this machine's and those published; judged once for a page."""
     from lkd.paper.claims import ledger
     from lkd.profiles import profile_name
-    from lkd.records import profiles, published
-    from lkd.store import Store
+    from lkd.runs.published import profiles, published
+    from lkd.runs.store import Store
 
     env = directive.env
     env.note_reread()
@@ -85,7 +85,7 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
 
 def chapter_of(claim: Claim) -> str:
     """The name of the chapter that tests a claim."""
-    from lkd.paper.evidence import CHAPTERS as STUDIES_OF
+    from lkd.study.chapters import CHAPTERS as STUDIES_OF
 
     return next(name for name, studies in STUDIES_OF.items() if claim.study in studies)
 

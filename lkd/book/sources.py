@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from lkd.files import PUBLISHED
-from lkd.provenance import source_hash
+from lkd.runs.provenance import source_hash
+from lkd.util.files import PUBLISHED
 
 _MARK = "lkd_made_from"
 

@@ -12,7 +12,7 @@ from lkd.cli.root import app, assignments, refusals, report, say, say_json
 if TYPE_CHECKING:
     from lkd.profiles import Profile
     from lkd.recipe import Recipe
-    from lkd.store import Store
+    from lkd.runs.store import Store
 
 Names = Annotated[
     list[str],
@@ -40,7 +40,7 @@ def run(
 
     Example: lkd run logit_kd -p seeds='[0]' -p teachers='["mini_slak"]'
     """
-    from lkd.book.chapters import check_chapter, shared_kernel
+    from lkd.book.runner import check_chapter, shared_kernel
 
     if output and len(chapters) > 1:
         raise typer.BadParameter(f"--output is for one chapter, got {len(chapters)}")
@@ -65,9 +65,9 @@ def show(
 
     Example: lkd show logit_kd erf
     """
-    from lkd.book.chapters import check_chapter, shared_kernel
-    from lkd.book.copies import read_copy
-    from lkd.files import home
+    from lkd.book.executed import read_copy
+    from lkd.book.runner import check_chapter, shared_kernel
+    from lkd.util.files import home
 
     with refusals(), shared_kernel() as kernel:
         for chapter in chapters:
@@ -99,10 +99,10 @@ def chapters(
 
     Example: lkd chapters --profile small
     """
-    from lkd.book.chapters import CHAPTERS
-    from lkd.files import require_checkout
+    from lkd.book.runner import CHAPTERS
     from lkd.profiles import PROFILES, Profile
-    from lkd.records import profiles, published
+    from lkd.runs.published import profiles, published
+    from lkd.util.files import require_checkout
 
     with refusals():
         require_checkout("chapters")
@@ -142,14 +142,14 @@ def publish(
 
     Example: lkd publish small
     """
-    from lkd.files import require_checkout
-    from lkd.paper.evidence import CHAPTERS, STUDIES, complete
     from lkd.planning import work
     from lkd.profiles import PROFILES, Profile
-    from lkd.public import seen
-    from lkd.records import FOLDER, ids
-    from lkd.records import publish as write
-    from lkd.store import Store
+    from lkd.runs.public_names import seen
+    from lkd.runs.published import FOLDER, ids
+    from lkd.runs.published import publish as write
+    from lkd.runs.store import Store
+    from lkd.study.chapters import CHAPTERS, STUDIES, complete
+    from lkd.util.files import require_checkout
 
     with refusals():
         require_checkout("published records")
@@ -196,9 +196,9 @@ def claims(
 
     Example: lkd claims --profile reference --published
     """
-    from lkd.checks import unknown
-    from lkd.files import home_folder
-    from lkd.verdicts import kept
+    from lkd.paper.kept_verdicts import kept
+    from lkd.util.checks import unknown
+    from lkd.util.files import home_folder
 
     with refusals():
         rows = None if published else kept(home_folder(), profile)
@@ -209,7 +209,7 @@ def claims(
         if published:
             rows = _judged_by_records(profile)
         elif rows is None:
-            from lkd.paper.rows import judge_runs
+            from lkd.paper.verdict_rows import judge_runs
 
             rows, faults = judge_runs(profile, home_folder())
         rows = [row for row in rows if name in (None, row["claim"])]
@@ -228,9 +228,9 @@ def _claims() -> list[str]:
 
 def _judged_by_records(profile: str) -> list[dict[str, Any]]:
     from lkd.paper.claims import ledger
-    from lkd.paper.rows import rows_of
+    from lkd.paper.verdict_rows import rows_of
     from lkd.profiles import Profile
-    from lkd.records import published
+    from lkd.runs.published import published
 
     Profile.load(profile)
     return rows_of(ledger(profile, published(profile)))
@@ -244,7 +244,7 @@ def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
 
 def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
     """Execute a chapter and say where it is; end with 1 if it stopped."""
-    from lkd.book.chapters import ChapterError, run_chapter
+    from lkd.book.runner import ChapterError, run_chapter
 
     try:
         typer.echo(run_chapter(chapter, parameters, **how))
@@ -255,8 +255,8 @@ def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
 
 def _published(chapter: str) -> str | None:
     """The largest profile of which all that a chapter asks is published."""
-    from lkd.paper.evidence import CHAPTERS, complete
-    from lkd.records import profiles, published
+    from lkd.runs.published import profiles, published
+    from lkd.study.chapters import CHAPTERS, complete
 
     known = [name for name in ("reference", "small") if name in profiles()]
     for profile in known if CHAPTERS.get(chapter) else ():
@@ -267,8 +267,8 @@ def _published(chapter: str) -> str | None:
 
 
 def _is_done(recipe: "Recipe", faults: dict[str, None]) -> bool:
-    from lkd.files import home_folder
-    from lkd.store import Store
+    from lkd.runs.store import Store
+    from lkd.util.files import home_folder
 
     try:
         return Store(home_folder()).find(recipe) is not None
@@ -283,7 +283,7 @@ def _cost(chapter: str, profile: "Profile", records: "Store | None", faults: dic
     Adds to `faults` a line for each damaged run.
     """
     from lkd.data import SOURCES, load
-    from lkd.paper.evidence import asked
+    from lkd.study.chapters import asked
 
     recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
     to_do = sum(not _is_done(recipe, faults) for recipe in recipes)

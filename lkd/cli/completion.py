@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from lkd.catalogue import run_folders
-from lkd.files import CHECKOUT, home_folder
+from lkd.runs.catalogue import run_folders
+from lkd.util.files import CHECKOUT, home_folder
 
 _OBJECTIVES = ("label", "kd", "nkd", "dkd", "dist", "vanilla", "fd", "kd+fd", "nkd+fd")
 _DATA = ("digits", "fashion_mnist", "folder:", "tar:", "hfds:")

@@ -21,7 +21,7 @@ def list_data(as_json: Json = False) -> None:
 
     Example: lkd data list --json
     """
-    from lkd.inspection import known
+    from lkd.data.inspect import known
 
     with refusals():
         found = known()
@@ -50,8 +50,8 @@ def check(
     Example: lkd data check folder:/data/imagenet --threads 16
     """
     from lkd.data import Files, load
-    from lkd.data.pixels import CARE
-    from lkd.inspection import check as checked
+    from lkd.data.decoding import CARE
+    from lkd.data.inspect import check as checked
 
     with refusals():
         files = load(name)

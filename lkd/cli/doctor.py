@@ -14,7 +14,7 @@ def doctor(as_json: Json = False) -> None:
 
     Example: lkd doctor --json
     """
-    from lkd.doctor import examined
+    from lkd.cli.machine import examined
 
     with refusals():
         found = examined()

@@ -69,8 +69,8 @@ Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 
 def read_options(given: list[str] | None) -> "Options":
     """The options that are typed as fields."""
-    from lkd.checks import unknown
     from lkd.engine.options import Options
+    from lkd.util.checks import unknown
 
     fields = assignments("--option", given)
     known = [field.name for field in dataclasses.fields(Options)]

@@ -37,7 +37,7 @@ def plan(
 
     Example: lkd plan longer_training --profile imagenet --gpu h100 --gpus 8
     """
-    from lkd.book.chapters import check_chapter
+    from lkd.book.runner import check_chapter
     from lkd.planning import MEASURE, plan_chapter
     from lkd.planning.report import plain
 

@@ -81,7 +81,7 @@ def say_json(value: Any) -> None:
 
 def assignments(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
     """Values by name of an option that is typed as NAME=VALUE, once for each name."""
-    from lkd.values import read_value
+    from lkd.util.values import read_value
 
     values: dict[str, Any] = {}
     for text in texts or ():

@@ -10,7 +10,7 @@ from lkd.cli.options import Json
 from lkd.cli.root import Commands, app, refusals, report, say, say_json
 
 if TYPE_CHECKING:
-    from lkd.catalogue import Entry
+    from lkd.runs.catalogue import Entry
 
 store = typer.Typer(cls=Commands)
 app.add_typer(store, name="store", help="The runs of this machine: list, show, verify, compare, prune.")
@@ -40,8 +40,8 @@ def list_runs(
 
     Example: lkd store list --student mini_resnet --objective nkd
     """
-    from lkd.catalogue import chosen, entries
-    from lkd.files import home_folder
+    from lkd.runs.catalogue import chosen, entries
+    from lkd.util.files import home_folder
 
     with refusals():
         known, faults = entries(home_folder())
@@ -73,9 +73,9 @@ def show(run: RunId, as_json: Json = False) -> None:
 
     Example: lkd store show 3f2a
     """
-    from lkd.catalogue import changed
-    from lkd.files import home_folder, read_history
-    from lkd.manifest import check_records
+    from lkd.runs.catalogue import changed
+    from lkd.runs.manifest import check_records
+    from lkd.util.files import home_folder, read_history
 
     with refusals():
         entry = _entry(home_folder(), run)
@@ -113,8 +113,8 @@ def verify(as_json: Json = False) -> None:
 
     Example: lkd store verify
     """
-    from lkd.store import Store
-    from lkd.verification import verify as verified
+    from lkd.engine.verify_store import verify as verified
+    from lkd.runs.store import Store
 
     with refusals():
         found = [each for each in verified(Store())]
@@ -135,8 +135,8 @@ def compare(runs: RunIds, as_json: Json = False) -> None:
 
     Example: lkd store compare 3f2a 90bc
     """
-    from lkd.catalogue import differences, entries
-    from lkd.files import home_folder
+    from lkd.runs.catalogue import differences, entries
+    from lkd.util.files import home_folder
 
     with refusals():
         folder = home_folder()
@@ -186,9 +186,9 @@ def prune(
 
     Example: lkd store prune --objective kd --yes
     """
-    from lkd.catalogue import chosen, entries
-    from lkd.files import home_folder
-    from lkd.housekeeping import of_runs, remove, useless
+    from lkd.runs.catalogue import chosen, entries
+    from lkd.runs.prune import of_runs, remove, useless
+    from lkd.util.files import home_folder
 
     with refusals():
         here, wanted = home_folder(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
@@ -215,7 +215,7 @@ def prune(
 
 
 def _entry(folder: Any, beginning: str) -> "Entry":
-    from lkd.catalogue import entry, full_id
+    from lkd.runs.catalogue import entry, full_id
 
     return entry(folder / "runs" / full_id(folder, beginning))
 
@@ -228,8 +228,8 @@ def _row(entry: "Entry") -> dict[str, Any]:
 
 def _paired(first: "Entry", other: "Entry", known: "list[Entry]") -> dict[str, Any]:
     """Mean difference over shared seeds, and the ends of its 95 % interval, NaN for one seed."""
-    from lkd.catalogue import paired
     from lkd.metrics import spread
+    from lkd.runs.catalogue import paired
 
     pair: dict[str, Any] = {"run": other.run_id, "to": first.run_id}
     by_seed = paired(first, other, known, "test_top1")

@@ -11,7 +11,7 @@ from lkd.cli.options import Fields, read_options
 from lkd.cli.root import app, assignments, refusals, say
 
 if TYPE_CHECKING:
-    from lkd.engine.side_by_side import Start
+    from lkd.engine.workers import Start
 
 _EXECUTORS = ("local", "submitit")
 _NAME_VALUE = "NAME=VALUE"
@@ -61,12 +61,12 @@ def study(
     Example: lkd study logit_kd --profile imagenet --executor submitit --workers 8 --partition gpu
     --slurm gpus_per_node=1 --slurm cpus_per_task=12 --option workers=10
     """
-    from lkd.checks import check_words
-    from lkd.engine.side_by_side import carry_out_all
-    from lkd.paper.evidence import asked
-    from lkd.paper.rows import judge_runs
-    from lkd.store import Store
+    from lkd.engine.workers import carry_out_all
+    from lkd.paper.verdict_rows import judge_runs
+    from lkd.runs.store import Store
+    from lkd.study.chapters import asked
     from lkd.study.grid import unique
+    from lkd.util.checks import check_words
 
     parameters, settings = assignments("-p", parameter), assignments("--slurm", slurm)
     if "profile" in parameters:
@@ -91,9 +91,9 @@ def study(
 
 
 def _start(executor: str, cluster: str, folder: Path, settings: Mapping[str, Any]) -> "Start":
-    from lkd.checks import unknown
-    from lkd.engine.cluster import Submitted
-    from lkd.engine.side_by_side import local_workers
+    from lkd.engine.slurm import Submitted
+    from lkd.engine.workers import local_workers
+    from lkd.util.checks import unknown
 
     if executor not in _EXECUTORS:
         raise KeyError(unknown("executor", executor, _EXECUTORS))

@@ -47,8 +47,8 @@ def verify(
 
     Example: lkd tape verify --batches 16
     """
-    from lkd.engine.recording import verify_tape
-    from lkd.store import Store
+    from lkd.engine.tape_tools import verify_tape
+    from lkd.runs.store import Store
 
     with refusals():
         found, faults = _tapes()
@@ -86,9 +86,9 @@ def _row(tape: "Tape") -> dict[str, Any]:
 
 def _tapes() -> "tuple[list[Tape], list[str]]":
     """The tapes of the store, and what in their folder is damaged or no tape, in one line each."""
-    from lkd.catalogue import inside
     from lkd.engine.tape import Tape
-    from lkd.files import home_folder
+    from lkd.runs.catalogue import inside
+    from lkd.util.files import home_folder
 
     tapes, faults = [], []
     for path in sorted(inside(home_folder() / "tapes")):

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lkd.checks import check_unset, unknown
 from lkd.data import digits, fashion_mnist
-from lkd.data.account import accounted
-from lkd.data.files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
+from lkd.data.accounting import accounted
+from lkd.data.custom import from_datasets
+from lkd.data.image_files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
-from lkd.data.own import from_datasets
 from lkd.data.protocol import DataSet, Labelled
-from lkd.data.readers import SCHEMES, from_files, scheme
+from lkd.data.sources import SCHEMES, from_files, scheme
 from lkd.data.stream import Augmentation, Batch, Stream
+from lkd.util.checks import check_unset, unknown
 
 __all__ = [
     "SCHEMES",
@@ -51,7 +51,7 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
 
     Args:
         name: a key of `SOURCES`, for uint8 images (N, C, H, W) in memory; or, for images in files, "folder:PATH",
-            "tar:PATH" or "hfds:NAME": see `lkd.data.readers.from_files`.
+            "tar:PATH" or "hfds:NAME": see `lkd.data.sources.from_files`.
         folder: where the files of a source lie; without it, the source looks in its usual places.
         view: for images in files, fields of `View`: image_size, crop_pct, interpolation and damaged.
 

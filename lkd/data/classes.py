@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from lkd.checks import some
+from lkd.util.checks import some
 
 Folders = tuple[str, ...]
 

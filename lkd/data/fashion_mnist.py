@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
-from lkd.files import home, reading, replacing, writing
-from lkd.locks import lock_at
-from lkd.temporary import temporary_folder
-from lkd.waiting import held
+from lkd.util.files import home, reading, replacing, writing
+from lkd.util.locks import lock_at
+from lkd.util.temporary import temporary_folder
+from lkd.util.waiting import held
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 VALIDATION = 5_000
@@ -51,7 +51,7 @@ def fashion_mnist(folder: Path | None = None) -> Images:
     std are those of the padded training split.
 
     The four `*-ubyte.gz` files are looked for in this order: `folder` alone, if given; `data/fashion-mnist` in
-    `lkd.files.home()`; the folder of the Debian package dataset-fashion-mnist; torchvision's mirrors; the Debian
+    `lkd.util.files.home()`; the folder of the Debian package dataset-fashion-mnist; torchvision's mirrors; the Debian
     package, fetched without installing it. What is fetched is kept in `home()`.
 
     Args:

@@ -7,9 +7,9 @@ from typing import Any
 
 from timm.data import create_dataset
 
-from lkd.checks import some
-from lkd.data.files import Listing
-from lkd.data.found import SPLITS, Found, NoImages, Place, split_called
+from lkd.data.image_files import Listing
+from lkd.data.splits import SPLITS, Found, NoImages, Place, split_called
+from lkd.util.checks import some
 
 
 def hugging_face(name: str) -> Place:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.data.doubts import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
+from lkd.data.plausibility import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
 from lkd.data.protocol import DataSet, Labelled
 from lkd.data.stream import Augmentation, Stream
 

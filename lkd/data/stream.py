@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.checks import check_flag, check_unset
 from lkd.data.augment import boxes, crop_and_flip, soften
 from lkd.data.protocol import DataSet, Labelled
+from lkd.util.checks import check_flag, check_unset
 
 if TYPE_CHECKING:
     from lkd.data.images import Split

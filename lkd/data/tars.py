@@ -6,8 +6,8 @@ import tarfile
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from lkd.data.contents import LARGEST, Contents, Picture, aside, check_readable, is_image, readable, regular
-from lkd.files import reading
+from lkd.data.folders import LARGEST, Contents, Picture, aside, check_readable, is_image, readable, regular
+from lkd.util.files import reading
 
 SHARDS = (
     "a stream that can be replayed needs each image by itself, and shards of WebDataset are read from their beginning: "
@@ -67,7 +67,7 @@ def in_tars(path: Path) -> Contents:
 
     Raises:
         ValueError: a file that is damaged or no tar file; a shard of WebDataset; links to what is not in it; and what
-            `lkd.data.contents.in_folder` refuses.
+            `lkd.data.folders.in_folder` refuses.
     """
     contents = Contents()
     if path.is_file():

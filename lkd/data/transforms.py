@@ -11,8 +11,8 @@ import torch
 from timm.data import create_transform
 from torchvision.transforms import Compose
 
-from lkd.checks import unknown
 from lkd.data.stream import Augmentation
+from lkd.util.checks import unknown
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 """Those that all of timm's transforms know."""

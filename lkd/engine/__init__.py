@@ -1,6 +1,6 @@
 """Training: recipes carried out on whatever devices Accelerate finds."""
 
-from lkd.engine.distill import distill, train
+from lkd.api import distill, train
 from lkd.engine.evaluate import evaluate
 from lkd.engine.options import Options
 from lkd.engine.run import run

@@ -13,8 +13,8 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import broadcast_object_list
 from torch.distributed import TCPStore
 
-from lkd.store import Store
-from lkd.waiting import Patience, acquired, held, holder
+from lkd.runs.store import Store
+from lkd.util.waiting import Patience, acquired, held, holder
 
 _LOCK_SECONDS = 5
 """The other processes of a run hear as often that the main one still waits for a lock, and do not take it for dead."""

@@ -1,10 +1,10 @@
 """The first lines of a run: its data, student and teacher, as they were counted and checked."""
 
 from lkd.data import accounted
-from lkd.engine.loop import Training
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.engine.teacher_check import TeacherCheck
-from lkd.progress import log, say
+from lkd.engine.trainer import Training
+from lkd.util.progress import log, say
 
 
 def announce(setting: Setting, training: Training, check: TeacherCheck | None, shown: bool) -> None:

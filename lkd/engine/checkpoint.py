@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import torch
 
-from lkd.files import reading, remedy_for, reserve
+from lkd.util.files import reading, remedy_for, reserve
 
 _KEPT = 2
 _OF = "lkd"

@@ -7,7 +7,7 @@ from torch import nn
 
 from lkd.data import DataSet, Labelled
 from lkd.models.exact import device_of, in_eval_mode
-from lkd.torch_defaults import torch_defaults
+from lkd.util.torch_defaults import torch_defaults
 
 _BATCH = 256
 

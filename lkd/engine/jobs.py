@@ -13,10 +13,10 @@ import torch
 
 from lkd.data import load
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.models.cost import cost
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
 
 _BESIDES = 1_500_000
 """Multiply-accumulates in the time that norms, activations and copies of a mini network's forward pass take."""

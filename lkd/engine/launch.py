@@ -11,18 +11,18 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lkd.engine.ending import end
 from lkd.engine.options import Options
-from lkd.files import sha256, writing
-from lkd.launched import DIGEST, Launch, locked
-from lkd.locks import is_held
-from lkd.private import REMEDY
-from lkd.progress import tallied
 from lkd.recipe import Recipe
-from lkd.store import Store
-from lkd.waiting import Patience, held
+from lkd.runs.launches import DIGEST, Launch, locked
+from lkd.runs.store import Store
+from lkd.util.files import sha256, writing
+from lkd.util.locks import is_held
+from lkd.util.private import REMEDY
+from lkd.util.processes import end
+from lkd.util.progress import tallied
+from lkd.util.waiting import Patience, held
 
-_WORKER = "lkd.engine.worker"
+_WORKER = "lkd.engine.launch_rank"
 _LOOK_SECONDS = 0.3
 _START_SECONDS = 300
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, LoggerType, get_available_trackers
 
-from lkd.checks import check_number, check_whole, unknown
+from lkd.util.checks import check_number, check_whole, unknown
 
 
 @dataclass(frozen=True, kw_only=True)

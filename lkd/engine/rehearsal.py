@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from lkd.engine.accelerators import make_accelerator, own_accelerators
-from lkd.engine.loop import Training, ddp_arguments, failures_named
 from lkd.engine.options import Options
-from lkd.engine.setting import Setting
-from lkd.torch_defaults import torch_defaults
+from lkd.engine.setup import Setting
+from lkd.engine.trainer import Training, ddp_arguments, failures_named
+from lkd.util.torch_defaults import torch_defaults
 
 
 @torch_defaults()

@@ -11,31 +11,31 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lkd.catalogue import disk_bytes
-from lkd.checks import check_flag, check_whole
 from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
 from lkd.engine.announce import announce
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
-from lkd.engine.loop import Training, ddp_arguments
-from lkd.engine.memory import keep_freed_memory
+from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
-from lkd.engine.origin import check_classes, teacher_origin, warn_of_changed_images
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setting import Objects, Setting
+from lkd.engine.setup import Objects, Setting
 from lkd.engine.tape import TapedTeacher
-from lkd.engine.taping import answering, tape_bytes
 from lkd.engine.teacher import LiveTeacher
 from lkd.engine.teacher_check import check_teacher
+from lkd.engine.teacher_for import answering, tape_bytes
+from lkd.engine.teacher_origin import check_classes, teacher_origin, warn_of_changed_images
 from lkd.engine.trackers import tracked
-from lkd.files import reading, writable
+from lkd.engine.trainer import Training, ddp_arguments
 from lkd.models.copying import copied
-from lkd.progress import Progress
-from lkd.provenance import numerics_hash, of_data, provenance
 from lkd.recipe import Recipe
-from lkd.store import Run, Store
-from lkd.torch_defaults import torch_defaults
+from lkd.runs.catalogue import disk_bytes
+from lkd.runs.provenance import numerics_hash, of_data, provenance
+from lkd.runs.store import Run, Store
+from lkd.util.checks import check_flag, check_whole
+from lkd.util.files import reading, writable
+from lkd.util.progress import Progress
+from lkd.util.torch_defaults import torch_defaults
 
 OPTIMIZER_STATES = 2
 """Tensors that an optimizer of Adam's kind keeps for each weight."""
@@ -85,7 +85,7 @@ def check_arguments(store: Store | None, options: Options | None) -> None:
         TypeError: names the argument and its value.
     """
     if not isinstance(store, Store | None):
-        raise TypeError(f"store must be a lkd.store.Store, got {store!r}: write Store({str(store)!r}) for a folder")
+        raise TypeError(f"store must be a Store of lkd.runs.store, got {store!r}: write Store({str(store)!r})")
     if not isinstance(options, Options | None):
         raise TypeError(f"options must be lkd.Options, got {options!r}: write lkd.Options(tape=True), for example")
 

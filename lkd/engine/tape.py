@@ -16,10 +16,10 @@ from torch import Tensor
 from lkd.data import Batch
 from lkd.engine.teacher import Teacher
 from lkd.engine.top_k import TopK, lengthen, shorten
-from lkd.files import read_json, reading, replacing, reserve, temporary_beside, writing
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.recipe import Recipe
+from lkd.util.files import read_json, reading, replacing, reserve, temporary_beside, writing
 
 _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 

@@ -9,17 +9,17 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from lkd.checks import some
 from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
 from lkd.engine.top_k import lengthen, shorten
-from lkd.identity import digest as content_digest
 from lkd.models.copying import twin
 from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.ops import fast_depthwise, slow_depthwise
+from lkd.util.checks import some
+from lkd.util.identity import digest as content_digest
 
 
 class Teacher(Protocol):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
 from lkd.engine.outputs import outputs
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.engine.teacher import LiveTeacher, weights_hash
 
 _FEWEST, _MOST, _EACH = 250, 500, 5

@@ -9,10 +9,10 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker
 
-from lkd.engine.loop import Training
-from lkd.progress import Progress
-from lkd.public import public
+from lkd.engine.trainer import Training
 from lkd.recipe import Recipe
+from lkd.runs.public_names import public
+from lkd.util.progress import Progress
 
 
 @contextmanager

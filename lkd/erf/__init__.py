@@ -2,7 +2,7 @@
 
 from lkd.erf.analysis import AreaRatio, Distance, area_ratios, effective_share, erf_distance
 from lkd.erf.contribution import contribution_map
-from lkd.erf.pictures import sample_images
+from lkd.erf.images import sample_images
 from lkd.erf.sizes import at_size
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lkd.checks import check_flag, check_number
+from lkd.util.checks import check_flag, check_number
 
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 """Those of RepLKNet's table."""

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lkd.checks import check_flag, unknown
-from lkd.data.doubts import BEYOND, warn
-from lkd.progress import progress_bar
-from lkd.torch_defaults import torch_defaults
+from lkd.data.plausibility import BEYOND, warn
+from lkd.util.checks import check_flag, unknown
+from lkd.util.progress import progress_bar
+from lkd.util.torch_defaults import torch_defaults
 
 _PIXELS_AT_ONCE = 2**18
 """Of the images in a batch; an image of more pixels goes alone."""

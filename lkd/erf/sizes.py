@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lkd.checks import check_whole
 from lkd.erf.contribution import frozen
 from lkd.models.copying import twin
+from lkd.util.checks import check_whole
 
 Model = TypeVar("Model", bound=nn.Module)
 

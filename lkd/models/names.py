@@ -8,7 +8,7 @@ import timm
 from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 from timm.models._registry import get_deprecated_models
 
-from lkd.checks import check_number, unknown
+from lkd.util.checks import check_number, unknown
 
 SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 """How a name begins that makes timm read weights from the Hugging Face hub or from a folder."""

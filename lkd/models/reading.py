@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from lkd.checks import some
+from lkd.util.checks import some
 
 STATE_DICT = "where its program is, write its weights by torch.save(network.state_dict(), path)"
 """What to do about a file that holds a whole network."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.checks import some, unknown
 from lkd.models.reading import STATE_DICT, LeftAside, described
 from lkd.models.timm_attributes import configuration
+from lkd.util.checks import some, unknown
 
 State = OrderedDict[str, Tensor]
 

@@ -1,6 +1,5 @@
 """Objectives: what a student minimises. One file a method: a pure loss function and the class that recipes name."""
 
-from lkd.checks import unknown
 from lkd.objectives.base import Objective, Outputs
 from lkd.objectives.dist import DIST, dist_loss
 from lkd.objectives.dkd import DKD, dkd_loss
@@ -10,6 +9,7 @@ from lkd.objectives.label import Label, label_loss
 from lkd.objectives.nkd import NKD, nkd_loss
 from lkd.objectives.sums import KDAndFD, NKDAndFD, Sum
 from lkd.objectives.vanilla import Vanilla, vanilla_kd_loss
+from lkd.util.checks import unknown
 
 __all__ = [
     "DIST",

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkd.checks import check_number
 from lkd.objectives.base import Objective, Outputs, total
-from lkd.objectives.checks import check_unlabelled
+from lkd.objectives.inputs import check_unlabelled
 from lkd.objectives.label import check_hard, weighted_label
 from lkd.objectives.tensors import upcast
+from lkd.util.checks import check_number
 
 EPSILON = 1e-8
 """Added to the product of the norms in a correlation, as in the released code."""

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkd.checks import check_number
 from lkd.objectives.base import Objective, Outputs, total
-from lkd.objectives.checks import check_logits
+from lkd.objectives.inputs import check_logits
 from lkd.objectives.label import check_hard, weighted_label
 from lkd.objectives.tensors import divergence, hard_label, upcast, without_label
+from lkd.util.checks import check_number
 
 
 def dkd_loss(

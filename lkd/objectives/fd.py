@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkd.checks import check_number, check_whole
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.checks import check_choice, check_map, check_maps
+from lkd.objectives.inputs import check_choice, check_map, check_maps
 from lkd.objectives.label import weighted_label
 from lkd.objectives.tensors import upcast
+from lkd.util.checks import check_number, check_whole
 
 NORMALIZE = ("none", "channels", "chw")
 KIND = ("smooth_l1", "mse")

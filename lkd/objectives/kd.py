@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from lkd.checks import check_number
 from lkd.objectives.base import Objective, Outputs, total
-from lkd.objectives.checks import check_logits
+from lkd.objectives.inputs import check_logits
 from lkd.objectives.tensors import cross_entropy, divergence, upcast
+from lkd.util.checks import check_number
 
 
 def kd_loss(

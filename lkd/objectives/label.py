@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.checks import check_choice, check_labelled
+from lkd.objectives.inputs import check_choice, check_labelled
 from lkd.objectives.tensors import binary_cross_entropy, cross_entropy, upcast
 
 HARD = {"ce": cross_entropy, "bce": binary_cross_entropy}

@@ -5,11 +5,11 @@ from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from lkd.checks import unknown
 from lkd.objectives.base import Objective, Outputs
 from lkd.objectives.fd import Features
 from lkd.objectives.kd import KD
 from lkd.objectives.nkd import NKD
+from lkd.util.checks import unknown
 
 
 class Sum(Objective):

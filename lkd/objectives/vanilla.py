@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lkd.objectives.base import Objective, Outputs, total
-from lkd.objectives.checks import check_logits
+from lkd.objectives.inputs import check_logits
 from lkd.objectives.label import HARD, check_hard
 from lkd.objectives.tensors import divergence, upcast
 

@@ -23,14 +23,14 @@ import pandas as pd
 import yaml
 from scipy import stats
 
-from lkd.checks import unknown
-from lkd.paper.evidence import STUDIES, TABLES
 from lkd.profiles import profile_name
-from lkd.store import Store
+from lkd.runs.store import Store
 from lkd.study import Effect, Results, effect
+from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import LackingError
 from lkd.study.grid import WithoutWeightsError
 from lkd.tables import Table
+from lkd.util.checks import unknown
 
 LEVEL = 0.05
 POWER = 0.8
@@ -158,7 +158,7 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
     """The verdicts on all claims that a study judges.
 
     Args:
-        study: a name in `lkd.paper.evidence.STUDIES`.
+        study: a name in `lkd.study.chapters.STUDIES`.
         profile: the scale of the results.
         results: of that study; None where it was not run.
 

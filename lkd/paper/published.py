@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from lkd.checks import unknown
+from lkd.util.checks import unknown
 
 FILE = Path(__file__).with_name("published.yaml")
 

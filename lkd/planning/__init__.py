@@ -1,6 +1,6 @@
 """Plans: what studies take, before anything is run."""
 
-from lkd.planning.chapters import plan_chapter
+from lkd.planning.chapter_plan import plan_chapter
 from lkd.planning.footprint import Memory, memory
 from lkd.planning.gpus import GPU, GPUS, UTILISATION, seconds_on
 from lkd.planning.report import Plan

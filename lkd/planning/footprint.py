@@ -7,11 +7,11 @@ from typing import NamedTuple
 from lkd.engine.jobs import Job, tape_key
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
 from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
-from lkd.planning.anatomy import anatomy
-from lkd.planning.shapes import known
+from lkd.planning.data_shape import known
+from lkd.planning.network_cost import anatomy
 from lkd.planning.work import teacher_anatomy, work_of
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
 
 
 class Memory(NamedTuple):

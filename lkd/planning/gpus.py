@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lkd.checks import check_number, unknown
+from lkd.util.checks import check_number, unknown
 
 UTILISATION = 0.3
 """Share of the peak that training of networks of ImageNet's size is taken to reach; small networks do not reach it."""

@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lkd.checks import check_number, check_whole
 from lkd.engine.jobs import Job, tape_key
+from lkd.planning.data_shape import forget, known, lacking_weights
 from lkd.planning.duration import Duration, timed
 from lkd.planning.footprint import disk, memory, recorded
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.report import Plan
-from lkd.planning.shapes import forget, known, lacking_weights
 from lkd.planning.work import JobWork, graphs, summed, tape_of, work_of
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
+from lkd.util.checks import check_number, check_whole
 
 MEASURE = 30.0
 """Seconds for which steps are timed, where nothing else is asked."""

@@ -16,20 +16,20 @@ import pandas as pd
 import torch
 
 from lkd.data import scheme, subset
-from lkd.data.ahead import end_with_parent
+from lkd.data.prefetch import end_with_parent
 from lkd.engine.accelerators import processes, refuse_launcher
 from lkd.engine.evaluate import evaluate
 from lkd.engine.jobs import Job
 from lkd.engine.options import Options
-from lkd.engine.recording import record_tape
 from lkd.engine.run import carry_out
-from lkd.engine.setting import Setting
-from lkd.planning.shapes import known
+from lkd.engine.setup import Setting
+from lkd.engine.tape_tools import record_tape
+from lkd.planning.data_shape import known
 from lkd.planning.work import JobWork, as_recipe
-from lkd.provenance import provenance
 from lkd.recipe import Recipe
-from lkd.store import Store
-from lkd.temporary import temporary_folder
+from lkd.runs.provenance import provenance
+from lkd.runs.store import Store
+from lkd.util.temporary import temporary_folder
 
 _FEWEST, _MOST = 4, 40
 """Steps that are timed of a kind of job; the first of them does not count."""

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lkd.checks import check_whole
 from lkd.engine.jobs import Job
 from lkd.engine.jobs import plan as jobs_left
-from lkd.engine.loop import _LOOK, _LOOKED_AT, _WATCHED
 from lkd.engine.teacher_check import checked_images
-from lkd.planning.anatomy import Anatomy, anatomy
+from lkd.engine.trainer import _LOOK, _LOOKED_AT, _WATCHED
+from lkd.planning.data_shape import Shape, known
 from lkd.planning.gpus import UTILISATION, seconds_on
-from lkd.planning.shapes import Shape, known
+from lkd.planning.network_cost import Anatomy, anatomy
 from lkd.recipe import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
+from lkd.util.checks import check_whole
 
 Graph = dict[Job, set[Job]]
 """Jobs of a study, and what each waits for."""

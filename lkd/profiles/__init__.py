@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lkd.markdown import code, plain
-from lkd.profiles.checks import check_form, check_recipes
-from lkd.profiles.files import PROFILES, Texts, find, over, own_values, profile_name, texts
-from lkd.public import public
+from lkd.profiles.reading import PROFILES, Texts, find, over, own_values, profile_name, texts
+from lkd.profiles.validation import check_form, check_recipes
 from lkd.recipe import Recipe
+from lkd.runs.public_names import public
+from lkd.util.markdown import code, plain
 
 __all__ = ["PROFILES", "Profile", "profile_name"]
 

@@ -23,12 +23,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
-from lkd.checks import check_whole, unknown
 from lkd.data.images import whole_indices
 from lkd.robustness.blurs import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
 from lkd.robustness.colours import brightness, contrast, saturate
 from lkd.robustness.scores import CORRUPTIONS, SEVERITIES
 from lkd.robustness.weather import fog, frost, snow, spatter
+from lkd.util.checks import check_whole, unknown
 
 SIZE = 32
 """Side of the images that the strengths are meant for."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from timm.data import ImageNetInfo
 
-from lkd.checks import some, unknown
 from lkd.data import FileSplit
-from lkd.data.contents import aside
-from lkd.data.found import NoImages, check_labels
-from lkd.data.readers import folder_split
+from lkd.data.folders import aside
+from lkd.data.sources import folder_split
+from lkd.data.splits import NoImages, check_labels
+from lkd.util.checks import some, unknown
 
 CLASSES = 1000
 """Number of classes of ImageNet-1k."""

@@ -11,15 +11,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-from lkd.checks import check_flag, check_whole, unknown
 from lkd.data import Files, View, subset
-from lkd.data.files import SIZE
+from lkd.data.image_files import SIZE
 from lkd.engine import evaluate
 from lkd.models.exact import device_of, in_eval_mode
-from lkd.progress import progress_bar
 from lkd.robustness.corruptions import SEED, chosen_pairs
 from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
 from lkd.robustness.scores import CORRUPTIONS, SEVERITIES
+from lkd.util.checks import check_flag, check_whole, unknown
+from lkd.util.progress import progress_bar
 
 PROTOCOLS = {
     "standard": (CenterCrop(SIZE),),

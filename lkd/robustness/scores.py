@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lkd.checks import check_list, some, unknown
 from lkd.data.images import whole_indices
+from lkd.util.checks import check_list, some, unknown
 
 ALEXNET = {
     "gaussian_noise": 0.886428,

@@ -1,8 +1,12 @@
 """Studies: grids of recipes that answer one question, with tidy tables as the result."""
 
 from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
+from lkd.study.compare_with_published import reproduced
 from lkd.study.grid import Grid, Study
-from lkd.study.inherited import (
+from lkd.study.results import Results, by_cell
+from lkd.study.speed import learning_speed
+from lkd.study.studies import distillation, growing, kernels, longer, matched, traits, variants_of_kd, ways
+from lkd.study.traits import (
     check_changed_images,
     check_field_size,
     erf_distances,
@@ -15,10 +19,6 @@ from lkd.study.inherited import (
     measure_robustness,
     robustness_table,
 )
-from lkd.study.questions import distillation, growing, kernels, longer, matched, traits, variants_of_kd, ways
-from lkd.study.reproduced import reproduced
-from lkd.study.results import Results, by_cell
-from lkd.study.speed import learning_speed
 
 __all__ = [
     "Effect",

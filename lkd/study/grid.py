@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import nn
 
-from lkd.checks import check_list, unknown
-from lkd.engine.origin import warn_of_changed_images
-from lkd.engine.side_by_side import carry_out_all
+from lkd.engine.teacher_origin import warn_of_changed_images
+from lkd.engine.workers import carry_out_all
 from lkd.profiles import Profile, profile_name
-from lkd.profiles.checks import LISTS
+from lkd.profiles.validation import LISTS
 from lkd.recipe import Recipe
-from lkd.records import published
-from lkd.store import Store
+from lkd.runs.published import published
+from lkd.runs.store import Store
 from lkd.study.results import Label, Results, no_label
+from lkd.util.checks import check_list, unknown
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from lkd.measure import cost_of, place
 from lkd.metrics import Spread, direct_gain, effective_gain, spread
 from lkd.recipe import Recipe
-from lkd.store import Run
+from lkd.runs.store import Run
+from lkd.study.measure import cost_of, place
 
 CELL = ["student", "teacher", "objective"]
 Label = Callable[[Recipe], Mapping[str, Any]]

@@ -8,7 +8,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from throwaway import NAME, TOC, Book, executed
 
-from lkd.book.api import used_by
+from lkd.book.api_links import used_by
 
 CODE = "import lkd\nfrom lkd import metrics\nfrom lkd.study import by_cell\n"
 

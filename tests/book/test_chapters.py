@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from lkd.book import chapters, sources
-from lkd.book.chapters import CHAPTERS, run_chapter, shared_kernel
+from lkd.book.runner import CHAPTERS, run_chapter, shared_kernel
 from lkd.cli import app
 
 PARAMETERS = """
@@ -25,7 +25,7 @@ note: str = None  # any text
 flag: bool = True  # yes or no
 """.strip()
 BODY = """
-from lkd.parameters import check_parameters
+from lkd.book.parameters import check_parameters
 check_parameters(globals())
 if note == "fail":
     raise ValueError("boom")

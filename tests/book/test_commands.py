@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lkd.cli import app
 from lkd.data import fashion_mnist
-from lkd.files import CHECKOUT, home
+from lkd.util.files import CHECKOUT, home
 
 README, PAGE = CHECKOUT / "README.md", CHECKOUT / "book" / "commands.md"
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)

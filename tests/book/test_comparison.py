@@ -16,7 +16,7 @@ from throwaway import Book, executed, first
 from lkd.book.comparison import Cell, cells, comparison_html
 from lkd.figures import ALONE, styles
 from lkd.recipe import Recipe
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 from lkd.study import distillation, traits
 from lkd.study.grid import WithoutWeightsError
 
@@ -50,8 +50,8 @@ def measured() -> Iterator[None]:
         return pd.DataFrame({"corruption": ["clean", "fog"], "severity": [0, 1], "error": [0.2, wrong]})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lkd.study.inherited.erf_of", field)
-        patch.setattr("lkd.study.inherited.errors_of", errors)
+        patch.setattr("lkd.study.traits.erf_of", field)
+        patch.setattr("lkd.study.traits.errors_of", errors)
         yield
 
 
@@ -172,8 +172,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
     book.run(executed())
     (book.root / "notes.md").write_text("# Notes\n\n```{comparison}\n```\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lkd.records.profiles", lambda: ["small", "smoke"])
-        patch.setattr("lkd.records.published", lambda profile: Records(folder / profile))
+        patch.setattr("lkd.runs.published.profiles", lambda: ["small", "smoke"])
+        patch.setattr("lkd.runs.published.published", lambda profile: Records(folder / profile))
         status, output = book.build()
     assert status == 0, output
     return book
@@ -181,7 +181,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Book:
 
 @pytest.mark.slow
 def test_where_nothing_is_published_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkd.records.FOLDER", tmp_path / "published")
+    monkeypatch.setattr("lkd.runs.published.FOLDER", tmp_path / "published")
     book = Book.written_to(tmp_path)
     book.run(executed())
     (book.root / "notes.md").write_text("# Notes\n\n```{comparison}\n```\n")

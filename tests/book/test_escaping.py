@@ -20,16 +20,16 @@ from nbformat.v4 import new_code_cell, new_output
 from throwaway import CONFIG, Book, executed, figure, first
 
 from lkd import figures
-from lkd.book.chapters import CHAPTERS
-from lkd.book.headline import headline_html
-from lkd.book.plotly import figure_html
-from lkd.book.tables import table_html
-from lkd.card import _table
-from lkd.markdown import code, fenced, markdown_table, plain
+from lkd.book.figure_output import figure_html
+from lkd.book.runner import CHAPTERS
+from lkd.book.summary import headline_html
+from lkd.book.table_output import table_html
+from lkd.export.card import _table
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
-from lkd.store import Store
+from lkd.runs.store import Store
 from lkd.tables import MIME_TYPE, Table
+from lkd.util.markdown import code, fenced, markdown_table, plain
 
 SLY = (
     "<script>alert(1)</script> <img src=x onerror=alert(1)> *a* [b](c) {{ d }} [e](javascript:alert(1)) ![f](g) "

@@ -3,7 +3,7 @@
 from bs4 import BeautifulSoup
 from throwaway import first
 
-from lkd.book.headline import headline_html
+from lkd.book.summary import headline_html
 from lkd.paper.claims import Verdict, claims
 from lkd.study import Effect, distillation
 

@@ -10,11 +10,11 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page, expect
 from throwaway import Book, executed, first
 
-from lkd.book.chapters import CHAPTERS
 from lkd.book.ledger import chapter_of, ledger_html
-from lkd.files import CHECKOUT
+from lkd.book.runner import CHAPTERS
 from lkd.paper.claims import VERDICTS, Verdict, claims
 from lkd.study import Effect
+from lkd.util.files import CHECKOUT
 
 CLAIMS = list(claims().values())[:3]
 MIXED = [
@@ -138,7 +138,7 @@ def test_on_a_phone_a_row_is_a_card_that_names_its_cells(opened: Callable[..., P
 
 @pytest.mark.slow
 def test_the_directive_judges_what_this_machine_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkd.records.FOLDER", tmp_path / "published")
+    monkeypatch.setattr("lkd.runs.published.FOLDER", tmp_path / "published")
     book = Book.written_to(tmp_path)
     book.run(executed())
     (book.root / "notes.md").write_text("# Notes\n\n```{ledger}\n```\n")

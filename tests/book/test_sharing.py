@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 from throwaway import CONFIG, NAME, Book, executed
 
-from lkd.files import CHECKOUT
+from lkd.util.files import CHECKOUT
 
 CHAPTER = f"notebooks/{NAME}"
 BASE = "https://example.org/a/b"

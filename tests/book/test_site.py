@@ -13,9 +13,9 @@ import yaml
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser
 
-from lkd.book.chapters import CHAPTERS
 from lkd.book.offline import MATHJAX
-from lkd.files import CHECKOUT
+from lkd.book.runner import CHAPTERS
+from lkd.util.files import CHECKOUT
 
 pytestmark = pytest.mark.slow
 

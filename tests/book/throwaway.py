@@ -15,7 +15,7 @@ from jupyter_book.cli.main import main as jupyter_book
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lkd.files import CHECKOUT
+from lkd.util.files import CHECKOUT
 
 NAME = "tiny"
 ALT = "Accuracy rises from 50 to 90 % </script> & over two epochs"

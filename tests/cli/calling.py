@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from lkd import Recipe
 from lkd.cli import app
-from lkd.store import Store
+from lkd.runs.store import Store
 
 SHAPE = {"in_chans": 1, "num_classes": 10}
 

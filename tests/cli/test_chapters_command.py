@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from calling import lkd, save, told
 
-from lkd import records
-from lkd.book.chapters import CHAPTERS
+from lkd.book.runner import CHAPTERS
 from lkd.paper.claims import claims
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.store import Store
 from lkd.study import distillation, growing, variants_of_kd
 
 

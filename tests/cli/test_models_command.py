@@ -15,7 +15,7 @@ from lkd.erf import area_ratios, at_size, contribution_map, effective_share, sam
 from lkd.models import load_model
 from lkd.profiles import Profile
 from lkd.robustness import corruption_errors
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 SMALL = ("--data", "digits", "--profile", "smoke", "--set", "train_images=128", "--set", "epochs=1")
 
@@ -133,7 +133,7 @@ def test_imagenets_sets_are_measured_from_their_folders(tmp_path: Path, monkeypa
         path.parent.mkdir(parents=True)
         Image.new("RGB", (40, 30), (index % 256, 90, 30)).save(path)
     model = timm.create_model("test_resnet")
-    monkeypatch.setattr("lkd.named.timm.create_model", lambda name, pretrained: model)
+    monkeypatch.setattr("lkd.runs.resolve.timm.create_model", lambda name, pretrained: model)
     found = told("robustness", "test_resnet", "--imagenet", tmp_path, "--sets", "A", "--count", "20")
     table = imagenet_robustness(model, tmp_path, ["A"], count=20)
     assert found["rows"] == table.to_dict("records") and found["rows"][0]["classes"] == 200

@@ -13,12 +13,12 @@ import timm
 from calling import lkd, save
 
 from lkd import Recipe
-from lkd.book.chapters import CHAPTERS
+from lkd.book.runner import CHAPTERS
 from lkd.cli import app, completion
 from lkd.data import SCHEMES, SOURCES
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import PROFILES
-from lkd.store import Store
+from lkd.runs.store import Store
 
 
 def process(*words: str, home: Path, **variables: str) -> "subprocess.Popen[str]":
@@ -97,7 +97,7 @@ def test_ctrl_c_in_a_group_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def interrupted(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lkd.catalogue.entries", interrupted)
+    monkeypatch.setattr("lkd.runs.catalogue.entries", interrupted)
     answer = lkd("store", "list")
     assert answer.exit_code == 130 and len(answer.stderr.splitlines()) == 1
 

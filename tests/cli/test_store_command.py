@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from lkd import Recipe
 from lkd.engine.tape import Tape
-from lkd.store import Store
+from lkd.runs.store import Store
 
 TEACHER = Recipe(data="digits", student="mini_convnext_nano", lr=4e-3)
 KD = Recipe(
@@ -186,7 +186,7 @@ def test_a_home_that_can_only_be_read_is_read(
     def refuse(*_: object) -> None:
         raise OSError("lkd cannot write here")
 
-    monkeypatch.setattr("lkd.files.writable", refuse)
+    monkeypatch.setattr("lkd.util.files.writable", refuse)
     assert lkd(*words).exit_code == 0, lkd(*words).output
 
 

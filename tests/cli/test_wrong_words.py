@@ -9,8 +9,9 @@ import pytest
 from calling import content, lkd, save
 from PIL import Image
 
-from lkd import Recipe, records
-from lkd.store import Store
+from lkd import Recipe
+from lkd.runs import published as records
+from lkd.runs.store import Store
 
 RUN = Recipe(data="digits", student="mini_resnet")
 OTHER = next(

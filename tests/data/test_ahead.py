@@ -15,7 +15,7 @@ from lkd.data import ahead
 
 CODE = """
 import multiprocessing, os
-from lkd.data.ahead import made_ahead
+from lkd.data.prefetch import made_ahead
 
 def busy(item):
     return os.getpid()
@@ -86,7 +86,7 @@ def test_workers_that_make_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch)
 
 LARGE = """
 import torch
-from lkd.data.ahead import made_ahead
+from lkd.data.prefetch import made_ahead
 
 def large(item):
     return torch.zeros(1_000_000)

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from lkd.data import accounted, load
-from lkd.data.files import DamagedImage
 from lkd.data.hugging_face import _columns
+from lkd.data.image_files import DamagedImage
 
 CLASSES = ("ant", "bee")
 NFC, NFD = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from lkd.data import Images, Split, load
+from lkd.data.custom import from_datasets
 from lkd.data.images import fingerprint
-from lkd.data.own import from_datasets
 
 Pairs = list[tuple[Tensor, int]]
 

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile
 
 from lkd.data import load
-from lkd.data.pixels import CARE, WARNED, as_rgb, decoded
+from lkd.data.decoding import CARE, WARNED, as_rgb, decoded
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 COLOUR = Image.fromarray(PIXELS)

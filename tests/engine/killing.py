@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lkd import Recipe
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["lkd.engine.run", "timm.models", "sklearn.datasets"])
@@ -35,7 +35,7 @@ def work(
     """Carry out a recipe, to its end or to the kill."""
     import torch
 
-    import lkd.store
+    import lkd.runs.store
     from lkd.engine import Options
     from lkd.engine.run import carry_out
 
@@ -43,7 +43,7 @@ def work(
     torch.set_num_threads(1)
     progress = Killed(step if step is not None and during == "training" else 10**9)
     if step is not None and during == "saving":
-        lkd.store.save_model = lambda *given: Killed(0)(1)
+        lkd.runs.store.save_model = lambda *given: Killed(0)(1)
     if step is not None and during == "checkpoint":
         left, save = Killed(step), torch.save
 

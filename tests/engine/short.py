@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd import Recipe
-from lkd.store import Run
+from lkd.runs.store import Run
 
 ALONE = Recipe(data="digits", student="mini_resnet", train_images=128, epochs=2)
 SMOKE = {"data": "digits", "profile": "smoke", "train_images": 128}

@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState, GradientState
 from short import ALONE, same
 
 import lkd
-from lkd.store import Store
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

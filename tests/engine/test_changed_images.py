@@ -14,9 +14,9 @@ import lkd
 from lkd import Recipe
 from lkd.data import fingerprint, load
 from lkd.engine.accelerators import make_accelerator
-from lkd.engine.setting import Setting
-from lkd.engine.taping import content, make_tape
-from lkd.store import Store
+from lkd.engine.setup import Setting
+from lkd.engine.teacher_for import content, make_tape
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,8 +16,8 @@ from short import ALONE, same
 import lkd
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training
-from lkd.store import Store
+from lkd.engine.trainer import Training
+from lkd.runs.store import Store
 
 
 def state(step: int) -> dict[str, object]:
@@ -72,7 +72,7 @@ import resource, sys
 from lkd import Recipe
 from lkd.engine import Options
 from lkd.engine.run import carry_out
-from lkd.store import Store
+from lkd.runs.store import Store
 
 def fill(images):
     if fill.steps == 3:
@@ -158,7 +158,7 @@ def test_a_full_disk_at_the_end_keeps_the_finished_training(
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lkd.store.save_model", full)
+        patch.setattr("lkd.runs.store.save_model", full)
         words = rf"/runs/{recipe.run_id} could not be written .*No space left.*: make room, and run again; .* is kept"
         with pytest.raises(OSError, match=words):
             lkd.run(recipe, store=store)

@@ -13,11 +13,11 @@ import torch
 from short import ALONE, TAUGHT, TEACHER, same, wait_until
 
 import lkd
-from lkd.engine.cluster import Submitted
 from lkd.engine.jobs import plan
 from lkd.engine.options import Options
-from lkd.engine.side_by_side import carry_out_all
-from lkd.store import Store
+from lkd.engine.slurm import Submitted
+from lkd.engine.workers import carry_out_all
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

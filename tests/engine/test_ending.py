@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from short import stop
 
-from lkd.engine import ending
-from lkd.engine.ending import end
+from lkd.util import processes as ending
+from lkd.util.processes import end
 
 Start = Callable[..., subprocess.Popen[str]]
 

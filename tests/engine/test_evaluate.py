@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from lkd.data import Images, Split, load
 from lkd.engine import Options, evaluate
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.engine.teacher import LiveTeacher
+from lkd.engine.trainer import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

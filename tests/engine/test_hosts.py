@@ -13,7 +13,7 @@ import pytest
 from short import ALONE
 
 import lkd
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread", "temporary")]
 

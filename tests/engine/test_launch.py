@@ -17,8 +17,8 @@ from short import ALONE, TAUGHT, Perceptron, Wayward, wait_until
 from traps import Trap
 
 import lkd
-from lkd.launched import Launch
-from lkd.store import Store
+from lkd.runs.launches import Launch
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
@@ -43,7 +43,7 @@ def test_processes_outlive_the_one_that_started_them_and_are_found_again(store: 
     recipe = replace(ALONE, epochs=30)
     code = f"""
 import lkd
-from lkd.store import Store
+from lkd.runs.store import Store
 lkd.run(lkd.Recipe.from_dict({recipe.to_dict()!r}), store=Store({str(store.folder)!r}), num_processes=2)
 """
     notebook = subprocess.Popen([sys.executable, "-c", code])

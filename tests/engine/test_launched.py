@@ -11,17 +11,18 @@ from short import ALONE, wait_until
 from traps import Trap
 
 import lkd
-from lkd.engine import ending, launch
-from lkd.engine.worker import read_task
-from lkd.launched import DIGEST, Launch, ended, left_in, locked
-from lkd.store import Store
+from lkd.engine import launch
+from lkd.engine.launch_rank import read_task
+from lkd.runs.launches import DIGEST, Launch, ended, left_in, locked
+from lkd.runs.store import Store
+from lkd.util import processes as ending
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
 LAUNCHER = """
 import subprocess, sys, time
 
-code = "import sys, time; from pathlib import Path; from lkd.launched import Launch; "
+code = "import sys, time; from pathlib import Path; from lkd.runs.launches import Launch; "
 code += "file = Launch(Path(sys.argv[1])).at_work(int(sys.argv[2])); time.sleep(60)"
 for rank in "01":
     subprocess.Popen([sys.executable, "-c", code, sys.argv[-1], rank], start_new_session=True)

@@ -8,7 +8,7 @@ import pytest
 
 STEPS = """
 import resource, torch
-from lkd.engine.memory import keep_freed_memory
+from lkd.engine.malloc import keep_freed_memory
 {first}
 for step in range(5):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -16,9 +16,9 @@ from timm.models import PretrainedCfg
 
 import lkd
 from lkd.data import Images, Split
-from lkd.engine.origin import check_classes, weights_origin
 from lkd.engine.teacher import weights_hash
-from lkd.store import Store
+from lkd.engine.teacher_origin import check_classes, weights_origin
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import lkd  # noqa: F401
-from lkd.engine.lesson import Lesson
 from lkd.engine.outputs import check_head, feature_maps, outputs
+from lkd.engine.task import Lesson
 from lkd.objectives import OBJECTIVES
 
 SHAPES = {

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import lkd
 from lkd import Recipe
 from lkd.data import SOURCES, Images, load
-from lkd.engine.setting import in_memory
+from lkd.engine.setup import in_memory
 from lkd.objectives import OBJECTIVES, Label, Objective, Outputs
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,8 @@ import lkd  # noqa: F401
 from lkd.engine import Options
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
+from lkd.engine.trainer import Training
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 import lkd
 from lkd.engine.jobs import check, plan
-from lkd.engine.loop import Training
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
+from lkd.engine.trainer import Training
 from lkd.objectives import OBJECTIVES, Objective, Outputs
-from lkd.store import Store
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from short import ALONE, TAUGHT, TEACHER, same
 
 from lkd import Recipe
-from lkd.store import Store
+from lkd.runs.store import Store
 
 TAUGHT = replace(TAUGHT, batch_size=32, crop=2, mixup=0.2)
 ALONE = replace(ALONE, batch_size=32)

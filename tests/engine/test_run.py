@@ -18,10 +18,10 @@ from lkd import Recipe
 from lkd.data import load
 from lkd.engine import Options, evaluate
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.loop import Training
+from lkd.engine.trainer import Training
 from lkd.models import save_model
 from lkd.objectives import Objective
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,10 +17,10 @@ from torch.utils.data import Subset, TensorDataset
 import lkd
 from lkd import Recipe
 from lkd.data import Batch, Images, load
-from lkd.engine.loop import Training
-from lkd.engine.setting import Setting, in_memory
+from lkd.engine.setup import Setting, in_memory
 from lkd.engine.teacher import LiveTeacher
-from lkd.store import Store
+from lkd.engine.trainer import Training
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -241,7 +241,7 @@ def tiny_fashion(monkeypatch: pytest.MonkeyPatch) -> None:
     classes = tuple("abcdefghij")
     fashion = Images("fashion_mnist", classes, digits.train, digits.val, digits.test, digits.mean, digits.std)
     other = {"fashion_mnist": fashion}
-    monkeypatch.setattr("lkd.engine.setting.load", lambda name, **view: other.get(name) or load(name, **view))
+    monkeypatch.setattr("lkd.engine.setup.load", lambda name, **view: other.get(name) or load(name, **view))
 
 
 @pytest.mark.usefixtures("untrained", "tiny_fashion")

@@ -19,12 +19,13 @@ from short import ALONE, TAUGHT, TEACHER, same, stop, wait_until
 
 import lkd
 from lkd import Recipe
-from lkd.engine import ending, side_by_side
+from lkd.engine import workers as side_by_side
 from lkd.engine.jobs import Job, plan
-from lkd.engine.loop import Training
 from lkd.engine.options import Options
-from lkd.engine.side_by_side import FailedRunsError, carry_out_all, work
-from lkd.store import Store
+from lkd.engine.trainer import Training
+from lkd.engine.workers import FailedRunsError, carry_out_all, work
+from lkd.runs.store import Store
+from lkd.util import processes as ending
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -225,8 +226,8 @@ def test_a_worker_that_dies_is_told_in_words(store: Store) -> None:
 SCRIPT = """
 import json, sys
 from lkd import Recipe
-from lkd.engine.side_by_side import carry_out_all
-from lkd.store import Store
+from lkd.engine.workers import carry_out_all
+from lkd.runs.store import Store
 
 if __name__ == "__main__":
     carry_out_all([Recipe.from_dict(values) for values in json.loads(sys.argv[2])], Store(sys.argv[1]), workers=2)

@@ -19,16 +19,16 @@ from lkd import Recipe
 from lkd.cli import app
 from lkd.data import Batch
 from lkd.engine import Options
-from lkd.engine.recording import record_tape, verify_tape
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setting import Setting
+from lkd.engine.setup import Setting
 from lkd.engine.tape import Tape, bytes_needed
+from lkd.engine.tape_tools import record_tape, verify_tape
 from lkd.engine.teacher import LiveTeacher
 from lkd.engine.teacher_check import check_teacher
-from lkd.manifest import write_manifest
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
-from lkd.store import Store
+from lkd.runs.manifest import write_manifest
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -186,7 +186,7 @@ def test_a_tape_that_does_not_fit_is_refused_before_its_teacher_is_trained(
     if trained:
         record_tape(TAUGHT, store)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**22}))
-    monkeypatch.setattr("lkd.engine.taping.bytes_needed", lambda form: 10**6 * bytes_needed(form))
+    monkeypatch.setattr("lkd.engine.teacher_for.bytes_needed", lambda form: 10**6 * bytes_needed(form))
     if trained:
         lkd.run(TAUGHT, store=store, options=Options(tape=True))
     else:

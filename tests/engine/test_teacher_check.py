@@ -14,7 +14,7 @@ import lkd
 from lkd.data import Images, Split, load
 from lkd.engine.teacher_check import TeacherCheck
 from lkd.export import export
-from lkd.store import Store
+from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -138,7 +138,7 @@ def pretrained(monkeypatch: pytest.MonkeyPatch) -> str:
     """A pretrained model by timm's name, without a download."""
     make = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **how: make(name, **how))
-    monkeypatch.setattr("lkd.engine.origin.weights_origin", lambda name: {"name": name})
+    monkeypatch.setattr("lkd.engine.teacher_origin.weights_origin", lambda name: {"name": name})
     return "test_resnet"
 
 

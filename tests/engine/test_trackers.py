@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lkd
 from lkd import Options
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 
 
 def scalars(run: Run, store: Path) -> dict[str, dict[int, float]]:

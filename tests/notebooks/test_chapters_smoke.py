@@ -11,7 +11,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 
-from lkd.book.chapters import CHAPTERS, run_chapter
+from lkd.book.runner import CHAPTERS, run_chapter
 
 pytestmark = pytest.mark.slow
 

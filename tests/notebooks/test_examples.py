@@ -8,8 +8,8 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lkd.book.chapters import CHAPTERS
-from lkd.files import CHECKOUT
+from lkd.book.runner import CHAPTERS
+from lkd.util.files import CHECKOUT
 
 EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))}
 NOT_RUN = "skip-execution"

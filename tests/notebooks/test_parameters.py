@@ -11,9 +11,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 from typer.testing import CliRunner
 
-from lkd.book.chapters import CHAPTERS, check_chapter, shared_kernel
+from lkd.book.parameters import KINDS, Declared, check_values
+from lkd.book.runner import CHAPTERS, check_chapter, shared_kernel
 from lkd.cli import app
-from lkd.parameters import KINDS, Declared, check_values
 
 WRONG: dict[str, list[Any]] = {
     "bool": ["false", "True", "", 0, 1, None, [False]],
@@ -111,7 +111,7 @@ def test_plain_papermill_refuses_them_in_the_notebook(tmp_path: Path) -> None:
 def plain_papermill(name: str, parameters: dict[str, Any], folder: Path, kernel: Any) -> str:
     """The error of a notebook with the parameters of a chapter and their check, none if there is no error."""
     declared = next(cell for cell in nbformat.read(CHAPTERS[name], 4).cells if cell.cell_type == "code")
-    check = new_code_cell("from lkd.parameters import check_parameters\ncheck_parameters(globals())")
+    check = new_code_cell("from lkd.book.parameters import check_parameters\ncheck_parameters(globals())")
     specification = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(new_notebook(cells=[declared, check], metadata={"kernelspec": specification}), folder / "in.ipynb")
     paths = str(folder / "in.ipynb"), str(folder / "out.ipynb")

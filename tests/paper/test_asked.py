@@ -2,8 +2,8 @@
 
 import pytest
 
-from lkd.book.chapters import check_chapter
-from lkd.paper.evidence import CHAPTERS, PARAMETERS, STUDIES, asked
+from lkd.book.runner import check_chapter
+from lkd.study.chapters import CHAPTERS, PARAMETERS, STUDIES, asked
 
 NOT_OF_RUNS = {"profile", "published", "workers", "imagenet", "sets"}
 

@@ -13,11 +13,11 @@ import yaml
 
 from lkd.paper import claims as module
 from lkd.paper.claims import claims, judge, ledger, read_claims, table_of
-from lkd.paper.evidence import STUDIES, gaps
 from lkd.profiles import PROFILES
 from lkd.recipe import Recipe
-from lkd.store import Run, Store
+from lkd.runs.store import Run, Store
 from lkd.study import Results, Study, variants_of_kd
+from lkd.study.chapters import STUDIES, gaps
 
 Accuracy = Callable[[Recipe], float]
 
@@ -60,9 +60,9 @@ def traits_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def imagenet_errors(run: Run, images: str, count: None) -> pd.DataFrame:
         return errors(run, 0).assign(protocol="standard")
 
-    monkeypatch.setattr("lkd.study.inherited.erf_of", field)
-    monkeypatch.setattr("lkd.study.inherited.errors_of", errors)
-    monkeypatch.setattr("lkd.study.inherited.imagenet_errors_of", imagenet_errors)
+    monkeypatch.setattr("lkd.study.traits.erf_of", field)
+    monkeypatch.setattr("lkd.study.traits.errors_of", errors)
+    monkeypatch.setattr("lkd.study.traits.imagenet_errors_of", imagenet_errors)
 
 
 def verdict(study: str, claim: str, accuracy: Accuracy, profile: str = "reference") -> module.Verdict:

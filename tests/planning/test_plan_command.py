@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from typer.testing import CliRunner, Result
 
-from lkd.book.chapters import CHAPTERS as NOTEBOOKS
+from lkd.book.runner import CHAPTERS as NOTEBOOKS
 from lkd.cli import app
-from lkd.paper.evidence import CHAPTERS
+from lkd.study.chapters import CHAPTERS
 
 NOT_CHOOSING = {"profile", "published", "workers", "imagenet", "sets"}
 """Parameters of chapters that choose no run."""

@@ -14,9 +14,9 @@ from lkd.engine.jobs import Job
 from lkd.engine.teacher_check import checked_images
 from lkd.models.cost import cost
 from lkd.planning import GPUS, Work, memory, seconds_on, work, work_of
-from lkd.planning.anatomy import anatomy
+from lkd.planning.data_shape import Shape, known, lacking_weights
 from lkd.planning.duration import makespan
-from lkd.planning.shapes import Shape, known, lacking_weights
+from lkd.planning.network_cost import anatomy
 from lkd.study import longer
 
 PASS = 4 * 9 * 32 * 32 + 4 * 32 * 32 * 10
@@ -142,9 +142,9 @@ def test_imagenet_that_is_not_there_is_taken_for_the_published_one() -> None:
 
 def test_weights_that_are_not_in_the_cache_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("lkd.planning.shapes.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: None)
     assert "'resnet18' are not in the cache: they are fetched from timm/resnet18" in lacking_weights("resnet18")
-    monkeypatch.setattr("lkd.planning.shapes.try_to_load_from_cache", lambda *_: "model.safetensors")
+    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: "model.safetensors")
     assert lacking_weights("resnet18") == ""
 
 

@@ -8,10 +8,10 @@ import pytest
 
 import lkd
 from lkd import Recipe
-from lkd.engine.recording import record_tape
-from lkd.paper.evidence import CHAPTERS, asked
+from lkd.engine.tape_tools import record_tape
 from lkd.planning import plan, plan_chapter
-from lkd.store import Store
+from lkd.runs.store import Store
+from lkd.study.chapters import CHAPTERS, asked
 from lkd.tables import read
 
 TEACHER = Recipe(data="digits", student="mini_convnext_nano", train_images=128, lr=4e-3)

@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from lkd.engine.side_by_side import carry_out_all
+from lkd.engine.workers import carry_out_all
 from lkd.paper.claims import judge, verdict_table
-from lkd.paper.evidence import CHAPTERS, MEASURED, STUDIES
 from lkd.profiles import Profile
 from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES
+from lkd.runs.store import Store
 from lkd.sparse import sparse_parameters
-from lkd.store import Store
 from lkd.study import (
     check_changed_images,
     check_field_size,
@@ -32,6 +31,7 @@ from lkd.study import (
     robustness_table,
     traits,
 )
+from lkd.study.chapters import CHAPTERS, MEASURED, STUDIES
 
 pytestmark = pytest.mark.slow
 

@@ -8,16 +8,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
-from lkd.book.chapters import CHAPTERS, run_chapter
-from lkd.book.headline import headline_html
-from lkd.book.made import how_made
+from lkd.book.provenance_box import how_made
+from lkd.book.runner import CHAPTERS, run_chapter
+from lkd.book.summary import headline_html
 from lkd.cli import app
 from lkd.paper.claims import ledger, table_of
-from lkd.paper.evidence import STUDIES
 from lkd.profiles import Profile
-from lkd.records import published
-from lkd.store import Store
+from lkd.runs.published import published
+from lkd.runs.store import Store
 from lkd.study import distillation
+from lkd.study.chapters import STUDIES
 
 Write = Callable[..., Path]
 FEW = """

@@ -8,9 +8,8 @@ from timm.data import ImageNetInfo
 
 from lkd import Recipe
 from lkd.erf import area_ratios, effective_share
-from lkd.measure import erf_of, errors_of
 from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES, class_indices
-from lkd.store import Store
+from lkd.runs.store import Store
 from lkd.study import (
     Results,
     Study,
@@ -27,6 +26,7 @@ from lkd.study import (
     robustness_table,
     traits,
 )
+from lkd.study.measure import erf_of, errors_of
 
 pytestmark = pytest.mark.slow
 SIZE, COUNT, CORRUPTED = 128, 4, 8

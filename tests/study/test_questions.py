@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lkd.paper.evidence import CHAPTERS, STUDIES
 from lkd.profiles import PROFILES, Profile
 from lkd.study import Results, growing, kernels, longer, matched, traits, variants_of_kd, ways
-from lkd.study.questions import PLAIN
+from lkd.study.chapters import CHAPTERS, STUDIES
+from lkd.study.studies import PLAIN
 
 EVERY = [(name, profile) for name in STUDIES for profile in PROFILES]
 

@@ -1,15 +1,16 @@
 """A study's numbers beside the published ones."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from lkd import records
-from lkd.manifest import write_manifest
-from lkd.provenance import numerics_hash
-from lkd.records import publish
-from lkd.store import Store
+from lkd.runs import published as records
+from lkd.runs.manifest import write_manifest
+from lkd.runs.provenance import numerics_hash
+from lkd.runs.published import publish
+from lkd.runs.store import Store
 from lkd.study import distillation, reproduced
 
 STUDY = distillation(
@@ -39,14 +40,39 @@ def test_numbers_stand_beside_the_published_ones_and_say_by_what_code_these_were
     assert "by code that has changed since" in reproduced(STUDY, results, "smoke").caption
 
 
-def test_the_hash_of_numerics_sees_code_and_not_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hashed(code: str) -> str:
-        (tmp_path / "ops.py").write_text(code)
+TRAINER = '''"""The loop."""
+
+import torch
+from lkd.models.slak import width
+from lkd.util.text import shown
+
+
+def step(x):
+    """One step."""
+    return shown(width(x) + torch.ones(1))
+'''
+
+
+def test_the_hash_of_numerics_sees_code_that_is_imported_and_neither_words_nor_names_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashed(**files: str) -> str:
+        shutil.rmtree(tmp_path / "lkd", ignore_errors=True)
+        empty = dict.fromkeys(("engine/evaluate", "erf/__init__", "robustness/__init__", "util/text"), "")
+        given = {**empty, "engine/trainer": TRAINER, "models/slak": "WIDTH = 3", **files}
+        for place, code in given.items():
+            path = tmp_path / "lkd" / f"{place}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(code)
         numerics_hash.cache_clear()
         return numerics_hash()
 
-    monkeypatch.setattr("lkd.provenance.__file__", str(tmp_path / "provenance.py"))
-    first = hashed('"""Words."""\n\n\ndef f(x):\n    """Words."""\n    return x + 1\n')
-    assert hashed('"""Others."""\n\ndef f(x):\n    # a comment\n    return x + 1\n') == first
-    assert hashed("def f(x):\n    return x + 2\n") != first
+    monkeypatch.setattr("lkd.runs.provenance._PACKAGE", tmp_path / "lkd")
+    first = hashed()
+    assert hashed(**{"engine/trainer": TRAINER.replace("The loop", "Another").replace("One step", "A step")}) == first
+    assert hashed(**{"util/text": "WIDTH = 5", "models/unused": "WIDTH = 7"}) == first
+    moved = {"engine/trainer": TRAINER.replace("slak", "large"), "models/slak": "", "models/large": "WIDTH = 3"}
+    assert hashed(**moved) == first
+    assert hashed(**{"models/slak": "WIDTH = 5"}) != first
+    assert hashed(**{"engine/trainer": TRAINER.replace("ones", "zeros")}) != first
     numerics_hash.cache_clear()

@@ -12,7 +12,7 @@ import timm
 
 from lkd import Recipe
 from lkd.profiles import PROFILES, Profile
-from lkd.store import Run
+from lkd.runs.store import Run
 from lkd.study import Results, Study, compared, distillation, effect, paper_tables
 from lkd.study.compare import LackingError
 

@@ -1,0 +1,220 @@
+"""Carry out chapters: a clean notebook and parameters in, an executed copy out."""
+
+import ast
+import hashlib
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import papermill
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from lkd.book.parameters import Declared, check_values
+from lkd.book.sources import sources
+from lkd.runs.provenance import provenance
+from lkd.util.checks import unknown
+from lkd.util.files import CHECKOUT, home, replacing, require_checkout
+from lkd.util.progress import shown_here
+from lkd.util.values import typed
+
+if TYPE_CHECKING:
+    from lkd.profiles import Profile
+
+CHAPTERS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
+"""The chapters' clean sources, by name."""
+
+_KERNEL = "python3"
+_START_SECONDS = 120
+
+
+class ChapterError(RuntimeError):
+    """A chapter that stopped with an error."""
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel that remembers that it was told to end, as nbclient does on Ctrl-C before it stumbles over the loss."""
+
+    stopped = False
+
+    async def shutdown_kernel(self, *args: Any, **how: Any) -> None:  # type: ignore[override]
+        """End the kernel."""
+        self.stopped = True
+        await super().shutdown_kernel(*args, **how)
+
+
+@contextmanager
+def shared_kernel() -> Iterator[Kernel]:
+    """A kernel that chapters may share: what one has imported is there for the next, its variables are not."""
+    manager = Kernel(kernel_name=_KERNEL)
+    try:
+        yield manager
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
+
+
+def run_chapter(
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    output: str | Path | None = None,
+    again: bool = False,
+    kernel: Kernel | None = None,
+) -> Path:
+    """Execute a chapter with papermill, unless that has been done with this source, package and parameters.
+
+    Args:
+        name: of a notebook in `notebooks/`.
+        parameters: values for names in its cell of parameters; the others keep their defaults.
+        output: where the executed copy goes; by default to where the book looks for it.
+        again: execute it even if that has been done.
+        kernel: where it is executed, of `shared_kernel`; by default in one of its own.
+
+    Returns:
+        The path of the executed copy.
+
+    Raises:
+        FileNotFoundError: the package does not lie in a checkout of the project.
+        KeyError: an unknown chapter, parameter, profile, model or objective, with the nearest known name.
+        TypeError: a parameter of another type than the chapter declares.
+        ValueError: a parameter that makes no sense, a profile's file that is no profile; says where and why.
+        ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
+        KeyboardInterrupt: it was interrupted; `output` is left as it was.
+    """
+    declared = check_chapter(name, parameters)
+    defaults, scale = _defaults(declared), _scale(parameters)
+    parameters = {**parameters, **({"profile": scale.source} if scale else {})}
+    parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
+    path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
+    key = _key(CHAPTERS[name], {**parameters, "profile": scale} if "profile" in parameters else parameters)
+    if again or _key_of(path) != key:
+        with replacing(path) as temporary, nullcontext(kernel) if kernel else shared_kernel() as manager:
+            _execute(name, parameters, temporary, path, manager)
+            _describe(temporary, _record(name, key, declared, parameters))
+    return path
+
+
+def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What a chapter declares of its parameters; refuses, as `run_chapter` does, names and values that are wrong."""
+    require_checkout("chapters")
+    if name not in CHAPTERS:
+        raise KeyError(unknown("chapter", name, CHAPTERS))
+    declared = papermill.inspect_notebook(str(CHAPTERS[name]))
+    kinds = {each: Declared(about["inferred_type_name"], about["default"]) for each, about in declared.items()}
+    check_values(kinds, parameters, f"parameter of chapter {name!r}")
+    if parameters.keys() - {"profile", "published"}:
+        _check_runs(name, {**_defaults(declared), **parameters}["profile"], parameters)
+    return declared
+
+
+def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that no runs can be made of."""
+    from lkd.study.chapters import PARAMETERS, asked
+
+    if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
+        asked(chapter, profile, **given)
+
+
+def _scale(parameters: Mapping[str, Any]) -> "Profile | None":
+    """The profile that a chapter is asked for; None where it is the chapter's own."""
+    from lkd.profiles import Profile
+
+    return Profile.load(parameters["profile"]) if "profile" in parameters else None
+
+
+def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Path, kernel: Kernel) -> None:
+    if kernel.has_kernel:
+        _forget(kernel)
+    try:
+        with shown_here():
+            papermill.execute_notebook(
+                str(CHAPTERS[name]),
+                str(temporary),
+                dict(parameters),
+                kernel_name=_KERNEL,
+                km=kernel,
+                progress_bar=False,
+                start_timeout=_START_SECONDS,
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )
+    except Exception as error:
+        if kernel.stopped:
+            raise KeyboardInterrupt from error
+        if isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        elif isinstance(error, DeadKernelError):
+            reason = "a dead kernel, perhaps for lack of memory"
+        else:
+            raise
+        failed = path.with_suffix(".failed.ipynb")
+        shutil.copyfile(temporary, failed)
+        raise ChapterError(f"chapter {name} stopped with {reason}\nIts notebook so far is {failed}") from error
+
+
+def _forget(kernel: Kernel) -> None:
+    """Delete all variables of a running kernel."""
+    client = BlockingKernelClient()
+    client.load_connection_info(kernel.get_connection_info())
+    client.start_channels()
+    try:
+        client.execute("%reset_selective -f ^[^_]", reply=True, timeout=_START_SECONDS)
+    finally:
+        client.stop_channels()
+
+
+def _key(source: Path, parameters: Mapping[str, Any]) -> str:
+    content = f"{source.read_text()}\0{sorted(parameters.items())!r}\0{sources()}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _key_of(path: Path) -> str | None:
+    try:
+        return nbformat.read(path, 4).metadata.get("lkd", {}).get("key")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _record(
+    name: str, key: str, declared: Mapping[str, Mapping[str, str]], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the book tells of an executed copy; `parameters` are those that differ from their defaults."""
+    used = {**_defaults(declared), **parameters}
+    rows = [
+        {
+            "name": parameter,
+            "type": about["inferred_type_name"],
+            "default": repr(default),
+            "used": repr(used[parameter]),
+            "help": about["help"],
+        }
+        for (parameter, about), default in zip(declared.items(), _defaults(declared).values(), strict=True)
+    ]
+    settings = [f"{key}={typed(value)}" for key, value in parameters.items()]
+    words = ["lkd", "run", name, *(word for setting in settings for word in ("-p", setting))]
+    origin = {field: value for field, value in provenance().items() if field != "started"}
+    return {
+        "key": key, "profile": used["profile"], "parameters": rows, "command": shlex.join(words), "provenance": origin
+    }  # fmt: skip
+
+
+def _defaults(declared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    return {parameter: ast.literal_eval(about["default"]) for parameter, about in declared.items()}
+
+
+def _describe(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record into an executed copy, and hide its cells of parameters from the page."""
+    notebook: NotebookNode = nbformat.read(path, 4)
+    notebook.metadata["lkd"] = dict(record)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "parameters" in tags or "injected-parameters" in tags:
+            cell.metadata["tags"] = [*tags, "remove-input"]
+    nbformat.write(notebook, path)

@@ -1,0 +1,211 @@
+"""Commands on trained models: how accurate they are, what they look at, what they withstand."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkd.cli.options import ImageSize, Json, OwnData, Trained, Workers
+from lkd.cli.root import app, refusals, say_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from lkd.data import DataSet
+    from lkd.runs.resolve import Shown
+
+
+@app.command()
+def evaluate(
+    model: Trained,
+    data: OwnData = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    image_size: ImageSize = 0,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Top-1 accuracy of a trained model in percent, and its mean cross-entropy with the labels in nats.
+
+    Example: lkd evaluate resnet50.a1_in1k --data folder:/data/imagenet --split val --workers 8
+    """
+    from lkd.engine import evaluate as figures
+    from lkd.runs.resolve import shown
+    from lkd.runs.store import Store
+    from lkd.util.checks import unknown
+    from lkd.util.progress import progress_bar
+
+    with refusals():
+        chosen = shown(model, Store(), data, image_size)
+        if split not in chosen.data.splits:
+            raise KeyError(unknown("split", split, chosen.data.splits))
+        images = chosen.data.splits[split]
+        with progress_bar(len(images)) as bar:
+            found = figures(_on_device(chosen.model), _counted(chosen.data, bar), images, workers=workers)
+    if as_json:
+        say_json({"model": model, "data": chosen.data.name, "split": split, "images": len(images), **found})
+    else:
+        typer.echo(
+            f"{model} on {len(images):,} images of {chosen.data.name} ({split}): "
+            f"top-1 {found['top1']:.2f} %, loss {found['loss']:.4f}"
+        )
+
+
+@app.command()
+def erf(
+    model: Trained,
+    data: OwnData = None,
+    size: Annotated[int, typer.Option(min=1, help="Side that images are enlarged to, in pixels.")] = 1024,
+    count: Annotated[int, typer.Option(min=1, help="How many images, with classes in proportion.")] = 50,
+    save: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where the map goes: .npz, or .png of its logarithm.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The effective receptive field of a trained model, by RepLKNet's procedure.
+
+    By threshold, the side and the share of the area of the smallest central square that holds more than so much of all
+    contributions, of the logarithm of the map and of the map itself; and the share of the image that the field covers
+    effectively. They depend on the size of the images.
+
+    Example: lkd erf resnet50.a1_in1k --data folder:/data/imagenet --save map.png
+    """
+    from lkd.erf import area_ratios, effective_share
+    from lkd.runs.resolve import shown
+    from lkd.runs.store import Store
+
+    if save and save.suffix not in (".npz", ".png"):
+        raise typer.BadParameter(f"--save is a file that ends in .npz or .png, got {save}")
+    with refusals():
+        field = _field(shown(model, Store(), data, 0), data, size, count)
+        if save:
+            _save_map(field, save)
+    rows = {
+        kind: [row._asdict() for row in area_ratios(field, log=kind == "logarithm")] for kind in ("logarithm", "plain")
+    }
+    share = effective_share(field)
+    if as_json:
+        say_json({"model": model, "size": size, "count": count, "effective_share": share, "area_ratios": rows})
+        return
+    typer.echo(f"{model}, {count} images of {size} x {size} pixels: effective share {share:.2%}")
+    for kind, ratios in rows.items():
+        for row in ratios:
+            reached = f"side {row['side']:5} {row['ratio']:8.2%}" if row["side"] else "not reached"
+            typer.echo(f"  {kind:10} more than {row['threshold']:4.0%}: {reached}")
+
+
+@app.command()
+def robustness(
+    model: Trained,
+    data: OwnData = None,
+    count: Annotated[int | None, typer.Option(min=1, help="At most how many images; by default all.")] = None,
+    imagenet: Annotated[
+        Path | None, typer.Option(help="The folder that has imagenet-c, imagenet-a, imagenet-r and sketch.")
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Which of ImageNet's sets.")] = "C,A,R,Sketch",
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Top-1 errors of a trained model, in percent, on images that were changed.
+
+    Of data in memory: 19 corruptions at 5 severities. Of ImageNet's 1000 classes: the sets under --imagenet.
+
+    Examples: lkd robustness 3f2a --count 1000
+
+    lkd robustness resnet50.a1_in1k --imagenet /data --sets A,R
+    """
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    from lkd.robustness import imagenet_c_scores, imagenet_robustness
+    from lkd.runs.resolve import named, shown, trained
+    from lkd.runs.store import Store
+
+    with refusals():
+        if imagenet is None:
+            table = _errors(shown(model, Store(), data), data, count)
+            means: dict[str, Any] = _corruption_means(table)
+        else:
+            if data is not None:
+                raise ValueError(f"--data is {data!r}, but --imagenet says where the images are: leave one of them out")
+            network, _ = trained(model, Store())
+            by_timm = isinstance(named(model, Store()), str)
+            mean, std = (None, None) if by_timm else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+            table = imagenet_robustness(
+                _on_device(network), imagenet, sets.split(","), count=count, mean=mean, std=std, workers=workers
+            )
+            others = table[table.set != "C"]
+            means = imagenet_c_scores(table) | {
+                f"ImageNet-{name}": 100 * rows.error.mean() for name, rows in others.groupby("set", sort=False)
+            }
+    if as_json:
+        say_json({"model": model, "percent": means, "rows": table.to_dict("records")})
+        return
+    for name, value in means.items():
+        typer.echo(f"{name:32} {'not run' if value is None else f'{value:6.2f}'}")
+
+
+def _on_device(model: Any) -> Any:
+    """A model on this machine's GPU, if there is one."""
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _counted(data: "DataSet", bar: Any) -> Any:
+    """A data set whose batches are counted on a bar."""
+    from types import SimpleNamespace
+
+    def batches(*args: Any) -> Any:
+        for images, labels in data.batches(*args):
+            yield images, labels
+            bar.update(len(labels))
+
+    return SimpleNamespace(batches=batches)
+
+
+def _field(chosen: "Shown", data: str | None, size: int, count: int) -> "np.ndarray":
+    """A model's contribution map; kept beside a run where the images are its own."""
+    from lkd.erf import at_size, contribution_map, sample_images
+    from lkd.study.measure import erf_of
+
+    if chosen.run is not None and data is None:
+        return erf_of(chosen.run, size, count)
+    resized = at_size(_on_device(chosen.model), size)
+    return contribution_map(resized, sample_images(chosen.data, size, count), progress=True)
+
+
+def _save_map(field: "np.ndarray", path: Path) -> None:
+    """A contribution map as an array called "map", or its logarithm as a grey picture, black for 0."""
+    import numpy as np
+    from PIL import Image
+
+    from lkd.util.files import replacing
+
+    with replacing(path) as temporary:
+        if path.suffix == ".npz":
+            np.savez_compressed(temporary, map=field)
+        else:
+            brightness = np.log10(field + 1)
+            Image.fromarray((255 * brightness / brightness.max()).round().astype(np.uint8)).save(temporary)
+
+
+def _errors(chosen: "Shown", data: str | None, count: int | None) -> "pd.DataFrame":
+    """Errors on corrupted images in memory; kept beside a run where the images are its own."""
+    from lkd.data import Images
+    from lkd.robustness import corruption_errors
+    from lkd.study.measure import errors_of
+
+    if not isinstance(chosen.data, Images):
+        raise ValueError(f"corruptions are made of images in memory, {chosen.data.name} is files: see --imagenet")
+    if chosen.run is not None and data is None:
+        return errors_of(chosen.run, count or len(chosen.data.test))
+    return corruption_errors(_on_device(chosen.model), chosen.data, count)
+
+
+def _corruption_means(table: "pd.DataFrame") -> dict[str, float]:
+    """In percent: the error without corruption, the mean over all types, and that of each type over its severities."""
+    from lkd.robustness import CLEAN, by_corruption, mean_error
+
+    errors = by_corruption(table)
+    clean = float(table[table.corruption == CLEAN].error.iloc[0])
+    return {CLEAN: 100 * clean, "mean": mean_error(errors)} | {name: 100 * error for name, error in errors.items()}

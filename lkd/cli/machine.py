@@ -1,0 +1,283 @@
+"""What this machine is and has, as far as it decides what can be run on it and how fast."""
+
+import os
+import platform
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lkd.data import load
+from lkd.data.inspect import known
+from lkd.data.prefetch import SHARED
+from lkd.engine.accelerators import LAUNCHERS
+from lkd.models.cost import images_per_second
+from lkd.util.files import CHECKOUT, home, home_folder
+from lkd.util.locks import REMEDY, check_locking
+
+MODELS = ("mini_slak", "mini_resnet")
+"""Whose speed is measured: a teacher and a student of the book."""
+
+_BATCH, _REPEATS = 64, 5
+_WRITTEN = 2**25
+_SLOW_DISK = 50e6
+_LITTLE_SPACE = 5e9
+_LITTLE_SHARED = 1e9
+_FULL_SHARE = 0.7
+_LINES = 6
+
+
+def examined() -> dict[str, Any]:
+    """All that follows, and advice on what is slow or missing.
+
+    Example:
+        >>> from lkd.cli.machine import examined
+        >>> sorted(examined())
+        ['advice', 'data', 'home', 'launcher', 'packages', 'processor', 'python', 'speed', 'torch']
+    """
+    found = {
+        "python": {"version": platform.python_version(), "path": sys.executable, "platform": platform.platform()},
+        "packages": packages(),
+        "processor": processor(),
+        "torch": build(),
+        "home": place(),
+        "data": data_sets(),
+        "launcher": launcher(),
+        "speed": {name: speed(name) for name in MODELS},
+    }
+    return found | {"advice": list(advice(found))}
+
+
+def packages() -> dict[str, dict[str, str | None]]:
+    """The packages that lkd needs and their versions, None where one is missing; each extra under its own name."""
+    found: dict[str, dict[str, str | None]] = {}
+    for line in requires("lkd") or ():
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        found.setdefault(extra[1] if extra else "lkd", {})[name] = _version(name)
+    return found
+
+
+def processor() -> dict[str, Any]:
+    """CPU and memory: name, the instructions that torch uses, cores, and those that this process may use.
+
+    "cores together" is how many times as many matrix products all usable cores make at once as one of them alone: about
+    their number, but less where they are hyper-threads of one core, or where other programs are at work.
+    """
+    return {
+        "name": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "logical cores": os.cpu_count(),
+        "usable cores": (cores := _usable_cores()),
+        "cores together": _cores_together(cores),
+        "hyper-threads": _hyper_threads(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def build() -> dict[str, Any]:
+    """How torch was built, the threads it uses, and the devices it sees."""
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "version": torch.__version__,
+        "CUDA": torch.version.cuda,
+        "oneDNN": torch.backends.mkldnn.is_available(),
+        "OpenMP": torch.backends.openmp.is_available(),
+        "threads": torch.get_num_threads(),
+        "GPUs": [{"name": gpu.name, "memory": gpu.total_memory} for gpu in gpus],
+        "Apple's GPU": torch.backends.mps.is_available(),
+    }
+
+
+def launcher() -> dict[str, str]:
+    """The environment variables of a launcher such as torchrun: lkd waits for the other processes they announce."""
+    return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
+
+
+def data_sets() -> list[str]:
+    """One line for each data set of this machine, that accounts for its files; at most six."""
+    lines = [row.account or f"{row.name}: {row.place}" for row in known()]
+    if len(lines) <= _LINES:
+        return lines
+    return [*lines[: _LINES - 1], f"{len(lines) - _LINES + 1} more: see `lkd data list`"]
+
+
+def place() -> dict[str, Any]:
+    """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout.
+
+    "locks" is whether files there can be locked, which runs need: without, no run starts. "fault" is why nothing can be
+    written there, "written a second" and "locks" are None then. "shared memory" is the free part of /dev/shm, through
+    which worker processes hand over images; None without it.
+    """
+    folder, written, fault = home_folder(), None, None
+    try:
+        written = _written_a_second(home())
+    except OSError as error:
+        fault = str(error)
+    return {
+        "path": str(folder),
+        "LKD_HOME": os.environ.get("LKD_HOME"),
+        "free": shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.is_dir())).free,
+        "written a second": written,
+        "locks": None if fault else _locks(folder),
+        "fault": fault,
+        "shared memory": shutil.disk_usage(SHARED).free if SHARED.is_dir() else None,
+        "git checkout": str(CHECKOUT) if (CHECKOUT / ".git").exists() else None,
+    }
+
+
+def speed(name: str) -> dict[str, float]:
+    """Images a second of one of the book's networks, on 32x32 images: forward on one thread, and in training.
+
+    Training is a step of AdamW on a batch of 64, on this machine's device, with all threads that torch uses.
+    """
+    data = load("digits")
+    model = timm.create_model(name, in_chans=data.channels, num_classes=len(data.classes))
+    forward = images_per_second(model, data.channels, data.size, _BATCH, _REPEATS)
+    return {"forward": forward, "training": _training_speed(model)}
+
+
+def advice(found: dict[str, Any]) -> Iterator[str]:
+    """What would be slow or fail here, why, and what to do.
+
+    Args:
+        found: as `examined` finds it.
+    """
+    processor, build, place = found["processor"], found["torch"], found["home"]
+    if not build["GPUs"] and build["CUDA"]:
+        yield f"torch was built for CUDA {build['CUDA']} and sees no GPU: training runs on the CPU; is a driver there?"
+    elif not build["GPUs"]:
+        yield "no GPU: the profiles smoke, small and reference are made for CPUs, networks for ImageNet take weeks"
+    if "AVX" not in processor["instructions"] and platform.machine() in ("x86_64", "AMD64"):
+        yield "no AVX2: convolutions take several times as long as on processors that have it"
+    if not build["oneDNN"]:
+        yield "torch was built without oneDNN: convolutions on the CPU are slow; install the wheels of pytorch.org"
+    if processor["hyper-threads"]:
+        yield "hyper-threads: two logical cores share one, so that two runs on them each take longer than one alone"
+    elif processor["cores together"] < _FULL_SHARE * processor["usable cores"]:
+        yield (
+            f"{processor['usable cores']} cores do {processor['cores together']:.1f} times the work of one: they may "
+            "be hyper-threads of a shared machine, or other programs are at work"
+        )
+    if processor["usable cores"] < processor["logical cores"]:
+        yield f"this process may use {processor['usable cores']} of {processor['logical cores']} cores: workers wait"
+    if build["threads"] < processor["usable cores"]:
+        yield f"torch uses {build['threads']} of {processor['usable cores']} cores (OMP_NUM_THREADS) for a single run"
+    if place["fault"]:
+        yield place["fault"]
+    elif not place["locks"]:
+        yield f"lkd's home is on a file system without flock, no run can start: {REMEDY}"
+    elif place["written a second"] < _SLOW_DISK:
+        yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
+    if place["free"] < _LITTLE_SPACE:
+        yield f"lkd's home has {place['free'] / 1e9:.1f} GB free: `lkd store prune` says what can go"
+    if place["shared memory"] is not None and place["shared memory"] < _LITTLE_SHARED:
+        yield (
+            f"{SHARED} has {place['shared memory'] / 1e6:.0f} MB free: workers that read images need more (in Docker, "
+            "--shm-size=2g), or workers=0"
+        )
+    if found["launcher"]:
+        yield (
+            f"{', '.join(found['launcher'])} set: lkd waits for the other processes of a launcher; if there is none, "
+            f"run unset {' '.join(found['launcher'])}"
+        )
+    for extra, versions in found["packages"].items():
+        if missing := [name for name, number in versions.items() if number is None]:
+            wish = "" if extra == "lkd" else f"[{extra}]"
+            yield f"{', '.join(missing)} missing: pip install 'lkd{wish}'"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cores_together(cores: int) -> float:
+    threads, matrix = torch.get_num_threads(), torch.ones(512, 512)
+
+    def multiply(_: int) -> None:
+        for _ in range(40):
+            matrix @ matrix
+
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(cores) as pool:
+        multiply(0)
+        alone = _seconds(lambda: multiply(0))
+        together = _seconds(lambda: list(pool.map(multiply, range(cores))))
+    torch.set_num_threads(threads)
+    return cores * alone / together
+
+
+def _training_speed(model: nn.Module) -> float:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = load("digits")
+    images, labels = (each.to(device) for each in next(data.batches(data.train, torch.arange(_BATCH), _BATCH)))
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    step()
+    return _BATCH / statistics.median(_seconds(step) for _ in range(_REPEATS))
+
+
+def _written_a_second(folder: Path) -> float:
+    content = os.urandom(_WRITTEN)
+    with tempfile.TemporaryFile(dir=folder) as file:
+
+        def write() -> None:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+        return _WRITTEN / _seconds(write)
+
+
+def _locks(folder: Path) -> bool:
+    try:
+        check_locking(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpuinfo(field: str) -> str | None:
+    """The first value of a field that Linux tells of its processors."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
+
+
+def _hyper_threads() -> bool:
+    """Whether logical cores share physical ones, as Linux tells."""
+    siblings, cores = _cpuinfo("siblings"), _cpuinfo("cpu cores")
+    return bool(siblings and cores and int(siblings) > int(cores))

@@ -1,0 +1,46 @@
+"""Commands on single runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lkd.cli.root import app, refusals
+from lkd.util.files import read_json
+
+if TYPE_CHECKING:
+    from lkd.recipe import Recipe
+
+
+@app.command("run-recipe")
+def run_recipe(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe as JSON, of a run or of your own; or the id of a run."),
+    ],
+) -> None:
+    """Carry out one recipe, here or in the processes that `accelerate launch` has started.
+
+    An id is that of a run of this machine's store, or of a published one, as pages of the book show it. A file holds a
+    recipe and nothing else.
+
+    Example: accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe recipe.json
+    """
+    import lkd
+    from lkd.runs.published import recipe_file
+
+    with refusals():
+        file = Path(recipe)
+        lkd.run(_recipe_in(file if file.is_file() else recipe_file(recipe)))
+
+
+def _recipe_in(file: Path) -> "Recipe":
+    """The recipe that a file holds, and nothing else: it may come from anybody."""
+    from lkd.recipe import Recipe
+
+    values = read_json(file, "give the recipe.json of a run, or one of your own")
+    if not {"data", "student"} <= values.keys():
+        raise ValueError(
+            f'{file} is no recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
+        )
+    return Recipe.from_dict(values)

@@ -1,0 +1,131 @@
+"""Commands that train: distil a student, train a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lkd.cli import completion
+from lkd.cli.options import (
+    Data,
+    Fields,
+    Json,
+    Processes,
+    Profile,
+    Saved,
+    Settings,
+    Student,
+    Teacher,
+    Untrained,
+    read_options,
+)
+from lkd.cli.root import app, assignments, refusals, say_json
+
+if TYPE_CHECKING:
+    from lkd.runs.store import Run
+
+
+@app.command()
+def distill(
+    student: Student,
+    teacher: Teacher,
+    data: Data,
+    objective: Annotated[
+        str, typer.Option(help="How the teacher teaches.", autocompletion=completion.objectives)
+    ] = "nkd",
+    profile: Profile = "small",
+    setting: Settings = None,
+    processes: Processes = 1,
+    option: Fields = None,
+    save: Saved = None,
+    as_json: Json = False,
+) -> None:
+    """Train a student on labels and on what a teacher says. A run that the store has is not trained again.
+
+    Example: lkd distill mini_resnet mini_slak --data digits --profile smoke --set epochs=2 --set temperature=2
+    """
+    import lkd
+    from lkd.runs.resolve import named
+    from lkd.runs.store import Store
+
+    settings = _settings(setting)
+    with refusals():
+        store = Store()
+        run = lkd.distill(
+            named(student, store),
+            named(teacher, store),
+            data=data,
+            objective=objective,
+            profile=profile,
+            num_processes=processes,
+            options=read_options(option),
+            **settings,
+        )
+        _finish(run, save, as_json)
+
+
+@app.command()
+def train(
+    model: Untrained,
+    data: Data,
+    profile: Profile = "small",
+    setting: Settings = None,
+    processes: Processes = 1,
+    option: Fields = None,
+    save: Saved = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model on labels alone. A run that the store has is not trained again.
+
+    Example: lkd train mini_slak --data digits --profile smoke --set seed=1
+    """
+    import lkd
+    from lkd.runs.resolve import named
+    from lkd.runs.store import Store
+
+    settings = _settings(setting)
+    with refusals():
+        run = lkd.train(
+            named(model, Store()),
+            data=data,
+            profile=profile,
+            num_processes=processes,
+            options=read_options(option),
+            **settings,
+        )
+        _finish(run, save, as_json)
+
+
+_GIVEN_ELSEWHERE = {
+    "student": "STUDENT", "model": "MODEL", "teacher": "TEACHER", "data": "--data", "objective": "--objective",
+    "profile": "--profile", "num_processes": "--processes", "options": "--option", "store": "LKD_HOME",
+}  # fmt: skip
+"""Names that `--set` does not take, and where each is given instead."""
+
+
+def _settings(given: list[str] | None) -> dict[str, Any]:
+    """Fields of the recipe and parameters of the objective, as `--set` gives them."""
+    settings = assignments("--set", given)
+    for name in settings:
+        if name in _GIVEN_ELSEWHERE:
+            raise typer.BadParameter(f"--set does not take {name!r}: give it as {_GIVEN_ELSEWHERE[name]}")
+    return settings
+
+
+def _finish(run: "Run", save: Path | None, as_json: bool) -> None:
+    """Write the trained model where it was asked for, and tell of the run."""
+    from lkd.export import export
+
+    if save:
+        export(run, save)
+    recipe, figures = run.recipe, dict(run.metrics)
+    if as_json:
+        place = {"run_id": recipe.run_id, "path": str(run.path), "saved": str(save) if save else None}
+        say_json({**place, "metrics": figures, "recipe": recipe.to_dict()})
+        return
+    taught = f" taught by {recipe.teacher_name} ({recipe.objective})" if recipe.teacher else ""
+    typer.echo(f"run {recipe.run_id}: {recipe.student}{taught} on {recipe.data}, seed {recipe.seed}")
+    typer.echo(f"top-1: test {figures['test_top1']:.2f} %, validation {figures['val_top1']:.2f} %")
+    if "teacher_top1" in figures:
+        typer.echo(f"top-1 of the teacher on the student's validation images: {figures['teacher_top1']:.2f} %")
+    typer.echo(f"{run.path}" + (f", saved to {save}" if save else ""))

@@ -1,0 +1,51 @@
+"""One line that accounts for all files of a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lkd.data.folders import RULES
+from lkd.data.protocol import DataSet
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the files and folders of a data set.
+
+    Args:
+        sources: by split, where its images come from, where the name of the split does not say it.
+        ignored: names of files and folders that are not read, by key of `lkd.data.folders.RULES`.
+        notes: how classes were found, and other things that may surprise.
+    """
+
+    sources: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def accounted(data: DataSet) -> str:
+    """One line that says what a data set holds, and which files were not read; nothing is decoded for it.
+
+    Args:
+        data: in files or in memory.
+
+    Example:
+        >>> from lkd.data import accounted, load
+        >>> accounted(load("digits"))
+        'digits: 10 classes; train 1,297, val 250, test 250 images'
+    """
+    account = getattr(data, "account", Account())
+    sources = {name: f" ({source})" for name, source in account.sources.items()}
+    counts = ", ".join(f"{name} {len(split):,}{sources.get(name, '')}" for name, split in data.splits.items())
+    parts = [f"{data.name}: {len(data.classes):,} classes", f"{counts} images", *account.notes]
+    if ignored := [_ignored(rule, account.ignored[rule]) for rule in RULES if account.ignored.get(rule)]:
+        parts.append(f"ignored: {', '.join(ignored)}")
+    return "; ".join(parts)
+
+
+def _ignored(rule: str, names: Sequence[str]) -> str:
+    count = f"{len(names):,} {RULES[rule]}"
+    return count if rule in ("hidden", "system") else f"{count} ({_examples(names)})"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join([*map(repr, sorted(names)[:2]), *(["..."] if len(names) > 2 else [])])

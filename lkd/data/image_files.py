@@ -1,0 +1,373 @@
+"""Labelled images in files: decoded when they are asked for, under transforms that can be replayed."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import chain
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.transforms import Compose
+
+from lkd.data.accounting import Account
+from lkd.data.decoding import WARNED, decoded
+from lkd.data.folders import LARGEST
+from lkd.data.images import whole_indices
+from lkd.data.prefetch import made_ahead
+from lkd.data.protocol import DataSet, Labelled
+from lkd.data.stream import MEMORY_ONLY, Augmentation, Batch, Stream
+from lkd.data.transforms import (
+    INTERPOLATIONS,
+    check_auto_augment,
+    check_jitter,
+    evaluation_transform,
+    seeded,
+    training_transform,
+)
+from lkd.util.checks import check_number, check_whole, unknown
+
+SIZE = 224
+"""Side of the images that networks see, where none is named."""
+
+VIEW_FIELDS = ("image_size", "crop_pct", "interpolation", "damaged")
+"""Fields of `View`; they have no effect on images in memory."""
+
+DAMAGED = ("error", "skip")
+"""What to do about an image that cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How image files are brought to what a network sees.
+
+    Args:
+        image_size: side of the images that networks see; 0 for 224.
+        crop_pct: share of the resized image's side that the centre crop of evaluation shows.
+        interpolation: "bicubic", "bilinear" or "nearest"; in training as well.
+        damaged: what to do about an image that cannot be decoded. "error" stops and names it; "skip" puts the next
+            whole image of the split in its place, with that one's label, in training and in evaluation, and counts it
+            in the data set's `damaged_files`.
+
+    Raises:
+        KeyError, TypeError, ValueError: a value that makes no sense, named.
+    """
+
+    image_size: int = 0
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+    damaged: str = "error"
+
+    def __post_init__(self) -> None:
+        check_whole("image_size", self.image_size, 0)
+        check_number("crop_pct", self.crop_pct, 0, 1, above=True)
+        if self.interpolation not in INTERPOLATIONS:
+            raise KeyError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
+        if self.damaged not in DAMAGED:
+            raise KeyError(unknown("treatment of damaged images", self.damaged, DAMAGED))
+
+
+class DamagedImage(ValueError):
+    """An image that cannot be decoded; the message names its file."""
+
+
+class Reader(Protocol):
+    """What is asked of a reader of timm's: random access to the bytes of each image."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+    def filename(self, index: int, /) -> str | None:
+        """Name of the file of an image, for people."""
+
+
+class Listing:
+    """The images that a reader finds at a place, decoded one at a time; remembers which ones were damaged.
+
+    Args:
+        reader: `reader[index]` is an open file and a label.
+        place: where that is, for people.
+        versions: gives a text for each image, or one for all, that changes when the files do.
+    """
+
+    def __init__(self, reader: Reader, place: str, versions: Callable[[], Iterable[str]]):
+        self.reader, self.place, self.versions = reader, place, versions
+        self._damaged = torch.zeros(len(reader), dtype=torch.bool).share_memory_()
+        self._warned = torch.zeros(len(WARNED), dtype=torch.bool).share_memory_()
+
+    def name(self, index: int) -> str:
+        """What an image is called, for people."""
+        return f"{self.place}/{self.reader.filename(index) or f'image {index}'}"
+
+    def image(self, index: int) -> Image.Image:
+        """An image, as RGB. Warns of the first one whose pixels need care, once for each kind of `WARNED`.
+
+        Raises:
+            DamagedImage: it cannot be decoded.
+            OSError: its file cannot be read.
+        """
+        image, care = self.decoded(index)
+        for place, (kind, problem) in enumerate(WARNED.items()):
+            if kind in care and not self._warned[place]:
+                self._warned[place] = True
+                warnings.warn(f"{self.name(index)} has {problem}; `lkd data check` counts such images", stacklevel=2)
+        return image
+
+    def decoded(self, index: int) -> tuple[Image.Image, tuple[str, ...]]:
+        """An image, as RGB, and what about its pixels needs care: see `lkd.data.decoding.decoded`.
+
+        Raises:
+            DamagedImage: it cannot be decoded.
+            OSError: its file cannot be read.
+        """
+        with self.reader[index][0] as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            content = file.read() if size <= LARGEST else b""
+        try:
+            if size > LARGEST:
+                raise ValueError(f"its file has {size:,} bytes, more than any image that can be decoded")
+            return decoded(content)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._damaged[index] = True
+            problem = str(error) or type(error).__name__
+            raise DamagedImage(
+                f"{self.name(index)} is no whole image ({problem}): replace or remove it, or set damaged='skip'"
+            ) from error
+
+    @property
+    def damaged(self) -> list[str]:
+        """Names of the damaged images that this process and its workers have met so far."""
+        return [self.name(index) for index in self._damaged.nonzero().flatten().tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Images in files and their labels, in a fixed order.
+
+    Args:
+        listing: where the images are.
+        indices: their numbers in the listing, int64, shape (N,).
+        labels: int64, shape (N,).
+    """
+
+    listing: Listing
+    indices: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> "FileSplit":
+        """The images and labels at `indices`, in that order.
+
+        Raises:
+            IndexError: an index outside the split.
+            TypeError: indices that are no whole numbers, a mask for example.
+            ValueError: no index at all.
+        """
+        chosen = whole_indices(indices)
+        return FileSplit(self.listing, self.indices[chosen], self.labels[chosen])
+
+    def read(self, index: int, skip_damaged: bool) -> tuple[Image.Image, int]:
+        """An image and its label; in place of a damaged one, the next one that is whole, where asked.
+
+        Raises:
+            DamagedImage: it cannot be decoded.
+            ValueError: none of the images can.
+        """
+        for place in chain(range(index, len(self)), range(index)):
+            try:
+                return self.listing.image(int(self.indices[place])), int(self.labels[place])
+            except DamagedImage:
+                if not skip_damaged:
+                    raise
+        raise ValueError(f"none of the {len(self)} images of a split in {self.listing.place} is whole: replace them")
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """A data set of image files: its classes, its three splits, and how its images are brought to what a network sees.
+
+    Evaluation is timm's: resize, centre crop, normalise. Streams are augmented by timm's training transforms.
+
+    Args:
+        name: what a recipe calls the data set.
+        classes: name of each class; label k is `classes[k]`.
+        train, val, test: the splits.
+        view: how images are brought to what a network sees.
+        mean, std: per channel, in units of images scaled to [0, 1]; ImageNet's, which most networks of timm expect.
+        account: what became of all its files.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from lkd.data import load
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for split in ("train", "val", "test"):
+        ...         for label in ("cat", "dog"):
+        ...             path = Path(folder, split, label, "1.png")
+        ...             path.parent.mkdir(parents=True)
+        ...             Image.new("RGB", (40, 30)).save(path)
+        ...     data = load(f"folder:{folder}", image_size=32)
+        ...     data.classes, data.size, len(data.train), next(data.batches(data.val, torch.arange(2), 2))[0].shape
+        (('cat', 'dog'), (32, 32), 2, torch.Size([2, 3, 32, 32]))
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: FileSplit
+    val: FileSplit
+    test: FileSplit
+    view: View
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
+    account: Account = field(default_factory=Account, kw_only=True)
+
+    @property
+    def splits(self) -> dict[str, FileSplit]:
+        """The three splits by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of every image."""
+        return 3
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image as a network sees it."""
+        side = self.view.image_size or SIZE
+        return side, side
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The identity of the data set; see `lkd.data.fingerprint`. Files count as they were when first looked at."""
+        digest = hashlib.sha256(repr((self.classes, self.mean, self.std)).encode())
+        for name, split in self.splits.items():
+            digest.update(name.encode() + split.indices.numpy().tobytes() + split.labels.numpy().tobytes())
+        for listing in self._listings:
+            for version in listing.versions():
+                digest.update(version.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+    @property
+    def _listings(self) -> list[Listing]:
+        return list({id(split.listing): split.listing for split in self.splits.values()}.values())
+
+    @property
+    def damaged_files(self) -> tuple[str, ...]:
+        """Names of the damaged images that this process and its workers have met so far, in any split."""
+        return tuple(name for listing in self._listings for name in listing.damaged)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images of this data set as a network sees them.
+
+        Args:
+            images: uint8 0..255, or float 0..1, shape (N, 3, H, W).
+
+        Returns:
+            (images - mean) / std, float32, shape (N, 3, H, W).
+        """
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        mean, std = (scale * torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+    def batches(
+        self, split: FileSplit, indices: Tensor, size: int, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images at `indices` of a split as timm evaluates them, and their labels, `size` at a time.
+
+        Args:
+            split: one of this data set, or a part of it.
+            indices: int64, shape (N,).
+            size: images in a batch; the last one may hold fewer.
+            workers: processes that read ahead; the same bits for any number of them.
+
+        Raises:
+            DamagedImage: an image that cannot be decoded, unless damaged ones are skipped.
+        """
+        chunks = [chosen for chosen in indices.split(size) if len(chosen)]
+        return made_ahead(partial(self._evaluated, split), chunks, workers)
+
+    def stream(self, split: FileSplit, augmentation: Augmentation, batch_size: int, seed: int) -> "FileStream":
+        """The training batches of a split; see `FileStream`."""
+        return FileStream(self, split, augmentation, batch_size, seed)
+
+    def trained_by(self, augmentation: Augmentation) -> Compose:
+        """The transform of training images."""
+        return training_transform(augmentation, self._shown, self.view.crop_pct)
+
+    @cached_property
+    def evaluated_by(self) -> Compose:
+        """The transform of images that are evaluated."""
+        return evaluation_transform(self._shown, self.view.crop_pct)
+
+    @property
+    def _shown(self) -> dict[str, Any]:
+        shape = (self.channels, *self.size)
+        return {"input_size": shape, "interpolation": self.view.interpolation, "mean": self.mean, "std": self.std}
+
+    def _evaluated(self, split: FileSplit, indices: Tensor) -> tuple[Tensor, Tensor]:
+        read = [split.read(index, self.view.damaged == "skip") for index in indices.tolist()]
+        images = torch.stack([self.evaluated_by(image) for image, _ in read])
+        return images, torch.tensor([label for _, label in read])
+
+
+class FileStream(Stream):
+    """Shuffled, augmented and mixed batches of images in files; see `Stream` for what holds of both.
+
+    An image is decoded and augmented once for each position that shows it. timm's transforms draw from global random
+    state: it is set from (seed, epoch, position) for each sample, and is afterwards what it was before.
+
+    Args:
+        data: the data set; its size, interpolation, mean and std are used.
+        split: the images to train on, `data.train` or a part of it.
+        augmentation: what is done to them.
+        batch_size: samples in a global batch.
+        seed: of all draws.
+
+    Raises:
+        ValueError: fewer images than a batch holds; augmentation that has no effect on images in files.
+    """
+
+    kind: ClassVar[str] = "images in files"
+    without_effect: ClassVar[tuple[str, ...]] = MEMORY_ONLY
+
+    def __init__(self, data: DataSet, split: Labelled, augmentation: Augmentation, batch_size: int, seed: int):
+        super().__init__(data, split, augmentation, batch_size, seed)
+        check_auto_augment(augmentation.auto_augment)
+        check_jitter(augmentation)
+        self._transform = cast(Files, data).trained_by(augmentation)
+
+    @property
+    def damaged_files(self) -> tuple[str, ...]:
+        """Names of the damaged images of the data set that this process and its workers have met so far."""
+        return cast(Files, self.data).damaged_files
+
+    def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        order = self._draws(epoch).order
+        read = [self._sample(epoch, position, int(order[position])) for position in positions.tolist()]
+        return torch.stack([image for image, _ in read]), torch.tensor([label for _, label in read])
+
+    def _sample(self, epoch: int, position: int, index: int) -> tuple[Tensor, int]:
+        skip = cast(Files, self.data).view.damaged == "skip"
+        image, label = cast(FileSplit, self.split).read(index, skip)
+        with seeded((self.seed, epoch, position)):
+            return self._transform(image), label
+
+    def _finish(self, images: Tensor) -> Tensor:
+        return images
+
+    def _in_turn(self, one: Callable[[int], Batch], steps: range, workers: int) -> Iterator[Batch]:
+        return made_ahead(one, steps, workers)

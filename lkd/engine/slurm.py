@@ -1,0 +1,132 @@
+"""Workers as jobs of a cluster, started by submitit."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from lkd.engine.jobs import Graph
+from lkd.engine.options import Options
+from lkd.engine.workers import Ended, work
+from lkd.runs.store import Store
+from lkd.util.checks import unknown
+from lkd.util.files import writing
+from lkd.util.private import check_guarded
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor
+    from submitit.helpers import DelayedSubmission
+
+CLUSTERS = ("slurm", "local")
+"""Where jobs go: to Slurm; or, to try that, to processes of this machine that outlive whoever started them."""
+
+_MINUTES = 24 * 60
+_REQUEUED = 1000
+"""How often a job that has used up its time is put into the queue again."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Starts workers as submitit's jobs, on Slurm as one array; a `Start` of `carry_out_all`.
+
+    A job that is preempted, or whose time is over, is put into the queue again and goes on where runs were left.
+
+    Args:
+        folder: for the jobs' scripts and logs, on a file system that all machines share.
+        cluster: one of `CLUSTERS`.
+        settings: submitit's, for Slurm: `partition`, `gpus_per_node`, `cpus_per_task`, `mem_gb`, `timeout_min` (by
+            default a day), and what else it knows; `additional_parameters` takes a mapping of all others.
+
+    Raises:
+        KeyError: an unknown cluster.
+        ImportError: submitit is not installed.
+        ValueError: no Slurm on this machine, or a setting that submitit does not know.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lkd.engine.slurm import Submitted
+        >>> Submitted(Path("jobs"), "local").cluster
+        'local'
+    """
+
+    folder: Path
+    cluster: str = "slurm"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cluster not in CLUSTERS:
+            raise KeyError(unknown("cluster", self.cluster, CLUSTERS))
+        if self.cluster == "slurm" and not shutil.which("sbatch"):
+            raise ValueError(
+                "there is no Slurm here (no sbatch is found): go to a machine that has it, or use the executor 'local'"
+            )
+        self._executor(Path())
+
+    @contextmanager
+    def __call__(self, graph: Graph, store: Store, workers: int | None, options: Options) -> Iterator[Ended]:
+        """Start so many jobs, a single one by default; an error within the block, such as Ctrl-C, cancels them.
+
+        Raises:
+            OSError: the folder cannot be made, or other users can write to it: submitit's jobs load pickles from it.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_guarded(
+            self.folder.resolve(), "jobs load pickles from there, give a folder (--folder) such as ~/lkd-jobs"
+        )
+        executor = self._executor(self.folder)
+        with executor.batch():
+            jobs = [executor.submit(_Worker(graph, store, options)) for _ in range(min(workers or 1, len(graph)))]
+        ids = ", ".join(job.job_id for job in jobs)
+        tqdm.write(f"lkd: waits for jobs {ids} of {self.cluster}, logs in {self.folder}", file=sys.stderr)
+        try:
+            yield lambda: all(job.done() for job in jobs)
+        except BaseException:
+            for job in jobs:
+                job.cancel(check=False)
+            for job in jobs if self.cluster == "local" else ():
+                job.wait()
+            raise
+        for job in jobs:
+            if job.state == "PENDING":
+                job.cancel(check=False)
+
+    def _executor(self, folder: Path) -> "AutoExecutor":
+        try:
+            from submitit import AutoExecutor
+        except ImportError as error:
+            raise ImportError("jobs of a cluster need the package submitit: run pip install 'lkd[slurm]'") from error
+
+        again = {f"{cluster}_max_num_timeout": _REQUEUED for cluster in CLUSTERS}
+        executor = AutoExecutor(folder, cluster=self.cluster, **again)
+        settings = {f"slurm_{name}": value for name, value in self.settings.items()}
+        try:
+            executor.update_parameters(name="lkd", timeout_min=_MINUTES, **settings)
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            raise ValueError(f"settings for Slurm: {str(error).splitlines()[0]}") from error
+        return executor
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a job does; submitit asks for its `checkpoint` when the job has to go, and starts that in its place."""
+
+    graph: Graph
+    store: Store
+    options: Options
+
+    def __call__(self) -> None:
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
+        logging.getLogger("submitit").propagate = False
+        work(self.graph, self.store, self.options)
+
+    def checkpoint(self) -> "DelayedSubmission":
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)

@@ -1,0 +1,98 @@
+"""Tapes by hand: recorded ahead of the students that read them, and verified."""
+
+import math
+import random
+from typing import NamedTuple
+
+from lkd.engine.accelerators import make_accelerator, own_accelerators
+from lkd.engine.options import Options
+from lkd.engine.run import ready_teacher
+from lkd.engine.setup import Setting
+from lkd.engine.tape import Tape, TapedTeacher
+from lkd.engine.teacher import BriefTeacher, weights_hash
+from lkd.engine.teacher_for import make_tape
+from lkd.engine.trainer import parts
+from lkd.recipe import Recipe
+from lkd.runs.store import Store
+from lkd.util.files import reading
+from lkd.util.torch_defaults import torch_defaults
+
+_ROUNDING = {"no": 1e-5, "bf16": 2**-6, "fp16": 2**-9}
+"""By how much of the largest value outputs of one network may differ, by precision, when batches are parted anew."""
+
+
+class Verified(NamedTuple):
+    """The largest difference between a tape's records and the teacher's outputs, and what rounding may account for."""
+
+    difference: float
+    rounding: float
+
+
+@torch_defaults()
+@own_accelerators()
+def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
+    """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
+    options = options or Options()
+    setting = Setting(recipe, {})
+    teacher = ready_teacher(setting, store, options)
+    assert teacher is not None
+    accelerator = make_accelerator(recipe.precision)
+    teacher.model.to(accelerator.device)
+    tape = make_tape(setting, teacher, store)
+    if not tape.complete:
+        taped = TapedTeacher(tape, teacher)
+        for epoch in range(recipe.epochs):
+            for batch in setting.stream.batches(epoch, workers=options.workers):
+                for part in parts(batch, recipe.accumulation, accelerator.device):
+                    with accelerator.autocast():
+                        taped(epoch, part)
+        tape.finish()
+    return tape
+
+
+@torch_defaults()
+@own_accelerators()
+def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Verified:
+    """How far a tape's records are from what the teacher says now, over some batches of the stream.
+
+    In float32, on the machine and with the number of processes that wrote the tape, they are equal to the bit.
+
+    Args:
+        tape: which.
+        store: where the teacher's run is.
+        batches: how many, drawn at random.
+        seed: of that draw.
+
+    Raises:
+        ValueError: a manifest whose recipe this version of lkd refuses; a teacher of other weights, or a record that is
+            missing or damaged; says which epoch and position.
+    """
+    remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
+    with reading(tape.folder / "manifest.json", "manifest of a tape that this version of lkd knows", remedy):
+        recipe, weights = Recipe.from_dict(tape.manifest["recipe"]), tape.manifest["teacher"]
+    if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
+        raise ValueError(
+            f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
+        )
+    setting = Setting(recipe, {})
+    teacher = ready_teacher(setting, store, Options())
+    assert teacher is not None
+    if weights_hash(teacher.model) != weights:
+        raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
+    accelerator = make_accelerator(recipe.precision)
+    teacher.model.to(accelerator.device)
+    source = teacher if tape.top_k is None else BriefTeacher(teacher, tape.top_k)
+    difference, scale, draw = 0.0, 0.0, random.Random(seed)
+    for _ in range(batches):
+        epoch, step = draw.randrange(recipe.epochs), draw.randrange(setting.stream.steps)
+        for part in parts(setting.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
+            if (taped := tape.read(epoch, part)) is None:
+                first = int(part.positions[0])
+                raise ValueError(f"tape {tape.folder.name} lacks records of epoch {epoch + 1} from position {first} on")
+            with accelerator.autocast():
+                said = source(epoch, part)
+            for ours, theirs in zip((said.logits, *said.maps), (taped.logits, *taped.maps), strict=True):
+                apart = (ours.float() - theirs).abs().max().item()
+                difference = max(difference, apart) if math.isfinite(apart) else math.inf
+                scale = max(scale, ours.abs().max().item())
+    return Verified(difference, _ROUNDING[recipe.precision] * scale)

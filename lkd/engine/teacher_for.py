@@ -1,0 +1,89 @@
+"""A teacher's outputs along a stream: from a tape that is there or is to be made, or else from the teacher itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from lkd.engine.accelerators import agreed, alone, processes
+from lkd.engine.setup import Setting
+from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
+from lkd.engine.teacher import BriefTeacher, LiveTeacher, Teacher, weights_hash
+from lkd.recipe import Recipe
+from lkd.runs.store import Store
+
+
+def answering(
+    setting: Setting, teacher: LiveTeacher | None, store: Store, write: bool, accelerator: Accelerator
+) -> Teacher | None:
+    """The source of a teacher's outputs: a tape that is there, or made if `write`; else the teacher itself."""
+    if teacher is None:
+        return None
+    recipe = setting.recipe
+    teacher.model.to(accelerator.device)
+    if agreed(write or _tape_path(content(setting, teacher), recipe.teacher_top_k, store).is_dir()):
+        return TapedTeacher(make_tape(setting, teacher, store), teacher)
+    return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
+
+
+def make_tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
+    """The tape of a recipe's teacher along its stream, made if it was not there.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: a tape that is damaged, or whose manifest lists other content; names it
+            and the remedy.
+    """
+    about = content(setting, teacher)
+    path = _tape_path(about, setting.recipe.teacher_top_k, store)
+    with alone(store, path.name):
+        if processes().is_main_process and not path.is_dir():
+            Tape.make(path, **_form(setting), about={**about, "recipe": setting.recipe.to_dict()})
+    processes().wait_for_everyone()
+    tape = Tape(path)
+    tape.check_content({**about, **_form(setting)})
+    return tape
+
+
+def content(setting: Setting, teacher: LiveTeacher) -> dict[str, Any]:
+    """Everything that decides the outputs on a tape: weights and network of the teacher, its input, and the stream."""
+    recipe = setting.recipe
+    given = recipe.teacher
+    return {
+        "teacher": weights_hash(teacher.model),
+        "network": given.run_id if isinstance(given, Recipe) else given,
+        "code": recipe.own_code.get("teacher"),
+        "scale": teacher.scale.flatten().tolist(),
+        "shift": teacher.shift.flatten().tolist(),
+        "stages": teacher.stages,
+        "precision": recipe.precision,
+        "stream": recipe.stream_id,
+        "images": setting.fingerprint,
+    }
+
+
+def tape_bytes(setting: Setting, store: Store) -> int:
+    """How much disk a recipe's tape will take; 0 where there is one along its stream already, or no teacher."""
+    recipe = setting.recipe
+    if recipe.teacher is None or any((store.folder / "tapes").glob(f"*-{recipe.stream_id}-*")):
+        return 0
+    return bytes_needed(_form(setting))
+
+
+def _form(setting: Setting) -> dict[str, Any]:
+    """How many records a recipe's tape has, and what is in one."""
+    recipe = setting.recipe
+    return {
+        "epochs": recipe.epochs,
+        "samples": setting.stream.steps * recipe.batch_size,
+        "classes": len(setting.data.classes),
+        "top_k": recipe.teacher_top_k,
+        "maps": tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps) if setting.stages else (),
+    }
+
+
+def _tape_path(about: Mapping[str, Any], top_k: int | None, store: Store) -> Path:
+    digest = hashlib.sha256(json.dumps({**about, "top_k": top_k}, sort_keys=True).encode()).hexdigest()[:16]
+    return store.folder / "tapes" / f"{about['teacher']}-{about['stream']}-{digest}"

@@ -1,0 +1,327 @@
+"""The training loop."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from timm.layers import convert_sync_batchnorm
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from lkd.data import Batch, Labelled, Stream, subset
+from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.evaluate import evaluate
+from lkd.engine.optimizer import make_optimizer, make_schedule
+from lkd.engine.options import Options
+from lkd.engine.setup import Setting
+from lkd.engine.task import Lesson
+from lkd.engine.teacher import Teacher
+from lkd.recipe import Recipe
+from lkd.sparse import SparseTraining
+
+_WATCHED = 500
+"""Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
+
+_LOOK, _LOOKED_AT = 50, 2000
+"""Steps from one look at a training that stops at an accuracy to the next, and validation images it is judged by."""
+
+_SCORED = 128
+"""Images, at most, by which sparse training chooses its densities; the authors' number for SLaK-T."""
+
+_AGREED_STEPS = 20
+"""Several processes ask this often whether it is time for a checkpoint."""
+
+
+class Training:
+    """A student's training along a stream, and all that changes in it.
+
+    Args:
+        setting: the recipe, with its data and networks.
+        teacher: gives the teacher's outputs for a batch; None where the objective needs none.
+        accelerator: device, processes and precision.
+        options: how to go about it.
+
+    Attributes:
+        kept: the network to keep: the moving average where the recipe has one, else the student.
+        masks: of sparse training, by parameter's name.
+        history: one row of figures an epoch.
+    """
+
+    def __init__(self, setting: Setting, teacher: Teacher | None, accelerator: Accelerator, options: Options):
+        self.setting, self.recipe = setting, setting.recipe
+        recipe = self.recipe
+        self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
+        self.accelerator, self.options = accelerator, options
+        _seed_all(recipe.seed)
+        lesson = Lesson(setting.network(), setting.objective()).to(accelerator.device)
+        if recipe.sync_bn:
+            lesson.student = convert_sync_batchnorm(lesson.student)
+        if options.channels_last:
+            lesson = lesson.to(memory_format=torch.channels_last)
+        self.lesson, self.sparse = lesson, sparse_training(recipe, lesson.student, self.stream)
+        optimizer = make_optimizer(recipe, lesson)
+        self.schedule = make_schedule(recipe, optimizer, self.stream.steps)
+        self.average = ModelEmaV3(lesson.student, decay=recipe.ema) if recipe.ema else None
+        self.kept = self.average.module if self.average else lesson.student
+        if options.compile_student:
+            lesson.compile()
+        self.network, self.optimizer = accelerator.prepare(lesson, optimizer)
+        accelerator.gradient_accumulation_steps = recipe.accumulation
+        self.watched, self.judged = (
+            subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (_WATCHED, _LOOKED_AT)
+        )
+        self.epoch = self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}
+        _seed_all(_seed(recipe.seed, accelerator.process_index))
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Of sparse training, by parameter's name."""
+        return self.sparse.masks if self.sparse else {}
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the optimizer since the beginning."""
+        return self.epoch * self.stream.steps + self.step
+
+    def run(self, progress: Callable[[int], object], checkpoints: Checkpoints) -> pd.DataFrame:
+        """Train to the end, from where the training stands.
+
+        Args:
+            progress: called with the number of images after every step.
+            checkpoints: where the state goes from time to time.
+
+        Returns:
+            One row of figures an epoch.
+
+        Raises:
+            FloatingPointError: a loss that is not finite; names epoch, step and term.
+        """
+        due, stopped = self._due(), False
+        while self.epoch < self.recipe.epochs and not stopped:
+            self.network.train()
+            for batch in self._batches():
+                if stopped := self._good_enough():
+                    break
+                with nullcontext() if self.steps_done else failures_named(self.setting, len(batch.images)):
+                    self.take_step(batch)
+                progress(self.stream.batch_size)
+                if next(due):
+                    self._save(checkpoints)
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.figures("val", self.watched)})
+            self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        return pd.DataFrame(self.history)
+
+    def figures(self, name: str, split: Labelled) -> dict[str, float]:
+        """How well the network to keep does on a split, as `<name>_<figure>`; that of the main process counts."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.kept.buffers():
+                broadcast(buffer)
+        try:
+            figures = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"training diverged: after step {self.steps_done}, on {name}, {error}") from error
+        return {f"{name}_{figure}": value for figure, value in figures.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, of all processes: tensors and plain values."""
+        mine = {"random": _random_state(), "sums": {name: value.cpu() for name, value in self.sums.items()}}
+        scaler = self.accelerator.scaler
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "lesson": self.lesson.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "sparse": self.sparse.state_dict() if self.sparse else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "processes": gather_object([mine]),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where a state was taken; on another number of processes, with new random states."""
+        self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
+        self.lesson.load_state_dict(state["lesson"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for part, name in ((self.average, "average"), (self.sparse, "sparse"), (self.accelerator.scaler, "scaler")):
+            if part is not None:
+                part.load_state_dict(state[name])
+        accelerator, theirs = self.accelerator, state["processes"]
+        names, device = theirs[0]["sums"], accelerator.device
+        if len(theirs) == accelerator.num_processes:
+            mine = theirs[accelerator.process_index]
+            _set_random_state(mine["random"])
+            self.sums = {name: mine["sums"][name].to(device) for name in names}
+        else:
+            _seed_all(_seed(self.recipe.seed, accelerator.process_index, self.steps_done))
+            self.sums = {name: torch.stack([one["sums"][name] for one in theirs]).mean(0).to(device) for name in names}
+
+    def _batches(self) -> Iterator[Batch]:
+        accelerator = self.accelerator
+        share = accelerator.process_index, accelerator.num_processes
+        return self.stream.batches(self.epoch, self.step, *share, workers=self.options.workers)
+
+    def take_step(self, batch: Batch) -> None:
+        """One step of the optimizer, on this process's share of a batch."""
+        *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
+        for part in others:
+            with self.accelerator.no_sync(self.network):
+                self._learn(part)
+        self._learn(last)
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.sparse:
+            self.sparse.step()
+        self.step += 1
+        self.schedule.step_update(self.steps_done)
+        if self.average and self.sparse:
+            self.sparse.update_average(self.average)
+        elif self.average:
+            self.average.update(self.lesson.student)
+
+    def _learn(self, part: Batch) -> None:
+        """Forward and backward pass of a part of a batch."""
+        images = part.images
+        if self.options.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            taught = self.teacher(self.epoch, part) if self.teacher else None
+        try:
+            terms = self.network(images, taught, part.target)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {error}") from error
+        if not torch.isfinite(terms["total"]):
+            values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
+            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {values}")
+        self.accelerator.backward(terms["total"])
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term.detach().double()
+
+    def _good_enough(self) -> bool:
+        """Whether it is time to look at the accuracy at which training stops, and it has been reached."""
+        if self.recipe.stop_top1 is None or self.step == 0 or self.step % _LOOK:
+            return False
+        return self.figures("val", self.judged)["val_top1"] >= self.recipe.stop_top1
+
+    def _place(self, part: Batch) -> str:
+        first, last = part.positions.aminmax()
+        return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
+
+    def _due(self) -> Iterator[bool]:
+        """After each step, whether it is time for a checkpoint; all processes get the same answer."""
+        alone, last = self.accelerator.num_processes == 1, time.monotonic()
+        while True:
+            due = [time.monotonic() - last >= self.options.checkpoint_seconds]
+            if not alone and self.options.checkpoint_seconds:
+                due = broadcast_object_list(due) if self.steps_done % _AGREED_STEPS == 0 else [False]
+            if due[0]:
+                last = time.monotonic()
+            yield due[0]
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        state = self.state_dict()
+        if self.accelerator.is_main_process:
+            checkpoints.save(self.steps_done, state)
+
+    def _means(self) -> dict[str, float]:
+        """Mean of each term over the epoch and all processes, as `train_<term>`."""
+        count = self.step * self.recipe.accumulation
+        return {
+            f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
+        }
+
+
+@contextmanager
+def failures_named(setting: Setting, images: int) -> Iterator[None]:
+    """Name student, objective and step where a network or objective fails in its first step.
+
+    Args:
+        setting: the recipe.
+        images: in this process's share of the batch.
+
+    Raises:
+        ValueError: says what failed.
+    """
+    try:
+        yield
+    except (FloatingPointError, OSError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # networks and objectives of one's own may fail in any way
+        raise ValueError(
+            f"student {setting.student_name!r} cannot be trained with objective {setting.recipe.objective!r}: a step "
+            f"with {images // setting.recipe.accumulation} images in training mode fails with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def ddp_arguments(setting: Setting) -> DistributedDataParallelKwargs:
+    """Arguments of PyTorch's data parallelism: an objective of feature maps may leave a network's head without use."""
+    return DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
+
+
+def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
+    """A batch in equal parts, images and target on a device; positions stay on the CPU, where a tape needs them."""
+    images, target = (tensor.to(device, non_blocking=True).chunk(count) for tensor in (batch.images, batch.target))
+    return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]
+
+
+def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
+    """Sparse training, begun with one batch that is neither augmented nor mixed; None for a dense recipe."""
+    if not recipe.sparsity:
+        return None
+    sparse = SparseTraining(
+        student,
+        steps=recipe.epochs * stream.steps,
+        sparsity=recipe.sparsity,
+        prune_rate=recipe.prune_rate,
+        update_every=recipe.prune_every,
+        scope=recipe.sparse_scope,
+        seed=recipe.seed,
+    )
+    first = subset(stream.split, min(recipe.batch_size, _SCORED), seed=0)
+    sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
+    return sparse
+
+
+def _seed(*key: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+
+
+def _seed_all(seed: int) -> None:
+    """Seed PyTorch, and for networks of one's own Python and NumPy."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def _random_state() -> dict[str, Any]:
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "python" in state:  # checkpoints of earlier versions have none
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

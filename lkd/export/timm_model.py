@@ -1,0 +1,163 @@
+"""Students as plain timm models: in a folder with a model card, or on the Hugging Face hub."""
+
+import json
+import os
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.utils import validate_repo_id
+from torch import nn
+
+from lkd.data import load, scheme
+from lkd.export.card import card
+from lkd.models import save_model, to_timm_convnext
+from lkd.models.copying import copied
+from lkd.models.timm_attributes import configuration
+from lkd.recipe import IN_MEMORY
+from lkd.runs.provenance import of_data
+from lkd.runs.public_names import public, seen
+from lkd.runs.store import Run
+from lkd.util.checks import check_flag
+from lkd.util.files import replacing
+from lkd.util.progress import say
+from lkd.util.temporary import temporary_folder
+
+_OF_THE_NETWORK = ("architecture", "fixed_input_size", "min_input_size", "first_conv", "classifier")
+"""What timm's configuration of a model says of the network; the rest is about weights that it does not have."""
+
+
+def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> Path:
+    """Write a run's student as timm and the Hugging Face hub have models, with a model card and its recipe.
+
+    The folder gets `model.safetensors` and `config.json`, with the normalisation, image size and classes that the
+    student was trained with; `README.md`, the card; and `recipe.json`. `timm.create_model("local-dir:FOLDER",
+    pretrained=True)` loads it. A student with batch norm that is a ConvNeXt (`convnext_bn_tiny`, `convnext_bn_small`)
+    becomes timm's own ConvNeXt, with equal outputs; for this project's other networks the card says to `import lkd`.
+    Folders of this machine are given by their last names.
+
+    Args:
+        run: one with weights.
+        folder: is made; files of these names in it are replaced.
+        repo_id: "OWNER/NAME", for a card that says how to load it from the hub.
+        license: under which you give the weights away, as the hub calls it ("mit", "cc-by-4.0"); "unknown" if it is not
+            given.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: a run without weights, a published record for example.
+        ValueError: a student that timm did not make, or that was changed since; an impossible `repo_id`; a run of data
+            in memory that was made before runs recorded their data.
+
+    Example:
+        >>> import tempfile, timm, lkd
+        >>> from lkd.export import export
+        >>> run = lkd.run(lkd.Recipe(data="digits", student="mini_resnet", train_images=128))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model = timm.create_model(f"local-dir:{export(run, folder)}", pretrained=True)
+        >>> model.pretrained_cfg["input_size"]
+        (1, 32, 32)
+    """
+    if repo_id is not None:
+        _check_repo_id(repo_id)
+    if not (run.path / "student.safetensors").is_file():
+        raise FileNotFoundError(
+            f"run {run.recipe.run_id} has no weights in {run.path}: carry it out with lkd.run first"
+        )
+    data = _data(run)
+    model = _configured(_plain(run.student), run, data)
+    folder = save_model(model, folder)
+    name = folder.resolve().name
+    address = f"local-dir:{name}" if repo_id is None else f"hf-hub:{repo_id}"
+    networks: list[Any] = [model, run.student]
+    architecture, trained_as = (network.pretrained_cfg["architecture"] for network in networks)
+    texts = {
+        "README.md": card(run, architecture, trained_as, data, repo_id or name, address, license),
+        "recipe.json": json.dumps(public(run.recipe.to_dict()), indent=1),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, "utf8")
+    return folder
+
+
+def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = None) -> str:
+    """Send what `export` writes to the Hugging Face hub, as the user who is logged in there (`hf auth login`).
+
+    What others will see there, names of data, classes, networks and the machine, is said before anything is sent.
+
+    Args:
+        run, license: as for `export`.
+        repo_id: "OWNER/NAME"; is made if it is not there.
+        private: whether a repository that is made can be seen by you alone.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `export`, before anything is sent.
+
+    Example:
+        >>> from lkd.export import push
+        >>> push(None, "student")
+        Traceback (most recent call last):
+        ValueError: repo_id must be OWNER/NAME, got 'student'
+    """
+    _check_repo_id(repo_id)
+    check_flag("private", private)
+    api = HfApi(library_name="lkd", library_version=version("lkd"))
+    with temporary_folder() as folder:
+        export(run, folder, repo_id=repo_id, license=license)
+        for kind, names in seen([run]).items():
+            say(f"{repo_id} shows {kind}: {names}")
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        message = f"Student of run {run.recipe.run_id}"
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder), commit_message=message)
+    return str(address)
+
+
+def _check_repo_id(repo_id: str) -> None:
+    if not isinstance(repo_id, str) or "/" not in repo_id:
+        raise ValueError(f"repo_id must be OWNER/NAME, got {repo_id!r}")
+    validate_repo_id(repo_id)
+
+
+def _data(run: Run) -> dict[str, Any]:
+    """What the student expects of images, from the run's record, or else from the data set itself."""
+    if told := run.provenance.get("data"):
+        return dict(told)
+    if run.recipe.data.startswith(IN_MEMORY):
+        raise ValueError(
+            f"run {run.recipe.run_id} is of data that was in memory, and does not say how its images were normalised: "
+            "train it again with resume=False"
+        )
+    return of_data(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
+
+
+def _plain(student: nn.Module) -> Any:
+    """A copy of the student, in timm's own form where there is one with equal outputs."""
+    with suppress(TypeError, ValueError):
+        return to_timm_convnext(student)
+    return copied(student, "student")
+
+
+def _configured(model: Any, run: Run, data: dict[str, Any]) -> Any:
+    """The model with a configuration of its own weights: the data it learned from, none of timm's."""
+    if config := configuration(model):
+        recipe, in_files = run.recipe, scheme(run.recipe.data)
+        kept = {name: config[name] for name in _OF_THE_NETWORK if name in config}
+        model.pretrained_cfg = kept | {
+            "input_size": tuple(data["size"]),
+            "mean": tuple(data["mean"]),
+            "std": tuple(data["std"]),
+            "crop_pct": recipe.crop_pct if in_files else 1.0,
+            "interpolation": recipe.interpolation if in_files else "bilinear",
+            "num_classes": len(data["classes"]),
+            "label_names": tuple(public(data["classes"])),
+            "pool_size": None,
+        }
+    return model

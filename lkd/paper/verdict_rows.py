@@ -1,0 +1,72 @@
+"""Verdicts as plain values, as `lkd claims` prints them and `lkd.paper.kept_verdicts` keeps them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lkd.paper.claims import Verdict, ledger_of_readable
+from lkd.paper.kept_verdicts import grounds, keep
+from lkd.profiles import Profile
+from lkd.profiles.reading import find, texts
+from lkd.runs.store import Store
+from lkd.study.chapters import STUDIES
+
+Rows = list[dict[str, Any]]
+
+
+def rows_of(verdicts: Iterable[Verdict]) -> Rows:
+    """One mapping per verdict: claim, verdict, unit, mean and the 95 % interval; None where the claim was not run.
+
+    Example:
+        >>> from lkd.paper.claims import judge
+        >>> from lkd.paper.verdict_rows import rows_of
+        >>> rows_of(judge("teacher_size", "smoke", None))[0]["verdict"]
+        'not run'
+    """
+    return [_row(verdict) for verdict in verdicts]
+
+
+def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
+    """Judge all claims by the runs of a store, and keep the verdicts for `lkd.paper.kept_verdicts.kept`.
+
+    Args:
+        profile: the scale, by its name or YAML file.
+        home: lkd's home.
+
+    Returns:
+        The verdicts; and one line for each damaged file, with the remedy. With such lines, nothing is kept.
+
+    Raises:
+        KeyError: an unknown profile, with the nearest known name.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from lkd.paper.verdict_rows import judge_runs
+        >>> rows, faults = judge_runs("smoke", Path(tempfile.mkdtemp()))
+        >>> rows[0]["verdict"], faults
+        ('not run', [])
+    """
+    Profile.load(profile)
+    store = Store(home)
+    runs = {store.path(recipe) for study in STUDIES.values() for recipe in study(profile).recipes}
+    found = grounds([*(path for path, _ in texts(find(profile))), *sorted(runs)])
+    verdicts, faults = ledger_of_readable(profile, store)
+    rows = rows_of(verdicts)
+    if not faults:
+        keep(home, profile, found, rows)
+    return rows, faults
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    found = verdict.found
+    low, high = found.interval() if found else (None, None)
+    mean = found.mean if found else None
+    return {
+        "claim": verdict.claim.id,
+        "verdict": verdict.word,
+        "unit": verdict.claim.unit,
+        "mean": mean,
+        "low": low,
+        "high": high,
+    }

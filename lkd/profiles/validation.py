@@ -1,0 +1,261 @@
+"""What a profile must say: keys and kinds by a table of the chapters, values by making its recipes."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lkd.recipe import Recipe
+from lkd.util.checks import check_list, check_whole, unknown
+
+if TYPE_CHECKING:
+    from lkd.profiles import Profile
+
+LISTS = {"teachers": str, "students": str, "objectives": str, "teacher_seeds": int, "seeds": int}
+"""Lists that a chapter may have of its own, and kinds of their entries."""
+
+PLAIN = "vanilla KD, BCE"
+"""What the variants of KD are compared with."""
+
+TRAITS = ("erf_size", "erf_images", "corrupted_images")
+"""How the effective receptive field and robustness are measured: settings of a profile, on each row of such a study."""
+
+_KEYS = (
+    "description", "data", "train_images", "teacher_seeds", "seeds", "teacher", "teachers", "student", "students",
+    "objectives", "chapters",
+)  # fmt: skip
+_NAMED = ("teachers", "students", "objectives")
+_SAID_ELSEWHERE = ("data", "student", "teacher", "objective", "objective_args", "seed")
+_SOME_MODEL = "mini_resnet"
+
+
+class WrongValueError(ValueError):
+    """Something that a profile says; the message names its key."""
+
+    def __init__(self, key: str, reason: str):
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+@contextmanager
+def at(key: str) -> Iterator[None]:
+    """Name the key of what is refused in this block."""
+    try:
+        yield
+    except WrongValueError as error:
+        raise WrongValueError(f"{key}.{error.key}", error.reason) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongValueError(key, error.args[0]) from error
+
+
+def check_form(values: Mapping[str, Any]) -> None:
+    """Refuse keys that a profile does not have, or lacks, and what is no mapping or list where one is needed.
+
+    Raises:
+        KeyError, TypeError, ValueError: says which key and what is wrong with it.
+    """
+    _check_keys(values, _KEYS, _KEYS)
+    if not isinstance(values["description"], str) or not values["description"]:
+        raise TypeError(f"description must be a sentence, got {values['description']!r}")
+    for key in ("teacher_seeds", "seeds"):
+        check_list(key, values[key], int)
+    for key in ("teacher", "student"):
+        with at(key):
+            _check_fields(values[key], ("epochs",) if key == "student" else ())
+    for key in _NAMED:
+        with at(key):
+            _check_entries(values[key], _check_mapping if key == "objectives" else _check_fields)
+    with at("chapters"):
+        _check_keys(values["chapters"], CHAPTERS, [name for name, settings in CHAPTERS.items() if settings])
+        for name, settings in values["chapters"].items():
+            with at(name):
+                _check_keys(settings, {*_lists_of(name), *CHAPTERS[name]}, CHAPTERS[name])
+
+
+def check_recipes(profile: "Profile") -> None:
+    """Make recipes of all that a profile names, so that they refuse what makes no sense.
+
+    Raises:
+        WrongValueError: names the key.
+    """
+    some = {"data": profile.data, "student": _SOME_MODEL}
+    with at("data"):
+        Recipe.from_dict(some)
+    with at("train_images"):
+        Recipe.from_dict({**some, "train_images": profile.train_images})
+    with at("seeds"):
+        for seed in profile.seeds:
+            Recipe.from_dict({**some, "seed": seed})
+    for key, shared, make, models in (
+        ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
+        ("student", profile.student, profile.student_recipe, profile.students),
+    ):
+        with at(key):
+            Recipe.from_dict({**some, **shared})
+        for model in models:
+            with at(f"{key}s.{model}"):
+                make(model)
+    with at("teacher_seeds"):
+        for seed in profile.teacher_seeds:
+            profile.teacher_recipe(_SOME_MODEL, seed=seed)
+    for name in profile.objectives:
+        with at(f"objectives.{name}"):
+            _taught(profile, {"objective": name})
+    for chapter, settings in profile.chapters.items():
+        for name, value in settings.items():
+            with at(f"chapters.{chapter}.{name}"):
+                {**_OF_LISTS, **CHAPTERS[chapter]}[name](profile, value)
+
+
+def _check_keys(values: Any, known: Collection[str], needed: Collection[str] = ()) -> None:
+    _check_mapping(values)
+    for key in values:
+        if key not in known:
+            raise KeyError(unknown("key", key, known))
+    if lacking := [key for key in needed if key not in values]:
+        raise ValueError(f"{', '.join(map(repr, lacking))} must be given, or come from a profile that it extends")
+
+
+def _check_mapping(values: Any) -> None:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"must map names to values, got {values!r}")
+    for name in values:
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r} is no text: write it in quotes")
+
+
+def _check_entries(values: Any, check: Callable[[Any], None]) -> None:
+    _check_mapping(values)
+    if not values:
+        raise ValueError("is empty: give at least one")
+    for name, entry in values.items():
+        with at(name):
+            check(entry)
+
+
+def _check_fields(values: Any, needed: Collection[str] = ()) -> None:
+    """Refuse fields of a recipe that a profile says elsewhere, and would take from there."""
+    _check_mapping(values)
+    for name in values:
+        if name in _SAID_ELSEWHERE:
+            raise ValueError(f"{name!r} has no place here: data, names, objectives and seeds have keys of their own")
+    if lacking := [name for name in needed if name not in values]:
+        raise ValueError(f"{lacking[0]!r} must be given")
+
+
+def _lists_of(chapter: str) -> set[str]:
+    """Lists that have an effect on a chapter: variants stand in place of objectives, forms in place of teachers."""
+    settings = CHAPTERS[chapter]
+    without = {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _forms else set()
+    return set(LISTS) - without
+
+
+def _taught(profile: "Profile", way: Mapping[str, Any]) -> None:
+    """Make the recipe of a student that is taught in some way."""
+    student, teacher = next(iter(profile.students)), next(iter(profile.teachers))
+    profile.student_recipe(student, teacher=profile.teacher_recipe(teacher), **way)
+
+
+def _teachers(profile: "Profile", names: Any) -> None:
+    check_list("teachers", names, str)
+    _check_known("teacher", names, profile.teachers)
+
+
+def _students(profile: "Profile", names: Any) -> None:
+    check_list("students", names, str)
+    _check_known("student", names, profile.students)
+
+
+def _check_known(role: str, names: Collection[str], known: Collection[str]) -> None:
+    """Refuse names in a chapter's list that the profile has no settings of; for those it has, recipes were made."""
+    for name in names:
+        if name not in known:
+            raise KeyError(unknown(f"{role} of this profile", name, known))
+
+
+def _objectives(profile: "Profile", names: Any) -> None:
+    check_list("objectives", names, str)
+    for name in names:
+        _taught(profile, {"objective": name})
+
+
+def _seeds(profile: "Profile", seeds: Any) -> None:
+    check_list("seeds", seeds, int)
+    for seed in seeds:
+        profile.student_recipe(_SOME_MODEL, seed=seed)
+
+
+def _stop(profile: "Profile", top1: Any) -> None:
+    if top1 is None:
+        raise ValueError("stop_top1 must be an accuracy in percent, got None")
+    profile.teacher_recipe(_SOME_MODEL, stop_top1=top1)
+
+
+def _variants(profile: "Profile", variants: Any) -> None:
+    def check(way: Any) -> None:
+        _check_keys(way, ("objective", "objective_args"), ("objective",))
+        _taught(profile, profile.way(way))
+
+    _check_entries(variants, check)
+
+
+def _variants_of_kd(profile: "Profile", variants: Any) -> None:
+    _variants(profile, variants)
+    if PLAIN not in variants:
+        raise ValueError(f"{PLAIN!r} must be among them: the others are compared with it")
+
+
+def _strengths(profile: "Profile", strengths: Any) -> None:
+    def check(fields: Any) -> None:
+        _check_fields(fields, ("epochs",))
+        if "train_images" in fields:
+            raise ValueError("'train_images' has no place here: sizes say it")
+        profile.student_recipe(_SOME_MODEL, **fields)
+
+    _check_entries(strengths, check)
+
+
+def _amounts(profile: "Profile", sizes: Any) -> None:
+    check_list("sizes", sizes, int)
+    for size in sizes:
+        profile.student_recipe(_SOME_MODEL, train_images=size)
+
+
+def _forms(profile: "Profile", forms: Any) -> None:
+    def check(form: Any) -> None:
+        _check_fields(form, ("model",))
+        profile.teacher_recipe(**form)
+
+    _check_entries(forms, check)
+
+
+def _factors(profile: "Profile", factors: Any) -> None:
+    check_list("factors", factors, (int, float))
+    for factor in factors:
+        profile.student_recipe(_SOME_MODEL, epochs=round(profile.student["epochs"] * factor))
+
+
+def _count(profile: "Profile", count: Any) -> None:
+    check_whole("it", count, 1)
+
+
+def _count_or_all(profile: "Profile", count: Any) -> None:
+    if count is not None:
+        check_whole("it", count, 1)
+
+
+Check = Callable[["Profile", Any], None]
+_OF_LISTS: dict[str, Check] = {
+    "teachers": _teachers, "students": _students, "objectives": _objectives, "teacher_seeds": _seeds, "seeds": _seeds
+}  # fmt: skip
+CHAPTERS: dict[str, dict[str, Check]] = {
+    "logit_kd": {},
+    "matched": {"stop_top1": _stop},
+    "feature_kd": {"variants": _variants},
+    "released_code": {"variants": _variants},
+    "longer_training": {"factors": _factors},
+    "kernel_size": {"sizes": _forms},
+    "teacher_size": {"sizes": _forms},
+    "vanilla_kd": {"sizes": _amounts, "strengths": _strengths, "variants": _variants_of_kd},
+    "traits": {"erf_size": _count, "erf_images": _count, "corrupted_images": _count_or_all},
+}
+"""By chapter or part of one, the settings that it needs besides lists, and how each is checked."""

@@ -1,0 +1,1 @@
+"""Runs on disk: the store, published records, provenance, and what lists, verifies and prunes them."""

@@ -1,0 +1,132 @@
+"""What a result comes from."""
+
+import ast
+import hashlib
+import os
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lkd.data import DataSet
+
+_PACKAGE = Path(__file__).parents[1]
+_COMPUTED_BY = ("engine/trainer.py", "engine/evaluate.py", "erf", "robustness")
+"""Code that makes numbers; the code that it imports counts as well."""
+_MAKES_NO_NUMBERS = ("util", "runs")
+_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
+
+
+@lru_cache
+def source_hash() -> str:
+    """12 hexadecimal digits that change with any line of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".yaml")):
+        digest.update(f"{path.relative_to(_PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@lru_cache
+def numerics_hash() -> str:
+    """12 hexadecimal digits that change with code that can change a run's numbers.
+
+    Names of files, comments and docstrings do not change it.
+    """
+    left = [path for place in _COMPUTED_BY for path in _modules(_PACKAGE / place)]
+    contents: dict[Path, str] = {}
+    while left:
+        path = left.pop()
+        if path not in contents and path.relative_to(_PACKAGE).parts[0] not in _MAKES_NO_NUMBERS:
+            tree = ast.parse(path.read_text())
+            left += _imported(tree)
+            contents[path] = ast.dump(_OnlyCode().visit(tree))
+    digests = sorted(hashlib.sha256(content.encode()).hexdigest() for content in contents.values())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+
+
+class _OnlyCode(ast.NodeTransformer):
+    """Drops docstrings, and imports from this package."""
+
+    def visit(self, node: ast.AST) -> Any:
+        """The node without them; None for such an import."""
+        if isinstance(node, ast.ImportFrom) and _is_lkd(node):
+            return None
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+        return self.generic_visit(node)
+
+
+def _is_lkd(node: ast.ImportFrom) -> bool:
+    return (node.module or "").partition(".")[0] == "lkd"
+
+
+def _imported(tree: ast.Module) -> Iterator[Path]:
+    """The files of this package that a module imports, at its top or inside a function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and _is_lkd(node):
+            place = _PACKAGE.joinpath(*str(node.module).split(".")[1:])
+            yield from _files(place)
+            for alias in node.names:
+                yield from _files(place / alias.name)
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """The file of a module or of a package, if there is one."""
+    yield from (path for path in (place.with_name(f"{place.name}.py"), place / "__init__.py") if path.is_file())
+
+
+def _modules(place: Path) -> Iterator[Path]:
+    yield from sorted(place.rglob("*.py")) if place.is_dir() else [place]
+
+
+def provenance() -> dict[str, Any]:
+    """What a result made now comes from: versions, source hash, hardware, time.
+
+    Example:
+        >>> from lkd.runs.provenance import provenance
+        >>> sorted(provenance())
+        ['hardware', 'lkd', 'numerics', 'packages', 'python', 'source', 'started']
+    """
+    return {
+        "lkd": version("lkd"),
+        "source": source_hash(),
+        "numerics": numerics_hash(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "hardware": _hardware(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def of_data(data: "DataSet") -> dict[str, Any]:
+    """The data that a network learned from: form, statistics and number of its images, and its classes.
+
+    Example:
+        >>> from lkd.data import load
+        >>> from lkd.runs.provenance import of_data
+        >>> of_data(load("digits"))["size"]
+        [1, 32, 32]
+    """
+    return {
+        "size": [data.channels, *data.size],
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "classes": list(data.classes),
+        "images": {name: len(split) for name, split in data.splits.items()},
+    }
+
+
+@lru_cache
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or platform.machine()}"

@@ -1,0 +1,283 @@
+"""Published records: what committed runs were and gave, without their weights, so that pages need no training.
+
+The records of a profile are one archive, `book/published/<profile>.zip`: of each run its recipe, figures, history,
+provenance, and what was measured on it. An index holds a digest of each; beside it stands what chapters take. Anybody
+may have made an archive: `lkd.util.archives` reads it.
+"""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from lkd.profiles import profile_name
+from lkd.recipe import Recipe
+from lkd.runs.manifest import RECORDS, write_manifest
+from lkd.runs.public_names import public
+from lkd.runs.store import Store, check_shape, remedy
+from lkd.util.archives import Archive, inside, opened
+from lkd.util.files import PUBLISHED as FOLDER
+from lkd.util.files import home, reading, replacing, require_checkout, sha256, writing
+from lkd.util.waiting import held
+
+_INDEX, _FLOPS = "index.json", "flops.json"
+_PROVENANCE = "provenance.json"
+
+_HEX = re.compile("[0-9a-f]{16}")
+"""The form of run ids, and of digests."""
+_OF_A_RUN = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
+_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_OF_A_RUN.pattern})")
+_ARRAYS = re.compile(r"[^\0]+\.npy")
+
+_MOST_FLOPS = 1e30
+_REMEDY = "take the file from the repository again"
+_UNPACK_SECONDS = 600
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+def publish(
+    recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """Write the records of some runs, equal runs to equal bytes.
+
+    Args:
+        recipes: which.
+        store: where the runs are.
+        path: of the archive; it is replaced.
+        flops: floating-point operations of all runs of a chapter, by its name.
+
+    Raises:
+        FileNotFoundError: a run that the store lacks.
+        ValueError: a recipe that names folders of this machine, which its id holds; more than an archive may have.
+    """
+    ordered = sorted(set(recipes), key=lambda recipe: recipe.run_id)
+    for recipe in ordered:
+        _check_public(recipe)
+    with replacing(path) as temporary:
+        _pack(ordered, store, temporary, flops)
+        try:
+            ids(temporary)
+        except ValueError as error:
+            raise ValueError(f"{path} is not written, as it could not be read again: {error.__cause__}") from error
+
+
+def _check_public(recipe: Recipe) -> None:
+    """Refuse a recipe that would show folders of this machine: without them it would be that of another run."""
+    for name, value in recipe.to_dict().items():
+        if public(value) != value:
+            raise ValueError(
+                f"run {recipe.run_id} cannot be published: {name} of its recipe names a folder of this machine, "
+                f"{value!r:.200}: put the data into {home() / 'data'}, name it from there, and run it again"
+            )
+
+
+def _public(provenance: bytes, recipe: Recipe) -> bytes:
+    """The provenance of a run as others may see it, files of its data by their names within the data."""
+    folder = home() / "data" / Path(recipe.data.partition(":")[2]).expanduser()
+    return json.dumps(public(json.loads(provenance), folder), indent=1).encode()
+
+
+def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int]) -> None:
+    """Write an archive."""
+    index = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for recipe in recipes:
+            run = store.find(recipe)
+            if run is None:
+                raise FileNotFoundError(f"the store {store.folder} lacks run {recipe.run_id}: run it first")
+            with reading(run.path, "run", remedy(run.path)):
+                contents = _contents(run.path)
+                contents[_PROVENANCE] = _public(contents[_PROVENANCE], recipe)
+            for name, content in contents.items():
+                archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
+            index[recipe.run_id] = _digest(contents)
+        for name, values in ((_INDEX, index), (_FLOPS, dict(flops))):
+            archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), json.dumps(values, indent=0), zipfile.ZIP_DEFLATED)
+
+
+def profiles() -> list[str]:
+    """The profiles of which there are records.
+
+    Example:
+        >>> from lkd.runs.published import profiles
+        >>> isinstance(profiles(), list)
+        True
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.zip"))
+
+
+def ids(path: Path) -> list[str]:
+    """The ids of the runs in an archive."""
+    with _opened(path) as archive:
+        return list(_index(archive))
+
+
+def published_flops(profile: str) -> dict[str, int]:
+    """Floating-point operations of all runs of a chapter, by its name, where they are published."""
+    path = FOLDER / f"{profile}.zip"
+    if not path.is_file():
+        return {}
+    with _opened(path) as archive:
+        flops = _object(archive, _FLOPS)
+        for chapter, count in flops.items():
+            if not isinstance(count, int) or not 0 <= count < _MOST_FLOPS:
+                raise ValueError(f"{_FLOPS} gives {count!r} operations for {chapter!r}")
+    return flops
+
+
+def published(profile: str) -> Store:
+    """A store with the published records of a profile: its runs have no weights.
+
+    Args:
+        profile: its name; of a file of the user's there are none.
+
+    Raises:
+        FileNotFoundError: there are none; says of which profiles there are.
+        ValueError: a record that was altered.
+    """
+    require_checkout("published records")
+    name = profile_name(profile)
+    path = FOLDER / f"{name}.zip"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no runs of profile {name!r} are published, but of {', '.join(profiles()) or 'none'}: run the chapter "
+            "without published=True"
+        )
+    return unpacked(path)
+
+
+def recipe_file(run_id: str) -> Path:
+    """Where the recipe of a run lies, by its id: a run of this machine's store, or one that was published.
+
+    Raises:
+        KeyError: no run has that id.
+    """
+    for store in (Store(), *map(published, profiles())):
+        file = store.folder / "runs" / run_id / "recipe.json"
+        if file.is_file():
+            return file
+    raise KeyError(f"{run_id!r} is no file, and neither this machine's runs nor the published ones have that id")
+
+
+def unpacked(path: Path) -> Store:
+    """A store with the records of an archive, each checked against its id and its digest.
+
+    Records that were unpacked before are compared with their digests again; one that was altered is unpacked anew.
+
+    Raises:
+        OSError: the archive cannot be read, or the records cannot be written.
+        ValueError: an archive that is damaged, or a record that was altered; says which.
+        TimeoutError: another process has been unpacking for ten minutes.
+    """
+    with reading(path, "archive of records", _REMEDY):
+        store = Store(home() / "published" / sha256(path)[:16])
+    with held(store.lock("unpack"), f"unpacks {path}", _UNPACK_SECONDS):
+        _unpack(path, store.folder)
+    return store
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Write the records of an archive that a folder lacks or has otherwise, once all of these have been checked."""
+    with _opened(path) as archive:
+        index, files = _index(archive), _files(archive)
+        lacking = [run_id for run_id, digest in index.items() if not _is_there(folder / "runs" / run_id, digest)]
+        records = {run_id: {name: archive.read(f"{run_id}/{name}") for name in files[run_id]} for run_id in lacking}
+    for run_id, contents in records.items():
+        _check(path, run_id, index[run_id], contents)
+    for run_id, contents in records.items():
+        _write(folder, f"runs/{run_id}", contents)
+
+
+def _write(folder: Path, record: str, contents: Mapping[str, bytes]) -> None:
+    """Put the files of a record into a folder, in place of what is there."""
+    place = inside(folder, record)
+    with writing(place):
+        shutil.rmtree(place, ignore_errors=True)
+        for name, content in contents.items():
+            target = inside(folder, f"{record}/{name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        write_manifest(place, place.name)
+
+
+def _is_there(folder: Path, digest: str) -> bool:
+    """Whether a folder has the record of that digest."""
+    try:
+        return _digest(_contents(folder)) == digest
+    except (OSError, ValueError):
+        return False
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """The files of a run that its record has, by name."""
+    files = [folder / name for name in RECORDS] + sorted((folder / "measured").glob("*.npz"))
+    contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    if strange := [name for name in contents if not _OF_A_RUN.fullmatch(name)]:
+        raise ValueError(f"{strange[0]!r} is not named as measurements are")
+    return contents
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Archive]:
+    with reading(path, "archive of records", _REMEDY), opened(path, _NAMES) as archive:
+        yield archive
+
+
+def _index(archive: Archive) -> dict[str, str]:
+    """The digest of each record, by the id of its run."""
+    index = _object(archive, _INDEX)
+    for run_id, digest in index.items():
+        if not (_HEX.fullmatch(run_id) and isinstance(digest, str) and _HEX.fullmatch(digest)):
+            raise ValueError(f"{_INDEX} gives {digest!r:.80} for {run_id!r:.80}, and not a digest for the id of a run")
+    if strange := index.keys() ^ _files(archive).keys():
+        raise ValueError(f"{min(strange)} is in {_INDEX} or among the records, not in both")
+    return index
+
+
+def _files(archive: Archive) -> dict[str, list[str]]:
+    """Names of the files of each record, by the id of its run."""
+    files: dict[str, list[str]] = {}
+    for run_id, _, name in (name.partition("/") for name in archive.names):
+        if name:
+            files.setdefault(run_id, []).append(name)
+    return files
+
+
+def _object(archive: Archive, name: str) -> dict[str, Any]:
+    """The object in a JSON file of an archive."""
+    content = json.loads(archive.read(name))
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} holds a {type(content).__name__}, no object")
+    return content
+
+
+def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) -> None:
+    """Refuse a record that is not what its id and digest say, or that would make more than its files show."""
+    told = f"the record {run_id} in {path} was altered"
+    if _digest(contents) != digest:
+        raise ValueError(f"{told}: its content is not what its digest says; {_REMEDY}")
+    if lacking := [name for name in RECORDS if name not in contents]:
+        raise ValueError(f"{told}: it lacks {lacking[0]}; {_REMEDY}")
+    with reading(path / run_id / "recipe.json", "recipe of this version of lkd", _REMEDY):
+        recipe = Recipe.from_dict(json.loads(contents["recipe.json"]))
+    if recipe.run_id != run_id:
+        raise ValueError(f"{told}: its recipe is that of run {recipe.run_id}; publish it anew with this version of lkd")
+    with reading(path / run_id / "student.json", "shape of a student", _REMEDY):
+        check_shape(json.loads(contents["student.json"]), recipe)
+    for name in contents.keys() - set(RECORDS):
+        with reading(path / run_id / name, "measurement", _REMEDY), opened(io.BytesIO(contents[name]), _ARRAYS):
+            pass
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name} {len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]

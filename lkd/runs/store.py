@@ -1,0 +1,324 @@
+"""Runs on disk: found by their recipe's id, written whole or not at all, compared with their manifest when read."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import timm
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from lkd.recipe import Recipe
+from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
+from lkd.util.checks import check_whole, some
+from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
+from lkd.util.locks import lock_at
+from lkd.util.torch_defaults import torch_defaults
+
+_SHAPE = {"in_chans": 2**10, "num_classes": 2**20}
+"""The arguments of a student that follow from its data, and the largest value of each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A recipe carried out.
+
+    Reading what is missing or damaged raises FileNotFoundError, OSError or ValueError with the file and the remedy.
+
+    Attributes:
+        recipe: what was run.
+        path: its folder in the store.
+        metrics: final figures by name: accuracies in percent, losses in nats, on `val` and `test`.
+        build: makes the student's network, without its trained weights.
+    """
+
+    recipe: Recipe
+    path: Path
+    metrics: Mapping[str, float]
+    build: Callable[[], nn.Module] = field(repr=False)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: mean training loss and its terms, figures on at most 500 validation images."""
+        return read_history(self.path / "history.csv", remedy(self.path))
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Package versions, source hash, hardware, threads, start and duration."""
+        return read_json(self.path / "provenance.json", remedy(self.path))
+
+    @cached_property
+    @torch_defaults()
+    @torch.random.fork_rng(devices=[])
+    def student(self) -> nn.Module:
+        """The trained student, in eval mode."""
+        model, path, listed = self.build(), self.path / STUDENT, self._compare(STUDENT)
+        with reading(path, "weights of this student", remedy(self.path)):
+            if not listed:
+                _check_weights(load_file(path), model)
+            load_model(model, path)
+        if not listed:
+            self._list()
+        return model.eval()
+
+    @cached_property
+    def masks(self) -> dict[str, Tensor]:
+        """Where weights of sparse training may differ from 0: bool, by parameter's name; empty for dense training."""
+        path = self.path / MASKS
+        if not (self.recipe.sparsity or path.exists()):
+            return {}
+        self._compare(MASKS)
+        with reading(path, "masks", remedy(self.path)):
+            return load_file(path)
+
+    def verify(self) -> None:
+        """Read all files of the run; one from before lkd wrote manifests gets one.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError: a file that is missing, damaged or altered; names it and the remedy.
+        """
+        for part in ("history", "provenance", "student", "masks"):
+            getattr(self, part)
+
+    def _compare(self, name: str) -> bool:
+        """Compare a file with the manifest; False for a run from before lkd wrote manifests."""
+        listed = (self.path / MANIFEST).exists()
+        if listed:
+            check_file(self.path, name, self.recipe.run_id, remedy(self.path))
+        return listed
+
+    def _list(self) -> None:
+        """Write the manifest of a run from before lkd wrote manifests, once its other files have been read."""
+        epochs = len(self.history)
+        if epochs < self.recipe.epochs and self.recipe.stop_top1 is None:
+            path = self.path / "history.csv"
+            raise ValueError(f"{path} has {epochs} of {self.recipe.epochs} epochs: {remedy(self.path)}")
+        for file in ("provenance", "masks"):
+            getattr(self, file)
+        with suppress(OSError):  # of a store that can only be read
+            write_manifest(self.path, self.recipe.run_id)
+
+
+def _check_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse weights of another dtype than the network's, which PyTorch would cast, and values that are not finite."""
+    for name, tensor in model.state_dict().items():
+        if name in weights and weights[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
+    _check_finite({name: weights[name] for name, _ in model.named_parameters() if name in weights})
+
+
+def _check_finite(values: Mapping[str, Tensor]) -> None:
+    if names := [name for name, value in values.items() if not value.isfinite().all()]:
+        raise FloatingPointError(f"{some(names)}: not finite")
+
+
+def _figure(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a finite number")
+    return float(value)
+
+
+def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse arguments of a student that its recipe does not have: timm takes some that read files.
+
+    Raises:
+        TypeError, ValueError: names the argument.
+    """
+    if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
+        raise ValueError(f"it has {', '.join(shape)[:80]}, which are not the arguments that its recipe says")
+    for name, value in shape.items():
+        if name in _SHAPE:
+            check_whole(name, value, 1, _SHAPE[name])
+        elif value != recipe.student_args[name]:
+            raise ValueError(f"{name} is not as its recipe has it")
+
+
+def remedy(path: Path) -> str:
+    """What to do about a run in a folder that is damaged."""
+    return f"remove {path}, and repeat the command: the run is made again"
+
+
+class Store:
+    """A folder of runs, shared by any number of processes.
+
+    Args:
+        folder: where it lies; by default the home of this machine's files.
+
+    Example:
+        >>> import tempfile
+        >>> from lkd import Recipe
+        >>> from lkd.runs.store import Store
+        >>> Store(tempfile.mkdtemp()).find(Recipe(data="digits", student="mini_vit")) is None
+        True
+    """
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = home_folder() if folder is None else Path(folder).expanduser().resolve()
+
+    def path(self, recipe: Recipe) -> Path:
+        """Where the run of a recipe lies, or would lie."""
+        return self.folder / "runs" / recipe.run_id
+
+    def find(self, recipe: Recipe, build: Callable[[], nn.Module] | None = None) -> Run | None:
+        """The finished run of a recipe; None when there is none.
+
+        Args:
+            recipe: what to look for.
+            build: makes the student's network; needed only for one that timm does not know.
+
+        Raises:
+            FileNotFoundError, OSError, ValueError: one of its files is missing, damaged or altered, or its folder holds
+                another run; names the file and the remedy.
+        """
+        path = self.path(recipe)
+        self._recover(path)
+        if not path.is_dir():
+            return None
+        _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
+        metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
+        with reading(path / "metrics.json", "figures of a run", remedy(path)):
+            metrics = {name: _figure(name, value) for name, value in metrics.items()}
+
+        def named() -> nn.Module:
+            with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):
+                check_shape(shape, recipe)
+                return timm.create_model(recipe.student, **shape)
+
+        return Run(recipe, path, metrics, build or named)
+
+    def by_id(self, run_id: str) -> Run:
+        """The finished run of an id.
+
+        Raises:
+            FileNotFoundError: there is none.
+            KeyError, TypeError, ValueError: its recipe names what this version of the package, or this process, does
+                not have.
+        """
+        path = self.folder / "runs" / run_id / "recipe.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` shows what it has")
+        recipe = Recipe.from_dict(read_json(path, remedy(path.parent)))
+        if (run := self.find(recipe)) is None:
+            raise ValueError(f"run {run_id} was made by another version of lkd, which is needed to use it")
+        return run
+
+    def lock(self, name: str) -> FileLock:
+        """A lock that one process at a time holds, as often as it likes, to make what is called `name`.
+
+        Raises:
+            OSError: files of this store cannot be written or locked; names the folder and the remedy.
+        """
+        folder = self.folder / "locks"
+        with writing(folder, "remove what is in its place, or set LKD_HOME to a folder that you can write to"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return lock_at(folder / f"{name}.lock")
+
+    def save(
+        self,
+        recipe: Recipe,
+        student: nn.Module,
+        shape: Mapping[str, int],
+        metrics: Mapping[str, float],
+        history: pd.DataFrame,
+        provenance: Mapping[str, Any],
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write a run; it appears in the store whole, replacing one of the same recipe.
+
+        Args:
+            recipe: what was run.
+            student: the trained network.
+            shape: what timm needs to build it again: `in_chans` and `num_classes`.
+            metrics: final figures.
+            history: one row an epoch.
+            provenance: see `provenance`.
+            masks: of sparse training, by parameter's name.
+
+        Raises:
+            FloatingPointError: a figure or a weight that is not finite.
+            OSError: the folder cannot be written; names it and the remedy. Nothing is left behind.
+        """
+        _check_finite({name: torch.tensor(value) for name, value in metrics.items()} | dict(student.named_parameters()))
+        provenance = {**provenance, "manifest": True}
+        values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
+        with self._whole(self.path(recipe)) as folder:
+            for name, content in values.items():
+                (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+            history.to_csv(folder / "history.csv", index=False)
+            save_model(student, str(folder / STUDENT))
+            if masks:
+                save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / MASKS)
+            for weights in folder.glob("*.safetensors"):  # that library makes files which only their owner can read
+                weights.chmod((folder / "recipe.json").stat().st_mode)
+            write_manifest(folder, recipe.run_id)
+
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        """A temporary folder beside `path`; becomes `path` when the block ends well, and is removed otherwise."""
+        with writing(path, "make room, and run again"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left_by_a_kill in path.parent.glob(f".{path.name}.tmp-*"):
+                shutil.rmtree(left_by_a_kill, ignore_errors=True)
+            temporary = temporary_beside(path)
+            temporary.mkdir()
+            try:
+                yield temporary
+                for file in temporary.iterdir():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+                self._replace(path, temporary)
+            except SafetensorError as error:
+                raise OSError(f"{path} could not be written ({error}): make room, and run again") from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _replace(self, path: Path, temporary: Path) -> None:
+        """Put a finished folder in its place; between the two renames, the one before it lies aside, whole."""
+        with self.lock(f"replace-{path.name}"):
+            if path.exists():
+                shutil.rmtree(_aside(path), ignore_errors=True)
+                path.rename(_aside(path))
+            temporary.rename(path)
+        shutil.rmtree(_aside(path), ignore_errors=True)
+
+    def _recover(self, path: Path) -> None:
+        """Put back the run that a process had moved aside when it was killed."""
+        if path.is_dir() or not _aside(path).is_dir():
+            return
+        with self.lock(f"replace-{path.name}"):
+            if not path.is_dir() and _aside(path).is_dir():
+                _aside(path).rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.before")
+
+
+def _check_whole(path: Path, run_id: str) -> None:
+    """Compare a run's records with its manifest, or its recipe's id where it is from before lkd wrote manifests."""
+    if not check_records(path, run_id, remedy(path)):
+        with reading(path / "recipe.json", "recipe", remedy(path)):
+            if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:
+                raise ValueError(f"it is the recipe of run {found}")
+
+
+def _unless_replaced(path: Path, check: Callable[[], None]) -> None:
+    """Check a folder; once more where another process has replaced it meanwhile."""
+    before = path.stat().st_ino
+    try:
+        check()
+    except (OSError, ValueError):
+        if path.is_dir() and path.stat().st_ino == before:
+            raise
+        check()

@@ -1,0 +1,96 @@
+"""PyTorch's global state as it is when Python starts, whatever a caller has set."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules import module as modules
+from torch.nn.utils import parametrize
+from torch.optim import optimizer as optimizers
+
+_GLOBAL_HOOKS = (
+    *(getattr(modules, f"_global_{kind}_hooks") for kind in ("forward_pre", "forward", "backward_pre", "backward")),
+    *(getattr(optimizers, f"_global_optimizer_{kind}_hooks") for kind in ("pre", "post")),
+)
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Within this block, or a function that it decorates, the state that a caller left behind has no effect.
+
+    That is: gradient and inference mode, autocast, default dtype and device, modes that change functions, deterministic
+    algorithms, the precision of float32 products, hooks on all modules, optimizers and saved tensors, the cache of
+    parametrizations, the random numbers of Python and NumPy, and NumPy's treatment of errors. Afterwards all is as it
+    was.
+
+    Example:
+        >>> import torch
+        >>> from lkd.util.torch_defaults import torch_defaults
+        >>> with torch.no_grad(), torch_defaults():
+        ...     torch.is_grad_enabled()
+        True
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        _take_modes(stack)
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        _set_default_dtype(stack)
+        _set_algorithms(stack)
+        _set_precision(stack)
+        _take_global_hooks(stack)
+        yield
+
+
+def _set_default_dtype(stack: ExitStack) -> None:
+    if (given := torch.get_default_dtype()) != torch.float32:
+        stack.callback(torch.set_default_dtype, given)
+        torch.set_default_dtype(torch.float32)
+
+
+def _set_algorithms(stack: ExitStack) -> None:
+    if torch.are_deterministic_algorithms_enabled():
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        stack.callback(torch.use_deterministic_algorithms, True, warn_only=warn_only)
+        torch.use_deterministic_algorithms(False)
+
+
+def _set_precision(stack: ExitStack) -> None:
+    """Products in full float32; a backend that has no setting of its own follows the one before it."""
+    if not hasattr(torch.backends, "fp32_precision"):  # before PyTorch 2.9
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        return
+    backends: Any = torch.backends
+    for backend in (backends, backends.cuda.matmul, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv):
+        if (given := backend.fp32_precision) not in ("none", "ieee"):
+            stack.callback(setattr, backend, "fp32_precision", given)
+            backend.fp32_precision = "ieee"
+
+
+def _take_global_hooks(stack: ExitStack) -> None:
+    for hooks in _GLOBAL_HOOKS:
+        if hooks:
+            stack.callback(hooks.update, dict(hooks))
+            hooks.clear()
+
+
+def _take_modes(stack: ExitStack) -> None:
+    """Modes that change PyTorch's functions, a default device among them, and hooks on what autograd saves."""
+    while torch._C._len_torch_function_stack():
+        stack.callback(torch._C._push_on_torch_function_stack, torch._C._pop_torch_function_stack())
+    autograd: Any = torch._C._autograd
+    while saved := autograd._top_saved_tensors_default_hooks(True):
+        autograd._pop_saved_tensors_default_hooks()
+        stack.callback(autograd._push_saved_tensors_default_hooks, *saved)
+    if parametrize._cache_enabled:
+        stack.callback(setattr, parametrize, "_cache_enabled", parametrize._cache_enabled)
+        parametrize._cache_enabled = 0
