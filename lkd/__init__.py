@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from lkd.util.old_names import accept_old_modules
+
 if TYPE_CHECKING:
-    from lkd.engine import Options, distill, run, train
+    from lkd.api import distill, train
+    from lkd.engine import Options, run
     from lkd.recipe import Recipe
     from lkd.runs.store import Run
 
-_HOMES = {"Recipe": "lkd.recipe", "Run": "lkd.runs.store"} | dict.fromkeys(
-    ("Options", "distill", "run", "train"), "lkd.engine"
-)
+_HOMES = {
+    "Options": "lkd.engine",
+    "Recipe": "lkd.recipe",
+    "Run": "lkd.runs.store",
+    "distill": "lkd.api",
+    "run": "lkd.engine",
+    "train": "lkd.api",
+}
 
 __all__ = ["Options", "Recipe", "Run", "distill", "run", "train"]
 
@@ -28,3 +36,4 @@ def __getattr__(name: str) -> Any:
 
 
 wrapt.register_post_import_hook(lambda timm: import_module("lkd.models"), "timm")
+accept_old_modules()

@@ -10,8 +10,8 @@ from torch import nn
 from lkd.data import Images, from_datasets
 from lkd.data.custom import MapDataset
 from lkd.engine.options import Options
-from lkd.engine.run import carry_out, check_arguments
-from lkd.engine.setup import Objects, Setting, in_memory
+from lkd.engine.run import check_arguments, execute
+from lkd.engine.setup import Objects, RunSetup, in_memory
 from lkd.models import load_model
 from lkd.models.copying import unwrapped
 from lkd.models.names import check_source
@@ -131,10 +131,10 @@ def _run(
     store = store or Store()
     if isinstance(model, Recipe):
         if store.find(model) is None:
-            Setting(*prepare(Setting(model, {}).network()))
-        model = carry_out(model, store, {}, num_processes=num_processes, options=options)
+            RunSetup(*prepare(RunSetup(model, {}).network()))
+        model = execute(model, store, {}, num_processes=num_processes, options=options)
     recipe, objects = prepare(model)
-    return carry_out(recipe, store, objects, num_processes=num_processes, options=options)
+    return execute(recipe, store, objects, num_processes=num_processes, options=options)
 
 
 def _with_arguments(recipe: Recipe, arguments: dict[str, Any]) -> Recipe:

@@ -31,8 +31,8 @@ from lkd.data import accounted
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.run import carry_out
-from lkd.engine.setup import Setting
+from lkd.engine.run import execute
+from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import _checks, check_teacher
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
@@ -173,11 +173,11 @@ def checks() -> None:
         assert isinstance(recipe.teacher, Recipe)
         teacher = lkd.train("mini_slak", data=recipe.data, profile="small", epochs=1, train_images=64, store=store)
         store.save(recipe.teacher, teacher.student, {"in_chans": 1, "num_classes": 10}, {}, pd.DataFrame(), {})
-        setting, accelerator = Setting(recipe, {}), make_accelerator("no")
+        setting, accelerator = RunSetup(recipe, {}), make_accelerator("no")
         live = setting.frozen_teacher(teacher.student)
         assert live
         parts = {
-            "a whole run": lambda: _checks.clear() or carry_out(recipe, store, {}, resume=False),
+            "a whole run": lambda: _checks.clear() or execute(recipe, store, {}, resume=False),
             "evaluation of the teacher, once a process": lambda: (
                 _checks.clear() or check_teacher(setting, live, accelerator)
             ),

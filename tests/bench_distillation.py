@@ -35,10 +35,10 @@ from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
 from lkd.engine.outputs import Outputs
-from lkd.engine.setup import Setting, in_memory
+from lkd.engine.setup import RunSetup, in_memory
 from lkd.engine.tape import Tape, TapedTeacher
-from lkd.engine.teacher import LiveTeacher, Teacher
-from lkd.engine.trainer import Training
+from lkd.engine.teacher import FrozenTeacher, Teacher
+from lkd.engine.trainer import Trainer
 
 LKD, WRITTEN, READ, ALONE = "lkd", "lkd, tape being written", "lkd, tape read", "lkd, student alone"
 BARE, TIMM, TORCHDISTILL = "bare PyTorch loop", "timm LogitDistillationTask", "torchdistill DistillationBox"
@@ -63,7 +63,7 @@ class Pair:
         turns: epochs that are timed.
     """
 
-    setting: Setting
+    setting: RunSetup
     teacher: nn.Module
     turns: int
 
@@ -82,7 +82,7 @@ class Pair:
             lr=1e-3,
             warmup=0.0,
         )
-        return cls(Setting(recipe, objects), model, turns)
+        return cls(RunSetup(recipe, objects), model, turns)
 
     @property
     def recipe(self) -> Recipe:
@@ -103,7 +103,7 @@ class Pair:
             torch.manual_seed(self.recipe.seed)
             return self.setting.network()
 
-    def live_teacher(self) -> LiveTeacher:
+    def live_teacher(self) -> FrozenTeacher:
         live = self.setting.frozen_teacher(None)
         assert live is not None
         return live
@@ -221,7 +221,7 @@ def _profile(train: Epoch, epoch: int) -> None:
 
 def alternatives(pair: Pair, folder: str, slak: str | None) -> dict[str, Callable[[], Epoch]]:
     """What is measured, by name, each still to be made."""
-    alone = Setting(dataclasses.replace(pair.recipe, objective="label", teacher=None), pair.setting.objects)
+    alone = RunSetup(dataclasses.replace(pair.recipe, objective="label", teacher=None), pair.setting.objects)
     made: dict[str, Callable[[], Epoch]] = {
         LKD: lambda: Lkd(pair.setting, pair.live_teacher()),
         WRITTEN: lambda: Lkd(pair.setting, TapedTeacher(empty_tape(pair, f"{folder}/written"), pair.live_teacher())),
@@ -255,10 +255,10 @@ def _silent(epoch: int, batch: Batch) -> Outputs:
     raise AssertionError(f"the tape lacks {batch.positions.tolist()} of epoch {epoch}")
 
 
-class Lkd(Training):
+class Lkd(Trainer):
     """lkd's own loop, an epoch at a time, without evaluation and checkpoints."""
 
-    def __init__(self, setting: Setting, teacher: Teacher | None):
+    def __init__(self, setting: RunSetup, teacher: Teacher | None):
         super().__init__(setting, teacher, make_accelerator("no"), Options(checkpoint_seconds=1e9))
         self.until = [dataclasses.replace(self.recipe, epochs=epoch + 1) for epoch in range(self.recipe.epochs)]
 

@@ -59,7 +59,7 @@ def test_an_interrupted_study_ends_its_workers_and_the_same_command_goes_on(word
 def test_the_runs_of_several_chapters_are_carried_out_together_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shared, own = (Recipe(data="digits", student="mini_resnet", train_images=128, seed=seed) for seed in (0, 1))
     asks = {"erf": [Study((shared,))], "logit_kd": [Study((shared,)), Study((own, shared))]}
-    monkeypatch.setattr(evidence, "asked", lambda chapter, *_: asks[chapter])
+    monkeypatch.setattr(evidence, "studies_of", lambda chapter, *_: asks[chapter])
     told = study("erf", "logit_kd", "--workers", "1")
     assert (told.exit_code, told.stdout) == (0, f"2 runs of erf, logit_kd are in {Store().folder}\n")
     assert all(Store().find(recipe) for recipe in (shared, own)) and len(list(Store().folder.glob("runs/[!.]*"))) == 2
@@ -83,7 +83,7 @@ def test_two_commands_at_once_share_the_runs_and_both_have_them_all(home: Path) 
 def test_failed_runs_are_told_at_the_end_with_exit_code_1(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = Recipe(data="digits", student="mini_resnet", train_images=128)
     wild = Recipe(data="digits", student="mini_resnet", optimizer="sgd", lr=1e30, clip=None, warmup=0.0)
-    monkeypatch.setattr(evidence, "asked", lambda *_: [Study((wild, good))])
+    monkeypatch.setattr(evidence, "studies_of", lambda *_: [Study((wild, good))])
     told = study("kernel_size", "--workers", "1")
     assert told.exit_code == 1
     lines = [line for line in told.output.splitlines() if not line.startswith("lkd: waits for workers")]

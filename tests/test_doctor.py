@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lkd.cli import machine as doctor
-from lkd.data.inspect import Known
+from lkd.data.inspection import Known
 
 
 @pytest.fixture(scope="module")

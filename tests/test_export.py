@@ -273,7 +273,7 @@ class FakeHub:
 
 
 def test_what_is_pushed_is_what_is_exported(taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "HfApi", FakeHub)
+    monkeypatch.setattr("lkd.export.timm_model.HfApi", FakeHub)
     assert push(taught, "me/my-student", license="mit") == "https://huggingface.co/me/my-student"
     created, uploaded = FakeHub.calls
     assert created == ("create_repo", {"repo_id": "me/my-student", "private": True, "exist_ok": True})
@@ -291,7 +291,7 @@ def test_an_impossible_name_is_refused_before_anything_is_sent(
     repo_id: Any, taught: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FakeHub()
-    monkeypatch.setattr(export, "HfApi", FakeHub)
+    monkeypatch.setattr("lkd.export.timm_model.HfApi", FakeHub)
     with pytest.raises(ValueError, match=r"(?i)repo.id"):
         push(taught, repo_id)
     assert not FakeHub.calls

@@ -44,7 +44,10 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("profile must be a name or the path of a YAML file, got 1", lambda: published(1)),
     ("resume must be True or False, got 'false'", lambda: lkd.run(recipe(), resume="false")),
     ("recipe must be a lkd.Recipe, got 'mini_vit': lkd.train", lambda: lkd.run("mini_vit")),
-    ("store must be a lkd.runs.store.Store, got 'runs': write Store('runs')", lambda: lkd.run(recipe(), store="runs")),
+    (
+        "store must be a Store of lkd.runs.store, got 'runs': write Store('runs')",
+        lambda: lkd.run(recipe(), store="runs"),
+    ),
     ("options must be lkd.Options, got {'tape': 1}", lambda: lkd.train("mini_vit", data="digits", options={"tape": 1})),
     ("num_processes must be a whole number, got '2'", lambda: lkd.run(recipe(), num_processes="2")),
     ("objective must be a name", lambda: lkd.distill("mini_vit", "mini_slak", data="digits", objective=["kd"])),

@@ -7,7 +7,7 @@ from PIL import ExifTags, Image
 from timm.data import ImageNetInfo
 
 from lkd.data import Files, load
-from lkd.data.inspect import check, known
+from lkd.data.inspection import check, known
 
 
 def pictures(folder: Path, classes: list[str], count: int = 12) -> Path:
@@ -41,7 +41,7 @@ def test_folders_of_the_home_are_known_by_name(home: Path) -> None:
 
 
 def test_data_that_is_not_here_is_listed_and_not_fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkd.data.inspect.DEBIAN_FOLDER", home / "nothing")
+    monkeypatch.setattr("lkd.data.inspection.DEBIAN_FOLDER", home / "nothing")
     monkeypatch.setattr("lkd.data.fashion_mnist._obtained", lambda *_: pytest.fail("it was fetched"))
     (row,) = (row for row in known() if row.name == "fashion_mnist")
     assert row.images is None and row.place.startswith("not here")

@@ -9,7 +9,7 @@ from PIL import Image
 from lkd import Recipe
 from lkd.data import Files, load
 from lkd.models import save_model
-from lkd.runs.resolve import named, shown, trained
+from lkd.runs.resolve import resolve, shown, trained
 from lkd.runs.store import Run, Store
 
 RUN = Recipe(data="digits", student="mini_resnet", train_images=128)
@@ -34,9 +34,9 @@ def run(store: Store) -> Run:
 
 def test_a_model_is_a_name_a_folder_or_a_run(store: Store, run: Run, tmp_path: Path) -> None:
     folder = save_model(timm.create_model("mini_vit"), tmp_path / "mini_resnet")
-    assert named("mini_resnet", store) == "mini_resnet"
-    assert named(str(folder), store) == folder
-    found = named(run.recipe.run_id[:5], store)
+    assert resolve("mini_resnet", store) == "mini_resnet"
+    assert resolve(str(folder), store) == folder
+    found = resolve(run.recipe.run_id[:5], store)
     assert isinstance(found, Run) and found.path == run.path
 
 
@@ -46,9 +46,9 @@ def test_a_folder_in_the_working_directory_does_not_hide_a_name(
     (tmp_path / "mini_resnet").mkdir()
     (tmp_path / "student").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert named("mini_resnet", store) == "mini_resnet"
-    assert named("student", store) == Path("student")
-    assert named("./mini_resnet", store) == Path("mini_resnet")
+    assert resolve("mini_resnet", store) == "mini_resnet"
+    assert resolve("student", store) == Path("student")
+    assert resolve("./mini_resnet", store) == Path("mini_resnet")
 
 
 def test_a_model_of_somebodys_program_cannot_be_asked_for_by_id(store: Store) -> None:
@@ -111,7 +111,7 @@ REFUSED = {
 def test_a_name_that_timm_would_take_for_something_else_is_refused(
     text: str, error: type[Exception], message: str, store: Store
 ) -> None:
-    for call in (named, trained, shown):
+    for call in (resolve, trained, shown):
         with pytest.raises(error, match=message):
             call(text, store)
 
@@ -121,7 +121,7 @@ def test_a_folder_called_like_a_model_and_more_is_a_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_model(timm.create_model("test_resnet", num_classes=2), "test_resnet.mine/saved")
-    assert named("test_resnet.mine", store) == Path("test_resnet.mine")
+    assert resolve("test_resnet.mine", store) == Path("test_resnet.mine")
     found = shown("test_resnet.mine/saved", store, pictures, image_size=64).data
     assert isinstance(found, Files)
     assert (found.mean, found.view.crop_pct) == (load(pictures).mean, 0.875)

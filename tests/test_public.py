@@ -132,7 +132,7 @@ def test_what_a_push_shows_is_said_before_it_is_sent(
         def upload_folder(self, *, folder_path: str, **_: Any) -> None:
             assert shows_nothing_private(Path(folder_path))
 
-    monkeypatch.setattr(export, "HfApi", Hub)
+    monkeypatch.setattr("lkd.export.timm_model.HfApi", Hub)
     export.push(saved(store), "me/net")
     assert said[0].splitlines() == [
         "lkd: me/net shows data: 'folder:ACME'",

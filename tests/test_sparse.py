@@ -24,8 +24,8 @@ from lkd import Recipe
 from lkd.data import load, subset
 from lkd.engine import Options
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.setup import Setting
-from lkd.engine.trainer import Training
+from lkd.engine.setup import RunSetup
+from lkd.engine.trainer import Trainer
 from lkd.models.slak import SLaK
 from lkd.runs.store import Store
 from lkd.sparse import SparseTraining, snip_densities, sparse_parameters
@@ -545,9 +545,9 @@ def work(rank: int, folder: Path) -> None:
     accelerator = Accelerator(cpu=True)
     sparse = SparseTraining(small_slak(), steps=10)
     sparse.start(*batch(seed=rank))
-    setting = Setting(RECIPE, {})
+    setting = RunSetup(RECIPE, {})
     torch.manual_seed(rank)
-    training = Training(setting, None, accelerator, Options())
+    training = Trainer(setting, None, accelerator, Options())
     training.run(lambda images: None, Checkpoints(folder / "checkpoints"))
     masks, student = training.masks, training.lesson.student
     weights = {name: parameter.data for name, parameter in student.named_parameters()}
@@ -633,7 +633,7 @@ def test_a_dense_run_is_what_it_is_without_sparse_training(store: Store, tmp_pat
 def test_a_student_without_large_kernels_is_refused_before_training(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lkd.engine.trainer.Training.run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("lkd.engine.trainer.Trainer.run", lambda *_: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="scope 'large_kernels' has no parameter in a ByobNet"):
         lkd.run(replace(RECIPE, student="mini_resnet", sparse_scope="large_kernels"), store=store)
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import lkd
 from lkd import Recipe
-from lkd.engine.trainer import Training
+from lkd.engine.trainer import Trainer
 from lkd.runs import provenance
 from lkd.runs.manifest import RECORDS
 from lkd.runs.store import Store
@@ -155,7 +155,7 @@ def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("it trained"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot write to the store .*/file/store \(Not a directory\): give another"):
         lkd.run(RECIPE, store=Store(tmp_path / "file" / "store"))
@@ -197,13 +197,13 @@ def test_the_source_hash_changes_with_any_line_and_any_name(tmp_path: Path, monk
 def train_counted(folder: Path, together: Barrier, reports: "Queue[tuple[int, dict[str, float]]]") -> None:
     """Carry out `RECIPE` and report how often this process trained; training starts slowly, so that two would meet."""
     torch.set_num_threads(1)
-    fits, train = [], Training.run
+    fits, train = [], Trainer.run
 
     def slowly(*args: Any) -> Any:
         fits.append(time.sleep(2))
         return train(*args)
 
-    Training.run = slowly
+    Trainer.run = slowly
     together.wait()
     run = lkd.run(RECIPE, store=Store(folder))
     reports.put((len(fits), dict(run.metrics)))

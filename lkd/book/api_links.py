@@ -18,7 +18,7 @@ def used_by(notebook: NotebookNode) -> list[str]:
 
     Example:
         >>> from nbformat.v4 import new_code_cell, new_notebook
-        >>> code = "from lkd import figures\\nfrom lkd.study import longer\\nfigures.lines(longer().run())"
+        >>> code = "from lkd import figures\\nfrom lkd.study import longer\\nfigures.lines(schedule_lengths().run())"
         >>> used_by(new_notebook(cells=[new_code_cell(code)]))
         ['lkd.study.longer', 'lkd.figures.lines']
     """

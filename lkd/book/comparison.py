@@ -33,7 +33,7 @@ class Measure(NamedTuple):
     """What is compared: its columns in a table of distilled runs, their own and the student's alone; title and unit."""
 
     column: str
-    alone: str | None
+    baseline: str | None
     title: str
     unit: str
 
@@ -118,9 +118,9 @@ def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.
 
 def _traits(profile: str, store: Store) -> list[tuple[Measure, pd.DataFrame]]:
     """What was measured on the runs of a profile besides accuracy."""
-    from lkd.study import erf_table, robustness_table, traits
+    from lkd.study import erf_table, robustness_table, trait_study
 
-    results, found = traits(profile).find(store), []
+    results, found = trait_study(profile).find(store), []
     for measure, table in ((SHARE, erf_table), (ERROR, robustness_table)):
         try:
             if results:
@@ -138,10 +138,10 @@ def _with_alone(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     from lkd.study.results import CELL
 
     taught = table[[*CELL, measure.column]]
-    if measure.alone is None:
+    if measure.baseline is None:
         return taught
     once = table.drop_duplicates(["student", "seed"])
-    alone = once.assign(**{"teacher": ALONE, "objective": "label", measure.column: once[measure.alone]})
+    alone = once.assign(**{"teacher": ALONE, "objective": "label", measure.column: once[measure.baseline]})
     return pd.concat([taught, alone[taught.columns]], ignore_index=True)
 
 

@@ -117,10 +117,10 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that no runs can be made of."""
-    from lkd.study.chapters import PARAMETERS, asked
+    from lkd.study.chapters import PARAMETERS, studies_of
 
     if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
-        asked(chapter, profile, **given)
+        studies_of(chapter, profile, **given)
 
 
 def _scale(parameters: Mapping[str, Any]) -> "Profile | None":

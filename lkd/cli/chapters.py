@@ -283,9 +283,9 @@ def _cost(chapter: str, profile: "Profile", records: "Store | None", faults: dic
     Adds to `faults` a line for each damaged run.
     """
     from lkd.data import SOURCES, load
-    from lkd.study.chapters import asked
+    from lkd.study.chapters import studies_of
 
-    recipes = {recipe for study in asked(chapter, profile.source) for recipe in study.recipes}
+    recipes = {recipe for study in studies_of(chapter, profile.source) for recipe in study.recipes}
     to_do = sum(not _is_done(recipe, faults) for recipe in recipes)
     cost = {
         "chapter": chapter,

@@ -21,7 +21,7 @@ def list_data(as_json: Json = False) -> None:
 
     Example: lkd data list --json
     """
-    from lkd.data.inspect import known
+    from lkd.data.inspection import known
 
     with refusals():
         found = known()
@@ -51,7 +51,7 @@ def check(
     """
     from lkd.data import Files, load
     from lkd.data.decoding import CARE
-    from lkd.data.inspect import check as checked
+    from lkd.data.inspection import check as checked
 
     with refusals():
         files = load(name)

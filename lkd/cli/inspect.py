@@ -117,7 +117,7 @@ def robustness(
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     from lkd.robustness import imagenet_c_scores, imagenet_robustness
-    from lkd.runs.resolve import named, shown, trained
+    from lkd.runs.resolve import resolve, shown, trained
     from lkd.runs.store import Store
 
     with refusals():
@@ -128,7 +128,7 @@ def robustness(
             if data is not None:
                 raise ValueError(f"--data is {data!r}, but --imagenet says where the images are: leave one of them out")
             network, _ = trained(model, Store())
-            by_timm = isinstance(named(model, Store()), str)
+            by_timm = isinstance(resolve(model, Store()), str)
             mean, std = (None, None) if by_timm else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
             table = imagenet_robustness(
                 _on_device(network), imagenet, sets.split(","), count=count, mean=mean, std=std, workers=workers

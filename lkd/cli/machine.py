@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkd.data import load
-from lkd.data.inspect import known
+from lkd.data.inspection import known
 from lkd.data.prefetch import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.models.cost import images_per_second

@@ -61,10 +61,10 @@ def study(
     Example: lkd study logit_kd --profile imagenet --executor submitit --workers 8 --partition gpu
     --slurm gpus_per_node=1 --slurm cpus_per_task=12 --option workers=10
     """
-    from lkd.engine.workers import carry_out_all
+    from lkd.engine.workers import execute_all
     from lkd.paper.verdict_rows import judge_runs
     from lkd.runs.store import Store
-    from lkd.study.chapters import asked
+    from lkd.study.chapters import studies_of
     from lkd.study.grid import unique
     from lkd.util.checks import check_words
 
@@ -75,14 +75,14 @@ def study(
         settings["partition"] = partition
     with refusals():
         check_words("--slurm", settings)
-        studies = {chapter: asked(chapter, profile, **parameters) for chapter in chapters}
+        studies = {chapter: studies_of(chapter, profile, **parameters) for chapter in chapters}
         if lacking := [chapter for chapter in chapters if not studies[chapter]]:
             raise ValueError(f"chapter {lacking[0]!r} asks no study: `lkd run {lacking[0]}` carries it out")
         recipes = unique([recipe for asks in studies.values() for study in asks for recipe in study.recipes])
         store, options = Store(), read_options(option)
         start = _start(executor, cluster, folder or store.folder / "jobs", settings)
         try:
-            runs = carry_out_all(recipes, store, workers, options=options, start=start)
+            runs = execute_all(recipes, store, workers, options=options, start=start)
         except RuntimeError as error:
             say(error)
             raise typer.Exit(1) from error

@@ -45,15 +45,15 @@ def distill(
     Example: lkd distill mini_resnet mini_slak --data digits --profile smoke --set epochs=2 --set temperature=2
     """
     import lkd
-    from lkd.runs.resolve import named
+    from lkd.runs.resolve import resolve
     from lkd.runs.store import Store
 
     settings = _settings(setting)
     with refusals():
         store = Store()
         run = lkd.distill(
-            named(student, store),
-            named(teacher, store),
+            resolve(student, store),
+            resolve(teacher, store),
             data=data,
             objective=objective,
             profile=profile,
@@ -80,13 +80,13 @@ def train(
     Example: lkd train mini_slak --data digits --profile smoke --set seed=1
     """
     import lkd
-    from lkd.runs.resolve import named
+    from lkd.runs.resolve import resolve
     from lkd.runs.store import Store
 
     settings = _settings(setting)
     with refusals():
         run = lkd.train(
-            named(model, Store()),
+            resolve(model, Store()),
             data=data,
             profile=profile,
             num_processes=processes,

@@ -1,8 +1,16 @@
 """Training: recipes carried out on whatever devices Accelerate finds."""
 
-from lkd.api import distill, train
+from typing import Any
+
 from lkd.engine.evaluate import evaluate
 from lkd.engine.options import Options
 from lkd.engine.run import run
+from lkd.util.old_names import renamed
 
-__all__ = ["Options", "distill", "evaluate", "run", "train"]
+__all__ = ["Options", "evaluate", "run"]
+
+_OLD_NAMES = {"distill": "lkd.api:distill", "train": "lkd.api:train"}
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name, _OLD_NAMES)

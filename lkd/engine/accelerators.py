@@ -153,7 +153,7 @@ def own_accelerators() -> Iterator[None]:
 
 
 @contextmanager
-def alone(store: Store, name: str) -> Iterator[None]:
+def exclusive(store: Store, name: str) -> Iterator[None]:
     """A lock that the main process holds for all processes of this run."""
     lock, purpose = store.lock(name), f"makes {name} in {store.folder}"
     if processes().num_processes == 1:

@@ -1,13 +1,13 @@
 """The first lines of a run: its data, student and teacher, as they were counted and checked."""
 
 from lkd.data import accounted
-from lkd.engine.setup import Setting
+from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import TeacherCheck
-from lkd.engine.trainer import Training
+from lkd.engine.trainer import Trainer
 from lkd.util.progress import log, say
 
 
-def announce(setting: Setting, training: Training, check: TeacherCheck | None, shown: bool) -> None:
+def announce(setting: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
     """Write the first lines of a run, at most four.
 
     Args:
@@ -23,7 +23,7 @@ def announce(setting: Setting, training: Training, check: TeacherCheck | None, s
             log.info(line)
 
 
-def _lines(setting: Setting, training: Training, check: TeacherCheck | None) -> list[str]:
+def _lines(setting: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
     recipe, weights = setting.recipe, list(training.lesson.student.parameters())
     count = sum(each.numel() for each in weights)
     trained = sum(each.numel() for each in weights if each.requires_grad)

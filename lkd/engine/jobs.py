@@ -13,7 +13,7 @@ import torch
 
 from lkd.data import load
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setup import Setting
+from lkd.engine.setup import RunSetup
 from lkd.models.cost import cost
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
@@ -107,7 +107,7 @@ def check(graph: Graph, rehearsed: bool) -> None:
     """
     different = {_checked_alike(job.recipe): job for job in graph if job.kind == "run"}
     for job in different.values():
-        setting = Setting(job.recipe, {})
+        setting = RunSetup(job.recipe, {})
         if rehearsed and graph[job]:
             rehearse(setting)
 

@@ -18,7 +18,7 @@ from lkd.runs.store import Store
 from lkd.util.files import sha256, writing
 from lkd.util.locks import is_held
 from lkd.util.private import REMEDY
-from lkd.util.processes import end
+from lkd.util.processes import terminate
 from lkd.util.progress import tallied
 from lkd.util.waiting import Patience, held
 
@@ -42,7 +42,7 @@ def launch(
     environment. A launcher that is killed takes them along.
 
     Args:
-        recipe, store, objects, resume, options: as for `lkd.engine.run.carry_out`.
+        recipe, store, objects, resume, options: as for `lkd.engine.run.execute`.
         num_processes: how many.
         images: that go through training, for the progress shown.
 
@@ -55,7 +55,7 @@ def launch(
     files = Launch.of(store.folder, recipe.run_id)
     with held(store.lock(f"launch-{recipe.run_id}"), f"starts processes for run {recipe.run_id}", _START_SECONDS):
         if not is_held(files.launcher):
-            end(files.processes)
+            terminate(files.processes)
             files.clear()
             digest = _write_task(files, recipe, store, objects, resume, options)
             _start(files, num_processes, digest)
@@ -132,6 +132,6 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
                 bar.update(more)
                 time.sleep(_LOOK_SECONDS)
         except (KeyboardInterrupt, TimeoutError):
-            end(files.processes)
+            terminate(files.processes)
             raise
-    end(files.processes)
+    terminate(files.processes)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lkd.engine.accelerators import processes
-from lkd.engine.run import carry_out
+from lkd.engine.run import execute
 from lkd.runs.launches import DIGEST, Launch
 from lkd.util.files import reading
 from lkd.util.progress import Tally
@@ -28,7 +28,7 @@ def work(launch: Launch, rank: int) -> None:
             if main:
                 launch.task.unlink()
             progress = Tally(launch.progress, _TALLY_SECONDS) if main else None
-            carry_out(recipe, store, objects, resume=resume, options=options, progress=progress)
+            execute(recipe, store, objects, resume=resume, options=options, progress=progress)
         except Exception as error:
             with suppress(OSError), launch.failed.open("x") as file:
                 file.write(f"{type(error).__name__}: {error}")

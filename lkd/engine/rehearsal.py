@@ -6,15 +6,15 @@ import torch
 
 from lkd.engine.accelerators import make_accelerator, own_accelerators
 from lkd.engine.options import Options
-from lkd.engine.setup import Setting
-from lkd.engine.trainer import Training, ddp_arguments, failures_named
+from lkd.engine.setup import RunSetup
+from lkd.engine.trainer import Trainer, ddp_arguments, failures_named
 from lkd.util.torch_defaults import torch_defaults
 
 
 @torch_defaults()
 @own_accelerators()
 @torch.random.fork_rng()
-def rehearse(setting: Setting, processes: int = 1, options: Options | None = None) -> None:
+def rehearse(setting: RunSetup, processes: int = 1, options: Options | None = None) -> None:
     """Make one step of training in training mode, with the share of a batch that each process gets; keep nothing.
 
     A teacher that is still to be trained takes part with its first weights. Nothing is compiled.
@@ -36,6 +36,6 @@ def rehearse(setting: Setting, processes: int = 1, options: Options | None = Non
         teacher = setting.untrained_teacher()
         if teacher:
             teacher.model.to(accelerator.device)
-        training = Training(setting, teacher, accelerator, plain)
+        training = Trainer(setting, teacher, accelerator, plain)
         training.network.train()
         training.take_step(share)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from lkd.engine.accelerators import agreed, alone, make_accelerator, own_accelerators, processes
+from lkd.engine.accelerators import agreed, exclusive, make_accelerator, own_accelerators, processes
 from lkd.engine.announce import announce
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
@@ -19,14 +19,14 @@ from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setup import Objects, Setting
+from lkd.engine.setup import Objects, RunSetup
 from lkd.engine.tape import TapedTeacher
-from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
-from lkd.engine.teacher_for import answering, tape_bytes
+from lkd.engine.teacher_for import tape_bytes, teacher_for
 from lkd.engine.teacher_origin import check_classes, teacher_origin, warn_of_changed_images
 from lkd.engine.trackers import tracked
-from lkd.engine.trainer import Training, ddp_arguments
+from lkd.engine.trainer import Trainer, ddp_arguments
 from lkd.models.copying import copied
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes
@@ -75,7 +75,7 @@ def run(
         raise TypeError(f"recipe must be a lkd.Recipe, got {recipe!r}: lkd.train trains a model by its name")
     check_flag("resume", resume)
     check_arguments(store, options)
-    return carry_out(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
+    return execute(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
 
 
 def check_arguments(store: Store | None, options: Options | None) -> None:
@@ -93,7 +93,7 @@ def check_arguments(store: Store | None, options: Options | None) -> None:
 @torch_defaults()
 @own_accelerators()
 @torch.random.fork_rng(devices=[])
-def carry_out(
+def execute(
     recipe: Recipe,
     store: Store,
     objects: Objects,
@@ -112,7 +112,7 @@ def carry_out(
         found = found or _found(recipe, store, objects)
         warn_of_changed_images([found])
         return found
-    setting = Setting(recipe, objects)
+    setting = RunSetup(recipe, objects)
     check_classes(recipe.teacher, setting.data.classes)
     for text in length_warnings(recipe, setting.stream.steps):
         warnings.warn(text, stacklevel=2)
@@ -124,7 +124,7 @@ def carry_out(
     if num_processes > 1:
         launch(recipe, store, objects, resume, num_processes, options, _images(setting))
     else:
-        with alone(store, recipe.run_id):
+        with exclusive(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
                 teacher = ready_teacher(setting, store, options)
                 with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
@@ -133,8 +133,8 @@ def carry_out(
 
 
 def _train(
-    setting: Setting,
-    teacher: LiveTeacher | None,
+    setting: RunSetup,
+    teacher: FrozenTeacher | None,
     store: Store,
     options: Options,
     progress: Progress,
@@ -152,10 +152,10 @@ def _train(
     main = accelerator.is_main_process
     keep_freed_memory()
     with _checkpoints(setting, store) as checkpoints, torch.random.fork_rng():
-        source = answering(setting, teacher, store, options.tape, accelerator)
+        source = teacher_for(setting, teacher, store, options.tape, accelerator)
         check = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
-        training = Training(setting, source, accelerator, options)
+        training = Trainer(setting, source, accelerator, options)
         _resume(training, checkpoints, resume, progress)
         if main:
             announce(setting, training, check, shown)
@@ -184,7 +184,7 @@ def _train(
         accelerator.wait_for_everyone()
 
 
-def _resume(training: Training, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
+def _resume(training: Trainer, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
     """Bring a training to where its last checkpoint stands, and reserve room on disk for the next one."""
     recipe, accelerator = training.recipe, training.accelerator
     if not resume and accelerator.is_main_process:
@@ -198,7 +198,7 @@ def _resume(training: Training, checkpoints: Checkpoints, resume: bool, progress
         checkpoints.reserve(run_bytes(recipe, _bytes(training.lesson))[1] // 3)
 
 
-def _checkpoints(setting: Setting, store: Store) -> Checkpoints:
+def _checkpoints(setting: RunSetup, store: Store) -> Checkpoints:
     conditions = {"numerics hash (the code of lkd)": numerics_hash(), "data fingerprint": setting.fingerprint}
     return Checkpoints(store.folder / "checkpoints" / setting.recipe.run_id, conditions)
 
@@ -214,7 +214,7 @@ def _baseline_top1(recipe: Recipe, store: Store) -> float | None:
     return found.metrics.get("val_top1") if found else None
 
 
-def _teacher_to_train(setting: Setting, store: Store) -> bool:
+def _teacher_to_train(setting: RunSetup, store: Store) -> bool:
     teacher = setting.recipe.teacher
     return isinstance(teacher, Recipe) and _find(teacher, store, setting.objects) is None
 
@@ -233,12 +233,12 @@ def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
     return run
 
 
-def ready_teacher(setting: Setting, store: Store, options: Options) -> LiveTeacher | None:
+def ready_teacher(setting: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
     """The teacher of a setting, trained first where that is left to do; None where there is none."""
     recipe = setting.recipe.teacher
     trained = None
     if isinstance(recipe, Recipe):
-        trained = carry_out(recipe, store, setting.objects, options=options).student
+        trained = execute(recipe, store, setting.objects, options=options).student
     teacher = setting.frozen_teacher(trained)
     if teacher and options.channels_last:
         teacher.to_channels_last()
@@ -247,7 +247,7 @@ def ready_teacher(setting: Setting, store: Store, options: Options) -> LiveTeach
     return teacher
 
 
-def _check_processes(setting: Setting, processes: int) -> None:
+def _check_processes(setting: RunSetup, processes: int) -> None:
     """Refuse a batch that does not part evenly, and what needs a GPU where there is none."""
     setting.stream.batches(0, processes=processes)
     share, count = setting.recipe.batch_size // processes, setting.recipe.accumulation
@@ -270,17 +270,17 @@ def title(recipe: Recipe) -> str:
 
 
 @contextmanager
-def _bar(recipe: Recipe, setting: Setting) -> Iterator[Progress]:
+def _bar(recipe: Recipe, setting: RunSetup) -> Iterator[Progress]:
     with tqdm(total=_images(setting), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
         yield bar.update
 
 
-def _images(setting: Setting) -> int:
+def _images(setting: RunSetup) -> int:
     """How many images go through training."""
     return setting.recipe.epochs * setting.stream.steps * setting.recipe.batch_size
 
 
-def _check_space(store: Store, setting: Setting, options: Options) -> None:
+def _check_space(store: Store, setting: RunSetup, options: Options) -> None:
     """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
     writable(store.folder, "the store", "give another folder")
     own = run_bytes(setting.recipe, _bytes(setting.network()))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.outputs import check_head, feature_maps, outputs
-from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
 from lkd.models.exact import evaluating
 from lkd.objectives import Objective, Outputs
@@ -30,7 +30,7 @@ Objects = Mapping[str, Any]
 """Models and data sets in the caller's memory, by the name that `in_memory` gave them."""
 
 
-class Setting:
+class RunSetup:
     """The data, stream and networks of a recipe.
 
     Args:
@@ -99,13 +99,13 @@ class Setting:
         positions = torch.arange(2)
         return self._outputs("teacher", live.model, lambda images: live(0, Batch(images, positions, positions)))
 
-    def untrained_teacher(self) -> LiveTeacher | None:
+    def untrained_teacher(self) -> FrozenTeacher | None:
         """The teacher as far as it exists before anything is trained: one that is a recipe has its first weights."""
         teacher = self.recipe.teacher
         with torch.random.fork_rng():
             return self.frozen_teacher(self._made("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
-    def frozen_teacher(self, trained: nn.Module | None) -> LiveTeacher | None:
+    def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:
         """The teacher, ready to be asked; None where the recipe has none.
 
         Args:
@@ -117,9 +117,9 @@ class Setting:
         if isinstance(name, Recipe):
             assert trained is not None
             self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
-            return LiveTeacher(trained, self.data, stages=self.stages)
+            return FrozenTeacher(trained, self.data, stages=self.stages)
         if (given := self._object(name)) is not None:
-            return LiveTeacher(given, self.data, stages=self.stages)
+            return FrozenTeacher(given, self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         with fetching(name):
@@ -127,7 +127,7 @@ class Setting:
         config = timm.data.resolve_data_config(model=model)
         _check_values(name, self.data)
         mean, std = (_of_channels(name, config[key], self.data.channels) for key in ("mean", "std"))
-        return LiveTeacher(model, self.data, mean, std, self.stages)
+        return FrozenTeacher(model, self.data, mean, std, self.stages)
 
     def _images(self, recipe: Recipe) -> DataSet:
         return self._object(recipe.data) or load(recipe.data, **recipe.view)

@@ -33,7 +33,7 @@ _REQUEUED = 1000
 
 @dataclass(frozen=True)
 class Submitted:
-    """Starts workers as submitit's jobs, on Slurm as one array; a `Start` of `carry_out_all`.
+    """Starts workers as submitit's jobs, on Slurm as one array; a `Start` of `execute_all`.
 
     A job that is preempted, or whose time is over, is put into the queue again and goes on where runs were left.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lkd.data import Batch
 from lkd.engine.teacher import Teacher
-from lkd.engine.top_k import TopK, lengthen, shorten
+from lkd.engine.top_k import TopK, compress, expand
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.recipe import Recipe
@@ -157,7 +157,7 @@ class Tape:
         if self.top_k is None:
             return Outputs(values["logits"], maps)
         short = TopK(*(values[name] for name in TopK._fields))
-        return Outputs(lengthen(short, hard_label(batch.target), self.classes), maps)
+        return Outputs(expand(short, hard_label(batch.target), self.classes), maps)
 
     def recorded(self) -> int:
         """How many records have been written, as far as that shows without checking them."""
@@ -197,7 +197,7 @@ class Tape:
         maps = {f"map{i}": value for i, value in enumerate(outputs.maps)}
         if self.top_k is None:
             return {"logits": outputs.logits, **maps}
-        return {**shorten(outputs.logits, hard_label(batch.target), self.top_k)._asdict(), **maps}
+        return {**compress(outputs.logits, hard_label(batch.target), self.top_k)._asdict(), **maps}
 
 
 class TapedTeacher:

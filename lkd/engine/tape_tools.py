@@ -7,9 +7,9 @@ from typing import NamedTuple
 from lkd.engine.accelerators import make_accelerator, own_accelerators
 from lkd.engine.options import Options
 from lkd.engine.run import ready_teacher
-from lkd.engine.setup import Setting
+from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher
-from lkd.engine.teacher import BriefTeacher, weights_hash
+from lkd.engine.teacher import TopKTeacher, weights_hash
 from lkd.engine.teacher_for import make_tape
 from lkd.engine.trainer import parts
 from lkd.recipe import Recipe
@@ -33,7 +33,7 @@ class Verified(NamedTuple):
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
     options = options or Options()
-    setting = Setting(recipe, {})
+    setting = RunSetup(recipe, {})
     teacher = ready_teacher(setting, store, options)
     assert teacher is not None
     accelerator = make_accelerator(recipe.precision)
@@ -74,14 +74,14 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         raise ValueError(
             f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
         )
-    setting = Setting(recipe, {})
+    setting = RunSetup(recipe, {})
     teacher = ready_teacher(setting, store, Options())
     assert teacher is not None
     if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)
-    source = teacher if tape.top_k is None else BriefTeacher(teacher, tape.top_k)
+    source = teacher if tape.top_k is None else TopKTeacher(teacher, tape.top_k)
     difference, scale, draw = 0.0, 0.0, random.Random(seed)
     for _ in range(batches):
         epoch, step = draw.randrange(recipe.epochs), draw.randrange(setting.stream.steps)

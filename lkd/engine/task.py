@@ -10,7 +10,7 @@ from lkd.engine.outputs import outputs
 from lkd.objectives import Objective, Outputs
 
 
-class Lesson(nn.Module):
+class DistillationTask(nn.Module):
     """A student and its objective as one network, so that both are trained, wrapped and saved together.
 
     Args:

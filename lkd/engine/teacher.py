@@ -4,14 +4,14 @@ import copy
 import hashlib
 import warnings
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
-from lkd.engine.top_k import lengthen, shorten
+from lkd.engine.top_k import compress, expand
 from lkd.models.copying import twin
 from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
@@ -20,6 +20,7 @@ from lkd.objectives.tensors import hard_label
 from lkd.ops import fast_depthwise, slow_depthwise
 from lkd.util.checks import some
 from lkd.util.identity import digest as content_digest
+from lkd.util.old_names import renamed
 
 
 class Teacher(Protocol):
@@ -29,7 +30,7 @@ class Teacher(Protocol):
         """Logits and maps of the batch, on its device, without gradients."""
 
 
-class LiveTeacher:
+class FrozenTeacher:
     """A teacher that is run on every batch: in eval mode, without gradients, never trained, in its fastest exact form.
 
     Args:
@@ -170,7 +171,7 @@ class _Compiled:
         return given
 
 
-class BriefTeacher:
+class TopKTeacher:
     """A teacher of whose distribution only the K likeliest classes, the label and the rest are told.
 
     Args:
@@ -184,7 +185,7 @@ class BriefTeacher:
     def __call__(self, epoch: int, batch: Batch) -> Outputs:
         """Outputs for the batch, the logits shortened."""
         full, label = self.teacher(epoch, batch), hard_label(batch.target)
-        logits = lengthen(shorten(full.logits, label, self.k), label, full.logits.shape[1])
+        logits = expand(compress(full.logits, label, self.k), label, full.logits.shape[1])
         return full._replace(logits=logits)
 
 
@@ -198,3 +199,13 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+_OLD_NAMES = {
+    "BriefTeacher": "lkd.engine.teacher:TopKTeacher",
+    "LiveTeacher": "lkd.engine.teacher:FrozenTeacher",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name, _OLD_NAMES)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
 from lkd.engine.outputs import outputs
-from lkd.engine.setup import Setting
-from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.engine.setup import RunSetup
+from lkd.engine.teacher import FrozenTeacher, weights_hash
 
 _FEWEST, _MOST, _EACH = 250, 500, 5
 """Validation images that a teacher is evaluated on, at least and at most, and of each class between these."""
@@ -112,7 +112,9 @@ def checked_images(classes: int) -> int:
     return min(_MOST, max(_FEWEST, _EACH * classes))
 
 
-def check_teacher(setting: Setting, teacher: LiveTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
+def check_teacher(
+    setting: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0
+) -> TeacherCheck:
     """Evaluate a teacher as the student will meet it: folded, under its own normalisation, in the run's precision.
 
     A process evaluates a teacher once on the same images in memory; files may have changed, and are read again.
@@ -132,7 +134,7 @@ def check_teacher(setting: Setting, teacher: LiveTeacher, accelerator: Accelerat
 
 
 @torch.no_grad()
-def _check(setting: Setting, teacher: LiveTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
+def _check(setting: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setting.data, accelerator.device
     plain = copy.copy(teacher)
     plain.ask = outputs  # not compiled, which would be done again for these batches

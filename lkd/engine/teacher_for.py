@@ -8,16 +8,16 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from lkd.engine.accelerators import agreed, alone, processes
-from lkd.engine.setup import Setting
+from lkd.engine.accelerators import agreed, exclusive, processes
+from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
-from lkd.engine.teacher import BriefTeacher, LiveTeacher, Teacher, weights_hash
+from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 
 
-def answering(
-    setting: Setting, teacher: LiveTeacher | None, store: Store, write: bool, accelerator: Accelerator
+def teacher_for(
+    setting: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
     """The source of a teacher's outputs: a tape that is there, or made if `write`; else the teacher itself."""
     if teacher is None:
@@ -26,10 +26,10 @@ def answering(
     teacher.model.to(accelerator.device)
     if agreed(write or _tape_path(content(setting, teacher), recipe.teacher_top_k, store).is_dir()):
         return TapedTeacher(make_tape(setting, teacher, store), teacher)
-    return teacher if recipe.teacher_top_k is None else BriefTeacher(teacher, recipe.teacher_top_k)
+    return teacher if recipe.teacher_top_k is None else TopKTeacher(teacher, recipe.teacher_top_k)
 
 
-def make_tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
+def make_tape(setting: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
     """The tape of a recipe's teacher along its stream, made if it was not there.
 
     Raises:
@@ -38,7 +38,7 @@ def make_tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
     """
     about = content(setting, teacher)
     path = _tape_path(about, setting.recipe.teacher_top_k, store)
-    with alone(store, path.name):
+    with exclusive(store, path.name):
         if processes().is_main_process and not path.is_dir():
             Tape.make(path, **_form(setting), about={**about, "recipe": setting.recipe.to_dict()})
     processes().wait_for_everyone()
@@ -47,7 +47,7 @@ def make_tape(setting: Setting, teacher: LiveTeacher, store: Store) -> Tape:
     return tape
 
 
-def content(setting: Setting, teacher: LiveTeacher) -> dict[str, Any]:
+def content(setting: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
     """Everything that decides the outputs on a tape: weights and network of the teacher, its input, and the stream."""
     recipe = setting.recipe
     given = recipe.teacher
@@ -64,7 +64,7 @@ def content(setting: Setting, teacher: LiveTeacher) -> dict[str, Any]:
     }
 
 
-def tape_bytes(setting: Setting, store: Store) -> int:
+def tape_bytes(setting: RunSetup, store: Store) -> int:
     """How much disk a recipe's tape will take; 0 where there is one along its stream already, or no teacher."""
     recipe = setting.recipe
     if recipe.teacher is None or any((store.folder / "tapes").glob(f"*-{recipe.stream_id}-*")):
@@ -72,7 +72,7 @@ def tape_bytes(setting: Setting, store: Store) -> int:
     return bytes_needed(_form(setting))
 
 
-def _form(setting: Setting) -> dict[str, Any]:
+def _form(setting: RunSetup) -> dict[str, Any]:
     """How many records a recipe's tape has, and what is in one."""
     recipe = setting.recipe
     return {

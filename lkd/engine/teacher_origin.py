@@ -15,7 +15,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import PretrainedCfg
 
 from lkd.data import fingerprint, load, scheme
-from lkd.engine.teacher import LiveTeacher, weights_hash
+from lkd.engine.teacher import FrozenTeacher, weights_hash
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.runs.store import Run
 from lkd.util.checks import some
@@ -25,7 +25,7 @@ _WORDNET = re.compile(r"n\d{8}")
 _BIN, _SAFE = "pytorch_model.bin", "model.safetensors"
 
 
-def teacher_origin(recipe: Recipe, teacher: LiveTeacher) -> dict[str, Any]:
+def teacher_origin(recipe: Recipe, teacher: FrozenTeacher) -> dict[str, Any]:
     """Who taught, for the record.
 
     Args:

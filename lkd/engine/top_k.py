@@ -20,7 +20,7 @@ class TopK(NamedTuple):
     rest: Tensor
 
 
-def shorten(logits: Tensor, label: Tensor, k: int) -> TopK:
+def compress(logits: Tensor, label: Tensor, k: int) -> TopK:
     """The K likeliest classes of each row, the label and the rest.
 
     Args:
@@ -30,8 +30,8 @@ def shorten(logits: Tensor, label: Tensor, k: int) -> TopK:
 
     Example:
         >>> import torch
-        >>> from lkd.engine.top_k import shorten
-        >>> shorten(torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([3]), 2).classes
+        >>> from lkd.engine.top_k import compress
+        >>> compress(torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([3]), 2).classes
         tensor([[0, 1]], dtype=torch.int32)
     """
     log_p = F.log_softmax(logits.float(), dim=1)
@@ -41,19 +41,19 @@ def shorten(logits: Tensor, label: Tensor, k: int) -> TopK:
     return TopK(values, classes.int(), log_p.gather(1, label[:, None]).squeeze(1), rest)
 
 
-def lengthen(short: TopK, label: Tensor, classes: int) -> Tensor:
+def expand(short: TopK, label: Tensor, classes: int) -> Tensor:
     """`(B, classes)` logits of the distribution in which the rest has equal parts.
 
     Args:
-        short: what `shorten` gave.
+        short: what `compress` gave.
         label: `(B,)` int64, the same labels.
         classes: C.
 
     Example:
         >>> import torch
-        >>> from lkd.engine.top_k import lengthen, shorten
+        >>> from lkd.engine.top_k import expand, compress
         >>> logits, label = torch.tensor([[3.0, 2.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
-        >>> p = lengthen(shorten(logits, label, 2), label, 5).softmax(1)
+        >>> p = expand(compress(logits, label, 2), label, 5).softmax(1)
         >>> bool(torch.allclose(p, logits.softmax(1)))
         True
     """
@@ -64,7 +64,7 @@ def lengthen(short: TopK, label: Tensor, classes: int) -> Tensor:
 
 
 def divergence(logits: Tensor, label: Tensor, k: int) -> Tensor:
-    """What is lost: `KL(p || p~)` in nats for each row, `p~` being the distribution after `shorten` and `lengthen`.
+    """What is lost: `KL(p || p~)` in nats for each row, `p~` being the distribution after `compress` and `expand`.
 
     Example:
         >>> import torch
@@ -72,6 +72,6 @@ def divergence(logits: Tensor, label: Tensor, k: int) -> Tensor:
         >>> divergence(torch.tensor([[3.0, 1.0, 1.0, 1.0]]), torch.tensor([0]), 1).abs().item() < 1e-6
         True
     """
-    short = lengthen(shorten(logits, label, k), label, logits.shape[1])
+    short = expand(compress(logits, label, k), label, logits.shape[1])
     terms = F.kl_div(short.log_softmax(1), logits.float().log_softmax(1), reduction="none", log_target=True)
     return terms.sum(1)

@@ -9,14 +9,14 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker
 
-from lkd.engine.trainer import Training
+from lkd.engine.trainer import Trainer
 from lkd.recipe import Recipe
 from lkd.runs.public_names import public
 from lkd.util.progress import Progress
 
 
 @contextmanager
-def tracked(training: Training, progress: Progress) -> Iterator[Progress]:
+def tracked(training: Trainer, progress: Progress) -> Iterator[Progress]:
     """A listener to a training's progress that also tells its accelerator's trackers each epoch's figures.
 
     A tracker that fails while the run is trained gets no more figures, with a warning; the run's history has them all.

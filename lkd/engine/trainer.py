@@ -21,8 +21,8 @@ from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.options import Options
-from lkd.engine.setup import Setting
-from lkd.engine.task import Lesson
+from lkd.engine.setup import RunSetup
+from lkd.engine.task import DistillationTask
 from lkd.engine.teacher import Teacher
 from lkd.recipe import Recipe
 from lkd.sparse import SparseTraining
@@ -40,7 +40,7 @@ _AGREED_STEPS = 20
 """Several processes ask this often whether it is time for a checkpoint."""
 
 
-class Training:
+class Trainer:
     """A student's training along a stream, and all that changes in it.
 
     Args:
@@ -55,13 +55,13 @@ class Training:
         history: one row of figures an epoch.
     """
 
-    def __init__(self, setting: Setting, teacher: Teacher | None, accelerator: Accelerator, options: Options):
+    def __init__(self, setting: RunSetup, teacher: Teacher | None, accelerator: Accelerator, options: Options):
         self.setting, self.recipe = setting, setting.recipe
         recipe = self.recipe
         self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
         self.accelerator, self.options = accelerator, options
         _seed_all(recipe.seed)
-        lesson = Lesson(setting.network(), setting.objective()).to(accelerator.device)
+        lesson = DistillationTask(setting.network(), setting.objective()).to(accelerator.device)
         if recipe.sync_bn:
             lesson.student = convert_sync_batchnorm(lesson.student)
         if options.channels_last:
@@ -244,7 +244,7 @@ class Training:
 
 
 @contextmanager
-def failures_named(setting: Setting, images: int) -> Iterator[None]:
+def failures_named(setting: RunSetup, images: int) -> Iterator[None]:
     """Name student, objective and step where a network or objective fails in its first step.
 
     Args:
@@ -266,7 +266,7 @@ def failures_named(setting: Setting, images: int) -> Iterator[None]:
         ) from error
 
 
-def ddp_arguments(setting: Setting) -> DistributedDataParallelKwargs:
+def ddp_arguments(setting: RunSetup) -> DistributedDataParallelKwargs:
     """Arguments of PyTorch's data parallelism: an objective of feature maps may leave a network's head without use."""
     return DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
 

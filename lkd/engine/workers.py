@@ -16,13 +16,13 @@ from lkd.data.prefetch import end_with_parent
 from lkd.engine.accelerators import refuse_launcher
 from lkd.engine.jobs import Graph, Job, check, plan, training_work
 from lkd.engine.options import Options
-from lkd.engine.run import carry_out, title
+from lkd.engine.run import execute, title
 from lkd.engine.tape_tools import record_tape
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_whole
 from lkd.util.files import replacing
-from lkd.util.processes import end
+from lkd.util.processes import terminate
 from lkd.util.progress import Tally, log, progress_bar, tallied
 from lkd.util.waiting import Patience, acquired
 
@@ -40,7 +40,7 @@ class FailedRunsError(RuntimeError):
     """Runs of a study that failed, each with its id and what it said; the others are done."""
 
 
-def carry_out_all(
+def execute_all(
     recipes: Sequence[Recipe],
     store: Store,
     workers: int | None = None,
@@ -75,7 +75,7 @@ def carry_out_all(
         with (start or local_workers)(graph, store, workers, options or Options()) as ended:
             _follow(graph, store, ended)
         _report(graph, store)
-    return [carry_out(recipe, store, {}) for recipe in recipes]
+    return [execute(recipe, store, {}) for recipe in recipes]
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def local_workers(graph: Graph, store: Store, workers: int | None, options: Opti
                 patience(f"worker process {process.pid} to end")
                 process.join(_LOOK_SECONDS)
     finally:
-        end(alive)
+        terminate(alive)
 
 
 def _gpus() -> list[str]:
@@ -165,7 +165,7 @@ def _do(job: Job, store: Store, options: Options) -> None:
     elif store.find(job.recipe) is None:
         log.info("%s begins", job.name)
         done = Tally(_progress(job, store), _LOOK_SECONDS)
-        carry_out(job.recipe, store, {}, options=options, progress=done)
+        execute(job.recipe, store, {}, options=options, progress=done)
         done.path.unlink(missing_ok=True)
         log.info("%s is done", job.name)
 

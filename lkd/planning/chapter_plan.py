@@ -7,7 +7,7 @@ from lkd.planning.report import Plan
 from lkd.planning.studies import plan
 from lkd.robustness import SETS
 from lkd.study import Study, check_changed_images
-from lkd.study.chapters import CHAPTERS, MEASURED, asked
+from lkd.study.chapters import CHAPTERS, MEASURED, studies_of
 from lkd.util.checks import unknown
 
 _BESIDES = "The page itself comes on top: a kernel is started and figures are drawn, which takes some seconds."
@@ -47,7 +47,7 @@ def plan_chapter(
         raise ValueError("published is True: published runs are shown, nothing is trained and there is nothing to plan")
     images = {name: given.pop(name) for name in ("imagenet", "sets") if name in given}
     workers = given.pop("workers", None)
-    studies = asked(chapter, profile, **given)
+    studies = studies_of(chapter, profile, **given)
     return plan(
         *(study.recipes for study in studies),
         title=f"{chapter}, profile {profile}",

@@ -43,7 +43,7 @@ class Known(NamedTuple):
     lacking: str = ""
 
 
-def known(recipe: Recipe) -> Known:
+def data_shape(recipe: Recipe) -> Known:
     """What is known of a recipe's data; nothing is fetched for that.
 
     A folder of images is listed. Fashion-MNIST's shape is known without it, and so is that of ImageNet-1k, which a
@@ -53,8 +53,8 @@ def known(recipe: Recipe) -> Known:
 
     Example:
         >>> from lkd import Recipe
-        >>> from lkd.planning.data_shape import known
-        >>> known(Recipe(data="digits", student="mini_vit")).shape.train
+        >>> from lkd.planning.data_shape import data_shape
+        >>> data_shape(Recipe(data="digits", student="mini_vit")).shape.train
         1297
     """
     return _known(recipe.data, View(**recipe.view))

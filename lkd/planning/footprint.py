@@ -7,8 +7,8 @@ from typing import NamedTuple
 from lkd.engine.jobs import Job, tape_key
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
 from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
-from lkd.planning.data_shape import known
-from lkd.planning.network_cost import anatomy
+from lkd.planning.data_shape import data_shape
+from lkd.planning.network_cost import network_cost
 from lkd.planning.work import teacher_anatomy, work_of
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
@@ -64,9 +64,9 @@ def memory(recipe: Recipe, processes: int = 1) -> Memory | None:
         >>> memory(Recipe(data="digits", student="mini_resnet")).optimizer
         158480
     """
-    if (shape := known(recipe).shape) is None:
+    if (shape := data_shape(recipe).shape) is None:
         return None
-    own, teacher = anatomy(recipe, shape), teacher_anatomy(recipe, shape)
+    own, teacher = network_cost(recipe, shape), teacher_anatomy(recipe, shape)
     at_once = -(-recipe.batch_size // (recipe.accumulation * processes))
     activations = at_once * own.activation_bytes
     return Memory(
@@ -81,11 +81,11 @@ def memory(recipe: Recipe, processes: int = 1) -> Memory | None:
 
 def disk(job: Job) -> Disk | None:
     """What a job takes of the store's disk; None where the size of its data is not known."""
-    recipe, shape, does = job.recipe, known(job.recipe).shape, work_of(job, taped=True)
+    recipe, shape, does = job.recipe, data_shape(job.recipe).shape, work_of(job, taped=True)
     if shape is None or does is None:
         return None
     if job.kind == "run":
-        return Disk(*run_bytes(recipe, anatomy(recipe, shape).state_bytes))
+        return Disk(*run_bytes(recipe, network_cost(recipe, shape).state_bytes))
     teacher = teacher_anatomy(recipe, shape)
     assert teacher
     form = {"classes": shape.classes, "top_k": recipe.teacher_top_k, "maps": teacher.maps}

@@ -19,7 +19,7 @@ _BATCH = 2
 """Batch norm needs more than one image."""
 
 
-class Anatomy(NamedTuple):
+class NetworkCost(NamedTuple):
     """What a network takes.
 
     Args:
@@ -37,7 +37,7 @@ class Anatomy(NamedTuple):
     maps: tuple[tuple[int, ...], ...]
 
 
-def anatomy(recipe: Recipe, shape: Shape, stages: int = 0) -> Anatomy:
+def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
     """What the student of a recipe takes, on images of a shape.
 
     It is run on PyTorch's device "meta", where tensors have shapes and no content, so that large networks cost little.
@@ -49,10 +49,10 @@ def anatomy(recipe: Recipe, shape: Shape, stages: int = 0) -> Anatomy:
 
     Example:
         >>> from lkd import Recipe
-        >>> from lkd.planning.network_cost import anatomy
-        >>> from lkd.planning.data_shape import known
+        >>> from lkd.planning.network_cost import network_cost
+        >>> from lkd.planning.data_shape import data_shape
         >>> recipe = Recipe(data="digits", student="mini_resnet")
-        >>> anatomy(recipe, known(recipe).shape).parameter_bytes // 4
+        >>> network_cost(recipe, data_shape(recipe).shape).parameter_bytes // 4
         19810
     """
     return _anatomy(recipe.student, json.dumps(recipe.student_args), shape, stages)
@@ -60,13 +60,13 @@ def anatomy(recipe: Recipe, shape: Shape, stages: int = 0) -> Anatomy:
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _anatomy(model: str, arguments: str, shape: Shape, stages: int) -> Anatomy:
+def _anatomy(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
     made: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
     network = timm.create_model(model, **made).to("meta")
     images = torch.zeros(_BATCH, shape.channels, *shape.size, device="meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         given = outputs(network.eval(), images, stages)
-    return Anatomy(
+    return NetworkCost(
         _bytes(list(network.parameters())),
         _bytes(list(network.state_dict().values())),
         counter.get_total_flops() // 2 // _BATCH,

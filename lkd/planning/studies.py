@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from lkd.engine.jobs import Job, tape_key
-from lkd.planning.data_shape import forget, known, lacking_weights
+from lkd.planning.data_shape import data_shape, forget, lacking_weights
 from lkd.planning.duration import Duration, timed
 from lkd.planning.footprint import disk, memory, recorded
 from lkd.planning.gpus import UTILISATION, seconds_on
@@ -61,8 +61,8 @@ def plan(
 
     Example:
         >>> from lkd.planning import plan
-        >>> from lkd.study import longer
-        >>> found = plan(longer("smoke", seeds=[0]).recipes, measure=None)
+        >>> from lkd.study import schedule_lengths
+        >>> found = plan(schedule_lengths("smoke", seeds=[0]).recipes, measure=None)
         >>> found.counts["teachers"], found.counts["distilled"]
         (3, 6)
     """
@@ -83,7 +83,7 @@ def plan(
         ),
     ]
     does = {entry.job: entry.work for entry in entries if any(entry.job in graph for graph in left)}
-    lacking = sorted({lack for job in does if (lack := known(job.recipe).lacking)})
+    lacking = sorted({lack for job in does if (lack := data_shape(job.recipe).lacking)})
     duration = None
     if measure is not None and does and not lacking:
         duration = timed(left, {job: work for job, work in does.items() if work}, workers, measure)
@@ -122,7 +122,7 @@ class _Entry:
     @property
     def who(self) -> dict[str, Any]:
         """The columns that say who learns from whom."""
-        recipe, shape = self.job.recipe, known(self.job.recipe).shape
+        recipe, shape = self.job.recipe, data_shape(self.job.recipe).shape
         is_run = self.job.kind == "run"
         return {
             "role": self.role,

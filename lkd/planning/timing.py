@@ -21,10 +21,10 @@ from lkd.engine.accelerators import processes, refuse_launcher
 from lkd.engine.evaluate import evaluate
 from lkd.engine.jobs import Job
 from lkd.engine.options import Options
-from lkd.engine.run import carry_out
-from lkd.engine.setup import Setting
+from lkd.engine.run import execute
+from lkd.engine.setup import RunSetup
 from lkd.engine.tape_tools import record_tape
-from lkd.planning.data_shape import known
+from lkd.planning.data_shape import data_shape
 from lkd.planning.work import JobWork, as_recipe
 from lkd.recipe import Recipe
 from lkd.runs.provenance import provenance
@@ -193,7 +193,7 @@ def _time(kind: Kind, flops: float, patience: float) -> Timing:
         store, recipe = Store(folder), _to_time(kind, flops, patience)
         _put_teacher(recipe, store)
         start = time.perf_counter()
-        setting = Setting(recipe, {})
+        setting = RunSetup(recipe, {})
         check = time.perf_counter() - start
         tape = _tape_seconds(recipe, setting.stream.steps, store) if kind.taped else (0.0, 0.0)
         training = _training_seconds(recipe, setting.stream.steps, store, patience)
@@ -206,7 +206,7 @@ def _time(kind: Kind, flops: float, patience: float) -> Timing:
 
 def _to_time(kind: Kind, flops: float, patience: float) -> Recipe:
     """The recipe of a few steps of a kind, with as large a batch as there is time for."""
-    recipe, shape = kind.recipe, known(kind.recipe).shape
+    recipe, shape = kind.recipe, data_shape(kind.recipe).shape
     assert shape
     image = flops / _GUESS["cuda" if torch.cuda.is_available() else "cpu"] + _READING * bool(scheme(recipe.data))
     most = min(int(patience / (_FEWEST * image)), shape.train // _FEWEST)
@@ -223,7 +223,7 @@ def _to_time(kind: Kind, flops: float, patience: float) -> Recipe:
 def _put_teacher(recipe: Recipe, store: Store) -> None:
     """Let a store have the teacher of a recipe, as it is before training."""
     if isinstance(recipe.teacher, Recipe):
-        setting = Setting(recipe.teacher, {})
+        setting = RunSetup(recipe.teacher, {})
         store.save(recipe.teacher, setting.network(), setting.shape, {}, pd.DataFrame(), provenance())
 
 
@@ -255,13 +255,13 @@ def _training_seconds(recipe: Recipe, steps: int, store: Store, patience: float)
     """What a training takes before its first step, and for each image, the first step of an epoch aside."""
     clock = _Clock(patience, min(_MOST, recipe.epochs * steps))
     with suppress(_Enough):
-        carry_out(recipe, store, {}, resume=False, options=_NO_CHECKPOINT, progress=clock)
+        execute(recipe, store, {}, resume=False, options=_NO_CHECKPOINT, progress=clock)
     start, *made = clock.times
     step = fmean(later - before for number, (before, later) in enumerate(pairwise(made), 1) if number % steps)
     return max(0.0, made[0] - start - step), step / recipe.batch_size
 
 
-def _evaluation_seconds(setting: Setting, patience: float) -> float:
+def _evaluation_seconds(setting: RunSetup, patience: float) -> float:
     """What the evaluation of an image takes."""
     network, val = setting.network().to(processes().device), setting.data.val
     few, many = _EVALUATED

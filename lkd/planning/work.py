@@ -9,9 +9,9 @@ from lkd.engine.jobs import Job
 from lkd.engine.jobs import plan as jobs_left
 from lkd.engine.teacher_check import checked_images
 from lkd.engine.trainer import _LOOK, _LOOKED_AT, _WATCHED
-from lkd.planning.data_shape import Shape, known
+from lkd.planning.data_shape import Shape, data_shape
 from lkd.planning.gpus import UTILISATION, seconds_on
-from lkd.planning.network_cost import Anatomy, anatomy
+from lkd.planning.network_cost import NetworkCost, network_cost
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 from lkd.util.checks import check_whole
@@ -83,7 +83,7 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
         >>> work_of(Job("run", Recipe(data="digits", student="mini_resnet", train_images=128, epochs=2)), False).steps
         4
     """
-    recipe, shape = job.recipe, known(job.recipe).shape
+    recipe, shape = job.recipe, data_shape(job.recipe).shape
     if shape is None:
         return None
     steps = _images(recipe, shape) // recipe.batch_size
@@ -95,7 +95,7 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     looks = (steps - 1) // _LOOK if recipe.stop_top1 is not None else 0
     watched = recipe.epochs * (min(shape.val, _WATCHED) + looks * min(shape.val, _LOOKED_AT))
     evaluated = watched + shape.val + shape.test
-    own = anatomy(recipe, shape).macs
+    own = network_cost(recipe, shape).macs
     taught = (min(shape.val, checked_images(shape.classes)) + (0 if taped else images)) * teacher.macs if teacher else 0
     return JobWork(recipe.epochs * steps, images, evaluated, 2 * ((_TRAINING * images + evaluated) * own + taught))
 
@@ -112,12 +112,12 @@ def _images(recipe: Recipe, shape: Shape) -> int:
     return count
 
 
-def teacher_anatomy(recipe: Recipe, shape: Shape) -> Anatomy | None:
+def teacher_anatomy(recipe: Recipe, shape: Shape) -> NetworkCost | None:
     """What the teacher of a recipe takes; None where there is none."""
     stages = recipe.make_objective().stages
     if (teacher := as_recipe(recipe)) is None:
         return None
-    return anatomy(teacher, shape, stages)
+    return network_cost(teacher, shape, stages)
 
 
 def as_recipe(recipe: Recipe) -> Recipe | None:
@@ -182,8 +182,8 @@ def work(*studies: Sequence[Recipe], store: Store | None = None) -> Work | None:
 
     Example:
         >>> from lkd.planning import work
-        >>> from lkd.study import longer
-        >>> found = work(longer("smoke").recipes)
+        >>> from lkd.study import schedule_lengths
+        >>> found = work(schedule_lengths("smoke").recipes)
         >>> found.images, found.hours_on("a100") < 0.01
         (11008, True)
     """

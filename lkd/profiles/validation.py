@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 LISTS = {"teachers": str, "students": str, "objectives": str, "teacher_seeds": int, "seeds": int}
 """Lists that a chapter may have of its own, and kinds of their entries."""
 
-PLAIN = "vanilla KD, BCE"
+BASELINE_VARIANT = "vanilla KD, BCE"
 """What the variants of KD are compared with."""
 
-TRAITS = ("erf_size", "erf_images", "corrupted_images")
+TRAIT_SETTINGS = ("erf_size", "erf_images", "corrupted_images")
 """How the effective receptive field and robustness are measured: settings of a profile, on each row of such a study."""
 
 _KEYS = (
@@ -200,8 +200,8 @@ def _variants(profile: "Profile", variants: Any) -> None:
 
 def _variants_of_kd(profile: "Profile", variants: Any) -> None:
     _variants(profile, variants)
-    if PLAIN not in variants:
-        raise ValueError(f"{PLAIN!r} must be among them: the others are compared with it")
+    if BASELINE_VARIANT not in variants:
+        raise ValueError(f"{BASELINE_VARIANT!r} must be among them: the others are compared with it")
 
 
 def _strengths(profile: "Profile", strengths: Any) -> None:

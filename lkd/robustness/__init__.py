@@ -1,6 +1,6 @@
 """Robustness: corruptions of small images, and the protocols of ImageNet-C, -A, -R and -Sketch."""
 
-from lkd.robustness.corrupted import CLEAN, corrupted, corruption_errors
+from lkd.robustness.corrupted_images import CLEAN, corrupted, corruption_errors
 from lkd.robustness.corruptions import STRENGTHS, corrupt
 from lkd.robustness.folders import SETS, class_indices
 from lkd.robustness.imagenet import PROTOCOLS, imagenet_robustness

@@ -35,7 +35,7 @@ class Shown(NamedTuple):
     run: Run | None
 
 
-def named(text: str, store: Store) -> str | Path | Run:
+def resolve(text: str, store: Store) -> str | Path | Run:
     """What a text stands for: a name that timm knows, a folder that is there, or how the id of a finished run begins.
 
     Args:
@@ -48,9 +48,9 @@ def named(text: str, store: Store) -> str | Path | Run:
         ValueError: a name that begins with a source of weights, `hf-hub:` for example.
 
     Example:
-        >>> from lkd.runs.resolve import named
+        >>> from lkd.runs.resolve import resolve
         >>> from lkd.runs.store import Store
-        >>> named("mini_resnet", Store())
+        >>> resolve("mini_resnet", Store())
         'mini_resnet'
     """
     check_source("model", text)
@@ -70,13 +70,13 @@ def named(text: str, store: Store) -> str | Path | Run:
 
 
 def trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
-    """The trained network that a text stands for (see `named`), and its run if it has one.
+    """The trained network that a text stands for (see `resolve`), and its run if it has one.
 
     Raises:
-        FileNotFoundError, KeyError: as for `named`.
+        FileNotFoundError, KeyError: as for `resolve`.
         ValueError: a timm name without pretrained weights, a model that only its author's program can build.
     """
-    return _network(named(text, store))
+    return _network(resolve(text, store))
 
 
 def _network(given: str | Path | Run) -> tuple[nn.Module, Run | None]:
@@ -107,7 +107,7 @@ def shown(text: str, store: Store, data: str | None = None, image_size: int = 0)
     crop and interpolation.
 
     Args:
-        text: what the model is called; see `named`.
+        text: what the model is called; see `resolve`.
         store: where runs are looked for.
         data: name of the data set; None for that of the run.
         image_size: for images in files, their side; 0 for the model's own.
@@ -116,7 +116,7 @@ def shown(text: str, store: Store, data: str | None = None, image_size: int = 0)
         FileNotFoundError, KeyError, ValueError: no such model or data, or a model that does not fit the data's images
             or classes.
     """
-    given = named(text, store)
+    given = resolve(text, store)
     model, run = _network(given)
     by_timm = isinstance(given, str)
     if data is None and run is None:

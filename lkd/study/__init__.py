@@ -1,12 +1,23 @@
 """Studies: grids of recipes that answer one question, with tidy tables as the result."""
 
-from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_alone
-from lkd.study.compare_with_published import reproduced
+from typing import Any
+
+from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_baseline
+from lkd.study.compare_with_published import compare_with_published
 from lkd.study.grid import Grid, Study
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
-from lkd.study.studies import distillation, growing, kernels, longer, matched, traits, variants_of_kd, ways
-from lkd.study.traits import (
+from lkd.study.studies import (
+    distillation,
+    kd_variants,
+    kernel_sizes,
+    matched,
+    method_variants,
+    schedule_lengths,
+    teacher_sizes,
+    trait_study,
+)
+from lkd.study.trait_tables import (
     check_changed_images,
     check_field_size,
     erf_distances,
@@ -19,6 +30,7 @@ from lkd.study.traits import (
     measure_robustness,
     robustness_table,
 )
+from lkd.util.old_names import renamed
 
 __all__ = [
     "Effect",
@@ -29,6 +41,7 @@ __all__ = [
     "by_cell",
     "check_changed_images",
     "check_field_size",
+    "compare_with_published",
     "compared",
     "distillation",
     "effect",
@@ -37,19 +50,33 @@ __all__ = [
     "erf_ratios",
     "erf_table",
     "errors_by_type",
-    "growing",
     "imagenet_table",
-    "kernels",
+    "kd_variants",
+    "kernel_sizes",
     "learning_speed",
-    "longer",
     "matched",
     "measure_erf",
     "measure_robustness",
+    "method_variants",
     "paper_tables",
-    "reproduced",
     "robustness_table",
-    "traits",
-    "variants_of_kd",
-    "ways",
-    "with_alone",
+    "schedule_lengths",
+    "teacher_sizes",
+    "trait_study",
+    "with_baseline",
 ]
+
+_OLD_NAMES = {
+    "growing": "lkd.study:teacher_sizes",
+    "kernels": "lkd.study:kernel_sizes",
+    "longer": "lkd.study:schedule_lengths",
+    "reproduced": "lkd.study:compare_with_published",
+    "traits": "lkd.study:trait_study",
+    "variants_of_kd": "lkd.study:kd_variants",
+    "ways": "lkd.study:method_variants",
+    "with_alone": "lkd.study:with_baseline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name, _OLD_NAMES)

@@ -12,31 +12,31 @@ from lkd.study import (
     Results,
     Study,
     distillation,
-    growing,
-    kernels,
+    kd_variants,
+    kernel_sizes,
     learning_speed,
-    longer,
     matched,
-    traits,
-    variants_of_kd,
-    ways,
+    method_variants,
+    schedule_lengths,
+    teacher_sizes,
+    trait_study,
 )
 from lkd.study.grid import WithoutWeightsError
-from lkd.study.studies import PLAIN
-from lkd.study.traits import erf_table, robustness_table
+from lkd.study.studies import BASELINE_VARIANT
+from lkd.study.trait_tables import erf_table, robustness_table
 from lkd.util.checks import unknown
 
 STUDIES: dict[str, Callable[..., Study]] = {
     "logit_kd": distillation,
     "matched": matched,
-    "feature_kd": partial(ways, chapter="feature_kd"),
-    "released_code": partial(ways, chapter="released_code"),
-    "longer_training": longer,
-    "erf": traits,
-    "robustness": traits,
-    "kernel_size": kernels,
-    "teacher_size": growing,
-    "vanilla_kd": variants_of_kd,
+    "feature_kd": partial(method_variants, chapter="feature_kd"),
+    "released_code": partial(method_variants, chapter="released_code"),
+    "longer_training": schedule_lengths,
+    "erf": trait_study,
+    "robustness": trait_study,
+    "kernel_size": kernel_sizes,
+    "teacher_size": teacher_sizes,
+    "vanilla_kd": kd_variants,
 }
 """By name, the study of a profile; takes what chapters let a reader choose."""
 
@@ -71,7 +71,7 @@ _OF_CONTROLS = ("teacher_seeds", "seeds")
 """Parameters that a chapter hands on to the studies that it asks after its first."""
 
 
-def asked(chapter: str, profile: str, **given: Any) -> list[Study]:
+def studies_of(chapter: str, profile: str, **given: Any) -> list[Study]:
     """The studies that a chapter asks, in its order.
 
     Args:
@@ -85,8 +85,8 @@ def asked(chapter: str, profile: str, **given: Any) -> list[Study]:
         TypeError, ValueError: a parameter that makes no sense.
 
     Example:
-        >>> from lkd.study.chapters import asked
-        >>> [len(study.recipes) for study in asked("vanilla_kd", "smoke", seeds=[0])]
+        >>> from lkd.study.chapters import studies_of
+        >>> [len(study.recipes) for study in studies_of("vanilla_kd", "smoke", seeds=[0])]
         [21, 7]
     """
     if chapter not in CHAPTERS:
@@ -115,8 +115,8 @@ def gaps(results: Results) -> pd.DataFrame:
     """
     table = results.gains
     keys = ["train_images", "strength", "student", "teacher", "teacher_seed", "seed"]
-    plain = table[table.variant == PLAIN].set_index(keys).distilled_top1
-    rest = table[table.variant != PLAIN]
+    plain = table[table.variant == BASELINE_VARIANT].set_index(keys).distilled_top1
+    rest = table[table.variant != BASELINE_VARIANT]
     gap = rest.distilled_top1.to_numpy() - plain.loc[pd.MultiIndex.from_frame(rest[keys])].to_numpy()
     least, most = rest.train_images.min(), rest.train_images.max()
     amount = {least: "least data", most: "most data"} if least < most else {}

@@ -169,7 +169,7 @@ def additions(gains: pd.DataFrame, sums: Mapping[str, Sequence[str]]) -> pd.Data
     return pd.DataFrame(found).melt(var_name="difference", value_name="addition", ignore_index=False).reset_index()
 
 
-def with_alone(gains: pd.DataFrame, alone: str) -> pd.DataFrame:
+def with_baseline(gains: pd.DataFrame, alone: str) -> pd.DataFrame:
     """Test accuracies of distilled students and of those alone, one row each, in a column `top1`.
 
     Args:

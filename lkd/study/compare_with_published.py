@@ -11,7 +11,7 @@ from lkd.study.results import CELL, Results
 from lkd.tables import Table
 
 
-def reproduced(
+def compare_with_published(
     study: Study,
     results: Results,
     profile: str,

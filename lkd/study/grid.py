@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from lkd.engine.teacher_origin import warn_of_changed_images
-from lkd.engine.workers import carry_out_all
+from lkd.engine.workers import execute_all
 from lkd.profiles import Profile, profile_name
 from lkd.profiles.validation import LISTS
 from lkd.recipe import Recipe
@@ -42,7 +42,7 @@ class Study:
             store: where runs are looked for and kept; by default the store in this machine's home.
             workers: processes; by default one for each GPU or, without any, for each CPU.
         """
-        runs = carry_out_all(self.recipes, store or Store(), workers)
+        runs = execute_all(self.recipes, store or Store(), workers)
         warn_of_changed_images(runs)
         return Results(runs, self.label)
 
@@ -122,7 +122,7 @@ class Grid:
         """What the profile says for this chapter."""
         return self.scale.chapters.get(self.chapter, {})
 
-    def taught(self, **overrides: Any) -> list[Recipe]:
+    def teacher_recipes(self, **overrides: Any) -> list[Recipe]:
         """A recipe for every teacher and instance of it."""
         return [
             self.scale.teacher_recipe(model, seed=seed, **overrides)
@@ -130,7 +130,7 @@ class Grid:
             for seed in self.teacher_seeds or ()
         ]
 
-    def pupils(
+    def student_recipes(
         self, teachers: Sequence[Recipe], hows: Sequence[Mapping[str, Any]] | None = None, **overrides: Any
     ) -> list[Recipe]:
         """Every student alone, and taught by each of some teachers in each of some ways, over seeds.

@@ -53,7 +53,7 @@ class Results:
         """The run of a distilled run's teacher."""
         return self._by_recipe[run.recipe.teacher]
 
-    def alone(self, run: Run) -> Run:
+    def baseline(self, run: Run) -> Run:
         """The run of the same student without a teacher: same data, stream, settings and initial weights."""
         return self._by_recipe[run.recipe.baseline]
 
@@ -79,7 +79,7 @@ class Results:
                     **{name: about[name] for name in (*CELL, "teacher_seed", "seed")},
                     **self.label(run.recipe),
                     "teacher_top1": self.teacher_of(run).metrics["test_top1"],
-                    "student_top1": self.alone(run).metrics["test_top1"],
+                    "student_top1": self.baseline(run).metrics["test_top1"],
                     "distilled_top1": run.metrics["test_top1"],
                     "run_id": about["run_id"],
                 }

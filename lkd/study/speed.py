@@ -15,7 +15,7 @@ def learning_speed(results: Results) -> pd.DataFrame:
     """
     rows = []
     for run in results.distilled:
-        curve, reference = (each.history.val_top1.to_numpy() for each in (run, results.alone(run)))
+        curve, reference = (each.history.val_top1.to_numpy() for each in (run, results.baseline(run)))
         reached = (curve >= reference.max()).nonzero()[0]
         saved = (reference.argmax() - reached[0]) / len(curve) if len(reached) else None
         area = {"area": curve.mean(), "area_gain": curve.mean() - reference.mean(), "epochs_saved": saved}

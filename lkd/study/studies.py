@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lkd.profiles import Profile
-from lkd.profiles.validation import PLAIN, TRAITS
+from lkd.profiles.validation import BASELINE_VARIANT, TRAIT_SETTINGS
 from lkd.study.grid import Grid, Study, listed, unique
 
 
@@ -48,8 +48,8 @@ def distillation(
         seeds=seeds,
     )
     length = {name: value for name, value in (("train_images", train_images), ("epochs", epochs)) if value is not None}
-    taught = grid.taught()
-    return Study(unique([*taught, *grid.pupils(taught, None, **length)]))
+    taught = grid.teacher_recipes()
+    return Study(unique([*taught, *grid.student_recipes(taught, None, **length)]))
 
 
 def matched(profile: str = "small", *, top1: float | None = None, **given: Any) -> Study:
@@ -61,11 +61,13 @@ def matched(profile: str = "small", *, top1: float | None = None, **given: Any) 
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="matched", **given)
-    taught = grid.taught(stop_top1=grid.settings.get("stop_top1") if top1 is None else top1)
-    return Study(unique([*taught, *grid.pupils(taught)]))
+    taught = grid.teacher_recipes(stop_top1=grid.settings.get("stop_top1") if top1 is None else top1)
+    return Study(unique([*taught, *grid.student_recipes(taught)]))
 
 
-def ways(profile: str = "small", *, chapter: str, variants: Sequence[str] | None = None, **given: Any) -> Study:
+def method_variants(
+    profile: str = "small", *, chapter: str, variants: Sequence[str] | None = None, **given: Any
+) -> Study:
     """Students taught in each of a chapter's named ways: by feature maps, by logits, as published, as meant.
 
     Args:
@@ -76,16 +78,16 @@ def ways(profile: str = "small", *, chapter: str, variants: Sequence[str] | None
     """
     grid = Grid(profile=profile, chapter=chapter, **given)
     chosen = _chosen(grid.scale, chapter, "variants", variants)
-    taught = grid.taught()
+    taught = grid.teacher_recipes()
     made = {
         recipe: {"variant": name, "maps": recipe.make_objective().stages}
         for name, way in chosen.items()
-        for recipe in grid.pupils(taught, [grid.scale.way(way)])
+        for recipe in grid.student_recipes(taught, [grid.scale.way(way)])
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
 
 
-def longer(profile: str = "small", *, factors: Sequence[float] | None = None, **given: Any) -> Study:
+def schedule_lengths(profile: str = "small", *, factors: Sequence[float] | None = None, **given: Any) -> Study:
     """The same students over growing schedules.
 
     Args:
@@ -96,12 +98,12 @@ def longer(profile: str = "small", *, factors: Sequence[float] | None = None, **
     grid = Grid(profile=profile, chapter="longer_training", **given)
     base = int(grid.scale.student["epochs"])
     lengths = [round(base * factor) for factor in listed("factors", factors, grid.settings["factors"], (int, float))]
-    taught = grid.taught()
-    recipes = [recipe for epochs in lengths for recipe in grid.pupils(taught, epochs=epochs)]
+    taught = grid.teacher_recipes()
+    recipes = [recipe for epochs in lengths for recipe in grid.student_recipes(taught, epochs=epochs)]
     return Study(unique([*taught, *recipes]), lambda recipe: {"epochs": recipe.epochs})
 
 
-def variants_of_kd(
+def kd_variants(
     profile: str = "small",
     *,
     sizes: Sequence[int] | None = None,
@@ -118,27 +120,27 @@ def variants_of_kd(
         profile: the scale.
         sizes: numbers of training images of the students.
         strengths: names among the profile's recipes of this chapter.
-        variants: names among the profile's ways to teach of this chapter; that of `PLAIN` is always there.
+        variants: names among the profile's ways to teach of this chapter; that of `BASELINE_VARIANT` is always there.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="vanilla_kd", **given)
     sizes = listed("sizes", sizes, grid.settings["sizes"], int)
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
-    plain = {PLAIN: grid.settings["variants"][PLAIN]}
+    plain = {BASELINE_VARIANT: grid.settings["variants"][BASELINE_VARIANT]}
     chosen = plain | _chosen(grid.scale, "vanilla_kd", "variants", variants)
-    taught, largest = grid.taught(), max(grid.settings["sizes"])
+    taught, largest = grid.teacher_recipes(), max(grid.settings["sizes"])
     made = {
         recipe: {"train_images": size, "strength": strength, "variant": name}
         for strength, fields in recipes.items()
         for size in sizes
         for length in [{"train_images": size, "epochs": max(1, round(fields["epochs"] * largest / size))}]
         for name, way in chosen.items()
-        for recipe in grid.pupils(taught, [grid.scale.way(way)], **{**fields, **length})
+        for recipe in grid.student_recipes(taught, [grid.scale.way(way)], **{**fields, **length})
     }
     return Study(unique([*taught, *made]), lambda recipe: made[recipe])
 
 
-def kernels(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
+def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
     """The same teacher with kernels from 3 to larger than the map, and a student of each, to be measured as well.
 
     Args:
@@ -151,7 +153,7 @@ def kernels(profile: str = "small", *, sizes: Sequence[str] | None = None, **giv
     return Study(study.recipes, lambda recipe: {**study.label(recipe), **settings})
 
 
-def traits(profile: str = "small", **given: Any) -> Study:
+def trait_study(profile: str = "small", **given: Any) -> Study:
     """The teachers, students alone and distilled students whose traits are measured; `logit_kd` has trained them.
 
     Args:
@@ -159,11 +161,11 @@ def traits(profile: str = "small", **given: Any) -> Study:
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="traits", **given)
-    taught, settings = grid.taught(), _traits(grid.scale)
-    return Study(unique([*taught, *grid.pupils(taught)]), lambda recipe: settings)
+    taught, settings = grid.teacher_recipes(), _traits(grid.scale)
+    return Study(unique([*taught, *grid.student_recipes(taught)]), lambda recipe: settings)
 
 
-def growing(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
+def teacher_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
     """Teachers of growing size, and a student of each.
 
     Args:
@@ -182,12 +184,12 @@ def _forms(column: str, grid: Grid, sizes: Sequence[str] | None) -> Study:
         for size, form in forms.items()
         for seed in grid.teacher_seeds or ()
     }
-    pupils = {recipe: made[teacher] for teacher in made for recipe in grid.pupils([teacher])}
+    pupils = {recipe: made[teacher] for teacher in made for recipe in grid.student_recipes([teacher])}
     return Study(unique([*made, *pupils]), lambda recipe: pupils[recipe])
 
 
 def _traits(scale: Profile) -> dict[str, int | None]:
-    return {name: scale.chapters["traits"][name] for name in TRAITS}
+    return {name: scale.chapters["traits"][name] for name in TRAIT_SETTINGS}
 
 
 def _chosen(scale: Profile, chapter: str, name: str, given: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:

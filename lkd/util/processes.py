@@ -12,7 +12,7 @@ _SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 
 
-def end(alive: Callable[[], Collection[int]]) -> None:
+def terminate(alive: Callable[[], Collection[int]]) -> None:
     """Terminate all of some processes, and kill those that live some seconds later, or at a second Ctrl-C.
 
     Args:
@@ -20,9 +20,9 @@ def end(alive: Callable[[], Collection[int]]) -> None:
 
     Example:
         >>> import subprocess, sys
-        >>> from lkd.util.processes import end
+        >>> from lkd.util.processes import terminate
         >>> process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        >>> end(lambda: [process.pid] if process.poll() is None else [])
+        >>> terminate(lambda: [process.pid] if process.poll() is None else [])
         >>> process.returncode
         -15
     """

@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from lkd.book import chapters, sources
+from lkd.book import runner, sources
 from lkd.book.runner import CHAPTERS, run_chapter, shared_kernel
 from lkd.cli import app
 
@@ -112,7 +112,7 @@ def test_the_command_told_in_the_copy_gives_the_same_parameters_again(
     defaults = {row["name"]: ast.literal_eval(row["default"]) for row in record["parameters"]}
     assert {row["name"]: ast.literal_eval(row["used"]) for row in record["parameters"]} == {**defaults, **parameters}
     again = []
-    monkeypatch.setattr(chapters, "run_chapter", lambda name, given, **_: again.append((name, given)))
+    monkeypatch.setattr(runner, "run_chapter", lambda name, given, **_: again.append((name, given)))
     program, *words = shlex.split(record["command"])
     assert program == "lkd"
     assert lkd(*words)[0] == 0

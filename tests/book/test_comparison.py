@@ -17,7 +17,7 @@ from lkd.book.comparison import Cell, cells, comparison_html
 from lkd.figures import ALONE, styles
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
-from lkd.study import distillation, traits
+from lkd.study import distillation, trait_study
 from lkd.study.grid import WithoutWeightsError
 
 GAINS = (1.0, 2.0, 3.0)
@@ -50,8 +50,8 @@ def measured() -> Iterator[None]:
         return pd.DataFrame({"corruption": ["clean", "fog"], "severity": [0, 1], "error": [0.2, wrong]})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lkd.study.traits.erf_of", field)
-        patch.setattr("lkd.study.traits.errors_of", errors)
+        patch.setattr("lkd.study.trait_tables.erf_of", field)
+        patch.setattr("lkd.study.trait_tables.errors_of", errors)
         yield
 
 
@@ -61,7 +61,7 @@ def all_teachers() -> Iterator[None]:
     five = ["mini_slak", "mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lkd.study.distillation", partial(distillation, teachers=five))
-        patch.setattr("lkd.study.traits", partial(traits, teachers=five))
+        patch.setattr("lkd.study.trait_study", partial(trait_study, teachers=five))
         yield
 
 
@@ -159,7 +159,7 @@ def test_names_are_no_markup(small: list[Cell]) -> None:
 def test_three_hundred_distilled_runs_weigh_less_than_150_kb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["mini_resnet", "mini_convnext_nano"]
     monkeypatch.setattr("lkd.study.distillation", lambda profile: distillation(profile, students=both))
-    monkeypatch.setattr("lkd.study.traits", lambda profile: traits(profile, students=both))
+    monkeypatch.setattr("lkd.study.trait_study", lambda profile: trait_study(profile, students=both))
     found = cells("reference", Records(tmp_path))
     assert sum(cell["direct_gain"]["n"] for cell in found if "direct_gain" in cell) == 300
     assert len(comparison_html({"reference": found}).encode()) < 150_000

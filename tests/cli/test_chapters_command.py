@@ -10,7 +10,7 @@ from lkd.book.runner import CHAPTERS
 from lkd.paper.claims import claims
 from lkd.runs import published as records
 from lkd.runs.store import Store
-from lkd.study import distillation, growing, variants_of_kd
+from lkd.study import distillation, kd_variants, teacher_sizes
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_chapters_cost_is_told_to_programs() -> None:
     found = {row["chapter"]: row for row in told("chapters", "--profile", "smoke")}
     assert found.keys() == CHAPTERS.keys()
-    recipes = {recipe for study in (variants_of_kd, growing) for recipe in study("smoke").recipes}
+    recipes = {recipe for study in (kd_variants, teacher_sizes) for recipe in study("smoke").recipes}
     images = sum(recipe.epochs * (recipe.train_images or 1297) for recipe in recipes)
     assert found["vanilla_kd"] == {
         "chapter": "vanilla_kd", "profile": "smoke", "runs": len(recipes), "to_do": len(recipes), "images": images,
@@ -38,7 +38,7 @@ def test_verdicts_are_told_to_programs() -> None:
 
 
 def test_a_damaged_run_is_to_do_and_is_named_once() -> None:
-    recipe = growing("smoke").recipes[0]
+    recipe = teacher_sizes("smoke").recipes[0]
     save(Store(), recipe)
     (Store().path(recipe) / "metrics.json").write_text("")
     result = lkd("chapters", "--profile", "smoke", "--json")

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lkd.data import ahead
+from lkd.data import prefetch
 
 CODE = """
 import multiprocessing, os
@@ -73,15 +73,15 @@ def sleep(item: int) -> None:
 )
 def test_what_ends_a_worker_is_told(make: Callable[[int], None], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
-        list(ahead.made_ahead(make, range(4), workers=1))
+        list(prefetch.made_ahead(make, range(4), workers=1))
 
 
 def test_workers_that_make_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(ahead, "_GIVE_UP_SECONDS", 0.1)
+    monkeypatch.setattr(prefetch, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(prefetch, "_GIVE_UP_SECONDS", 0.1)
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(TimeoutError, match=r"gave up after 0 s of waiting for worker processes .*: use workers=0"):
-        list(ahead.made_ahead(sleep, range(4), workers=1))
+        list(prefetch.made_ahead(sleep, range(4), workers=1))
 
 
 LARGE = """

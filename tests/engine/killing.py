@@ -37,7 +37,7 @@ def work(
 
     import lkd.runs.store
     from lkd.engine import Options
-    from lkd.engine.run import carry_out
+    from lkd.engine.run import execute
 
     os.environ.update(place)
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def work(
             save(state, file, **settings)
 
         torch.save = half
-    carry_out(recipe, Store(folder), {}, options=Options(checkpoint_seconds=0, **options), progress=progress)
+    execute(recipe, Store(folder), {}, options=Options(checkpoint_seconds=0, **options), progress=progress)
 
 
 def attempt(

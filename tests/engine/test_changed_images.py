@@ -14,7 +14,7 @@ import lkd
 from lkd import Recipe
 from lkd.data import fingerprint, load
 from lkd.engine.accelerators import make_accelerator
-from lkd.engine.setup import Setting
+from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_for import content, make_tape
 from lkd.runs.store import Store
 
@@ -89,7 +89,7 @@ def test_another_tape_is_recorded_of_images_replaced_since(pets: Path, store: St
     taught = recipe(pets, teacher=replace(recipe(pets), student="mini_vit"), objective="kd")
     folders = set()
     for _ in range(2):
-        setting = Setting(taught, {})
+        setting = RunSetup(taught, {})
         make_accelerator("no")
         folders.add(make_tape(setting, setting.untrained_teacher(), store).folder)
         replaced(pets)
@@ -99,12 +99,12 @@ def test_another_tape_is_recorded_of_images_replaced_since(pets: Path, store: St
 def test_a_tape_names_the_whole_teacher(pets: Path) -> None:
     """The same weights under another normalisation, in another network or through other stages are other teachers."""
     taught = recipe(pets, teacher=replace(recipe(pets), student="mini_vit"), objective="kd")
-    setting = Setting(taught, {})
+    setting = RunSetup(taught, {})
     teacher = setting.untrained_teacher()
     before = content(setting, teacher)
     for name in ("scale", "shift", "stages"):
         teacher = setting.untrained_teacher()
         setattr(teacher, name, getattr(teacher, name) + 1)
         assert content(setting, teacher) == {**before, name: content(setting, teacher)[name]} != before
-    other = Setting(replace(taught, teacher=replace(taught.teacher, epochs=2)), {})
+    other = RunSetup(replace(taught, teacher=replace(taught.teacher, epochs=2)), {})
     assert content(other, teacher)["network"] != before["network"]

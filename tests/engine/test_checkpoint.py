@@ -16,7 +16,7 @@ from short import ALONE, same
 import lkd
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.trainer import Training
+from lkd.engine.trainer import Trainer
 from lkd.runs.store import Store
 
 
@@ -71,7 +71,7 @@ FULL = """
 import resource, sys
 from lkd import Recipe
 from lkd.engine import Options
-from lkd.engine.run import carry_out
+from lkd.engine.run import execute
 from lkd.runs.store import Store
 
 def fill(images):
@@ -80,7 +80,7 @@ def fill(images):
     fill.steps += 1
 fill.steps = 0
 recipe = Recipe(data="digits", student="mini_resnet", train_images=128, batch_size=32, epochs=2)
-carry_out(recipe, Store(sys.argv[1]), {}, options=Options(checkpoint_seconds=0), progress=fill)
+execute(recipe, Store(sys.argv[1]), {}, options=Options(checkpoint_seconds=0), progress=fill)
 """
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_at_the_end_keeps_the_finished_training(
             lkd.run(recipe, store=store)
     assert store.find(recipe) is None
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "take_step", lambda *_: pytest.fail("it trained again"))
+        patch.setattr(Trainer, "take_step", lambda *_: pytest.fail("it trained again"))
         finished = lkd.run(recipe, store=store)
     assert same(finished, lkd.run(recipe, store=Store(store.folder / "undisturbed")))
     assert not list(store.folder.glob("checkpoints/*"))

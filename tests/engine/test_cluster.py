@@ -16,7 +16,7 @@ import lkd
 from lkd.engine.jobs import plan
 from lkd.engine.options import Options
 from lkd.engine.slurm import Submitted
-from lkd.engine.workers import carry_out_all
+from lkd.engine.workers import execute_all
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,7 @@ def test_two_jobs_one_killed_and_one_preempted_end_in_the_numbers_of_one_process
     disturbing = Thread(target=disturb, daemon=True)
     disturbing.start()
     start, options = Submitted(folder, "local"), Options(checkpoint_seconds=0)
-    runs = carry_out_all(STUDY, store, workers=2, options=options, start=start)
+    runs = execute_all(STUDY, store, workers=2, options=options, start=start)
     disturbing.join()
     assert all(same(*pair) for pair in zip(runs, expected, strict=True))
     assert sorted(told(folder, "is done")) == sorted(recipe.run_id for recipe in STUDY)

@@ -9,7 +9,7 @@ import pytest
 from short import stop
 
 from lkd.util import processes as ending
-from lkd.util.processes import end
+from lkd.util.processes import terminate
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -41,7 +41,7 @@ def test_all_are_told_at_once_and_those_that_do_not_listen_are_killed(
     monkeypatch.setattr(ending, "_SECONDS", 0.5)
     stopped, deaf, good = start(), start("signal.signal(signal.SIGTERM, signal.SIG_IGN)"), start()
     stop(stopped.pid)
-    end(alive(stopped, deaf, good))
+    terminate(alive(stopped, deaf, good))
     assert [process.returncode for process in (stopped, deaf, good)] == [-9, -9, -15]
 
 
@@ -54,5 +54,5 @@ def test_a_second_interrupt_kills_at_once(start: Start, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ending.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        end(alive(deaf))
+        terminate(alive(deaf))
     assert deaf.returncode == -9 and time.monotonic() - begun < ending._SECONDS

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from lkd.data import Images, Split, load
 from lkd.engine import Options, evaluate
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.setup import Setting
-from lkd.engine.teacher import LiveTeacher
-from lkd.engine.trainer import Training
+from lkd.engine.setup import RunSetup
+from lkd.engine.teacher import FrozenTeacher
+from lkd.engine.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,10 +91,10 @@ def work(accelerator: Accelerator) -> tuple[dict[str, Any], dict[str, Tensor]]:
         figures[f"evaluated {number}"] = evaluate(linear(data), data, data.test, accelerator)
     recipe = replace(TAUGHT, teacher="memory:teacher", student="memory:student", ema=0.5, train_images=256)
     torch.manual_seed(0)
-    setting = Setting(recipe, {"memory:teacher": Linear(), "memory:student": Linear()})
+    setting = RunSetup(recipe, {"memory:teacher": Linear(), "memory:student": Linear()})
     teacher = setting.frozen_teacher(None)
-    assert isinstance(teacher, LiveTeacher)
-    training = Training(setting, teacher, accelerator, Options())
+    assert isinstance(teacher, FrozenTeacher)
+    training = Trainer(setting, teacher, accelerator, Options())
     figures["sums"] = []
 
     def note(images: int) -> None:

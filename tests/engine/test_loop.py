@@ -20,9 +20,9 @@ from lkd.data import Augmentation, Stream, load, subset
 from lkd.engine import Options, optimizer
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.run import carry_out
-from lkd.engine.setup import Setting
-from lkd.engine.trainer import Training
+from lkd.engine.run import execute
+from lkd.engine.setup import RunSetup
+from lkd.engine.trainer import Trainer
 from lkd.models import fold_batchnorm
 from lkd.runs.store import Store
 
@@ -191,8 +191,8 @@ def test_features_of_any_network_teach_any_other_and_projectors_are_no_part_of_i
 def test_projectors_learn(store: Store) -> None:
     lkd.run(TEACHER, store=store)
     recipe = replace(TAUGHT, batch_size=32, objective="nkd+fd", objective_args={"weight": 10.0})
-    setting, teacher = Setting(recipe, {}), lkd.run(TEACHER, store=store).student
-    training = Training(setting, setting.frozen_teacher(teacher), make_accelerator("no"), Options())
+    setting, teacher = RunSetup(recipe, {}), lkd.run(TEACHER, store=store).student
+    training = Trainer(setting, setting.frozen_teacher(teacher), make_accelerator("no"), Options())
     before = copy.deepcopy(training.lesson.objective.state_dict())
     training.run(lambda images: None, Checkpoints(store.folder / "checkpoints"))
     after = training.lesson.objective.state_dict()
@@ -244,8 +244,8 @@ def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_a
     recipe = replace(STEPS, student="resnet18", student_args={"drop_path_rate": 0.0})
     students = []
     for sync_bn in (False, True):
-        setting = Setting(replace(recipe, sync_bn=sync_bn), {})
-        students.append(Training(setting, None, make_accelerator("no"), Options()).lesson.student.eval())
+        setting = RunSetup(replace(recipe, sync_bn=sync_bn), {})
+        students.append(Trainer(setting, None, make_accelerator("no"), Options()).lesson.student.eval())
     plain, joined = students
     norms = [module for module in joined.modules() if isinstance(module, nn.SyncBatchNorm)]
     assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 20
@@ -262,7 +262,7 @@ def test_training_stops_at_the_first_look_at_which_it_is_good_enough(
 ) -> None:
     monkeypatch.setattr("lkd.engine.trainer._LOOK", 2)
     seen: list[int] = []
-    run = carry_out(replace(STEPS, stop_top1=accuracy), store, {}, progress=seen.append)
+    run = execute(replace(STEPS, stop_top1=accuracy), store, {}, progress=seen.append)
     assert (len(run.history), len(seen)) == (rows, steps)
     assert run.history.train_total.between(1, 3).all(), "a mean over the steps that were done"
 
@@ -279,12 +279,12 @@ def test_a_training_that_was_interrupted_where_it_would_have_stopped_stops_there
             raise KeyboardInterrupt
 
     interrupt.steps = 0
-    undisturbed = carry_out(recipe, Store(tmp_path / "undisturbed"), {}, options=often)
+    undisturbed = execute(recipe, Store(tmp_path / "undisturbed"), {}, options=often)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(replace(recipe, stop_top1=None), store, {}, options=often, progress=interrupt)
+        execute(replace(recipe, stop_top1=None), store, {}, options=often, progress=interrupt)
     left = store.folder / "checkpoints"
     (left / replace(recipe, stop_top1=None).run_id).rename(left / recipe.run_id)
     for older in sorted((left / recipe.run_id).glob("*.pt"))[:-1]:
         older.unlink()
-    again = carry_out(recipe, store, {}, options=often)
+    again = execute(recipe, store, {}, options=often)
     assert same(again, undisturbed)

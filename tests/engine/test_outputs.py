@@ -7,7 +7,7 @@ from torch import nn
 
 import lkd  # noqa: F401
 from lkd.engine.outputs import check_head, feature_maps, outputs
-from lkd.engine.task import Lesson
+from lkd.engine.task import DistillationTask
 from lkd.objectives import OBJECTIVES
 
 SHAPES = {
@@ -101,7 +101,7 @@ def test_feature_maps_are_counted():
 )
 def test_a_no_weight_decay_that_is_not_timms_is_refused(given):
     with pytest.raises(TypeError, match="student's no_weight_decay must be a method that gives a set of names"):
-        Lesson(Named(no_weight_decay=given), OBJECTIVES["label"]()).no_weight_decay()
+        DistillationTask(Named(no_weight_decay=given), OBJECTIVES["label"]()).no_weight_decay()
 
 
 def test_a_head_that_gives_other_logits_than_forward_is_refused_by_role():

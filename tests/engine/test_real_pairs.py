@@ -14,8 +14,8 @@ import lkd  # noqa: F401
 from lkd.engine import Options
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.setup import Setting
-from lkd.engine.trainer import Training
+from lkd.engine.setup import RunSetup
+from lkd.engine.trainer import Trainer
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
 
@@ -60,9 +60,9 @@ def test_a_resnet50_takes_real_steps(
     recipe = Profile.load("imagenet").student_recipe(
         "resnet50", teacher=f"memory:{teacher}", objective=objective, **few
     )
-    setting = Setting(recipe, {f"memory:{teacher}": networks[teacher]})
+    setting = RunSetup(recipe, {f"memory:{teacher}": networks[teacher]})
     assert len(setting.data.classes) == 1000 and setting.data.size == (224, 224)
-    training = Training(setting, setting.frozen_teacher(None), make_accelerator("no"), Options())
+    training = Trainer(setting, setting.frozen_teacher(None), make_accelerator("no"), Options())
     before = training.lesson.student.fc.weight.detach().clone()
     losses = []
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import lkd
 from lkd.engine.jobs import check, plan
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setup import Setting
-from lkd.engine.trainer import Training
+from lkd.engine.setup import RunSetup
+from lkd.engine.trainer import Trainer
 from lkd.objectives import OBJECTIVES, Objective, Outputs
 from lkd.runs.store import Store
 
@@ -66,7 +66,7 @@ def half(module: Perceptron) -> Perceptron:
 def test_what_fails_in_training_only_is_refused_before_the_teacher_is_trained(
     student: nn.Module, settings: dict[str, Any], message: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("it trained"))
     with pytest.raises(ValueError, match=message):
         lkd.distill(student, TEACHER, objective="kd", **SMOKE, **settings, store=store)
     assert not list(store.folder.glob("runs/*"))
@@ -91,7 +91,7 @@ def test_a_rehearsal_leaves_everything_as_it_was() -> None:
     student = Perceptron()
     weights, random = {name: value.clone() for name, value in student.state_dict().items()}, torch.get_rng_state()
     recipe = replace(TAUGHT, student="memory:student")
-    setting = Setting(recipe, {"memory:student": student})
+    setting = RunSetup(recipe, {"memory:student": student})
     batch = setting.stream.batch(0, 0)
     rehearse(setting)
     assert torch.equal(torch.get_rng_state(), random)

@@ -18,7 +18,7 @@ from lkd import Recipe
 from lkd.data import load
 from lkd.engine import Options, evaluate
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.trainer import Training
+from lkd.engine.trainer import Trainer
 from lkd.models import save_model
 from lkd.objectives import Objective
 from lkd.runs.store import Run, Store
@@ -36,13 +36,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes trained from now on."""
-    trained, run = [], Training.run
+    trained, run = [], Trainer.run
 
-    def counted(training: Training, *arguments: Any) -> Any:
+    def counted(training: Trainer, *arguments: Any) -> Any:
         trained.append(training.recipe)
         return run(training, *arguments)
 
-    monkeypatch.setattr(Training, "run", counted)
+    monkeypatch.setattr(Trainer, "run", counted)
     return trained
 
 
@@ -128,9 +128,9 @@ def test_without_resume_a_run_is_trained_again_and_replaced_but_not_its_teacher(
 
 
 def test_a_teacher_stays_frozen_while_it_teaches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, seen = Training.run, []
+    run, seen = Trainer.run, []
 
-    def watched(training: Training, *arguments: Any) -> Any:
+    def watched(training: Trainer, *arguments: Any) -> Any:
         before = copy.deepcopy(training.teacher.model)
         result = run(training, *arguments)
         seen.append((before, training.teacher.model))
@@ -138,7 +138,7 @@ def test_a_teacher_stays_frozen_while_it_teaches(store: Store, monkeypatch: pyte
 
     with_batchnorm = replace(TEACHER, student="mini_resnet")
     trained = lkd.run(with_batchnorm, store=store).student
-    monkeypatch.setattr(Training, "run", watched)
+    monkeypatch.setattr(Trainer, "run", watched)
     lkd.run(replace(TAUGHT, teacher=with_batchnorm), store=store)
     ((before, after),) = seen
     assert any(name.endswith("running_mean") for name, _ in after.named_buffers())

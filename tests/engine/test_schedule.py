@@ -9,8 +9,8 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from lkd import Recipe
-from lkd.engine import loop
 from lkd.engine import optimizer as optimizers
+from lkd.engine import trainer
 from lkd.engine.optimizer import learning_rates, length_warnings, make_schedule
 from lkd.profiles import PROFILES, Profile
 
@@ -167,7 +167,7 @@ def test_the_decay_that_is_offered_leaves_one_per_cent_of_the_initial_weights() 
 
 
 def test_accuracy_is_looked_at_as_often_as_the_warning_says() -> None:
-    assert optimizers._JUDGED_EVERY == loop._LOOK
+    assert optimizers._JUDGED_EVERY == trainer._LOOK
 
 
 def test_the_rates_of_a_long_run_are_looked_at_from_end_to_end() -> None:

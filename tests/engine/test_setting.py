@@ -17,9 +17,9 @@ from torch.utils.data import Subset, TensorDataset
 import lkd
 from lkd import Recipe
 from lkd.data import Batch, Images, load
-from lkd.engine.setup import Setting, in_memory
-from lkd.engine.teacher import LiveTeacher
-from lkd.engine.trainer import Training
+from lkd.engine.setup import RunSetup, in_memory
+from lkd.engine.teacher import FrozenTeacher
+from lkd.engine.trainer import Trainer
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,7 +46,7 @@ def pairs(number: int = 80, channels: int = 3, size: int = 16, classes: int = 4)
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch, store: Store) -> Iterator[None]:
     """Whatever is asked in this test, nothing is trained and no run appears."""
-    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("it trained"))
     yield
     assert not list(store.folder.glob("runs/*"))
 
@@ -359,16 +359,16 @@ def test_a_teacher_with_its_own_normalisation_sees_images_under_it() -> None:
     data, seen = load("digits"), nn.Identity()
     pixels = data.val.images[:5]
     batch = Batch(data.normalise(pixels), data.val.labels[:5], torch.arange(5))
-    teacher = LiveTeacher(seen, data, (0.3,), (0.7,))
+    teacher = FrozenTeacher(seen, data, (0.3,), (0.7,))
     torch.testing.assert_close(teacher(0, batch).logits, (pixels / 255 - 0.3) / 0.7)
-    assert torch.equal(LiveTeacher(seen, data)(0, batch).logits, batch.images)
+    assert torch.equal(FrozenTeacher(seen, data)(0, batch).logits, batch.images)
 
 
 def test_two_recipes_of_one_stream_show_the_same_pixels_and_another_seed_shows_others() -> None:
     augmented = replace(ALONE, crop=2, cutmix=1.0)
     student = replace(TAUGHT, crop=2, cutmix=1.0, student="mini_convnext_nano", lr=1e-3)
     first, second, other = (
-        Setting(recipe, {}).stream.batch(1, 1) for recipe in (augmented, student, replace(augmented, seed=1))
+        RunSetup(recipe, {}).stream.batch(1, 1) for recipe in (augmented, student, replace(augmented, seed=1))
     )
     assert augmented.stream_id == student.stream_id
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))

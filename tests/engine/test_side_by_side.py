@@ -22,8 +22,8 @@ from lkd import Recipe
 from lkd.engine import workers as side_by_side
 from lkd.engine.jobs import Job, plan
 from lkd.engine.options import Options
-from lkd.engine.trainer import Training
-from lkd.engine.workers import FailedRunsError, carry_out_all, work
+from lkd.engine.trainer import Trainer
+from lkd.engine.workers import FailedRunsError, execute_all, work
 from lkd.runs.store import Store
 from lkd.util import processes as ending
 
@@ -120,12 +120,12 @@ def test_what_cannot_work_is_refused_before_a_process_is_started(
 ) -> None:
     monkeypatch.setattr(side_by_side, "local_workers", lambda *_: pytest.fail("it started processes"))
     with pytest.raises(ValueError, match=message):
-        carry_out_all(recipes, store, workers)
+        execute_all(recipes, store, workers)
 
 
 def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "local_workers", lambda *_: pytest.fail("it started processes"))
-    assert [found.recipe for found in carry_out_all(STUDY, uninterrupted)] == list(STUDY)
+    assert [found.recipe for found in execute_all(STUDY, uninterrupted)] == list(STUDY)
 
 
 # Processes ----------------------------------------------------------------------------------------------------------
@@ -196,14 +196,14 @@ def test_an_interrupt_ends_all_workers_also_one_that_is_stopped(store: Store, mo
 def test_a_failing_run_stops_none_but_its_own_students_and_is_tried_again_the_next_time(
     store: Store, uninterrupted: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "run", lambda *_: pytest.fail("the study's own process trained"))
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("the study's own process trained"))
     taught = replace(TAUGHT, teacher=DIVERGING)
     first, second = plan([taught], store), plan([ALONE], store)
     assert next(iter(first)).work > next(iter(second)).work, "the failing run does not come first"
     told = rf"1 of 3 jobs failed, and 1 runs need them\n{DIVERGING.run_id} .*mini_convnext_nano.*: FloatingPointError: "
     for _ in range(2):
         with pytest.raises(FailedRunsError, match=rf"{told}the loss is not finite in epoch 1, step 2"):
-            carry_out_all([ALONE, taught], store, workers=1)
+            execute_all([ALONE, taught], store, workers=1)
         assert store.find(DIVERGING) is None and store.find(taught) is None
         assert_same([ALONE], store, uninterrupted)
         told = told.replace("of 3", "of 2")
@@ -220,17 +220,17 @@ def test_a_worker_that_dies_is_told_in_words(store: Store) -> None:
 
     Thread(target=kill, daemon=True).start()
     with pytest.raises(RuntimeError, match="a worker process died, perhaps for lack of memory"):
-        carry_out_all([ALONE], store, workers=1)
+        execute_all([ALONE], store, workers=1)
 
 
 SCRIPT = """
 import json, sys
 from lkd import Recipe
-from lkd.engine.workers import carry_out_all
+from lkd.engine.workers import execute_all
 from lkd.runs.store import Store
 
 if __name__ == "__main__":
-    carry_out_all([Recipe.from_dict(values) for values in json.loads(sys.argv[2])], Store(sys.argv[1]), workers=2)
+    execute_all([Recipe.from_dict(values) for values in json.loads(sys.argv[2])], Store(sys.argv[1]), workers=2)
 """
 
 
@@ -269,7 +269,7 @@ def test_two_workers_killed_in_the_middle_end_in_the_numbers_of_one_process(
         time.sleep(0.1)
     done = {path: path.stat().st_mtime_ns for path in store.folder.glob("runs/[!.]*/metrics.json")}
     assert 0 < len(done) < len(STUDY)
-    runs = carry_out_all(STUDY, store, workers=2)
+    runs = execute_all(STUDY, store, workers=2)
     assert [run.recipe for run in runs] == list(STUDY)
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert len(list((store.folder / "tapes").glob("[!.]*"))) == 1

@@ -20,10 +20,10 @@ from lkd.cli import app
 from lkd.data import Batch
 from lkd.engine import Options
 from lkd.engine.rehearsal import rehearse
-from lkd.engine.setup import Setting
+from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, bytes_needed
 from lkd.engine.tape_tools import record_tape, verify_tape
-from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
@@ -50,7 +50,7 @@ def logits(tape: Tape, epoch: int, batch: Batch) -> torch.Tensor:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that live teachers see in training from now on, not before it."""
-    batches, call = [], LiveTeacher.__call__
+    batches, call = [], FrozenTeacher.__call__
 
     def uncounted(function: Callable[..., Any]) -> Callable[..., Any]:
         def done(*arguments: Any) -> Any:
@@ -61,11 +61,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return done
 
-    def counted(teacher: LiveTeacher, epoch: int, batch: Batch) -> Outputs:
+    def counted(teacher: FrozenTeacher, epoch: int, batch: Batch) -> Outputs:
         batches.append(len(batch.images))
         return call(teacher, epoch, batch)
 
-    monkeypatch.setattr(LiveTeacher, "__call__", counted)
+    monkeypatch.setattr(FrozenTeacher, "__call__", counted)
     for before_training in (check_teacher, rehearse):
         monkeypatch.setattr(sys.modules["lkd.engine.run"], before_training.__name__, uncounted(before_training))
     return batches
@@ -94,7 +94,7 @@ def test_a_tape_holds_what_the_teacher_says_at_every_place_in_the_stream(store: 
     tape = record_tape(AUGMENTED, store)
     assert (tape.folder / "records.bin").stat().st_size == 2 * 128 * (10 + 1) * 4 == tape.manifest["bytes"]
     assert tape.complete and Tape(tape.folder).complete
-    teacher, stream = fold_batchnorm(lkd.run(TEACHER, store=store).student), Setting(AUGMENTED, {}).stream
+    teacher, stream = fold_batchnorm(lkd.run(TEACHER, store=store).student), RunSetup(AUGMENTED, {}).stream
     for epoch in range(2):
         for batch in stream.batches(epoch):
             with torch.no_grad():
@@ -103,7 +103,7 @@ def test_a_tape_holds_what_the_teacher_says_at_every_place_in_the_stream(store: 
 
 
 def test_a_process_reads_its_share_of_the_tape(store: Store) -> None:
-    tape, stream = record_tape(TAUGHT, store), Setting(TAUGHT, {}).stream
+    tape, stream = record_tape(TAUGHT, store), RunSetup(TAUGHT, {}).stream
     whole = logits(tape, 1, stream.batch(1, 1))
     for process in range(2):
         assert torch.equal(logits(tape, 1, stream.batch(1, 1, process, 2)), whole[process::2])
@@ -199,7 +199,7 @@ def test_a_tape_that_may_only_be_read_is_read(store: Store, asked: list[int]) ->
     tape = record_tape(TAUGHT, store)
     locked, asked[:] = Tape(tape.folder), []
     locked.records.flags.writeable = False
-    batch = Setting(TAUGHT, {}).stream.batch(0, 0)
+    batch = RunSetup(TAUGHT, {}).stream.batch(0, 0)
     said = locked.read(0, batch)
     assert said is not None and not asked
     with pytest.raises(PermissionError, match="cannot be written: allow it, or remove it"):

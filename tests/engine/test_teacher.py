@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lkd.data import Batch, load
-from lkd.engine.teacher import LiveTeacher
+from lkd.engine.teacher import FrozenTeacher
 from lkd.objectives import Outputs
 from lkd.ops import DepthwiseConv2d
 
@@ -25,7 +25,7 @@ def unsettled(name: str) -> nn.Module:
 
 def test_a_teacher_is_asked_without_batch_norm_and_says_the_same() -> None:
     model, images = unsettled("mini_slak"), torch.randn(4, 1, 32, 32)
-    teacher = LiveTeacher(model, load("digits"))
+    teacher = FrozenTeacher(model, load("digits"))
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in teacher.model.modules())
     batch = Batch(images, torch.zeros(4, dtype=torch.long), torch.arange(4))
@@ -33,7 +33,7 @@ def test_a_teacher_is_asked_without_batch_norm_and_says_the_same() -> None:
 
 
 def test_any_models_depthwise_convolutions_are_the_fast_ones() -> None:
-    teacher = LiveTeacher(unsettled("mini_cswin"), load("digits"))
+    teacher = FrozenTeacher(unsettled("mini_cswin"), load("digits"))
     assert any(isinstance(module, DepthwiseConv2d) for module in teacher.model.modules())
 
 
@@ -123,11 +123,11 @@ def test_a_teacher_that_means_something_else_is_run_as_it_is_given(block: type[B
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        teacher = LiveTeacher(model, load("digits"))
+        teacher = FrozenTeacher(model, load("digits"))
     assert [str(warning.message) for warning in caught] == [] if told is None else len(caught) == 1
     if told is not None:
         with pytest.warns(UserWarning, match=told):
-            LiveTeacher(model, load("digits"))
+            FrozenTeacher(model, load("digits"))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()
     torch.manual_seed(1)
@@ -137,18 +137,18 @@ def test_a_teacher_that_means_something_else_is_run_as_it_is_given(block: type[B
 def test_a_scripted_teacher_is_run() -> None:
     with warnings.catch_warnings(action="ignore"):
         model = torch.jit.trace(of(Block).train(False), BATCH.images)
-        teacher = LiveTeacher(model, load("digits"))
+        teacher = FrozenTeacher(model, load("digits"))
     torch.testing.assert_close(teacher(0, BATCH).logits, model(BATCH.images))
 
 
 def test_the_model_given_keeps_its_mode_and_its_gradients() -> None:
     model = of(Block).train()
-    LiveTeacher(model, load("digits"))
+    FrozenTeacher(model, load("digits"))
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_channels_last_is_left_out_with_a_warning_where_a_teacher_cannot_be_run_in_it() -> None:
-    plain, views = (LiveTeacher(of(block), load("digits")) for block in (Block, Views))
+    plain, views = (FrozenTeacher(of(block), load("digits")) for block in (Block, Views))
     before = views(0, BATCH).logits
     plain.to_channels_last()
     assert plain.model[0][0].conv.weight.is_contiguous(memory_format=torch.channels_last)
@@ -170,7 +170,7 @@ def test_compilation_is_left_out_with_a_warning_where_it_changes_a_teacher(
         return run
 
     monkeypatch.setattr(torch, "compile", compiled)
-    teacher = LiveTeacher(of(Block), load("digits"))
+    teacher = FrozenTeacher(of(Block), load("digits"))
     before = teacher(0, BATCH).logits
     teacher.compile()
     with warnings.catch_warnings(record=True) as caught:

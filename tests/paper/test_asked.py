@@ -3,7 +3,7 @@
 import pytest
 
 from lkd.book.runner import check_chapter
-from lkd.study.chapters import CHAPTERS, PARAMETERS, STUDIES, asked
+from lkd.study.chapters import CHAPTERS, PARAMETERS, STUDIES, studies_of
 
 NOT_OF_RUNS = {"profile", "published", "workers", "imagenet", "sets"}
 
@@ -20,11 +20,11 @@ def test_every_chapter_that_asks_studies_is_known() -> None:
 @pytest.mark.parametrize("chapter", PARAMETERS)
 def test_without_parameters_it_is_what_claims_are_judged_by(chapter: str) -> None:
     judged = {recipe for name in CHAPTERS[chapter] for recipe in STUDIES[name]("smoke").recipes}
-    assert {recipe for study in asked(chapter, "smoke") for recipe in study.recipes} == judged
+    assert {recipe for study in studies_of(chapter, "smoke") for recipe in study.recipes} == judged
 
 
 def test_controls_have_the_seeds_that_are_asked_for_and_their_own_teachers() -> None:
-    studies = asked("logit_kd", "smoke", teachers=["mini_vit"], seeds=[5], train_images=64)
+    studies = studies_of("logit_kd", "smoke", teachers=["mini_vit"], seeds=[5], train_images=64)
     recipes = [recipe for study in studies for recipe in study.recipes]
     stopped = {recipe.student for recipe in recipes if recipe.stop_top1 is not None}
     taught = {recipe for recipe in recipes if recipe.teacher}

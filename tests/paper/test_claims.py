@@ -16,7 +16,7 @@ from lkd.paper.claims import claims, judge, ledger, read_claims, table_of
 from lkd.profiles import PROFILES
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
-from lkd.study import Results, Study, variants_of_kd
+from lkd.study import Results, Study, kd_variants
 from lkd.study.chapters import STUDIES, gaps
 
 Accuracy = Callable[[Recipe], float]
@@ -60,9 +60,9 @@ def traits_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def imagenet_errors(run: Run, images: str, count: None) -> pd.DataFrame:
         return errors(run, 0).assign(protocol="standard")
 
-    monkeypatch.setattr("lkd.study.traits.erf_of", field)
-    monkeypatch.setattr("lkd.study.traits.errors_of", errors)
-    monkeypatch.setattr("lkd.study.traits.imagenet_errors_of", imagenet_errors)
+    monkeypatch.setattr("lkd.study.trait_tables.erf_of", field)
+    monkeypatch.setattr("lkd.study.trait_tables.errors_of", errors)
+    monkeypatch.setattr("lkd.study.trait_tables.imagenet_errors_of", imagenet_errors)
 
 
 def verdict(study: str, claim: str, accuracy: Accuracy, profile: str = "reference") -> module.Verdict:
@@ -203,6 +203,6 @@ def test_a_claim_with_sides_that_were_not_run_is_not_run() -> None:
 
 def test_gaps_over_vanilla_kd_of_one_size_alone_have_no_corner_and_of_one_variant_alone_no_rows() -> None:
     for variants, rows in ((["DIST"], 2), (["vanilla KD, BCE"], 0)):
-        study = variants_of_kd("smoke", sizes=[64], strengths=["weak"], variants=variants)
+        study = kd_variants("smoke", sizes=[64], strengths=["weak"], variants=variants)
         table = gaps(results_of(study, noisy))
         assert len(table) == rows and set(table.scale) <= {"other data, weak"}

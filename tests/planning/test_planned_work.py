@@ -14,10 +14,10 @@ from lkd.engine.jobs import Job
 from lkd.engine.teacher_check import checked_images
 from lkd.models.cost import cost
 from lkd.planning import GPUS, Work, memory, seconds_on, work, work_of
-from lkd.planning.data_shape import Shape, known, lacking_weights
+from lkd.planning.data_shape import Shape, data_shape, lacking_weights
 from lkd.planning.duration import makespan
-from lkd.planning.network_cost import anatomy
-from lkd.study import longer
+from lkd.planning.network_cost import network_cost
+from lkd.study import schedule_lengths
 
 PASS = 4 * 9 * 32 * 32 + 4 * 32 * 32 * 10
 """Multiply-accumulates of `by_hand`: a 3x3 convolution to four channels, and a linear layer."""
@@ -45,7 +45,7 @@ def evaluated(epochs: int) -> int:
 
 
 def test_a_network_counted_by_hand() -> None:
-    found = anatomy(ALONE, known(ALONE).shape)
+    found = network_cost(ALONE, data_shape(ALONE).shape)
     assert found.macs == PASS and found.activation_bytes == KEPT
     assert found.parameter_bytes == found.state_bytes == 4 * (4 * 9 + 4 + 4096 * 10 + 10)
 
@@ -54,7 +54,7 @@ def test_a_network_counted_by_hand() -> None:
 def test_work_counted_without_data_is_that_of_a_real_pass(name: str) -> None:
     shape = Shape(1, 1, 1, 10, 3, (32, 32))
     real = cost(timm.create_model(name, in_chans=3, num_classes=10), 3, (32, 32))
-    assert anatomy(Recipe(data="digits", student=name), shape).macs == real.macs
+    assert network_cost(Recipe(data="digits", student=name), shape).macs == real.macs
 
 
 def test_training_is_three_passes_and_a_teacher_is_asked_where_no_tape_is_read() -> None:
@@ -129,13 +129,13 @@ def test_activations_are_those_of_the_images_that_go_through_at_once() -> None:
 
 def test_of_data_that_is_not_there_nothing_is_said_but_what_to_do() -> None:
     recipe = Recipe(data="folder:/nowhere/pets", student="resnet18", image_size=64)
-    found = known(recipe)
+    found = data_shape(recipe)
     assert found.shape is None and "/nowhere/pets" in found.lacking and "it needs train/" in found.lacking
     assert work([recipe]) is None and memory(recipe) is None
 
 
 def test_imagenet_that_is_not_there_is_taken_for_the_published_one() -> None:
-    found = known(Recipe(data="folder:/nowhere/imagenet", student="resnet18"))
+    found = data_shape(Recipe(data="folder:/nowhere/imagenet", student="resnet18"))
     assert found.shape == (1_231_167, 50_000, 50_000, 1000, 3, (224, 224))
     assert "its size is taken for ImageNet-1k's" in found.lacking
 
@@ -154,7 +154,7 @@ def test_weights_that_are_not_in_the_cache_are_named(monkeypatch: pytest.MonkeyP
 def test_processes_side_by_side_take_no_less_than_a_chain_and_no_more_than_one_process() -> None:
     from lkd.planning.work import graphs
 
-    (graph,) = graphs([longer("smoke").recipes])
+    (graph,) = graphs([schedule_lengths("smoke").recipes])
     torch.manual_seed(0)
     seconds = dict(zip(graph, torch.rand(len(graph)).tolist(), strict=True))
 

@@ -11,7 +11,7 @@ from lkd import Recipe
 from lkd.engine.tape_tools import record_tape
 from lkd.planning import plan, plan_chapter
 from lkd.runs.store import Store
-from lkd.study.chapters import CHAPTERS, asked
+from lkd.study.chapters import CHAPTERS, studies_of
 from lkd.tables import read
 
 TEACHER = Recipe(data="digits", student="mini_convnext_nano", train_images=128, lr=4e-3)
@@ -22,7 +22,7 @@ BY_NKD = replace(TAUGHT, objective="nkd", objective_args={})
 
 @pytest.mark.parametrize("chapter", [name for name, studies in CHAPTERS.items() if studies])
 def test_runs_are_counted_by_role(chapter: str, store: Store) -> None:
-    recipes = {recipe for study in asked(chapter, "smoke") for recipe in study.recipes}
+    recipes = {recipe for study in studies_of(chapter, "smoke") for recipe in study.recipes}
     teachers = {recipe.teacher for recipe in recipes} - {None}
     distilled = {recipe for recipe in recipes if recipe.teacher}
     counts = plan_chapter(chapter, "smoke", store=store, measure=None).counts

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from lkd.engine.workers import carry_out_all
+from lkd.engine.workers import execute_all
 from lkd.paper.claims import judge, verdict_table
 from lkd.profiles import Profile
 from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES
@@ -18,6 +18,7 @@ from lkd.sparse import sparse_parameters
 from lkd.study import (
     check_changed_images,
     check_field_size,
+    compare_with_published,
     compared,
     erf_distances,
     erf_maps,
@@ -27,9 +28,8 @@ from lkd.study import (
     measure_erf,
     measure_robustness,
     paper_tables,
-    reproduced,
     robustness_table,
-    traits,
+    trait_study,
 )
 from lkd.study.chapters import CHAPTERS, MEASURED, STUDIES
 
@@ -96,7 +96,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path.write_text(SHORT.format(data=folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LKD_HOME", str(folder / "home"))
-        carry_out_all([recipe for study in STUDIES.values() for recipe in study(str(path)).recipes], Store())
+        execute_all([recipe for study in STUDIES.values() for recipe in study(str(path)).recipes], Store())
         yield str(path)
 
 
@@ -114,7 +114,7 @@ def test_a_chapter_runs_through(chapter: str, profile: str) -> None:
         assert np.isfinite(results.curves.train_total).all()
         assert len(learning_speed(results)) == len(results.distilled) == len(results.gains)
         assert paper_tables(results.gains) and len(compared(results.gains, results.gains.teacher.iloc[0])) >= 0
-        assert len(reproduced(study, results, profile).frame) and len(results.teachers)
+        assert len(compare_with_published(study, results, profile).frame) and len(results.teachers)
         verdicts = judge(name, profile, results)
         lacking = {verdict.claim.id for verdict in verdicts if verdict.found is None}
         assert lacking <= {"logits-effective-gain"}, "no share of the accuracy of teachers that are never right"
@@ -145,7 +145,7 @@ def test_the_chapter_of_robustness_runs_through(profile: str, tmp_path: Path, mo
             path = tmp_path / "imagenet-c" / name / str(severity) / CLASSES[index]
             path.mkdir(parents=True)
             Image.new("RGB", (224, 224), (index % 256, 0, 50 * severity)).save(path / "1.JPEG")
-    study = traits(profile, teachers=["slak_tiny", "convnext_tiny"])
+    study = trait_study(profile, teachers=["slak_tiny", "convnext_tiny"])
     check_changed_images(study, str(tmp_path), ["C"])
     results = study.run(workers=1)
     measure_robustness(results, 1, str(tmp_path), ["C"])

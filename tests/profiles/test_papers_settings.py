@@ -10,7 +10,7 @@ from torch import nn
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.profiles import Profile
 from lkd.recipe import Recipe
-from lkd.study import Study, distillation, kernels, longer, traits, variants_of_kd, ways
+from lkd.study import Study, distillation, kd_variants, kernel_sizes, method_variants, schedule_lengths, trait_study
 
 STEPS = 1000
 """Of an epoch, for schedules."""
@@ -92,7 +92,7 @@ def test_objectives_of_l2s() -> None:
 
 
 def test_feature_maps_are_compared_as_in_the_released_code() -> None:
-    study = ways("imagenet", chapter="feature_kd")
+    study = method_variants("imagenet", chapter="feature_kd")
     for recipe in students(study, "resnet50"):
         objective, variant = recipe.make_objective(), study.label(recipe)["variant"]
         for part in (objective, *getattr(objective, "addends", ())):
@@ -103,7 +103,7 @@ def test_feature_maps_are_compared_as_in_the_released_code() -> None:
 
 
 def test_kernels_are_those_of_slaks_table() -> None:
-    study = kernels("imagenet")
+    study = kernel_sizes("imagenet")
     made = {study.label(r)["kernel"]: r.teacher for r in students(study, "resnet50")}
     for name, sizes in (
         ("51, 49, 47, 13", None),
@@ -120,11 +120,11 @@ def test_kernels_are_those_of_slaks_table() -> None:
 
 def test_schedules_of_120_and_300_epochs() -> None:
     for profile in ("imagenet", "imagenet_300"):
-        assert {recipe.epochs for recipe in students(longer(profile), "resnet50")} == {120, 300}
+        assert {recipe.epochs for recipe in students(schedule_lengths(profile), "resnet50")} == {120, 300}
 
 
 def test_receptive_fields_are_measured_as_replknet_does() -> None:
-    study = traits("imagenet")
+    study = trait_study("imagenet")
     label = study.label(students(study, "resnet50")[0])
     assert (label["erf_size"], label["erf_images"], label["corrupted_images"]) == (1024, 50, None)
 
@@ -134,7 +134,7 @@ def test_receptive_fields_are_measured_as_replknet_does() -> None:
 
 def strong(profile: str) -> list[Recipe]:
     whole = {"sizes": [1231167], "strengths": ["strong"]}
-    return students(variants_of_kd(profile, **whole), "resnet50")
+    return students(kd_variants(profile, **whole), "resnet50")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_students_learn_from_30_and_60_percent_of_the_images_that_are_not_held_o
 
 @pytest.mark.parametrize("profile", ["imagenet_300", "imagenet_vanilla", "imagenet_vanilla_a1"])
 def test_teachers_are_trained_once_for_all_profiles_of_imagenet(profile: str) -> None:
-    def taught(name: str) -> set[str]:
+    def teacher_ids(name: str) -> set[str]:
         return {recipe.teacher.run_id for recipe in distillation(name).recipes if recipe.teacher}
 
-    assert taught(profile) == taught("imagenet")
+    assert teacher_ids(profile) == teacher_ids("imagenet")

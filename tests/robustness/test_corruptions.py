@@ -23,9 +23,9 @@ from lkd.robustness import (
     by_corruption,
     corrupt,
     corrupted,
+    corrupted_images,
     corruption_errors,
     mean_corruption_error,
-    pictures,
 )
 from lkd.robustness.blurs import defocus_blur, motion_blur, trail
 from lkd.robustness.weather import landscape
@@ -184,7 +184,7 @@ def test_pictures_are_made_once(own_home, monkeypatch):
     made = corrupted(split, "snow", 2)
     assert torch.equal(made, corrupt(PICTURES[1], "snow", 2))
     assert [path.name for path in own_home.glob("*/*")] == ["snow-2.npy"]
-    monkeypatch.setattr(pictures, "corrupt", None)
+    monkeypatch.setattr(corrupted_images, "corrupt", None)
     assert torch.equal(corrupted(PICTURES[1].clone(), "snow", 2), made)
     with pytest.raises(TypeError):
         corrupted(PICTURES[1], "snow", 3)
@@ -199,7 +199,7 @@ def test_other_images_indices_and_makers_have_folders_of_their_own(own_home, mon
     corrupted(images[:-1], "contrast", 1)
     corrupted(images.flip(3), "contrast", 1)
     assert len(list(own_home.iterdir())) == 4
-    monkeypatch.setattr(pictures, "_makers", lambda: "another version")
+    monkeypatch.setattr(corrupted_images, "_makers", lambda: "another version")
     corrupted(images, "contrast", 1)
     assert len(list(own_home.iterdir())) == 5
 
@@ -239,7 +239,7 @@ def test_errors_are_those_of_the_pictures(own_home, model):
 def test_models_share_pictures_and_an_image_has_the_same_among_fewer_and_more(own_home, model, monkeypatch):
     data = load("digits")
     seen = []
-    monkeypatch.setattr(pictures, "evaluate", lambda model, data, split: seen.append(split) or {"top1": 0.0})
+    monkeypatch.setattr(corrupted_images, "evaluate", lambda model, data, split: seen.append(split) or {"top1": 0.0})
     for count in (20, 20, 50, None):
         corruption_errors(model, data, count, corruptions=["frost"], severities=[3])
     few, again, more, everything = seen[1::2]
@@ -253,7 +253,7 @@ def test_all_pairs_are_made_for_the_first_model_only(own_home, model, monkeypatc
     data = load("digits")
     first = corruption_errors(model, data, 20)
     assert len(first) == 1 + 19 * 5 and len(list(own_home.glob("*/*"))) == 19 * 5
-    monkeypatch.setattr(pictures, "corrupt", None)
+    monkeypatch.setattr(corrupted_images, "corrupt", None)
     assert corruption_errors(model, data, 20).equals(first)
     assert 0 <= mean_corruption_error({n: e for n, e in by_corruption(first).items() if n in STANDARD}) < 200
 
@@ -300,7 +300,7 @@ def test_what_makes_no_sense_is_refused(function, arguments, error, message):
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused_before_anything_is_evaluated(model, monkeypatch, given, error, message):
-    monkeypatch.setattr(pictures, "evaluate", None)
+    monkeypatch.setattr(corrupted_images, "evaluate", None)
     with pytest.raises(error, match=message):
         corruption_errors(model, **{"data": load("digits")} | given)
 

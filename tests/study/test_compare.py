@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lkd.study import additions, effect, with_alone
+from lkd.study import additions, effect, with_baseline
 from lkd.study.compare import LackingError
 
 A, B = {"teacher": ["a"]}, {"teacher": ["b"]}
@@ -84,5 +84,5 @@ def test_additions_pair_the_runs_of_a_seed() -> None:
 
 def test_a_student_alone_counts_once_for_each_way_it_is_set_beside() -> None:
     rows = table(1, 2, lambda *cell: 0.0).assign(objective="kd", epochs=1, distilled_top1=60.0, student_top1=50.0)
-    both = with_alone(rows, "nobody")
+    both = with_baseline(rows, "nobody")
     assert (both[both.teacher == "nobody"].top1 == 50.0).sum() == 4 and len(both) == len(rows) + 4

@@ -20,11 +20,11 @@ from lkd.study import (
     erf_table,
     errors_by_type,
     imagenet_table,
-    kernels,
+    kernel_sizes,
     measure_erf,
     measure_robustness,
     robustness_table,
-    traits,
+    trait_study,
 )
 from lkd.study.measure import erf_of, errors_of
 
@@ -35,7 +35,7 @@ SIZE, COUNT, CORRUPTED = 128, 4, 8
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    study = traits("smoke", teachers=["mini_convnext"], students=["mini_resnet"], seeds=[0, 1])
+    study = trait_study("smoke", teachers=["mini_convnext"], students=["mini_resnet"], seeds=[0, 1])
     results = study.run(Store(tmp_path_factory.mktemp("store")), workers=1)
     measure_erf(results, workers=1)
     measure_robustness(results, workers=1)
@@ -46,7 +46,7 @@ def test_a_students_field_stands_beside_its_teachers_and_that_of_the_student_alo
     table = erf_table(results).set_index("seed")
     for run in results.distilled:
         row = table.loc[run.recipe.seed]
-        for prefix, each in (("", run), ("alone_", results.alone(run)), ("teacher_", results.teacher_of(run))):
+        for prefix, each in (("", run), ("alone_", results.baseline(run)), ("teacher_", results.teacher_of(run))):
             field = erf_of(each, SIZE, COUNT)
             assert row[f"{prefix}share"] == 100 * effective_share(field)
             assert row[f"{prefix}side_50"] == area_ratios(field, (0.5,))[0].side
@@ -77,7 +77,7 @@ def test_errors_are_means_over_types_and_severities(results: Results) -> None:
 
 
 def test_the_field_of_a_student_stands_beside_the_kernel_of_its_teacher(tmp_path: Path) -> None:
-    study = kernels("smoke", sizes=["3", "7"], seeds=[0])
+    study = kernel_sizes("smoke", sizes=["3", "7"], seeds=[0])
     results = study.run(Store(tmp_path), workers=1)
     measure_erf(results, workers=1)
     table = erf_table(results).set_index("kernel")

@@ -5,9 +5,18 @@ from dataclasses import replace
 import pytest
 
 from lkd.profiles import PROFILES, Profile
-from lkd.study import Results, growing, kernels, longer, matched, traits, variants_of_kd, ways
+from lkd.study import (
+    Results,
+    kd_variants,
+    kernel_sizes,
+    matched,
+    method_variants,
+    schedule_lengths,
+    teacher_sizes,
+    trait_study,
+)
 from lkd.study.chapters import CHAPTERS, STUDIES
-from lkd.study.studies import PLAIN
+from lkd.study.studies import BASELINE_VARIANT
 
 EVERY = [(name, profile) for name in STUDIES for profile in PROFILES]
 
@@ -38,7 +47,7 @@ def test_matched_teachers_stop_at_the_same_accuracy() -> None:
 def test_a_way_to_teach_has_the_profiles_parameters_and_its_own() -> None:
     made = {
         study.label(r)["variant"]: r
-        for study in [ways("small", chapter="feature_kd")]
+        for study in [method_variants("small", chapter="feature_kd")]
         for r in study.recipes
         if r.teacher
     }
@@ -47,25 +56,25 @@ def test_a_way_to_teach_has_the_profiles_parameters_and_its_own() -> None:
 
 
 def test_lengths_are_multiples_of_the_profiles_own() -> None:
-    study = longer("small", factors=[0.5, 2], teachers=["mini_slak"])
+    study = schedule_lengths("small", factors=[0.5, 2], teachers=["mini_slak"])
     assert {recipe.epochs for recipe in study.recipes if recipe.train_images} == {6, 24}
 
 
 def test_kernels_larger_than_the_map_make_another_teacher() -> None:
-    study = kernels("smoke", sizes=["3", "31"])
+    study = kernel_sizes("smoke", sizes=["3", "31"])
     teachers = {study.label(r)["kernel"]: r.teacher for r in study.recipes if r.teacher}
     assert teachers["3"].student == "mini_convnext"
     assert teachers["31"].student_args == {"kernel_sizes": [31, 31, 31]}
 
 
 def test_plain_kd_is_there_whatever_variants_are_asked_for() -> None:
-    study = variants_of_kd("smoke", variants=["DIST"], sizes=[64], strengths=["weak"])
-    assert {study.label(r)["variant"] for r in study.recipes if r.teacher} == {PLAIN, "DIST"}
+    study = kd_variants("smoke", variants=["DIST"], sizes=[64], strengths=["weak"])
+    assert {study.label(r)["variant"] for r in study.recipes if r.teacher} == {BASELINE_VARIANT, "DIST"}
 
 
 @pytest.mark.parametrize("sizes", [[64], [64, 128], [32]])
 def test_students_of_every_size_are_trained_for_as_many_steps(sizes: list[int]) -> None:
-    study = variants_of_kd("smoke", sizes=sizes, strengths=["weak"])
+    study = kd_variants("smoke", sizes=sizes, strengths=["weak"])
     learners = [recipe for recipe in study.recipes if recipe.train_images]
     assert {recipe.epochs * recipe.train_images for recipe in learners} == {128}
 
@@ -73,13 +82,18 @@ def test_students_of_every_size_are_trained_for_as_many_steps(sizes: list[int]) 
 @pytest.mark.parametrize(
     ("study", "settings", "error", "message"),
     [
-        (kernels, {"sizes": ["5"]}, KeyError, "unknown entry of sizes '5'"),
-        (lambda p, **k: ways(p, chapter="feature_kd", **k), {"variants": ["FDD"]}, KeyError, "did you mean 'FD'"),
-        (variants_of_kd, {"strengths": ["stronger"]}, KeyError, "did you mean 'strong'"),
-        (variants_of_kd, {"sizes": [6.5]}, TypeError, "sizes must be a list of int"),
-        (longer, {"factors": "2"}, TypeError, "factors must be a list of int or float"),
-        (traits, {"seeds": []}, ValueError, "seeds is empty: give at least one"),
-        (growing, {"seeds": [0, 0]}, ValueError, "seeds names something twice"),
+        (kernel_sizes, {"sizes": ["5"]}, KeyError, "unknown entry of sizes '5'"),
+        (
+            lambda p, **k: method_variants(p, chapter="feature_kd", **k),
+            {"variants": ["FDD"]},
+            KeyError,
+            "did you mean 'FD'",
+        ),
+        (kd_variants, {"strengths": ["stronger"]}, KeyError, "did you mean 'strong'"),
+        (kd_variants, {"sizes": [6.5]}, TypeError, "sizes must be a list of int"),
+        (schedule_lengths, {"factors": "2"}, TypeError, "factors must be a list of int or float"),
+        (trait_study, {"seeds": []}, ValueError, "seeds is empty: give at least one"),
+        (teacher_sizes, {"seeds": [0, 0]}, ValueError, "seeds names something twice"),
         (
             matched,
             {"teachers": ["mini_slakk"]},
@@ -95,7 +109,7 @@ def test_wrong_settings_are_refused_by_name(study, settings, error, message) -> 
 
 def test_an_unknown_profile_is_refused() -> None:
     with pytest.raises(KeyError, match="unknown profile 'smal': did you mean 'small'"):
-        traits("smal")
+        trait_study("smal")
 
 
 def test_every_study_belongs_to_a_chapter_and_every_chapter_is_known() -> None:

@@ -11,7 +11,7 @@ from lkd.runs.manifest import write_manifest
 from lkd.runs.provenance import numerics_hash
 from lkd.runs.published import publish
 from lkd.runs.store import Store
-from lkd.study import distillation, reproduced
+from lkd.study import compare_with_published, distillation
 
 STUDY = distillation(
     "smoke", teachers=["mini_convnext"], students=["mini_resnet"], objectives=["kd"], seeds=[0, 1], epochs=1
@@ -26,10 +26,10 @@ def test_numbers_stand_beside_the_published_ones_and_say_by_what_code_these_were
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
     store = Store(tmp_path / "store")
     results = STUDY.run(store, workers=1)
-    before = reproduced(STUDY, results, "smoke")
+    before = compare_with_published(STUDY, results, "smoke")
     assert "were not published" in before.caption and list(before.frame.columns)[-1] == "here"
     publish(STUDY.recipes, store, tmp_path / "published" / "smoke.zip")
-    table = reproduced(STUDY, results, "smoke")
+    table = compare_with_published(STUDY, results, "smoke")
     assert "by the same code" in table.caption
     assert table.frame.difference.tolist() == [0.0] and table.frame.within.tolist() == [True]
     for recipe in STUDY.recipes:
@@ -37,7 +37,7 @@ def test_numbers_stand_beside_the_published_ones_and_say_by_what_code_these_were
         file.write_text(json.dumps({**json.loads(file.read_text()), "numerics": "of another day"}))
         write_manifest(file.parent, recipe.run_id)
     publish(STUDY.recipes, store, tmp_path / "published" / "smoke.zip")
-    assert "by code that has changed since" in reproduced(STUDY, results, "smoke").caption
+    assert "by code that has changed since" in compare_with_published(STUDY, results, "smoke").caption
 
 
 TRAINER = '''"""The loop."""

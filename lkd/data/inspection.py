@@ -59,7 +59,7 @@ def known() -> list[Known]:
     """The data sets with a name of their own, and the folders in `data` of lkd's home; nothing is fetched.
 
     Example:
-        >>> from lkd.data.inspect import known
+        >>> from lkd.data.inspection import known
         >>> known()[0].images
         {'train': 1297, 'val': 250, 'test': 250}
     """

@@ -17,7 +17,7 @@ from lkd.runs.store import Run
 from lkd.study.grid import Study
 from lkd.study.measure import erf_of, errors_of, imagenet_errors_of, measure_all, place
 from lkd.study.results import CELL, Results
-from lkd.study.studies import TRAITS
+from lkd.study.studies import TRAIT_SETTINGS
 from lkd.util.checks import unknown
 
 
@@ -131,7 +131,7 @@ def erf_distances(results: Results) -> pd.DataFrame:
         teacher = _map(results.teacher_of(run), settings)
         distances = {
             name: erf_distance(_map(each, settings), teacher).radial
-            for name, each in (("distance", run), ("distance alone", results.alone(run)))
+            for name, each in (("distance", run), ("distance alone", results.baseline(run)))
         }
         rows.append({**_who(results, run), **distances})
     return pd.DataFrame(rows)
@@ -141,7 +141,7 @@ def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
     """Maps by name: of the first instance of each "teacher", and of the "student" of the first seed by its teacher."""
     settings, first = _settings(results), results.distilled[0].recipe
     teachers: dict[str, np.ndarray] = {}
-    students = {"alone": _map(results.alone(results.distilled[0]), settings)}
+    students = {"alone": _map(results.baseline(results.distilled[0]), settings)}
     for run in results.distilled:
         recipe, teacher = run.recipe, results.teacher_of(run)
         teachers.setdefault(teacher.recipe.student, _map(teacher, settings))
@@ -197,17 +197,19 @@ def robustness_table(results: Results) -> pd.DataFrame:
 
 def _who(results: Results, run: Run) -> dict[str, Any]:
     about, label = results.describe(run.recipe), results.label(run.recipe)
-    return {name: about[name] for name in (*CELL, "teacher_seed", "seed", *label, "run_id") if name not in TRAITS}
+    return {
+        name: about[name] for name in (*CELL, "teacher_seed", "seed", *label, "run_id") if name not in TRAIT_SETTINGS
+    }
 
 
 def _beside(results: Results, run: Run) -> dict[str, Run]:
     """A distilled run, the same student alone, and the teacher, by the prefix of their columns."""
-    return {"": run, "alone_": results.alone(run), "teacher_": results.teacher_of(run)}
+    return {"": run, "alone_": results.baseline(run), "teacher_": results.teacher_of(run)}
 
 
 def _settings(results: Results) -> dict[str, Any]:
     label = results.label(results.distilled[0].recipe)
-    return {name: label[name] for name in TRAITS}
+    return {name: label[name] for name in TRAIT_SETTINGS}
 
 
 def _map(run: Run, settings: dict[str, Any]) -> np.ndarray:
