@@ -51,11 +51,12 @@ $(BENCHED): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
-## lint: style and types
+## lint: style, types, and which room imports which
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 ## clean: remove the built site and the environment; data and runs in .lkd stay
 clean:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lkd.profiles.reading import PROFILES, Texts, find, over, own_values, profile_name, texts
+from lkd.profiles.reading import PROFILES, Texts, find, over, own_values, texts
 from lkd.profiles.validation import check_form, check_recipes
 from lkd.recipe import Recipe
-from lkd.runs.public_names import public
+from lkd.runs.public_names import profile_name, public
 from lkd.util.markdown import code, plain
 
 __all__ = ["PROFILES", "Profile", "profile_name"]

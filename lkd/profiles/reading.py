@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from lkd.runs.public_names import profile_name
 from lkd.util.checks import unknown
 from lkd.util.values import Loader
 
@@ -17,19 +18,6 @@ Texts = tuple[tuple[Path, str], ...]
 """A profile's file with its text, and those that it extends, one after the other."""
 
 _EXTENDS = "extends"
-_SUFFIXES = (".yaml", ".yml")
-
-
-def profile_name(profile: str) -> str:
-    """What a profile is called, given its name or the path of its file.
-
-    Example:
-        >>> from lkd.profiles.reading import profile_name
-        >>> profile_name("small"), profile_name("scales/mine.yaml")
-        ('small', 'mine')
-    """
-    _check_text(profile)
-    return Path(profile).stem if profile.endswith(_SUFFIXES) else profile
 
 
 def find(profile: str, folder: Path | None = None) -> Path:
@@ -44,20 +32,15 @@ def find(profile: str, folder: Path | None = None) -> Path:
         KeyError: an unknown name, with the nearest there is.
         TypeError: no text.
     """
-    _check_text(profile)
+    name = profile_name(profile)
     if profile in PROFILES:
         return PROFILES[profile]
-    if not profile.endswith(_SUFFIXES):
+    if name == profile:
         raise KeyError(f"{unknown('profile', profile, PROFILES)}, and files that end in .yaml")
     path = (folder or Path.cwd()) / Path(profile).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}, which profile {profile!r} names")
     return path.resolve()
-
-
-def _check_text(profile: str) -> None:
-    if not isinstance(profile, str):
-        raise TypeError(f"profile must be a name or the path of a YAML file, got {profile!r}")
 
 
 def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:

@@ -91,3 +91,19 @@ def _shortened(path: str, root: str) -> str:
     if root and path.startswith(f"{root.rstrip('/')}/"):
         return path[len(root.rstrip("/")) + 1 :]
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or path
+
+
+def profile_name(profile: str) -> str:
+    """The name of a profile, given its name or the path of its YAML file.
+
+    Raises:
+        TypeError: no text.
+
+    Example:
+        >>> from lkd.runs.public_names import profile_name
+        >>> profile_name("small"), profile_name("scales/mine.yaml")
+        ('small', 'mine')
+    """
+    if not isinstance(profile, str):
+        raise TypeError(f"profile must be a name or the path of a YAML file, got {profile!r}")
+    return Path(profile).stem if profile.endswith((".yaml", ".yml")) else profile

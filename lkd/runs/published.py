@@ -17,10 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lkd.profiles import profile_name
 from lkd.recipe import Recipe
 from lkd.runs.manifest import RECORDS, write_manifest
-from lkd.runs.public_names import public
+from lkd.runs.public_names import profile_name, public
 from lkd.runs.store import Store, check_shape, remedy
 from lkd.util.archives import Archive, inside, opened
 from lkd.util.files import PUBLISHED as FOLDER
