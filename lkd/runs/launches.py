@@ -14,8 +14,8 @@ from threading import Thread
 from typing import IO
 
 from lkd.util.files import writing
-from lkd.util.locks import is_held, keep, take, wait_for_holder
-from lkd.util.private import REMEDY, own_folder, own_folder_there
+from lkd.util.locks import is_held, share_until_exit, take, wait_for_holder
+from lkd.util.private import SET_TMPDIR, existing_private_folder, private_folder
 from lkd.util.waiting import Patience
 
 DIGEST = "LKD_TASK"
@@ -53,10 +53,10 @@ class Launch:
         """That of a run in a store; its folder is made if it is not there.
 
         Raises:
-            OSError: see `own_folder`.
+            OSError: see `private_folder`.
         """
-        folder = own_folder() / f"{run_id}-{_key(store)}"
-        with writing(folder, REMEDY):
+        folder = private_folder() / f"{run_id}-{_key(store)}"
+        with writing(folder, SET_TMPDIR):
             folder.mkdir(mode=0o700, exist_ok=True)
         return cls(folder)
 
@@ -76,7 +76,7 @@ class Launch:
             rank: the number of this process.
         """
         file = locked(self.folder / f"{self.launcher.name}-{rank}")
-        keep(self.folder)
+        share_until_exit(self.folder)
         file.write(str(os.getpid()))
         file.flush()
         Thread(target=self._end_with_launcher, daemon=True).start()
@@ -115,7 +115,7 @@ def ended(store: Path) -> Iterator[tuple[str, Path]]:
     Args:
         store: the folder of the store that has the runs.
     """
-    own = own_folder_there()
+    own = existing_private_folder()
     for folder in own.glob(f"*-{_key(store)}*") if own else ():
         if not any(map(is_held, folder.glob("alive*"))):
             yield folder.name.lstrip(".").partition("-")[0], folder

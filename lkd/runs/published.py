@@ -21,7 +21,7 @@ from lkd.recipe import Recipe
 from lkd.runs.manifest import RECORDS, write_manifest
 from lkd.runs.public_names import profile_name, public
 from lkd.runs.store import Store, check_shape, remedy
-from lkd.util.archives import Archive, inside, opened
+from lkd.util.archives import Archive, open_archive, path_within
 from lkd.util.files import PUBLISHED as FOLDER
 from lkd.util.files import home, reading, replacing, require_checkout, sha256, writing
 from lkd.util.waiting import held
@@ -196,11 +196,11 @@ def _unpack(path: Path, folder: Path) -> None:
 
 def _write(folder: Path, record: str, contents: Mapping[str, bytes]) -> None:
     """Put the files of a record into a folder, in place of what is there."""
-    place = inside(folder, record)
+    place = path_within(folder, record)
     with writing(place):
         shutil.rmtree(place, ignore_errors=True)
         for name, content in contents.items():
-            target = inside(folder, f"{record}/{name}")
+            target = path_within(folder, f"{record}/{name}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         write_manifest(place, place.name)
@@ -225,7 +225,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Archive]:
-    with reading(path, "archive of records", _REMEDY), opened(path, _NAMES) as archive:
+    with reading(path, "archive of records", _REMEDY), open_archive(path, _NAMES) as archive:
         yield archive
 
 
@@ -271,7 +271,7 @@ def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) 
     with reading(path / run_id / "student.json", "shape of a student", _REMEDY):
         check_shape(json.loads(contents["student.json"]), recipe)
     for name in contents.keys() - set(RECORDS):
-        with reading(path / run_id / name, "measurement", _REMEDY), opened(io.BytesIO(contents[name]), _ARRAYS):
+        with reading(path / run_id / name, "measurement", _REMEDY), open_archive(io.BytesIO(contents[name]), _ARRAYS):
             pass
 
 

@@ -75,7 +75,7 @@ def test_a_list_that_orders_the_classes_and_frozen_weights_are_part_of_a_run(sto
 def test_content_that_cannot_be_compared_is_said_and_trained_anew(store: Store) -> None:
     model = Perceptron()
     model.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.warns(UserWarning, match=r"student\.lock is a _thread\.lock, .*trained anew each time"):
+    with pytest.warns(UserWarning, match=r"student\.lock is a _thread\.lock, .*retrained each time"):
         first, second = in_memory(model, "student"), in_memory(model, "student")
     assert first != second
 

@@ -72,7 +72,7 @@ def listed(store: Store, name: str, content: str) -> Catalogue:
     ("name", "content", "reason"),
     [
         ("recipe.json", "", "is damaged or no JSON object"),
-        ("recipe.json", "[]", "it holds a list"),
+        ("recipe.json", "[]", "it contains a list"),
         ("recipe.json", '{"data": "digits"}', "it lacks 'student'"),
         ("recipe.json", '{"data": 1, "student": "", "teacher": null, "objective": "", "seed": 0}', "data is 1"),
         ("recipe.json", '{"data": "", "student": "", "teacher": {}, "objective": "", "seed": 0}', "teacher is None"),
