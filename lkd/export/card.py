@@ -44,7 +44,7 @@ def card(
         run: whose student it is.
         architecture: timm's name of the exported network.
         trained_as: that of the network that was trained.
-        data: see `lkd.runs.provenance.of_data`.
+        data: see `lkd.runs.provenance.data_provenance`.
         title: what the student is called.
         address: what `timm.create_model` loads it by; "local-dir:NAME" from the folder that holds the folder NAME.
         license: of the weights; None where it is not stated.

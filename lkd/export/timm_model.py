@@ -17,8 +17,8 @@ from lkd.models import save_model, to_timm_convnext
 from lkd.models.copying import copied
 from lkd.models.timm_attributes import configuration
 from lkd.recipe import IN_MEMORY
-from lkd.runs.provenance import of_data
-from lkd.runs.public_names import public, seen
+from lkd.runs.provenance import data_provenance
+from lkd.runs.public_names import disclosed_names, public
 from lkd.runs.store import Run
 from lkd.util.checks import check_flag
 from lkd.util.files import replacing
@@ -112,7 +112,7 @@ def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = 
     api = HfApi(library_name="lkd", library_version=version("lkd"))
     with temporary_folder() as folder:
         export(run, folder, repo_id=repo_id, license=license)
-        for kind, names in seen([run]).items():
+        for kind, names in disclosed_names([run]).items():
             say(f"{repo_id} shows {kind}: {names}")
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         message = f"Student of run {run.recipe.run_id}"
@@ -135,7 +135,7 @@ def _data(run: Run) -> dict[str, Any]:
             f"run {run.recipe.run_id} is of data that was in memory, and does not say how its images were normalised: "
             "train it again with resume=False"
         )
-    return of_data(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
+    return data_provenance(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
 
 
 def _plain(student: nn.Module) -> Any:

@@ -28,7 +28,7 @@ from lkd.util.archives import LARGEST_FILE, open_archive, path_within
 
 ID, OTHER = RECIPE.run_id, "0123456789abcdef"
 MEASURED = f"{ID}/measured/erf-44136fa3.npz"
-REMEDY = r"take the file from the repository again|publish it anew with this version of lkd"
+REMEDY = r"take the file from the repository again|publish it again with this version of lkd"
 Files = dict[str, bytes]
 
 
