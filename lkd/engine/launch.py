@@ -61,9 +61,7 @@ def launch(
             _start(files, num_processes, digest)
     _follow(files, recipe, images)
     if not files.done.exists():
-        raise RuntimeError(
-            f"training in {num_processes} processes failed, see {files.log}:\n{files.failure_text()}"
-        )
+        raise RuntimeError(f"training in {num_processes} processes failed, see {files.log}:\n{files.failure_text()}")
 
 
 def _write_task(

@@ -115,7 +115,7 @@ def test_what_is_registered_anew_makes_another_run(
     first, changed, again = run(1.0), run(0.0), run(1.0)
     assert again.path == first.path != changed.path
     assert not equal(first.student, changed.student)
-    with pytest.raises(ValueError, match="'own' was registered anew, with other code, after this recipe was made"):
+    with pytest.raises(ValueError, match="'own' was registered again with other code after this recipe was created"):
         lkd.run(changed.recipe, store=store)
 
 
