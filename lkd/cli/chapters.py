@@ -144,7 +144,7 @@ def publish(
     """
     from lkd.planning import work
     from lkd.profiles import PROFILES, Profile
-    from lkd.runs.public_names import seen
+    from lkd.runs.public_names import disclosed_names
     from lkd.runs.published import FOLDER, ids
     from lkd.runs.published import publish as write
     from lkd.runs.store import Store
@@ -165,7 +165,7 @@ def publish(
         found = {chapter: work(*(whole[name].recipes for name in names)) for chapter, names in chapters.items()}
         flops = {chapter: done.flops for chapter, done in found.items() if done}
         recipes = [recipe for study in whole.values() for recipe in study.recipes]
-        for kind, names in seen(filter(None, map(store.find, recipes))).items():
+        for kind, names in disclosed_names(filter(None, map(store.find, recipes))).items():
             say(f"{path} shows {kind}: {names}")
         write(recipes, store, path, flops)
         lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"

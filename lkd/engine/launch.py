@@ -17,7 +17,7 @@ from lkd.runs.launches import DIGEST, Launch, locked
 from lkd.runs.store import Store
 from lkd.util.files import sha256, writing
 from lkd.util.locks import is_held
-from lkd.util.private import REMEDY
+from lkd.util.private import SET_TMPDIR
 from lkd.util.processes import terminate
 from lkd.util.progress import tallied
 from lkd.util.waiting import Patience, held
@@ -61,7 +61,7 @@ def launch(
             _start(files, num_processes, digest)
     _follow(files, recipe, images)
     if not files.done.exists():
-        raise RuntimeError(f"training in {num_processes} processes failed, as {files.log} says:\n{files.last_words()}")
+        raise RuntimeError(f"training in {num_processes} processes failed, see {files.log}:\n{files.failure_text()}")
 
 
 def _write_task(
@@ -70,7 +70,7 @@ def _write_task(
     """Write down what is to be done, and give the digest of that."""
     for thing in objects.values():
         _check_importable(thing)
-    with writing(files.task, f"make room, or {REMEDY}"):
+    with writing(files.task, f"make room, or {SET_TMPDIR}"):
         try:
             with files.task.open("wb") as file:
                 torch.save((recipe, store, dict(objects), resume, options), file)

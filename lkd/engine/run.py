@@ -30,7 +30,7 @@ from lkd.engine.trainer import Trainer, ddp_arguments
 from lkd.models.copying import copied
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes
-from lkd.runs.provenance import numerics_hash, of_data, provenance
+from lkd.runs.provenance import data_provenance, numerics_hash, provenance
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_flag, check_whole
 from lkd.util.files import reading, writable
@@ -168,7 +168,7 @@ def _train(
             origin |= {
                 "threads": torch.get_num_threads(),
                 "processes": accelerator.num_processes,
-                "data": of_data(data) | {"fingerprint": setting.fingerprint},
+                "data": data_provenance(data) | {"fingerprint": setting.fingerprint},
                 "teacher": teacher_origin(recipe, teacher) if teacher else None,
                 "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
                 "options": dataclasses.asdict(options),

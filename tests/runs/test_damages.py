@@ -170,7 +170,7 @@ def test_another_runs_folder_under_this_id_is_refused(both: tuple[Path, Path], s
     ours, theirs = both
     shutil.rmtree(ours)
     theirs.rename(ours)
-    with pytest.raises(ValueError, match=rf"{ours} holds run {OTHER.run_id}, not {RECIPE.run_id}: remove {ours}"):
+    with pytest.raises(ValueError, match=rf"{ours} contains run {OTHER.run_id}, not {RECIPE.run_id}: remove {ours}"):
         store.find(RECIPE, network)
     without_manifest(ours)
     with pytest.raises(ValueError, match=f"it is the recipe of run {OTHER.run_id}"):
