@@ -25,6 +25,9 @@ from lkd.util.torch_defaults import torch_defaults
 Model = str | Path | nn.Module | Recipe | Run
 Data = str | Images | tuple[MapDataset, MapDataset]
 
+_NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "objective_args": {}}
+"""Recipe fields that a profile sets for its studies only, and their values here."""
+
 
 @torch_defaults()
 def distill(
@@ -47,13 +50,15 @@ def distill(
         teacher: a module, a folder, a recipe or a run, as for a student; or a name: of a teacher of the profile, which
             is then trained on `data` first, or of a pretrained timm model. It sees the images that the student sees; a
             timm name sees them under the normalisation it was trained with.
-        objective: a name in `lkd.objectives.OBJECTIVES`.
+        objective: a name in `lkd.objectives.OBJECTIVES`. Parameters that are not given have the objective's own
+            defaults, whatever the profile sets for its studies: `kd` has alpha 0.1, as `kd_loss`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
             for validation. `lkd.data.from_datasets` has more choices.
-        profile: where settings come from that are not given: a name, or the path of a YAML file.
+        profile: default training settings (epochs, learning rate, augmentation, batch size ...): a name, or the path of
+            a YAML file.
         store: where runs are looked for and kept; by default the store in this machine's home.
         num_processes, options: as for `lkd.run`.
-        overrides: any field of `Recipe`, and any parameter of the objective.
+        overrides: any field of `Recipe`, and any parameter of the objective, by its name or in `objective_args`.
 
     Returns:
         The run, with `metrics`, `history`, `path` and `student`.
@@ -75,7 +80,7 @@ def distill(
         data_name = given.data(data)
         recipe = scale.student_recipe(
             given.model(student, "student"),
-            **{"data": data_name, "train_images": None, **fields},
+            **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
             teacher=given.teacher(teacher, data_name, scale),
             objective=objective,
         )
@@ -113,7 +118,7 @@ def train(
         given = _Given()
         name = given.model(model, "model")
         as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
-        recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
+        recipe = as_role(name, **{"data": given.data(data), **_NOT_FROM_PROFILE, **fields})
         return _with_arguments(recipe, arguments), given.objects
 
     return _run(prepare, model, store, num_processes, options)
@@ -183,7 +188,7 @@ class _Given:
                 self.objects[teacher.recipe.student] = teacher.build()
             return teacher.recipe
         if isinstance(teacher, str) and teacher in scale.teachers:
-            return scale.teacher_recipe(teacher, data=data)
+            return scale.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
         return self.model(teacher, "teacher")
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:

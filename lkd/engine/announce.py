@@ -1,14 +1,19 @@
-"""The first lines of a run: its data, student and teacher, as they were counted and checked."""
+"""The first lines of a run: its data, student, teacher and objective, after they were checked."""
+
+import inspect
+from typing import Any
 
 from lkd.data import accounted
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import TeacherCheck
 from lkd.engine.trainer import Trainer
+from lkd.objectives import OBJECTIVES, Objective
+from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
 def announce(setting: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
-    """Write the first lines of a run, at most four.
+    """Write the first lines of a run, at most five.
 
     Args:
         setting: the recipe, with its data.
@@ -32,5 +37,30 @@ def _lines(setting: RunSetup, training: Trainer, check: TeacherCheck | None) -> 
     lines = [accounted(setting.data), f"student {setting.student_name}: {count / 1e6:.2f} M parameters, {share}"]
     if check:
         lines.append(f"teacher {check.name}: right on {check.top1:.1f} % of {len(check.labels)} validation images")
+    lines.append(f"objective {describe_objective(recipe)}")
     steps = f"{recipe.epochs} epochs of {setting.stream.steps} steps{resumed}"
     return [*lines, f"run {recipe.run_id}: {len(setting.stream.split):,} training images, {steps}"]
+
+
+def describe_objective(recipe: Recipe) -> str:
+    """A recipe's objective with all its parameters, the defaults included.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.engine.announce import describe_objective
+        >>> describe_objective(Recipe(data="digits", student="mini_vit", teacher="mini_slak", objective="kd"))
+        'kd: temperature 1, alpha 0.1'
+    """
+    parameters = {**_defaults(OBJECTIVES[recipe.objective]), **recipe.objective_args}
+    values = (f"{value:g}" if isinstance(value, float) else str(value) for value in parameters.values())
+    pairs = ", ".join(map(" ".join, zip(parameters, values, strict=True)))
+    return f"{recipe.objective}: {pairs}" if pairs else recipe.objective
+
+
+def _defaults(objective: type[Objective]) -> dict[str, Any]:
+    """Default values of an objective's parameters, or of those of its parts."""
+    if parts := getattr(objective, "parts", ()):
+        return {name: value for part in parts for name, value in _defaults(part).items()}
+    known = inspect.signature(objective.__init__).parameters
+    names = objective.hyperparameters()
+    return {name: known[name].default for name in names if known[name].default is not inspect.Parameter.empty}
