@@ -74,13 +74,13 @@ def tape_bytes(setting: RunSetup, store: Store) -> int:
 
 def _form(setting: RunSetup) -> dict[str, Any]:
     """How many records a recipe's tape has, and what is in one."""
-    recipe = setting.recipe
+    recipe, outputs = setting.recipe, setting.teacher_outputs
     return {
         "epochs": recipe.epochs,
         "samples": setting.stream.steps * recipe.batch_size,
         "classes": len(setting.data.classes),
         "top_k": recipe.teacher_top_k,
-        "maps": tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps) if setting.stages else (),
+        "maps": tuple(tuple(each.shape[1:]) for each in outputs.maps) if outputs else (),
     }
 
 
