@@ -12,34 +12,34 @@ from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
-def announce(setting: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
+def announce(setup: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
     """Write the first lines of a run, at most five.
 
     Args:
-        setting: the recipe, with its data.
+        setup: the recipe, with its data.
         training: before its first step, or its first one after a checkpoint.
         check: of the teacher; None without one.
         shown: on the terminal; else in the log.
     """
-    for line in _lines(setting, training, check):
+    for line in _lines(setup, training, check):
         if shown:
             say(line)
         else:
             log.info(line)
 
 
-def _lines(setting: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
-    recipe, weights = setting.recipe, list(training.lesson.student.parameters())
+def _lines(setup: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
+    recipe, weights = setup.recipe, list(training.task.student.parameters())
     count = sum(each.numel() for each in weights)
     trained = sum(each.numel() for each in weights if each.requires_grad)
     share = "all trained" if trained == count else f"{trained / 1e6:.2f} M of them trained"
     resumed = f", resumed after {training.steps_done}" if training.steps_done else ""
-    lines = [accounted(setting.data), f"student {setting.student_name}: {count / 1e6:.2f} M parameters, {share}"]
+    lines = [accounted(setup.data), f"student {setup.student_name}: {count / 1e6:.2f} M parameters, {share}"]
     if check:
         lines.append(f"teacher {check.name}: right on {check.top1:.1f} % of {len(check.labels)} validation images")
     lines.append(f"objective {describe_objective(recipe)}")
-    steps = f"{recipe.epochs} epochs of {setting.stream.steps} steps{resumed}"
-    return [*lines, f"run {recipe.run_id}: {len(setting.stream.split):,} training images, {steps}"]
+    steps = f"{recipe.epochs} epochs of {setup.stream.steps} steps{resumed}"
+    return [*lines, f"run {recipe.run_id}: {len(setup.stream.split):,} training images, {steps}"]
 
 
 def describe_objective(recipe: Recipe) -> str:
