@@ -1,4 +1,4 @@
-"""Training: recipes carried out on whatever devices Accelerate finds."""
+"""Training and evaluation on the devices that Accelerate finds."""
 
 from typing import Any
 

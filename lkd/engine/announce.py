@@ -13,13 +13,13 @@ from lkd.util.progress import log, say
 
 
 def announce(setup: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
-    """Write the first lines of a run, at most five.
+    """Print the first lines of a run: data, student, teacher, objective, steps.
 
     Args:
-        setup: the recipe, with its data.
-        training: before its first step, or its first one after a checkpoint.
-        check: of the teacher; None without one.
-        shown: on the terminal; else in the log.
+        setup: the recipe with its data.
+        training: the trainer, before its first step or resumed from a checkpoint.
+        check: the teacher's check; None without a teacher.
+        shown: print to the terminal; otherwise write to the log.
     """
     for line in _lines(setup, training, check):
         if shown:
