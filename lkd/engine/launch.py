@@ -111,8 +111,8 @@ def _start(files: Launch, num_processes: int, digest: str) -> None:
 def _launcher(files: Launch, num_processes: int) -> list[str]:
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     processes = ["--multi_gpu", "--num_machines=1", f"--num_processes={num_processes}", "--main_process_port=0"]
-    setting = ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={threads}"]
-    return ["accelerate.commands.launch", *processes, *setting, f"--log_dir={files.elastic}"]
+    arguments = ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={threads}"]
+    return ["accelerate.commands.launch", *processes, *arguments, f"--log_dir={files.elastic}"]
 
 
 def _follow(files: Launch, recipe: Recipe, images: int) -> None:

@@ -193,9 +193,9 @@ def test_projectors_learn(store: Store) -> None:
     recipe = replace(TAUGHT, batch_size=32, objective="nkd+fd", objective_args={"weight": 10.0})
     setting, teacher = RunSetup(recipe, {}), lkd.run(TEACHER, store=store).student
     training = Trainer(setting, setting.frozen_teacher(teacher), make_accelerator("no"), Options())
-    before = copy.deepcopy(training.lesson.objective.state_dict())
+    before = copy.deepcopy(training.task.objective.state_dict())
     training.run(lambda images: None, Checkpoints(store.folder / "checkpoints"))
-    after = training.lesson.objective.state_dict()
+    after = training.task.objective.state_dict()
     assert len(before) == 2
     assert not any(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -245,7 +245,7 @@ def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_a
     students = []
     for sync_bn in (False, True):
         setting = RunSetup(replace(recipe, sync_bn=sync_bn), {})
-        students.append(Trainer(setting, None, make_accelerator("no"), Options()).lesson.student.eval())
+        students.append(Trainer(setting, None, make_accelerator("no"), Options()).task.student.eval())
     plain, joined = students
     norms = [module for module in joined.modules() if isinstance(module, nn.SyncBatchNorm)]
     assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 20
