@@ -117,10 +117,11 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that no runs can be made of."""
-    from lkd.study.chapters import PARAMETERS, studies_of
+    from lkd.study import chapters
 
-    if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
-        studies_of(chapter, profile, **given)
+    known = chapters.CHAPTERS[chapter].parameters if chapter in chapters.CHAPTERS else ()
+    if given := {name: parameters[name] for name in known if name in parameters}:
+        chapters.studies_of(chapter, profile, **given)
 
 
 def _scale(parameters: Mapping[str, Any]) -> "Profile | None":

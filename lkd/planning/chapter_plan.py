@@ -7,7 +7,7 @@ from lkd.planning.report import Plan
 from lkd.planning.studies import plan
 from lkd.robustness import SETS
 from lkd.study import Study, check_changed_images
-from lkd.study.chapters import CHAPTERS, MEASURED, studies_of
+from lkd.study.chapters import CHAPTERS, studies_of
 from lkd.util.checks import unknown
 
 _BESIDES = "The page itself comes on top: a kernel is started and figures are drawn, which takes some seconds."
@@ -41,7 +41,7 @@ def plan_chapter(
     given = dict(parameters or {})
     if chapter not in CHAPTERS:
         raise KeyError(unknown("chapter", chapter, CHAPTERS))
-    if not CHAPTERS[chapter]:
+    if not CHAPTERS[chapter].studies:
         raise ValueError(f"chapter {chapter!r} asks no study of a profile: there is nothing to plan")
     if given.pop("published", False):
         raise ValueError("published is True: published runs are shown, nothing is trained and there is nothing to plan")
@@ -53,7 +53,7 @@ def plan_chapter(
         title=f"{chapter}, profile {profile}",
         workers=workers,
         missing=list(_changed_images(studies[0], **images)) if chapter == "robustness" else [],
-        notes=[_BESIDES, *([_MEASURED] if chapter in MEASURED else [])],
+        notes=[_BESIDES, *([_MEASURED] if CHAPTERS[chapter].measured else [])],
         **how,
     )
 

@@ -20,7 +20,7 @@ TAUGHT = replace(ALONE, teacher=TEACHER, objective="kd", objective_args={"temper
 BY_NKD = replace(TAUGHT, objective="nkd", objective_args={})
 
 
-@pytest.mark.parametrize("chapter", [name for name, studies in CHAPTERS.items() if studies])
+@pytest.mark.parametrize("chapter", [name for name, each in CHAPTERS.items() if each.studies])
 def test_runs_are_counted_by_role(chapter: str, store: Store) -> None:
     recipes = {recipe for study in studies_of(chapter, "smoke") for recipe in study.recipes}
     teachers = {recipe.teacher for recipe in recipes} - {None}
