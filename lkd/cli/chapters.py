@@ -99,7 +99,7 @@ def chapters(
 
     Example: lkd chapters --profile small
     """
-    from lkd.book.runner import CHAPTERS
+    from lkd.book.runner import NOTEBOOKS
     from lkd.profiles import PROFILES, Profile
     from lkd.runs.published import profiles, published
     from lkd.util.files import require_checkout
@@ -109,7 +109,7 @@ def chapters(
         scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
         records = {scale.name: published(scale.name) for scale in scales if scale.name in profiles()}
         faults: dict[str, None] = {}
-        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(CHAPTERS) for scale in scales]
+        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(NOTEBOOKS) for scale in scales]
     if as_json:
         say_json(costs)
     else:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner, Result
 
-from lkd.book.runner import CHAPTERS as NOTEBOOKS
+from lkd.book.runner import NOTEBOOKS
 from lkd.cli import app
 from lkd.study.chapters import CHAPTERS
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from lkd.book.runner import CHAPTERS as NOTEBOOKS
-from lkd.book.runner import check_chapter
+from lkd.book.runner import NOTEBOOKS, check_chapter
 from lkd.study.chapters import CHAPTERS, STUDIES, studies_of
 
 NOT_OF_RUNS = {"profile", "published", "workers", "imagenet", "sets"}
