@@ -78,7 +78,7 @@ def test_studies_are_asked_with_the_parameters_that_the_notebook_gives_them(chap
         (["longer_training", "--measure", "-3"], "measure must be above 0, got -3"),
         (["longer_training", "--utilisation", "30"], "utilisation must be above 0 and at most 1, got 30"),
         (["longer_training", "--gpus", "0"], "gpus must be at least 1, got 0"),
-        (["your_own"], "chapter 'your_own' asks no study"),
+        (["your_own"], "chapter 'your_own' has no study"),
     ],
 )
 def test_wrong_words_are_answered_in_a_line(words: list[str], message: str, home: Path) -> None:

@@ -69,7 +69,7 @@ def test_figures_are_not_known_where_the_data_is_not(store: Store) -> None:
     told = found.to_dict()
     assert told["steps"] is told["flops"] is told["gpu"]["hours"] is told["disk_bytes"]["runs"] is None
     assert told["jobs"][0]["memory MiB"] is None and told["jobs"][0]["jobs"] == 1
-    assert "Work: not known" in str(found)
+    assert "Work: unknown" in str(found)
 
 
 def test_changed_images_are_missing_where_robustness_is_asked_of_imagenet(tmp_path: Path) -> None:
