@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lkd import run
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.cli import app
 from lkd.paper.claims import claims
 from lkd.runs import published as records
@@ -31,7 +31,7 @@ def test_all_chapters_are_listed_with_what_each_costs() -> None:
     told = lkd("chapters", "--profile", "smoke")
     lines = told.output.splitlines()
     assert told.exit_code == 0
-    assert [line for line in lines if not line.startswith(" ")] == sorted(CHAPTERS)
+    assert [line for line in lines if not line.startswith(" ")] == sorted(NOTEBOOKS)
 
     assert lines[lines.index("kernel_size") + 1].split()[:3] == ["smoke", "14", "runs,"]
 
