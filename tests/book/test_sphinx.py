@@ -263,8 +263,12 @@ class TestOffline:
             assert "fontawesome.js" not in scripts
             assert ("searchindex.js" in scripts) == (page == "search"), page
 
-    def test_extension_does_not_import_torch(self) -> None:
-        program = "import sys, lkd.book; sys.exit('torch' in sys.modules)"
+    @pytest.mark.parametrize(
+        ("statement", "heavy"),
+        [("from lkd.book import comparison, costs, ledger, pages, summary", "torch"), ("import lkd.book.runner", "sphinx")],
+    )
+    def test_imports_are_light(self, statement: str, heavy: str) -> None:
+        program = f"import sys; {statement}; sys.exit({heavy!r} in sys.modules)"
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
