@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from docutils import nodes
 from sphinx import addnodes
 
-from lkd.book.data_table import csv_link, html_table
 from lkd.book.page_warnings import report
+from lkd.book.table_output import csv_link, html_table
 
 if TYPE_CHECKING:
     from myst_nb.core.render import MimeData, NbElementRenderer
@@ -92,12 +92,5 @@ def _drawing(figure: dict[str, Any]) -> str:
 def _data(table: dict[str, Any], name: str) -> str:
     """The numbers of a figure, folded."""
     columns, rows = table["columns"], table["rows"]
-    return "\n".join(
-        [
-            '<details class="lkd-data">',
-            "<summary>Data of this figure</summary>",
-            f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows)}</div>',
-            csv_link(columns, rows, f"{name}.csv"),
-            "</details>",
-        ]
-    )
+    shown = html_table(columns, rows) + csv_link(columns, rows, f"{name}.csv")
+    return f'<details class="lkd-data"><summary>Data of this figure</summary>{shown}</details>'

@@ -15,10 +15,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import Browser, Page, Route
 from throwaway import ALT, COLUMNS, CONFIG, NAME, ROWS, Book, executed, figure, first
 
-from lkd.book.data_table import number
 from lkd.book.figure_output import MIME_TYPE, PlotlyRenderer
 from lkd.book.pages import SMOKE
 from lkd.book.provenance_box import duration, how_made
+from lkd.book.table_output import number
 from lkd.erf import area_ratios
 from lkd.figures import fields
 from lkd.runs import published as records
