@@ -1,28 +1,32 @@
-"""The Sphinx extension of the book: executed chapters, their figures, and files that keep it off the network."""
+"""The Sphinx extension of the book: executed chapters, their figures, and local copies of the scripts they need.
 
-from typing import Any
+The modules below are imported in `setup`: the command line uses some of them without Sphinx.
+"""
 
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
-from lkd.book import (
-    accessibility,
-    api_links,
-    comparison,
-    costs,
-    ledger,
-    offline,
-    page_warnings,
-    pages,
-    published_numbers,
-    sharing,
-    sources,
-    summary,
-)
-from lkd.util.files import home
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Hook the extension into a Sphinx build."""
+def setup(app: "Sphinx") -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    from lkd.book import (
+        accessibility,
+        api_links,
+        comparison,
+        costs,
+        ledger,
+        offline,
+        page_warnings,
+        pages,
+        published_numbers,
+        sharing,
+        sources,
+        summary,
+    )
+    from lkd.util.files import home
+
     app.add_config_value("lkd_chapters", lambda config: str(home() / "chapters"), "env", types=str)
     app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)

@@ -10,10 +10,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from lkd.book.data_table import csv_link, html_table
 from lkd.book.figure_output import figure_html, script_json
 from lkd.book.sources import note_sources
-from lkd.book.table_output import table_html
+from lkd.book.table_output import captioned, csv_link, html_table, table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,12 +231,9 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
         f"{_MEANS.capitalize()}, in brackets their 95 % t intervals where there are several; n is the number of runs. "
         "The CSV file has all rows, whatever is chosen."
     )
-    return (
-        f'<figure class="lkd-table"><figcaption>{caption}</figcaption><div class="lkd-scroll" tabindex="0">'
-        f"{html_table([*_NAMES, *(measure.label for measure in measures)], rows)}</div>"
-        f"{csv_link([*_NAMES, 'measure', 'unit', 'mean', '95 % low', '95 % high', 'runs'], tidy, 'comparison.csv')}"
-        "</figure>"
-    )
+    shown = html_table([*_NAMES, *(measure.label for measure in measures)], rows)
+    link = csv_link([*_NAMES, "measure", "unit", "mean", "95 % low", "95 % high", "runs"], tidy, "comparison.csv")
+    return captioned(caption, shown + link)
 
 
 def _curve_table(cells: Sequence[Cell]) -> str:

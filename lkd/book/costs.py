@@ -5,8 +5,8 @@ from html import escape
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from lkd.book.data_table import csv_link, html_table
 from lkd.book.sources import note_sources
+from lkd.book.table_output import csv_link, html_table
 
 
 class Costs(SphinxDirective):
@@ -33,8 +33,7 @@ def costs_html(profile: str) -> str:
     return (
         f"<p>Profile <code>{escape(profile)}</code>: the store saves {1 - once / again:.0%} of the time of "
         "training.</p>"
-        f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
-        f"{csv_link(columns, rows, f'costs-{profile}.csv')}"
+        f"{html_table(columns, rows, 1)}{csv_link(columns, rows, f'costs-{profile}.csv')}"
     )
 
 
@@ -61,5 +60,4 @@ def models_html() -> str:
     table = pd.concat(tables)
     table = table[~table.drop(columns="images/s").duplicated()]
     columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
-    shown = f'<div class="lkd-scroll" tabindex="0">{html_table(columns, rows, 1)}</div>'
-    return shown + csv_link(columns, rows, "models.csv")
+    return html_table(columns, rows, 1) + csv_link(columns, rows, "models.csv")

@@ -11,8 +11,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from lkd.book.data_table import csv_link
 from lkd.book.executed import read_copy
+from lkd.book.table_output import csv_link, scroll_box
 
 if TYPE_CHECKING:
     from lkd.paper.claims import Claim, Verdict
@@ -71,16 +71,15 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
     from lkd.paper.claims import table_of
 
     titles = [escape(title) for title in columns]
-    head = "".join(f'<th scope="col" data-choice="Verdict ({title})">{title}</th>' for title in titles)
+    head = [
+        '<th scope="col">Claim</th><th scope="col" data-choice="Paper">Place</th>',
+        *(f'<th scope="col" data-choice="Verdict ({title})">{title}</th>' for title in titles),
+    ]
     rows = [_row(titles, row) for row in zip(*columns.values(), strict=True)]
     tables = [table_of(verdicts).assign(runs=title) for title, verdicts in columns.items()]
     names = list(tables[0].columns)
     values = [row for table in tables for row in table.astype(object).to_numpy().tolist()]
-    return (
-        '<div class="lkd-scroll lkd-cards lkd-ledger" tabindex="0"><table><thead><tr><th scope="col">Claim</th>'
-        f'<th scope="col" data-choice="Paper">Place</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{csv_link(names, values, 'claims.csv')}"
-    )
+    return scroll_box(head, rows, "lkd-cards lkd-ledger") + csv_link(names, values, "claims.csv")
 
 
 def chapter_of(claim: Claim) -> str:

@@ -14,6 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.executed import read_copy
 from lkd.book.ledger import judged, verdict_html
+from lkd.book.table_output import scroll_box
 from lkd.runs.public_names import public
 
 if TYPE_CHECKING:
@@ -54,12 +55,9 @@ def headline_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -
     known = {title: {verdict.claim.id: verdict for verdict in verdicts} for title, verdicts in columns.items()}
     best = max((by_claim[_QUESTION] for by_claim in known.values()), key=_repeated)
     heads = ["Runs", *_COLUMNS, "All claims"]
-    head = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    rows = "".join(_row(heads, title, by_claim) for title, by_claim in known.items())
-    return (
-        f'{_answer(best, shown)}<div class="lkd-scroll lkd-cards lkd-headline" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    head = [f'<th scope="col">{escape(head)}</th>' for head in heads]
+    rows = [_row(heads, title, by_claim) for title, by_claim in known.items()]
+    return _answer(best, shown) + scroll_box(head, rows, "lkd-cards lkd-headline")
 
 
 def _repeated(verdict: Verdict) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from lkd.runs.catalogue import run_folders
 from lkd.util.files import CHECKOUT, home_folder
 
-_OBJECTIVES = ("label", "kd", "nkd", "dkd", "dist", "vanilla", "fd", "kd+fd", "nkd+fd")
 _DATA = ("digits", "fashion_mnist", "folder:", "tar:", "hfds:")
 _REGISTERED = re.compile(r"^@register_model\ndef (\w+)", re.MULTILINE)
+_OBJECTIVE = re.compile(r'^        "([\w+]+)": \w+,$', re.MULTILINE)
 
 
 def chapters(incomplete: str) -> list[str]:
@@ -25,7 +25,7 @@ def profiles(incomplete: str) -> list[str]:
 
 def objectives(incomplete: str) -> list[str]:
     """Objectives that begin like this."""
-    return _beginning(incomplete, _OBJECTIVES)
+    return _beginning(incomplete, _OBJECTIVE.findall((_package("lkd") / "objectives" / "__init__.py").read_text("utf8")))
 
 
 def data(incomplete: str) -> list[str]:

@@ -8,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from nbformat import NotebookNode
@@ -16,13 +15,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import Browser, Page, Route
 from throwaway import ALT, COLUMNS, CONFIG, NAME, ROWS, Book, executed, figure, first
 
-from lkd.book.data_table import number
 from lkd.book.figure_output import MIME_TYPE, PlotlyRenderer
 from lkd.book.pages import SMOKE
 from lkd.book.provenance_box import duration, how_made
+from lkd.book.table_output import number
 from lkd.erf import area_ratios
 from lkd.figures import fields
-from lkd.figures import gains as gains_figure
 from lkd.runs import published as records
 from lkd.util.markdown import code, fenced
 
@@ -88,17 +86,6 @@ class TestFigures:
         del expected["layout"]["meta"]["table"]
         assert "<" not in text
         assert json.loads(text) == {"data": expected["data"], "layout": expected["layout"]}
-
-    def test_one_of_ours_is_a_picture_without_scripts(self, book: Book) -> None:
-        gains = pd.DataFrame(
-            [("net", "kd", "mini_slak", 1.5)], columns=["student", "objective", "teacher", "direct_gain"]
-        )
-        book.run(executed(shown=json.loads(gains_figure(gains).to_json())))
-        status, output = book.build()
-        assert status == 0, output
-        picture = first(book.page(), "figure.lkd-figure > noscript > img")
-        assert "mini_slak" in (book.html().parent / str(picture["src"])).read_text()
-        assert picture["alt"] == first(book.page(), ".lkd-plot")["aria-label"]
 
     @pytest.mark.parametrize("word", ["alt", "table"])
     def test_missing_words_fail_every_strict_build(self, book: Book, word: str) -> None:
@@ -263,8 +250,12 @@ class TestOffline:
             assert "fontawesome.js" not in scripts
             assert ("searchindex.js" in scripts) == (page == "search"), page
 
-    def test_extension_does_not_import_torch(self) -> None:
-        program = "import sys, lkd.book; sys.exit('torch' in sys.modules)"
+    @pytest.mark.parametrize(
+        ("statement", "heavy"),
+        [("from lkd.book import comparison, costs, pages, summary", "torch"), ("import lkd.book.runner", "sphinx")],
+    )
+    def test_imports_are_light(self, statement: str, heavy: str) -> None:
+        program = f"import sys; {statement}; sys.exit({heavy!r} in sys.modules)"
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
@@ -326,7 +317,7 @@ class TestBrowser:
         context = browser.new_context(java_script_enabled=False)
         page = context.new_page()
         page.goto(built.html().as_uri())
-        assert page.locator(".lkd-data table").is_visible()
+        assert page.locator(".lkd-figure figcaption").is_visible() and page.locator(".lkd-data table").is_visible()
         assert not page.locator(".lkd-plot").is_visible()
         context.close()
 

@@ -14,7 +14,7 @@ from lkd.util.files import CHECKOUT
 EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))}
 NOT_RUN = "skip-execution"
 SAID = {
-    "distil_a_timm_model": "taught ",
+    "distil_a_timm_model": "distilled ",
     "write_an_objective": "0.0 1.0",
     "erf_of_any_model": "mini_slak: half of it within ",
     "robustness_of_any_model": "'fog': ",
