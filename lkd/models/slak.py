@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
+from timm.layers import DropPath, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -180,9 +180,7 @@ class SLaK(Classifier):
                 f"dims, depths and kernel_sizes need one entry for each stage, got {dims=}, {depths=}, {kernel_sizes=}"
             )
         dims = [int(dim * width_factor) for dim in dims]
-        rates = [
-            stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
-        ]
+        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.downsample_layers = nn.ModuleList(
