@@ -129,7 +129,7 @@ class CSWin(Classifier):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.stage1_conv_embed = nn.Sequential(nn.Conv2d(in_chans, dims[0], *embed), ToTokens(), nn.LayerNorm(dims[0]))

@@ -178,7 +178,7 @@ class SLaK(Classifier):
                 f"dims, depths and kernel_sizes need one entry for each stage, got {dims=}, {depths=}, {kernel_sizes=}"
             )
         dims = [int(dim * width_factor) for dim in dims]
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.downsample_layers = nn.ModuleList(
