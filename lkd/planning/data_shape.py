@@ -7,16 +7,15 @@ from typing import NamedTuple
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 
 from lkd.data import SOURCES, DataSet, View, load
 from lkd.data.fashion_mnist import CLASSES, DEBIAN_FOLDER, PADDING, SHA256, VALIDATION
 from lkd.data.image_files import SIZE
+from lkd.engine.teacher_origin import in_hub_cache
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.util.files import home
 
 _FASHION_SIDE = 28 + 2 * PADDING
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class Shape(NamedTuple):
@@ -115,7 +114,7 @@ def missing_weights(name: str) -> str:
     if config is None or not config.has_weights:
         return f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one"
     repository, url = config.hf_hub_id, config.url if isinstance(config.url, str) else ""
-    if repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in _WEIGHTS):
+    if repository and in_hub_cache(config):
         return ""
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if (url and cached.is_file()) or (config.file and Path(config.file).is_file()):

@@ -142,9 +142,9 @@ def test_imagenet_that_is_not_there_is_taken_for_the_published_one() -> None:
 
 def test_weights_that_are_not_in_the_cache_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("lkd.planning.data_shape.in_hub_cache", lambda _: None)
     assert "'resnet18' are not in the cache: they are downloaded from timm/resnet18" in missing_weights("resnet18")
-    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: "model.safetensors")
+    monkeypatch.setattr("lkd.planning.data_shape.in_hub_cache", lambda _: "model.safetensors")
     assert missing_weights("resnet18") == ""
 
 
