@@ -16,7 +16,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Labelled, Stream, subset
+from lkd.data import Batch, DataSet, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.optimizer import make_optimizer, make_schedule
@@ -66,7 +66,7 @@ class Trainer:
             task.student = convert_sync_batchnorm(task.student)
         if options.channels_last:
             task = task.to(memory_format=torch.channels_last)
-        self.task, self.sparse = task, sparse_training(recipe, task.student, self.stream)
+        self.task, self.sparse = task, sparse_training(recipe, task.student, self.data, self.stream)
         optimizer = make_optimizer(recipe, task)
         self.schedule = make_schedule(recipe, optimizer, self.stream.steps)
         self.average = ModelEmaV3(task.student, decay=recipe.ema) if recipe.ema else None
@@ -277,7 +277,7 @@ def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
     return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]
 
 
-def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
+def sparse_training(recipe: Recipe, student: nn.Module, data: DataSet, stream: Stream) -> SparseTraining | None:
     """Sparse training, begun with one batch that is neither augmented nor mixed; None for a dense recipe."""
     if not recipe.sparsity:
         return None
@@ -291,7 +291,7 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
         seed=recipe.seed,
     )
     first = subset(stream.split, min(recipe.batch_size, _SCORED), seed=0)
-    sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
+    sparse.start(*next(data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 
 

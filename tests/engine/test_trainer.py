@@ -16,7 +16,7 @@ from torch import nn
 
 import lkd
 from lkd import Recipe
-from lkd.data import Augmentation, Stream, load, subset
+from lkd.data import Augmentation, load, subset
 from lkd.engine import Options, optimizer
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
@@ -207,7 +207,7 @@ def plainly_trained(recipe: Recipe, teacher: nn.Module) -> nn.Module:
     """What the documentation of `Recipe` says, as one would write it without this package."""
     data = load(recipe.data)
     images = subset(data.train, recipe.train_images, seed=0)
-    stream = Stream(data, images, Augmentation(crop=recipe.crop), recipe.batch_size, recipe.seed)
+    stream = data.stream(images, Augmentation(crop=recipe.crop), recipe.batch_size, recipe.seed)
     torch.manual_seed(recipe.seed)
     student = timm.create_model(recipe.student, in_chans=1, num_classes=10).train()
     matrices = [p for p in student.parameters() if p.ndim > 1]
