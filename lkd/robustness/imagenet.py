@@ -125,7 +125,7 @@ class Shown(Files):
     geometry: tuple[nn.Module, ...] = ()
 
     @cached_property
-    def evaluated_by(self) -> Compose:
+    def eval_transform(self) -> Compose:
         """The transform of images that are evaluated."""
         return Compose([*self.geometry, ToTensor(), Normalize(self.mean, self.std)])
 

@@ -102,13 +102,13 @@ def test_cmyk_is_converted_and_counted() -> None:
     [
         (
             encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"),
-            "floating-point numbers, whose range is not",
+            "floating-point numbers of unknown range",
         ),
-        (encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF"), "32-bit integers, .*: save it with 8 or 16 bits"),
+        (encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF"), "32-bit integers .*: save it with 8 or 16 bits"),
         (encoded(Image.new("L", (2001, 2)), "PNG"), "2001 x 2 pixels: crop it"),
         (b"", "the file is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS: run git lfs pull"),
-        (b"GIF", "cannot identify image file: its content is of no kind that Pillow reads here"),
+        (b"GIF", "cannot identify image file: Pillow has no decoder for its content"),
         (encoded(COLOUR, "PNG")[:900], "truncated"),
     ],
 )

@@ -18,7 +18,7 @@ from timm.data.auto_augment import NAME_TO_OP
 from timm.utils.misc import natural_key as timm_key
 
 from lkd.data import Augmentation, DamagedImage, load, subset
-from lkd.data.classes import natural_key, order_note, ordered
+from lkd.data.classes import natural_key, order_note, ordered_classes
 from lkd.engine import evaluate
 
 CLASSES = ("ant", "bee", "cat")
@@ -104,7 +104,7 @@ def test_classes_with_numbers_are_ordered_by_value_and_names_of_one_rank_by_name
 
 
 def test_names_with_digits_that_are_no_numbers_have_an_order() -> None:
-    assert list(ordered(["m²", "²", "10", "9"], "train")) == ["9", "10", "m²", "²"]
+    assert list(ordered_classes(["m²", "²", "10", "9"], "train")) == ["9", "10", "m²", "²"]
     assert order_note(["9", "10", "²"]).startswith("class order: by value")
     usual = ["n01440764", "10", "9", "Dog", "cat 2b", "", "7", "٣"]
     assert [natural_key(name) for name in usual] == [timm_key(name) for name in usual]
@@ -190,7 +190,7 @@ def test_a_hugging_face_data_set_gives_what_its_folder_gives(made: Path, tmp_pat
 
 
 def test_missing_folders_are_named_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: it needs train/ with a folder of images for ev"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: it needs train/ with one folder of images"):
         load(f"folder:{tmp_path / 'nowhere'}")
     with pytest.raises(FileNotFoundError, match=r"has no train/: it needs train/ .* val/"):
         load(f"folder:{tmp_path}")
@@ -236,7 +236,7 @@ def test_a_view_is_refused_where_it_is_wrong_or_has_no_effect(made: Path) -> Non
         data_of(made, crop_pct=0.0)
     with pytest.raises(KeyError, match="unknown interpolation 'random'"):
         data_of(made, interpolation="random")
-    with pytest.raises(ValueError, match=r"folder is 'here', but 'folder:.*' says where its files lie: leave it out"):
+    with pytest.raises(ValueError, match=r"folder is 'here', but 'folder:.*' already names a folder: leave it out"):
         load(f"folder:{made}", "here")
 
 
@@ -394,7 +394,7 @@ DAMAGES = {
 def test_a_damaged_image_stops_with_its_name(pets: Path, damage: str, workers: int) -> None:
     DAMAGES[damage](path := pets / "train" / "bee" / "3.jpg")
     data = data_of(pets)
-    with pytest.raises(DamagedImage, match=f"{path} is no whole image .*: replace or remove it, or set damaged='skip'"):
+    with pytest.raises(DamagedImage, match=f"{path} cannot be decoded .*: replace or remove it, or set damaged='skip'"):
         list(stream_of(data).batches(0, workers=workers))
     assert data.damaged_files == (str(path),)
 
@@ -421,7 +421,7 @@ def test_where_no_image_is_whole_that_is_said(pets: Path) -> None:
     for path in (pets / "val").glob("*/*"):
         path.write_bytes(b"")
     data = data_of(pets, damaged="skip")
-    with pytest.raises(ValueError, match=r"none of the 6 images of a split in .*val is whole"):
+    with pytest.raises(ValueError, match=r"none of the 6 images of a split in .*val can be decoded"):
         list(data.batches(data.val, torch.arange(6), 6))
 
 

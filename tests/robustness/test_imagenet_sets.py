@@ -236,7 +236,7 @@ def test_a_class_without_images_is_named(sets):
 def test_a_damaged_image_is_named(sets):
     path = sets / "sketch" / NAMES[7] / "1.JPEG"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DamagedImage, match=f"{NAMES[7]}/1.JPEG is no whole image"):
+    with pytest.raises(DamagedImage, match=f"{NAMES[7]}/1.JPEG cannot be decoded"):
         run(Reader(FEW), sets, "Sketch")
 
 
