@@ -129,7 +129,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def check_same(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
-    """Refuse a split whose classes differ from those of the training split.
+    """Refuse a split with other classes than the training split.
 
     Args:
         classes: classes of the training split, located at `place`.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lkd.data.images import Images, Split, channel_statistics, hold_out
 from lkd.data.plausibility import warn, warn_of_mixture, warn_of_repeats
 from lkd.data.samples import image_and_label
-from lkd.util.checks import some
+from lkd.util.checks import check_number, some
 
 
 class MapDataset(Protocol):
@@ -93,10 +93,7 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _val_count(available: int, share: float) -> int:
-    if isinstance(share, bool) or not isinstance(share, int | float):
-        raise TypeError(f"val_share must be a number, got {share!r}")
-    if not 0 < share < 1:
-        raise ValueError(f"val_share is {share}: give a share between 0 and 1, or a val data set")
+    check_number("val_share", share, 0, 1, above=True, below=True)
     count = round(available * share)
     if not 0 < count < available:
         raise ValueError(f"val_share {share} of {available} training images holds out {count}: give a val data set")

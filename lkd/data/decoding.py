@@ -38,11 +38,6 @@ CARE = {
 """Image properties that need attention, as `lkd data check` prints them."""
 
 
-def as_rgb(content: bytes) -> Image.Image:
-    """Decode an image file as RGB; see `decoded`."""
-    return decoded(content)[0]
-
-
 def decoded(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
     """Decode an image file as RGB, and list the keys of `CARE` that apply to it.
 

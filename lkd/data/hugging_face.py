@@ -17,11 +17,6 @@ def hugging_face(name: str) -> ListedSplits:
     return _splits(name) if Path(name).exists() else _hub_splits(name)
 
 
-@functools.cache
-def _hub_splits(name: str) -> ListedSplits:
-    return _splits(name)
-
-
 def _splits(name: str) -> ListedSplits:
     try:
         from datasets import get_dataset_split_names
@@ -37,6 +32,9 @@ def _splits(name: str) -> ListedSplits:
     chosen = {role: splits[0] for role, splits in found.items() if splits}
     ignored = {"beside": [split for split in names if split not in chosen.values()]}
     return ListedSplits({role: _split(name, split) for role, split in chosen.items()}, ignored)
+
+
+_hub_splits = functools.cache(_splits)
 
 
 def _split(name: str, split: str) -> ListedSplit:

@@ -167,13 +167,7 @@ class FileSplit:
         return len(self.labels)
 
     def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> "FileSplit":
-        """The images and labels at `indices`, in that order.
-
-        Raises:
-            IndexError: an index outside the split.
-            TypeError: indices that are not whole numbers, such as a mask.
-            ValueError: no index.
-        """
+        """The images and labels at `indices`, in that order; see `lkd.data.Split.take`."""
         chosen = whole_indices(indices)
         return FileSplit(self.listing, self.indices[chosen], self.labels[chosen])
 
@@ -285,13 +279,7 @@ class Files:
     def batches(
         self, split: FileSplit, indices: Tensor, size: int, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Evaluation batches of a split: images under timm's evaluation transform, and labels.
-
-        Args:
-            split: a split of this data set, or a part of one.
-            indices: indices of the images, int64, shape (N,).
-            size: images per batch; the last batch may be smaller.
-            workers: processes that prefetch; their number does not change the result.
+        """Evaluation batches of a split: images under timm's evaluation transform, and labels; see `lkd.data.DataSet`.
 
         Raises:
             DamagedImage: an image cannot be decoded, unless damaged images are skipped.
@@ -326,16 +314,8 @@ class Files:
 class FileStream(Stream):
     """Batches of images in files; see `Stream`.
 
-    Each position decodes and augments its image anew. timm's transforms draw from global random state, which is seeded
-    with (seed, epoch, position) for each sample and restored afterwards.
-
-    Args:
-        data: the data set; its view, mean and std are used.
-        split: the images to train on, `data.train` or a part of it.
-        augmentation, batch_size, seed: as for `Stream`.
-
-    Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in files.
+    Images are decoded and augmented once per position. timm's transforms draw from global random state, which is
+    seeded with (seed, epoch, position) for each sample and restored afterwards.
     """
 
     split: FileSplit

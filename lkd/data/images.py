@@ -182,13 +182,7 @@ class Images:
         return (images - mean) / std
 
     def batches(self, split: Split, indices: Tensor, size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Evaluation batches of a split: normalised images and labels.
-
-        Args:
-            split: a split of this data set, or a part of one.
-            indices: indices of the images, int64, shape (N,).
-            size: images per batch; the last batch may be smaller.
-            workers: not used, as the images are in memory.
+        """Evaluation batches of a split: normalised images and labels; see `lkd.data.DataSet`.
 
         Example:
             >>> import torch
@@ -238,17 +232,7 @@ class Images:
 
 
 class MemoryStream(Stream):
-    """Batches of images in memory; see `Stream`.
-
-    Args:
-        data: the data set; its size, mean and std are used.
-        split: the images to train on, `data.train` or a part of it.
-        augmentation, batch_size, seed: as for `Stream`.
-
-    Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory, or that
-            leaves nothing of them.
-    """
+    """Batches of images in memory; see `Stream`."""
 
     split: Split
 

@@ -242,7 +242,8 @@ def _warn_of_colour(name: str, summary: SplitSummary, train: SplitSummary) -> No
     ):
         if grey == 1 and colour < 0.5:
             warn(
-                f"all {one} images are grey (three equal channels), most {other} images are in colour: read both alike"
+                f"all {one} images are grey (three equal channels), most {other} images are in colour: read both the "
+                "same way"
             )
     if min(summary.images, train.images) >= FEW and _reversed(summary, train):
         warn(

@@ -65,7 +65,7 @@ class DataSet(Protocol):
             split: a split of this data set, or a part of one.
             indices: indices of the images, int64, shape (N,).
             size: images per batch; the last batch may be smaller.
-            workers: processes that prefetch image files; not used for images in memory.
+            workers: processes that prefetch image files, without effect on the result; not used for images in memory.
         """
 
     def stream(self, split: Any, augmentation: Augmentation, batch_size: int, seed: int) -> Stream:

@@ -236,7 +236,7 @@ def _places(
     root: Path, is_split: Callable[[Path], bool], needed: str, suffix: str = "/"
 ) -> tuple[dict[str, Path], dict[str, list[str]]]:
     """The path of each available split, and the ignored names by key of `RULES`."""
-    wanted = f"it needs train{suffix} with {needed}, and likewise val{suffix} (or validation{suffix}) or test{suffix}"
+    wanted = f"it needs train{suffix} with {needed}, and also val{suffix} (or validation{suffix}) or test{suffix}"
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}: {wanted}")
     found: dict[str, list[Path]] = {role: [] for role in SPLITS}

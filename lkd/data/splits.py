@@ -135,7 +135,7 @@ def check_labels(split: ListedSplit) -> None:
     """
     if "" in split.classes:
         stray = split.listing.name(split.labels.index(split.classes.index("")))
-        raise ValueError(f"{stray} lies outside class folders: put each image into a folder named after its class")
+        raise ValueError(f"{stray} is outside class folders: put each image into a folder named after its class")
     if min(split.labels) < 0:
         stray = split.listing.name(next(index for index, label in enumerate(split.labels) if label < 0))
         raise ValueError(f"{stray} has the label {min(split.labels)}: give each image the number of its class, from 0")

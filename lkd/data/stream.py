@@ -116,7 +116,8 @@ class Stream(ABC):
         seed: seed of all random draws.
 
     Raises:
-        ValueError: fewer images than a batch holds.
+        ValueError: fewer images than a batch holds; augmentation that has no effect on these images, or that always
+            covers them.
 
     Example:
         >>> from lkd.data import Augmentation, load
@@ -125,8 +126,6 @@ class Stream(ABC):
         >>> stream.steps, stream.batch(epoch=0, step=3).images.shape
         (20, torch.Size([64, 1, 32, 32]))
     """
-
-    split: Labelled
 
     def __init__(self, split: Labelled, classes: int, augmentation: Augmentation, batch_size: int, seed: int):
         if len(split) < batch_size:

@@ -1,4 +1,4 @@
-"""Every kind of image becomes RGB as a person would expect, or is named."""
+"""Decoding to RGB for all image formats and modes, and its errors."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile
 
 from lkd.data import load
-from lkd.data.decoding import CARE, WARNED, as_rgb, decoded
+from lkd.data.decoding import CARE, WARNED, decoded
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 COLOUR = Image.fromarray(PIXELS)
@@ -30,7 +30,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def deep_png(pixels: np.ndarray) -> bytes:
-    """An RGB image of 16 bits a channel, which Pillow does not write."""
+    """An RGB image with 16 bits per channel, which Pillow cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -114,12 +114,12 @@ def test_cmyk_is_converted_and_counted() -> None:
 )
 def test_what_cannot_be_decoded_is_refused(content: bytes, message: str) -> None:
     with pytest.raises((ValueError, OSError), match=message):
-        as_rgb(content)
+        decoded(content)
 
 
 def test_a_damaged_exif_block_damages_no_image() -> None:
     content = encoded(COLOUR, "PNG", exif=b"Exif\0\0II*\0\xff\xff")
-    assert np.array_equal(np.asarray(as_rgb(content)), PIXELS)
+    assert np.array_equal(np.asarray(decoded(content)[0]), PIXELS)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

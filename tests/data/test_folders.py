@@ -1,4 +1,4 @@
-"""Every file and folder of a data set is read, left aside by a rule that the account names, or refused by name."""
+"""Each file and folder of a data set is read, ignored with a note in the summary, or raises an error."""
 
 import gzip
 import io
@@ -45,7 +45,7 @@ def account_of(folder: Path, scheme: str = "folder") -> str:
     return accounted(load(f"{scheme}:{folder}")).removeprefix(f"{scheme}:{folder}: ")
 
 
-# What is read -------------------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_account_of_plain_folders_is_their_counts(pets: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_order_that_torchvision_does_not_give_is_said(tmp_path: Path) -> None
     assert account_of(tmp_path).endswith(expected)
 
 
-# What is left aside -------------------------------------------------------------------------------------------------
+# Ignored files ------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_rule_leaves_aside_is_counted(pets: Path) -> None:
@@ -174,7 +174,7 @@ def test_test_images_in_one_folder_that_is_no_class_have_no_labels(pets: Path) -
     )
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------
 
 
 def bound(path: Path) -> None:
@@ -258,7 +258,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda pets: (pets / "train").rename(pets / "learn"),
         "has no train/: it needs train/ .*; it has 'learn'",
     ),
-    "no labels in val": (flat, r"val/ant0\.png lies outside class folders: put each image"),
+    "no labels in val": (flat, r"val/ant0\.png is outside class folders: put each image"),
     "one class": (lambda pets: shutil.rmtree(pets / "train" / "ant"), "train has only one class, 'bee'"),
     "a name of another encoding": (
         lambda pets: shutil.copytree(pets / "train" / "ant", os.fsdecode(os.fsencode(pets / "train") + b"/B\xe4r")),
@@ -408,19 +408,19 @@ def test_a_changed_tar_file_is_listed_again(tars: Path) -> None:
 
 
 def boasting(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """The head of a member that is said to have 32 GiB."""
+    """The header of a member with an alleged size of 32 GiB."""
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, 1 << 35
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
 def nested(levels: int) -> bytes:
-    """A tar file in so many others."""
+    """A tar file nested in `levels` others."""
     return packed({"x.tar": nested(levels - 1)}) if levels else packed(PLAIN)
 
 
 def sparse() -> bytes:
-    """A tar file with a member that is said to be stored sparsely, and is not."""
+    """A tar file with a member that is marked as sparse but is not."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("ant/7.png")
@@ -525,7 +525,7 @@ def test_two_places_of_one_split_in_tar_files_are_refused(tars: Path) -> None:
 
 
 class ClassLabel:
-    """A column of class labels, as datasets has it."""
+    """A class-label column, like that of datasets."""
 
 
 class Value(ClassLabel):

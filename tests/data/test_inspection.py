@@ -1,4 +1,4 @@
-"""What there is to learn from, and what of it cannot be read."""
+"""List of data sets, and check of a data set."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What can be read but is rarely meant: it is read as before, with one warning that names split, index and remedy."""
+"""Probable mistakes in data are read unchanged, with one warning that names split, index and remedy."""
 
 import random
 import re
@@ -18,7 +18,7 @@ Pairs = list[tuple[Tensor, int]]
 
 
 def photos(count: int, seed: int, *, channels: int = 3, classes: int = 3) -> Pairs:
-    """Smooth pictures in [0, 1], as unlike noise as photographs are, with classes in turn."""
+    """Smooth images in [0, 1], similar to photographs, with cycling classes."""
     draw = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, channels, 3, 3, generator=draw)
     smooth = torch.nn.functional.interpolate(coarse, (12, 12), mode="bilinear")
@@ -145,7 +145,7 @@ def test_images_of_one_s_own_are_looked_at_as_well() -> None:
 
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
 def test_axes_that_are_doubtful(axes: tuple[int, int, int]) -> None:
-    """64 x 64 pixels of 13 bands, the bands last or in the middle."""
+    """64 x 64 pixels with 13 bands, which are last or in the middle."""
     train, test, val = ([(torch.rand(13, 64, 64).permute(axes), k % 2) for k in range(4)] for _ in range(3))
     (told,) = messages_of(train, test, val)
     assert re.search("images have 64 channels of (64 x 13|13 x 64) pixels: .* order", told)
@@ -155,7 +155,7 @@ def test_axes_that_are_doubtful(axes: tuple[int, int, int]) -> None:
 
 
 def labelled(pairs: Pairs, *labels: int) -> Pairs:
-    """The same images with other labels, in turn."""
+    """The same images with the given labels, cycled."""
     return [(image, labels[index % len(labels)]) for index, (image, _) in enumerate(pairs)]
 
 
@@ -191,7 +191,7 @@ def test_a_share_that_leaves_a_class_out(counts: tuple[int, int], message: str) 
 
 
 class Named(list):
-    """A data set that knows the names of its classes, as torchvision's do."""
+    """A data set with class names, like torchvision's."""
 
     def __init__(self, pairs: Pairs, classes: list[str]):
         super().__init__(pairs)
@@ -221,7 +221,7 @@ def test_classes_in_one_order_under_other_names() -> None:
 
 
 class Flipped(list):
-    """Half of its images are mirrored, each time that they are read."""
+    """A data set that mirrors a random half of the images at each access."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = super().__getitem__(index)

@@ -1,4 +1,4 @@
-"""Work done ahead in worker processes: what becomes of them."""
+"""Worker processes that prefetch: results, errors and shutdown."""
 
 import os
 import signal

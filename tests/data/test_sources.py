@@ -1,4 +1,4 @@
-"""Where data come from, how splits are drawn, and what is refused. Needs no network."""
+"""Sources of data, splits, and their errors. Needs no network."""
 
 import functools
 import gzip
@@ -28,7 +28,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.SHA256
 
 
 def numbered(labels: list[int] | Tensor, channels: int = 1) -> Split:
-    """A split whose images are all different: image i is its number, in two bytes."""
+    """A split of unique images: image i encodes i in two bytes."""
     labels = torch.as_tensor(labels)
     images = torch.zeros(len(labels), channels, 2, 2, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.arange(len(labels)) % 256
@@ -208,7 +208,7 @@ def test_channel_statistics_are_those_of_numpy() -> None:
         channel_statistics(images.float())
 
 
-# The user's own data sets -------------------------------------------------------------------------------------------
+# Custom data sets ---------------------------------------------------------------------------------------------------
 
 COLOUR = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -267,7 +267,7 @@ GOOD = (torch.rand(1, 4, 4), 0)
 
 
 class Endless(IterableDataset):
-    """Says how long it is, but is read in one go."""
+    """An iterable data set with a length."""
 
     def __len__(self) -> int:
         return 1
@@ -277,7 +277,7 @@ class Endless(IterableDataset):
 
 
 class Lying:
-    """One sample short of its length."""
+    """A data set with one sample less than its length."""
 
     def __len__(self) -> int:
         return 3
@@ -287,7 +287,7 @@ class Lying:
 
 
 class Broken(Lying):
-    """The file of its second image is gone."""
+    """A data set with a missing file for its second image."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if index == 1:
@@ -350,7 +350,7 @@ def test_from_datasets_refuses(train: Any, error: type[Exception], message: str)
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 0.01])
 def test_from_datasets_refuses_a_share_that_leaves_a_part_empty(share: float) -> None:
-    with pytest.raises(ValueError, match=f"val_share (is )?{share}.*give a"):
+    with pytest.raises(ValueError, match=f"val_share (must be above 0 and below 1, got )?{share}"):
         from_datasets([GOOD] * 10, [GOOD], val_share=share)
 
 
@@ -479,7 +479,7 @@ def made(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, bytes]:
-    """Four unpacked files in the format of Fashion-MNIST: 60 images to train with, 20 to test with."""
+    """Four unpacked files in the format of Fashion-MNIST: 60 training images and 20 test images."""
     arrays = (*made(60, seed=0), *made(20, seed=1))
     return {name: idx(array) for name, array in zip(fashion_mnist.SHA256, arrays, strict=True)}
 
@@ -493,7 +493,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def nowhere(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without Fashion-MNIST, mirrors and apt, where `small` is what is looked for; its cache folder."""
+    """The cache folder of a machine without Fashion-MNIST, mirrors and apt; `small` replaces the data set."""
     monkeypatch.setattr(
         fashion_mnist, "SHA256", {name: hashlib.sha256(content).hexdigest() for name, content in small.items()}
     )
@@ -507,7 +507,7 @@ def nowhere(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The address of a web server on this machine, and the folder that it serves."""
+    """The address of a local web server, and the folder it serves."""
     served = tmp_path / "served"
     served.mkdir()
 
@@ -523,7 +523,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def install_apt(tmp_path: Path, payload: Path, exit_code: int = 0) -> None:
-    """Stand-ins for apt-get and dpkg-deb that unpack a package holding `payload` at the Debian folder's place."""
+    """Fake apt-get and dpkg-deb that unpack a package with `payload` in the Debian folder."""
     commands = tmp_path / "bin"
     commands.mkdir(exist_ok=True)
     place = fashion_mnist.DEBIAN_FOLDER.relative_to("/")
@@ -561,7 +561,7 @@ def test_the_class_names_are_torchvisions() -> None:
 
 
 def marked(small: dict[str, bytes], value: int) -> dict[str, bytes]:
-    """The files with another first test label, to tell from which place they were read."""
+    """The files with another first test label, which identifies their source."""
     content = bytearray(small[TEST_LABELS])
     content[8] = value
     return small | {TEST_LABELS: bytes(content)}
@@ -669,7 +669,7 @@ def test_a_given_folder_is_never_passed_over(small: dict[str, bytes], nowhere: P
 
 
 def corrupt(folder: Path, small: dict[str, bytes], how: str) -> None:
-    """Files whose last one has another label, lacks its end, or is no gzip file."""
+    """Files with another label, a truncated end, or no gzip format in the last one."""
     write(folder, marked(small, 9))
     path = folder / TEST_LABELS
     if how == "cut":
