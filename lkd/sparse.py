@@ -1,7 +1,7 @@
-"""Sparse training: weights that are zero from the first step on, at places that move while the network learns.
+"""Dynamic sparse training: weights are masked from the first step on, and the masks change during training.
 
 SLaK's teachers are trained this way (Liu et al. 2022, arXiv 2207.03620; code VITA-Group/SLaK, sparse_core.py). Zeros
-are stored and multiplied like all else: `lkd.models.cost` tells a network's cost with and without them.
+are stored and multiplied like other weights; `lkd.models.cost` computes a network's cost with and without them.
 """
 
 import copy
@@ -23,43 +23,43 @@ SCOPES: dict[str, Callable[[str, nn.Parameter], bool]] = {
     "all": lambda name, parameter: parameter.ndim in (2, 4),
     "large_kernels": lambda name, parameter: parameter.ndim == 4 and not {"LoRA1", "LoRA2"}.isdisjoint(name.split(".")),
 }
-"""Which parameters are sparse: all matrices and kernels, or those of the two long branches of SLaK's kernels."""
+"""Sparse parameters: all matrices and kernels, or the two long branches of SLaK's kernels."""
 
 LAST_RATE = 0.005
-"""The share of weights that the last update drops."""
+"""Prune rate at the end of training."""
 
 _DENSE = 0.99
-"""A tensor of which at least this share would be kept is kept whole."""
+"""Minimum density from which a tensor stays dense."""
 
 
 class SparseTraining:
-    """Masks on the weights of a network that is being trained, and their updates.
+    """Masks for the weights of a network during training, and their updates.
 
-    `start` draws a mask for every tensor in scope, with the tensor's density from `snip_densities`. After each step of
-    the optimizer, `step` multiplies the weights by their masks. Every `update_every` steps it then moves the masks,
-    tensor by tensor: the `ceil(rate * active)` active weights of smallest magnitude are dropped, and each place that is
-    now empty gets a new weight, at 0, with the probability `dropped / empty`. In step t the rate is
+    `start` draws a mask for every tensor in scope, with the density from `snip_densities`. After each optimizer step,
+    `step` multiplies the weights by their masks. Every `update_every` steps it also updates the mask of each tensor: it
+    drops the `ceil(rate * active)` active weights of smallest magnitude, then grows a new weight, initialised to 0, at
+    each empty entry with probability `dropped / empty`. In step t the rate is
 
         rate = 0.005 + (prune_rate - 0.005) (1 + cos(pi t / steps)) / 2
 
-    All draws are functions of (seed, step, parameter's name) alone, made on the CPU: masks are the same on all devices
-    and in all processes, and global random state is neither used nor changed. The optimizer's state is left alone, so a
-    new weight begins with the moments that its place has gathered.
+    Random draws depend on (seed, step, parameter's name) only and are made on the CPU: masks are equal on all devices
+    and in all processes, and global random state is neither used nor changed. The optimizer's state is not reset, so a
+    new weight starts with the moments accumulated at its entry.
 
-    In two places the authors' code differs: a weight that is dropped and grown in one update keeps its value there, and
-    under mixed precision no mask is applied.
+    The authors' code differs in two points: a weight that is dropped and grown in the same update keeps its value, and
+    no mask is applied under mixed precision.
 
     Args:
-        model: what is trained, its float32 parameters; not a wrapper of it (`DistributedDataParallel`).
-        steps: steps of the optimizer in the whole training; later ones have the last rate.
-        sparsity: share of all weights in scope that is zero, at least 0 and below 1.
-        prune_rate: the rate at the beginning, 0.005 to 1.
-        update_every: steps from one update of the masks to the next.
-        scope: a name in `SCOPES`: "all" (parameters of 2 and of 4 dimensions) or "large_kernels".
-        seed: of all draws.
+        model: the trained model with float32 parameters, not a wrapper such as `DistributedDataParallel`.
+        steps: optimizer steps of the whole training; later steps use the final rate.
+        sparsity: share of zeros among all weights in scope, at least 0 and below 1.
+        prune_rate: initial rate, 0.005 to 1.
+        update_every: steps between updates of the masks.
+        scope: a name in `SCOPES`: "all" (parameters with 2 or 4 dimensions) or "large_kernels".
+        seed: seed of all random draws.
 
     Raises:
-        TypeError, ValueError: a value that makes no sense, named; a model without any parameter in scope.
+        TypeError, ValueError: an invalid value; a model without a parameter in scope.
 
     Example:
         >>> import torch
@@ -104,35 +104,35 @@ class SparseTraining:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Where weights may differ from 0: bool, by parameter's name, its shape and device; none for a dense tensor.
+        """Masks by parameter's name, bool tensors of its shape on its device; dense tensors have none.
 
         Raises:
-            ValueError: training has not begun.
+            ValueError: training has not started.
         """
         if self._masks is None:
-            raise ValueError("sparse training has not begun: call start(images, labels), or load_state_dict(state)")
+            raise ValueError("sparse training has not started: call start(images, labels), or load_state_dict(state)")
         return self._masks
 
     @property
     def rate(self) -> float:
-        """Share of the active weights that an update of the masks would drop now."""
+        """Share of the active weights that a mask update drops at the current step."""
         done = min(self.steps_done / self.steps, 1)
         return LAST_RATE + (self.prune_rate - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
 
     @torch.no_grad()
     def start(self, images: Tensor, labels: Tensor) -> None:
-        """Draw the first masks and apply them; a tensor whose mask keeps 99 % or more is left dense.
+        """Draw the initial masks and apply them; a tensor stays dense if its mask keeps 99 % or more.
 
-        Where `torch.distributed` has been initialised, all processes call this, and the densities of the first count.
+        With an initialised `torch.distributed`, call this in all processes; they use the densities of the first.
 
         Args:
             images, labels: one batch, as for `snip_densities`.
 
         Raises:
-            ValueError: training has begun already, or see `snip_densities`.
+            ValueError: training has already started, or see `snip_densities`.
         """
         if self._masks is not None:
-            raise ValueError("sparse training has begun already: make a new SparseTraining to begin anew")
+            raise ValueError("sparse training has already started: create a new SparseTraining to restart")
         densities = snip_densities(self.model, images, labels, sparsity=self.sparsity, scope=self.scope)
         drawn = {name: self._draw(name, density) for name, density in self._of_first_process(densities).items()}
         self._masks = {name: mask for name, mask in drawn.items() if int(mask.sum()) < _DENSE * mask.numel()}
@@ -140,47 +140,47 @@ class SparseTraining:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Apply the masks, and move them where it is time; to be called after every step of the optimizer.
+        """Apply the masks, and update them when due; call it after every optimizer step.
 
-        A step that a gradient scaler has skipped counts like any other, as in a schedule of learning rates.
+        A step that a gradient scaler skips counts too, as in a learning-rate schedule.
 
         Raises:
-            ValueError: training has not begun.
+            ValueError: training has not started.
         """
         self._apply()
         self.steps_done += 1
         if self.steps_done % self.update_every == 0:
             for name, mask in self.masks.items():
-                self._move(name, mask)
+                self._update(name, mask)
 
     @torch.no_grad()
     def update_average(self, average: ModelEmaV3, step: int | None = None) -> None:
-        """Take the weights into their moving average; to be called after `step`, in place of `average.update(model)`.
+        """Update the moving average of the weights; call it after `step`, instead of `average.update(model)`.
 
-        An entry without a weight is 0; one that is 0 and has a weight becomes the weight; all others, and what is not
-        sparse, follow `decay * average + (1 - decay) * weight`.
+        Entries outside the mask become 0; active entries with an average of 0 become the weight. All others, and dense
+        parameters, follow `decay * average + (1 - decay) * weight`.
 
         Args:
             average: timm's average of `model`, on any device.
             step: as for `average.update`.
 
         Raises:
-            ValueError: training has not begun, or an average of another model.
+            ValueError: training has not started, or the average is of another model.
         """
         masks, averaged = self.masks, dict(average.module.named_parameters())
         if missing := sorted(masks.keys() - averaged.keys()):
-            raise ValueError(f"average is of another model, it lacks {missing[0]}: make it of the model given here")
+            raise ValueError(f"average is of another model without {missing[0]}: create it from the trained model")
         for name, mask in masks.items():
             value = averaged[name]
-            begun = torch.where(value == 0, self.parameters[name].to(value), value)
-            value.copy_(begun.masked_fill_(~mask.to(value.device), 0))
+            filled = torch.where(value == 0, self.parameters[name].to(value), value)
+            value.copy_(filled.masked_fill_(~mask.to(value.device), 0))
         average.update(self.model, step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, steps done, masks, and names of the tensors left dense: tensors and plain values.
+        """Settings, finished steps, masks, and names of the dense tensors, as tensors and plain values.
 
         Raises:
-            ValueError: training has not begun.
+            ValueError: training has not started.
 
         Example:
             >>> import torch
@@ -193,11 +193,11 @@ class SparseTraining:
         return {"settings": self._settings(), "steps_done": self.steps_done, "masks": dict(self.masks), "dense": dense}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; the model's weights are loaded on their own, before or after.
+        """Restore a state; load the model's weights separately, before or after.
 
         Raises:
             TypeError: a mask that is not a bool tensor.
-            ValueError: a state of another training: other settings, parameters or shapes.
+            ValueError: a state with other settings, parameters or shapes.
         """
         _check_state(state, self._settings(), self.parameters)
         self.steps_done = state["steps_done"]
@@ -211,7 +211,7 @@ class SparseTraining:
         for name, mask in self.masks.items():
             self.parameters[name].masked_fill_(~mask, 0)
 
-    def _move(self, name: str, mask: Tensor) -> None:
+    def _update(self, name: str, mask: Tensor) -> None:
         weight = self.parameters[name]
         pruned = _pruned(weight, mask, self.rate)
         weight.masked_fill_(~pruned, 0)
@@ -220,7 +220,7 @@ class SparseTraining:
         self.masks[name] = pruned | self._draw(name, dropped / max(empty, 1))
 
     def _draw(self, name: str, probability: float) -> Tensor:
-        """A bool tensor for a parameter, each entry True with a probability."""
+        """A random mask for a parameter; each entry is True with the given probability."""
         digest = hashlib.sha256(f"{self.seed} {self.steps_done} {name}".encode()).digest()
         generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big"))
         parameter = self.parameters[name]
@@ -238,23 +238,23 @@ class SparseTraining:
 def snip_densities(
     model: nn.Module, images: Tensor, labels: Tensor, *, sparsity: float = 0.4, scope: str = "all"
 ) -> dict[str, float]:
-    """Share of each tensor's weights that SNIP keeps: those among the `1 - sparsity` of highest `|w dL/dw|` in the net.
+    """Density of each tensor under SNIP, which keeps the `1 - sparsity` of all weights with highest `|w dL/dw|`.
 
-    `L` is the mean cross-entropy of one batch. Batch norm uses the batch's statistics, dropout and drop path are off.
-    Equal scores at the limit count in part, so that the densities keep exactly that share of all weights.
+    `L` is the mean cross-entropy of one batch. Batch norm uses the batch's statistics; dropout and drop path are off.
+    Ties at the threshold count fractionally, so the densities keep exactly the requested share of all weights.
 
     Args:
-        model: images to logits `(B, classes)`; it is left as it is, running statistics and gradients included.
-        images: what the model takes, `(B, ...)`.
-        labels: `(B,)` int64, class indices: a batch that is not mixed.
-        sparsity: share of all weights in scope that is not kept, at least 0 and below 1.
+        model: maps images to logits `(B, classes)`; it is not changed, including running statistics and gradients.
+        images: input of the model, `(B, ...)`.
+        labels: `(B,)` int64, class indices of an unmixed batch.
+        sparsity: share of all weights in scope to remove, at least 0 and below 1.
         scope: a name in `SCOPES`.
 
     Returns:
         Density by parameter's name, 0 to 1.
 
     Raises:
-        TypeError, ValueError: an argument that makes no sense; no parameter in scope; a loss that is not finite.
+        TypeError, ValueError: an invalid argument; no parameter in scope; a loss that is not finite.
 
     Source: Lee et al. 2019, arXiv 1810.02340; as in VITA-Group/SLaK, sparse_core.py.
 
@@ -271,18 +271,18 @@ def snip_densities(
     if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
         raise TypeError(f"images and labels must be tensors, got {type(images).__name__} and {type(labels).__name__}")
     if labels.dtype != torch.int64:
-        raise TypeError(f"labels are {labels.dtype}: give class indices (torch.int64) of a batch that is not mixed")
+        raise TypeError(f"labels are {labels.dtype}: give class indices (torch.int64) of an unmixed batch")
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must have shape ({len(images)},), one for each image, got {tuple(labels.shape)}")
+        raise ValueError(f"labels must have shape ({len(images)},), one per image, got {tuple(labels.shape)}")
     scores = _scores(model, images, labels, scope)
-    together = torch.cat([score.flatten() for score in scores.values()])
-    if not together.isfinite().all():
-        raise ValueError("the gradient of this batch is not finite: look at the images, or lower the initial weights")
-    kept = max(1, round((1 - sparsity) * len(together)))
-    limit = together.kthvalue(len(together) - kept + 1).values
-    tied = (kept - int((together > limit).sum())) / int((together == limit).sum())
+    all_scores = torch.cat([score.flatten() for score in scores.values()])
+    if not all_scores.isfinite().all():
+        raise ValueError("the gradient of this batch is not finite: check the images, or lower the initial weights")
+    kept = max(1, round((1 - sparsity) * len(all_scores)))
+    threshold = all_scores.kthvalue(len(all_scores) - kept + 1).values
+    tied = (kept - int((all_scores > threshold).sum())) / int((all_scores == threshold).sum())
     return {
-        name: (int((score > limit).sum()) + tied * int((score == limit).sum())) / score.numel()
+        name: (int((score > threshold).sum()) + tied * int((score == threshold).sum())) / score.numel()
         for name, score in scores.items()
     }
 
@@ -311,7 +311,7 @@ def sparse_parameters(model: nn.Module, scope: str) -> dict[str, nn.Parameter]:
 
 
 def _scores(model: nn.Module, images: Tensor, labels: Tensor, scope: str) -> dict[str, Tensor]:
-    """`|w dL/dw|` of the parameters in scope, taken on a copy of the model."""
+    """`|w dL/dw|` of the parameters in scope, computed on a copy of the model."""
     twin = copy.deepcopy(model).eval().requires_grad_()
     for module in twin.modules():
         if isinstance(module, _BatchNorm):
@@ -328,7 +328,7 @@ def _scores(model: nn.Module, images: Tensor, labels: Tensor, scope: str) -> dic
 
 
 def _pruned(weight: Tensor, mask: Tensor, rate: float) -> Tensor:
-    """The mask without the `ceil(rate * active)` active weights of smallest magnitude; of equal ones the first go."""
+    """The mask without the `ceil(rate * active)` active weights of smallest magnitude; ties drop the first."""
     order = weight.abs().masked_fill(~mask, math.inf).flatten().argsort(stable=True)
     dropped = order[: math.ceil(rate * int(mask.sum()))]
     return mask.flatten().index_fill(0, dropped, False).view_as(mask)
@@ -336,19 +336,20 @@ def _pruned(weight: Tensor, mask: Tensor, rate: float) -> Tensor:
 
 def _check_state(state: Mapping[str, Any], settings: dict[str, Any], parameters: Mapping[str, nn.Parameter]) -> None:
     if missing := {"settings", "steps_done", "masks", "dense"} - state.keys():
-        raise ValueError(f"state lacks {', '.join(sorted(missing))}: give what SparseTraining.state_dict() returned")
+        raise ValueError(f"state has no {', '.join(sorted(missing))}: give the result of SparseTraining.state_dict()")
     theirs = state["settings"]
     for name, ours in settings.items():
         if theirs.get(name) != ours:
             raise ValueError(f"state is of a training with {name}={theirs.get(name)!r}, this one has {name}={ours!r}")
     check_whole("steps_done", state["steps_done"], 0)
     names = [*state["masks"], *state["dense"]]
-    for kind, wrong in (("lacks", parameters.keys() - set(names)), ("has unexpected", set(names) - parameters.keys())):
+    missing, extra = parameters.keys() - set(names), set(names) - parameters.keys()
+    for problem, wrong in (("lacks", missing), ("has unexpected", extra)):
         if wrong:
-            raise ValueError(f"state {kind} {', '.join(sorted(wrong))}: load it into the model it was taken of")
+            raise ValueError(f"state {problem} {', '.join(sorted(wrong))}: load it into the model it was saved with")
     for name, mask in state["masks"].items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             raise TypeError(f"mask of {name} must be a bool tensor, got {getattr(mask, 'dtype', type(mask).__name__)}")
         if mask.shape != parameters[name].shape:
             shapes = f"{tuple(mask.shape)}, the parameter {tuple(parameters[name].shape)}"
-            raise ValueError(f"mask of {name} has shape {shapes}: load it into the model it was taken of")
+            raise ValueError(f"mask of {name} has shape {shapes}: load it into the model it was saved with")

@@ -70,9 +70,9 @@ def test_examples_run_as_they_are_written(name, tmp_path, monkeypatch):
     monkeypatch.setenv("LKD_HOME", str(tmp_path))
     if name == "lkd.data.fashion_mnist":
         monkeypatch.setenv("LKD_HOME", str(USERS_HOME))
-        if all(map(fashion_mnist._lacks, (USERS_HOME / "data" / "fashion-mnist", fashion_mnist.DEBIAN_FOLDER))):
+        if all(map(fashion_mnist._missing, (USERS_HOME / "data" / "fashion-mnist", fashion_mnist.DEBIAN_FOLDER))):
             pytest.skip("Fashion-MNIST is not on this machine")
-    monkeypatch.setattr(fashion_mnist, "_obtained", no_network)
+    monkeypatch.setattr(fashion_mnist, "_downloaded", no_network)
     result = doctest.testmod(import_module(name))
     assert result.attempted > 0 and result.failed == 0
 

@@ -275,7 +275,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"data": "folder:pets", "color_jitter": 0.4, "auto_augment": "v0"},
         ValueError,
-        "color_jitter 0.4 has no effect beside auto_augment 'v0' .*: set one of them",
+        "color_jitter 0.4 has no effect with auto_augment 'v0' .*: set one of them",
     ),
     (
         {"data": "folder:pets", "crop": 2},

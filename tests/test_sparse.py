@@ -441,7 +441,11 @@ WRONG_STATES: dict[str, tuple[Change, type[Exception], str]] = {
         ValueError,
         "state is of a training with seed=4, this one has seed=0",
     ),
-    "part": (lambda state: state.pop("dense"), ValueError, r"state lacks dense: give what SparseTraining.state_dict"),
+    "part": (
+        lambda state: state.pop("dense"),
+        ValueError,
+        "state has no dense: give the result of",
+    ),
     "missing": (lambda state: state["masks"].pop(BRANCH), ValueError, f"state lacks {BRANCH}: load it into the model"),
     "unexpected": (
         lambda state: state["masks"].update(other=torch.ones(1).bool()),
@@ -469,7 +473,7 @@ def test_the_state_of_another_training_is_refused(change: Change, error: type[Ex
     sparse = SparseTraining(small_slak(), steps=100, update_every=3)
     with pytest.raises(error, match=message):
         sparse.load_state_dict(state)
-    with pytest.raises(ValueError, match="has not begun"):
+    with pytest.raises(ValueError, match="has not started"):
         sparse.step()
 
 
@@ -505,15 +509,15 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], error: typ
 def test_what_needs_masks_is_refused_before_the_start_and_a_second_start_too() -> None:
     sparse = SparseTraining(small_slak(), steps=10)
     for call in (sparse.step, sparse.state_dict, lambda: sparse.masks, lambda: sparse.update_average(None)):
-        with pytest.raises(ValueError, match="sparse training has not begun: call start"):
+        with pytest.raises(ValueError, match="sparse training has not started: call start"):
             call()
     sparse.start(*batch())
-    with pytest.raises(ValueError, match="sparse training has begun already"):
+    with pytest.raises(ValueError, match="sparse training has already started"):
         sparse.start(*batch())
 
 
 def test_an_average_of_another_model_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"average is of another model, it lacks downsample_layers"):
+    with pytest.raises(ValueError, match=r"average is of another model without downsample_layers"):
         begun(small_slak()).update_average(ModelEmaV3(nn.Linear(3, 2)))
 
 
@@ -521,7 +525,7 @@ def test_an_average_of_another_model_is_refused() -> None:
     ("images", "labels", "error", "message"),
     [
         (batch()[0], F.one_hot(batch()[1]).float(), TypeError, r"labels are torch.float32: give class indices"),
-        (batch()[0], batch()[1][:3], ValueError, r"labels must have shape \(16,\), one for each image, got \(3,\)"),
+        (batch()[0], batch()[1][:3], ValueError, r"labels must have shape \(16,\), one per image, got \(3,\)"),
         (batch()[0] * math.inf, batch()[1], ValueError, "the gradient of this batch is not finite"),
         (batch()[0], [0] * 16, TypeError, "images and labels must be tensors, got Tensor and list"),
     ],

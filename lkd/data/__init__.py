@@ -1,4 +1,4 @@
-"""Data sets by name, in memory or in files, or made of your own data sets."""
+"""Built-in data sets, folders of images, and your own data sets."""
 
 import functools
 import inspect
@@ -47,18 +47,18 @@ SOURCES: dict[str, Callable[..., Images]] = {
 
 
 def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
-    """The data set called `name`; those in memory are loaded once a process, files are listed each time.
+    """Load a data set by name. Images in memory are cached per process; image files are listed at each call.
 
     Args:
-        name: a key of `SOURCES`, for uint8 images (N, C, H, W) in memory; or, for images in files, "folder:PATH",
+        name: a key of `SOURCES`, for uint8 images (N, C, H, W) in memory; or, for image files, "folder:PATH",
             "tar:PATH" or "hfds:NAME": see `lkd.data.sources.from_files`.
-        folder: where the files of a source lie; without it, the source looks in its usual places.
-        view: for images in files, fields of `View`: image_size, crop_pct, interpolation and damaged.
+        folder: folder with the files of the data set; by default, its usual locations.
+        view: for image files, fields of `View`: image_size, crop_pct, interpolation and damaged.
 
     Raises:
-        KeyError: no data set has that name.
-        ValueError: `folder` given for a data set that is not read from it; a field of `View` for images in memory.
-        Exception: what the source itself raises, see there.
+        KeyError: unknown name.
+        ValueError: `folder` for a data set that does not use it; a field of `View` for images in memory.
+        Exception: errors of the source; see there.
 
     Example:
         >>> from lkd.data import load
@@ -67,7 +67,7 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     """
     if scheme(name):
         if folder is not None:
-            raise ValueError(f"folder is {str(folder)!r}, but {name!r} says where its files lie: leave it out")
+            raise ValueError(f"folder is {str(folder)!r}, but {name!r} already names a folder: leave it out")
         return from_files(name, View(**view))
     if name not in SOURCES:
         raise KeyError(unknown_data(name))
@@ -76,12 +76,12 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     if folder is None:
         return _load(source)
     if "folder" not in inspect.signature(source).parameters:
-        raise ValueError(f"folder is {str(folder)!r}, but data set {name!r} is not read from a folder: leave it out")
+        raise ValueError(f"folder is {str(folder)!r}, but data set {name!r} does not use one: leave it out")
     return _load(source, Path(folder).expanduser().resolve())
 
 
 def unknown_data(name: str) -> str:
-    """What to say of a data set that nothing here is called."""
+    """Error message for an unknown name of a data set."""
     return unknown("data set", name, [*SOURCES, *(f"{prefix}:PATH" for prefix in SCHEMES if prefix != "wds")])
 
 

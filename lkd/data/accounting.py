@@ -1,4 +1,4 @@
-"""One line that accounts for all files of a data set."""
+"""One-line summary of a data set and of its ignored files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from lkd.data.protocol import DataSet
 
 @dataclass(frozen=True)
 class Account:
-    """What became of the files and folders of a data set.
+    """Origin of the splits of a data set, and its ignored files and folders.
 
     Args:
-        sources: by split, where its images come from, where the name of the split does not say it.
-        ignored: names of files and folders that are not read, by key of `lkd.data.folders.RULES`.
-        notes: how classes were found, and other things that may surprise.
+        sources: origin of the images by split, where it differs from the split's name.
+        ignored: names of ignored files and folders, by key of `lkd.data.folders.RULES`.
+        notes: how classes were found, and other things worth knowing.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -23,10 +23,10 @@ class Account:
 
 
 def accounted(data: DataSet) -> str:
-    """One line that says what a data set holds, and which files were not read; nothing is decoded for it.
+    """Summarise a data set and its ignored files in one line, without decoding an image.
 
     Args:
-        data: in files or in memory.
+        data: a data set in memory or in files.
 
     Example:
         >>> from lkd.data import accounted, load

@@ -1,16 +1,16 @@
-"""Augmentation of small images, batched: every image gets its own draw, and the draws come from outside."""
+"""Batched augmentation of images in memory; random draws are arguments, one per image."""
 
 import torch
 from torch import Tensor
 
 
 def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-    """Shift each image, filling with zeros, and mirror it where asked.
+    """Shift each image, filling with zeros, and mirror it where `flip` is true.
 
     Args:
         images: `(B, C, H, W)`.
-        shift: `(B, 2)` int64, rows and columns by which the window moves down and right.
-        flip: `(B,)` bool, left to right, after the shift.
+        shift: `(B, 2)` int64, rows and columns that the window moves down and right.
+        flip: `(B,)` bool, mirror left to right after the shift.
 
     Returns:
         `(B, C, H, W)`, dtype of `images`.
@@ -33,10 +33,10 @@ def crop_and_flip(images: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
 
 
 def boxes(centre: Tensor, sides: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask of one box an image, cut off at the border.
+    """A mask of one box per image, clipped at the border.
 
     Args:
-        centre: `(B, 2)` in [0, 1), as a share of height and width.
+        centre: `(B, 2)` in [0, 1), relative to height and width.
         sides: `(B, 2)` int64, height and width of the box in pixels.
         size: height and width of the images.
 
@@ -52,7 +52,7 @@ def boxes(centre: Tensor, sides: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Labels `(B,)` as distributions `(B, classes)`: 1 - smoothing on the label, smoothing spread over all classes."""
+    """Smoothed labels `(B, classes)`: 1 - smoothing on the label, plus smoothing spread over all classes."""
     rows = torch.full((len(labels), classes), smoothing / classes)
     return rows.scatter_add(1, labels[:, None], torch.full((len(labels), 1), 1 - smoothing))
 

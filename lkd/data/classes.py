@@ -1,4 +1,4 @@
-"""Classes by the names of folders: which folder names the class, in which order, and the same in every split."""
+"""Classes from folder names: find the class folders, order them, and compare them between splits."""
 
 import re
 import unicodedata
@@ -12,10 +12,10 @@ Folders = tuple[str, ...]
 
 
 def wrapper(folders: Collection[Folders]) -> Folders:
-    """The folders that hold all class folders: those on the way to every image, before the one that names its class.
+    """The path of the innermost folder that contains all class folders; `()` for the top folder.
 
     Args:
-        folders: those that hold images, each by the names that lead to it.
+        folders: folders that contain images, each as the names on its path.
 
     Example:
         >>> from lkd.data.classes import wrapper
@@ -28,23 +28,23 @@ def wrapper(folders: Collection[Folders]) -> Folders:
     return next(iter(folders))[:depth] if folders else ()
 
 
-def named(folders: Collection[Folders], place: str) -> dict[Folders, str]:
-    """The class of the images of each folder: the name of the first folder on the way to them, below `wrapper`.
+def classes_by_folder(folders: Collection[Folders], place: str) -> dict[Folders, str]:
+    """The class of each folder: the name of the first folder on its path below `wrapper`.
 
     Args:
-        folders: those that hold images.
-        place: where they lie, for people.
+        folders: folders that contain images.
+        place: their location, for messages.
 
     Returns:
-        "" for images that lie outside class folders.
+        Class name by folder, "" for images outside class folders.
 
     Raises:
-        ValueError: no folder of the first level holds an image itself, and those of the second level all have names of
-            their own: either could be the classes.
+        ValueError: no first-level folder contains an image directly, and all second-level names are unique: either
+            level could be the classes.
 
     Example:
-        >>> from lkd.data.classes import named
-        >>> named([("cat", "indoor"), ("cat", "outdoor"), ("dog", "indoor")], "train").values()
+        >>> from lkd.data.classes import classes_by_folder
+        >>> classes_by_folder([("cat", "indoor"), ("cat", "outdoor"), ("dog", "indoor")], "train").values()
         dict_values(['cat', 'cat', 'dog'])
     """
     depth = len(wrapper(folders))
@@ -60,14 +60,14 @@ def _check_levels(folders: Iterable[Folders], place: str) -> None:
         above[one[-1]].add(one[0])
     if above and all(len(names) == 1 for names in above.values()):
         raise ValueError(
-            f"{place} has no image in {some({name for names in above.values() for name in names})}, but in folders of "
-            f"these ({some(above)}), and either could be the classes: put the images of each class directly into a "
-            "folder named for it"
+            f"{place} has no image in {some({name for names in above.values() for name in names})}, only in their "
+            f"subfolders ({some(above)}), and either could be the classes: put the images of each class directly into "
+            "a folder named after the class"
         )
 
 
 def natural_key(name: str) -> list[int | str]:
-    """timm's key of this name, which sorts numbers in names by value; timm's own fails on digits such as "²".
+    """Sort key of timm, which compares numbers in names by value; unlike timm's own, it accepts digits such as "²".
 
     Example:
         >>> from lkd.data.classes import natural_key
@@ -77,22 +77,22 @@ def natural_key(name: str) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
 
 
-def ordered(names: Iterable[str], place: str) -> dict[str, str]:
-    """The classes in timm's order: numbers in names by value, letters without case, names of one rank as text.
+def ordered_classes(names: Iterable[str], place: str) -> dict[str, str]:
+    """The classes in timm's order: numbers by value, letters without case, ties as text.
 
     Args:
-        names: of class folders.
-        place: where they lie, for people.
+        names: names of class folders.
+        place: their location, for messages.
 
     Returns:
-        By the name of the folder, that of the class: the same in Unicode's composed form (NFC).
+        Class name by folder name; class names are in Unicode's composed form (NFC).
 
     Raises:
-        ValueError: two names that are one in this form.
+        ValueError: two names with the same composed form.
 
     Example:
-        >>> from lkd.data.classes import ordered
-        >>> list(ordered(["10", "9", "Dog", "cat"], "train"))
+        >>> from lkd.data.classes import ordered_classes
+        >>> list(ordered_classes(["10", "9", "Dog", "cat"], "train"))
         ['9', '10', 'cat', 'Dog']
     """
     classes: dict[str, str] = {}
@@ -100,7 +100,7 @@ def ordered(names: Iterable[str], place: str) -> dict[str, str]:
         composed = unicodedata.normalize("NFC", name)
         if composed in classes.values():
             raise ValueError(
-                f"{place} has two folders {composed!r}, which differ in the Unicode form of their names alone: move "
+                f"{place} has two folders {composed!r}, which differ only in the Unicode form of their names: move "
                 "the images of one into the other"
             )
         classes[name] = composed
@@ -108,7 +108,7 @@ def ordered(names: Iterable[str], place: str) -> dict[str, str]:
 
 
 def order_note(classes: Sequence[str]) -> str:
-    """How the order of classes differs from that of torchvision; "" where it does not.
+    """Describe how the order of classes differs from torchvision's; "" if it does not.
 
     Example:
         >>> from lkd.data.classes import order_note
@@ -129,30 +129,30 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def check_same(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
-    """Refuse a split whose classes differ from those of the training split.
+    """Refuse a split with other classes than the training split.
 
     Args:
-        classes: of the training split, which lies at `place`.
-        other: of the other split, which lies at `other_place`.
+        classes: classes of the training split, located at `place`.
+        other: classes of the other split, located at `other_place`.
 
     Raises:
-        ValueError: classes that are in one of them only; names those that differ in case or in marks.
+        ValueError: a class that only one of them has; names those that differ in case or diacritics only.
     """
-    lacking, extra = set(classes) - set(other), set(other) - set(classes)
-    if not lacking and not extra:
+    missing, extra = set(classes) - set(other), set(other) - set(classes)
+    if not missing and not extra:
         return
-    differences = [f"{text} {some(names)}" for text, names in (("lacks", lacking), ("adds", extra)) if names]
-    alike = _alike(lacking, extra)
+    differences = [f"{text} {some(names)}" for text, names in (("lacks", missing), ("adds", extra)) if names]
+    similar = _similar(missing, extra)
     raise ValueError(
         f"{other_place} {' and '.join(differences)} compared with the classes of {place}: "
-        + (f"{' and '.join(map(repr, alike))} may be one class: " if alike else "")
+        + (f"{' and '.join(map(repr, similar))} may be the same class: " if similar else "")
         + "give all splits the same class folders, each with an image"
     )
 
 
-def _alike(lacking: Iterable[str], extra: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that have the same letters and digits."""
-    letters = {_letters(name): name for name in sorted(lacking)}
+def _similar(missing: Iterable[str], extra: Iterable[str]) -> tuple[str, str] | None:
+    """Two names with the same letters and digits."""
+    letters = {_letters(name): name for name in sorted(missing)}
     pairs = ((letters[_letters(name)], name) for name in sorted(extra) if _letters(name) in letters)
     return next(pairs, None)
 

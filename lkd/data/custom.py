@@ -1,4 +1,4 @@
-"""A user's own data sets, read into memory."""
+"""Custom data sets, read into memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
 from lkd.data.plausibility import warn, warn_of_mixture, warn_of_repeats
-from lkd.data.samples import as_pair
-from lkd.util.checks import some
+from lkd.data.samples import image_and_label
+from lkd.util.checks import check_number, some
 
 
 class MapDataset(Protocol):
-    """A map-style data set: `len(data)` samples, of which `data[index]` is one (image, label) pair."""
+    """A map-style data set: `data[index]` is an (image, label) pair, `len(data)` the number of samples."""
 
     def __len__(self) -> int: ...
 
@@ -31,34 +31,34 @@ def from_datasets(
     val_share: float = 0.1,
     seed: int = 0,
 ) -> Images:
-    """Your own data sets as `Images`, read into memory.
+    """Read your own data sets into memory.
 
-    The samples are read here and never again: leave random augmentation to the recipe.
+    Samples are read once: leave random augmentation to the recipe.
 
-    Each of these raises a warning: samples that change when they are read again (eight of each data set are tried),
-    images that two data sets share, images in another range than the rest of their data set, data sets that number
-    their classes differently. `Images` warns of splits that differ in values or classes.
+    The function warns of samples that change when read again (eight of each data set are tested), images shared by two
+    data sets, images with a different value range than the rest of their data set, and data sets that number their
+    classes differently. `Images` warns of splits that differ in values or classes.
 
     Args:
         train, test: map-style data sets of (image, label). An image is a uint8 or float tensor of shape (C, H, W), a
             uint8 array of shape (H, W) or (H, W, C), or a PIL image of mode L or RGB; a label is an int from 0.
-            All images have one shape and one dtype.
-        val: the validation set; without it, `val_share` of train is held out, stratified by class.
-        classes: name of each class; by default "0" to the highest label, where the labels begin at 0 and more than
-            half of these numbers occur.
-        val_share: share of train to hold out, between 0 and 1; not used when `val` is given.
-        seed: which images are held out.
+            All images have the same shape and dtype.
+        val: the validation set; by default, `val_share` of train is held out, stratified by class.
+        classes: name of each class; by default "0" to the highest label, if the labels start at 0 and more than half
+            of these numbers occur.
+        val_share: share of train to hold out, between 0 and 1; not used with `val`.
+        seed: seed of the choice of held-out images.
 
     Returns:
-        Images called "custom". uint8 images come with the mean and std of the training images; float images are used
-        as they are (mean 0, std 1).
+        Images with the name "custom". uint8 images have the mean and std of the training images; float images are used
+        unchanged (mean 0, std 1).
 
     Raises:
-        TypeError: a data set without length or indices, a sample that is no (image, label) pair, an image or a label
-            of another type.
-        ValueError: an empty data set, a sample that cannot be read, images that differ in shape, whose channels are
-            in the wrong place or whose values are not finite, labels that do not number the classes.
-        OSError: a sample whose file cannot be read.
+        TypeError: a data set without length or indices, a sample that is not an (image, label) pair, an image or a
+            label of another type.
+        ValueError: an empty data set, an unreadable sample, images of different shapes, with channels in the wrong
+            place or with values that are not finite, labels that do not number the classes.
+        OSError: a sample with an unreadable file.
 
     Example:
         >>> import torch
@@ -74,7 +74,7 @@ def from_datasets(
     labels = {name: split.labels for name, split in splits.items()}
     classes = _class_names(labels) if classes is None else classes
     _check_classes(classes, labels)
-    _warn_of_doubts(datasets, splits, classes)
+    _warn_of_suspicious(datasets, splits, classes)
     whole = splits["train"]
     kept, held = hold_out(whole, _val_count(len(whole), val_share), seed) if val is None else (whole, splits["val"])
     mean, std = _statistics(kept.images)
@@ -86,17 +86,14 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return (0.0,) * images.shape[1], (1.0,) * images.shape[1]
     if images.min() == images.max():
         raise ValueError(
-            f"every value of every train image is {int(images.min())}: look at how the images are read (floats in "
-            "[0, 1] become 0 when they are cast to uint8: multiply them by 255 before)"
+            f"every value of every train image is {int(images.min())}: check how the images are read (floats in "
+            "[0, 1] become 0 when cast to uint8: multiply them by 255 first)"
         )
     return channel_statistics(images)
 
 
 def _val_count(available: int, share: float) -> int:
-    if isinstance(share, bool) or not isinstance(share, int | float):
-        raise TypeError(f"val_share must be a number, got {share!r}")
-    if not 0 < share < 1:
-        raise ValueError(f"val_share is {share}: give a share between 0 and 1, or a val data set")
+    check_number("val_share", share, 0, 1, above=True, below=True)
     count = round(available * share)
     if not 0 < count < available:
         raise ValueError(f"val_share {share} of {available} training images holds out {count}: give a val data set")
@@ -113,7 +110,7 @@ def _read(name: str, dataset: MapDataset) -> Split:
         if image.shape != first.shape or image.dtype != first.dtype:
             raise ValueError(
                 f"the image of {name}[{index}] is {tuple(image.shape)} {image.dtype}, that of {name}[0] "
-                f"{tuple(first.shape)} {first.dtype}: bring all images to one shape and dtype, for example with "
+                f"{tuple(first.shape)} {first.dtype}: give all images the same shape and dtype, for example with "
                 "torchvision's Resize"
             )
         images[index] = image
@@ -126,17 +123,17 @@ def _check_map_style(name: str, dataset: MapDataset) -> None:
     if not indexed or by_name or isinstance(dataset, IterableDataset):
         raise TypeError(
             f"{name} is a {type(dataset).__name__} without __len__ and __getitem__ of indices: give a map-style data "
-            f"set ({_map_style_of(dataset)})"
+            f"set ({_map_style_hint(dataset)})"
         )
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty: give at least one (image, label) pair")
 
 
-def _map_style_of(dataset: Any) -> str:
+def _map_style_hint(dataset: Any) -> str:
     if isinstance(dataset, DataLoader):
         return "loader.dataset is one"
     if isinstance(dataset, Mapping):
-        return f"this one holds {some(map(str, dataset)) or 'nothing'}"
+        return f"this one contains {some(map(str, dataset)) or 'nothing'}"
     return "a list of its samples is one"
 
 
@@ -149,14 +146,14 @@ def _pair(name: str, dataset: MapDataset, index: int) -> tuple[Tensor, int]:
         raise (OSError if isinstance(error, OSError) else ValueError)(
             f"{where} cannot be read ({type(error).__name__}: {error}): {remedy} leave it out"
         ) from error
-    return as_pair(where, sample)
+    return image_and_label(where, sample)
 
 
 def _class_names(labels: dict[str, Tensor]) -> list[str]:
-    """Names of classes that have none, "0" to the highest label.
+    """Default class names, "0" to the highest label.
 
     Raises:
-        ValueError: numbers that do not begin at 0, or of which most have no image.
+        ValueError: labels that do not start at 0, or that leave out half of the numbers or more.
     """
     numbers = torch.cat(list(labels.values())).unique()
     lowest, highest = int(numbers[0]), int(numbers[-1])
@@ -165,8 +162,8 @@ def _class_names(labels: dict[str, Tensor]) -> list[str]:
         where = f"{name}[{int((labels[name] == highest).nonzero()[0])}]"
         raise ValueError(
             f"labels go from {lowest} to {highest} (the label of {where}), with {len(numbers)} different ones: number "
-            f"the classes 0 to {len(numbers) - 1}, leave out samples that a label marks as of no class, or name every "
-            f"class by classes=[str(k) for k in range({highest + 1})]"
+            f"the classes 0 to {len(numbers) - 1}, leave out samples that have no class, or name every "
+            f"class with classes=[str(k) for k in range({highest + 1})]"
         )
     return [str(label) for label in range(highest + 1)]
 
@@ -184,11 +181,11 @@ def _check_classes(classes: Sequence[str], labels: dict[str, Tensor]) -> None:
             )
 
 
-def _warn_of_doubts(datasets: dict[str, MapDataset], splits: dict[str, Split], classes: Sequence[str]) -> None:
-    """Warn of what is rarely meant, as far as only the data sets themselves show it; `Images` warns of the rest."""
+def _warn_of_suspicious(datasets: dict[str, MapDataset], splits: dict[str, Split], classes: Sequence[str]) -> None:
+    """Warn of likely mistakes that only the data sets themselves reveal; `Images` warns of the others."""
     _warn_of_order(datasets, classes)
     if len(classes) == 1:
-        warn(f"there is one class alone ({classes[0]!r}), and nothing to tell apart: look at the labels")
+        warn(f"there is only one class ({classes[0]!r}), so there is nothing to learn: check the labels")
     for name, split in splits.items():
         warn_of_mixture(name, split.images)
         _warn_of_random(name, datasets[name], split)
@@ -200,7 +197,7 @@ def _warn_of_doubts(datasets: dict[str, MapDataset], splits: dict[str, Split], c
 
 
 def _warn_of_random(name: str, dataset: MapDataset, split: Split) -> None:
-    """Warn of samples that are other ones when they are read again."""
+    """Warn of samples that differ when read again."""
     places = sorted({(len(split) - 1) * step // 7 for step in range(8)})
     again = {place: _pair(name, dataset, place) for place in places}
     changed = [
@@ -210,26 +207,26 @@ def _warn_of_random(name: str, dataset: MapDataset, split: Split) -> None:
     ]
     if changed:
         warn(
-            f"{name} is random: {len(changed)} of {len(places)} samples, {name}[{changed[0]}] for example, were others "
-            "when they were read again. Every epoch sees the first reading, and another process another one: take "
-            "random transforms out of the data set, and set crop, flip and the other augmentation of lkd.Recipe"
+            f"{name} is random: {len(changed)} of {len(places)} samples, {name}[{changed[0]}] for example, differed "
+            "when read again. Every epoch uses the first reading, and other processes read other values: remove random "
+            "transforms from the data set, and set crop, flip and the other augmentation of lkd.Recipe"
         )
 
 
 def _warn_of_order(datasets: dict[str, MapDataset], classes: Sequence[str]) -> None:
-    """Warn of data sets that know the names of their classes, as torchvision's do, but number them differently."""
-    orders = {name: names for name, dataset in datasets.items() if (names := _known_classes(dataset))}
+    """Warn of data sets with class names, like torchvision's, that number them differently."""
+    orders = {name: names for name, dataset in datasets.items() if (names := _names_of(dataset))}
     if sorted(classes) in map(sorted, orders.values()):
         orders["classes"] = list(classes)
     (first, names), *others = orders.items() if orders else [("", [])]
     for name, order in others:
         for number, (one, other) in enumerate(zip(names, order, strict=False)):
             if one != other:
-                warn(f"label {number} is {one!r} in {first} and {other!r} in {name}: number the classes alike")
+                warn(f"label {number} is {one!r} in {first} and {other!r} in {name}: number the classes the same way")
                 break
 
 
-def _known_classes(dataset: Any) -> list[str]:
+def _names_of(dataset: Any) -> list[str]:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)

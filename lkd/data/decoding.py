@@ -1,4 +1,4 @@
-"""Image files decoded as RGB, and what about their pixels needs care."""
+"""Decode image files as RGB, and report properties that need attention."""
 
 import contextlib
 import io
@@ -8,53 +8,48 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 DARK = 1 << 12
-"""16-bit images whose values stay below this are nearly black once the upper 8 bits are kept."""
+"""16-bit images with all values below this become nearly black, as only the upper 8 bits are kept."""
 
 NARROWEST = 1000
-"""Highest ratio of an image's sides: resized by its shorter one, a narrower image would not fit into memory."""
+"""Largest ratio of an image's sides: a narrower image, resized by its shorter side, would not fit into memory."""
 
 WARNED = {
-    "orientation": "an EXIF orientation, which is not applied, as in timm and torchvision: turn its pixels "
+    "orientation": "an EXIF orientation, which is not applied, as in timm and torchvision: rotate its pixels "
     "(PIL.ImageOps.exif_transpose) if it must be upright",
-    "transparent": "transparent pixels, which are shown in their stored colours: put it on a background first if "
-    "these mean nothing",
-    "frames": "several frames or pages, of which the first is shown: save each as a file of its own if all count",
-    "dark": "16 bits a channel and no value of 4,096 or above, so it is nearly black in 8 bits: scale its values to "
-    "65,535, or save it with 8 bits",
+    "transparent": "transparent pixels, which keep their stored colours: paste it on a background first if these "
+    "are meaningless",
+    "frames": "several frames or pages, and only the first is used: save each as a separate file to use all",
+    "dark": "16 bits per channel and no value of 4,096 or above, so it is nearly black in 8 bits: scale its values "
+    "to 65,535, or save it with 8 bits",
 }
-"""What a run warns about, with the remedy."""
+"""Properties that a run warns of, with the remedy."""
 
 CARE = {
     "orientation": "with an EXIF orientation (not applied)",
-    "transparent": "with transparent pixels (stored colours shown)",
-    "frames": "with several frames or pages (first shown)",
-    "dark": "of 16 bits with values under 4,096 alone (nearly black)",
-    "deep": "of 16 bits a channel (upper 8 kept)",
+    "transparent": "with transparent pixels (stored colours kept)",
+    "frames": "with several frames or pages (first used)",
+    "dark": "of 16 bits with all values under 4,096 (nearly black)",
+    "deep": "of 16 bits per channel (upper 8 kept)",
     "cmyk": "in CMYK (converted without a colour profile)",
     "narrow": "with one side over 20 times the other",
     "tiny": "with a side under 8 pixels",
-    "huge": "over the size that Pillow warns of",
+    "huge": "above the size that Pillow warns of",
 }
-"""What needs care in pixels, in the words of `lkd data check`."""
-
-
-def as_rgb(content: bytes) -> Image.Image:
-    """An image file decoded as RGB: see `decoded`."""
-    return decoded(content)[0]
+"""Image properties that need attention, as `lkd data check` prints them."""
 
 
 def decoded(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
-    """An image file as RGB, and the keys of `CARE` that hold for it.
+    """Decode an image file as RGB, and list the keys of `CARE` that apply to it.
 
-    Of 16 bits a channel, the upper 8 are kept; of several frames, the first; transparency is dropped, and the stored
-    colours stay. Pixels are as stored: an EXIF orientation is not applied, except by Pillow itself in TIFF files.
+    16-bit channels keep their upper 8 bits, animations their first frame. Transparency is dropped; the stored colours
+    stay. An EXIF orientation is not applied, except by Pillow itself in TIFF files.
 
     Args:
-        content: of the file.
+        content: the bytes of the file.
 
     Raises:
-        Exception: whatever Pillow meets in a damaged file.
-        ValueError: pixels of 32 bits, whose range no file says; one side over 1000 times the other.
+        Exception: any error of Pillow on a damaged file.
+        ValueError: pixels of 32 bits, which have no standard range; one side over 1000 times the other.
 
     Example:
         >>> import io
@@ -97,19 +92,19 @@ def _opened(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        raise ValueError("cannot identify image file: its content is of no kind that Pillow reads here") from None
+        raise ValueError("cannot identify image file: Pillow has no decoder for its content") from None
 
 
 def _check_pixels(image: Image.Image) -> None:
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
-        raise ValueError(f"its pixels are {kind}, whose range is not known: save it with 8 or 16 bits a channel")
+        raise ValueError(f"its pixels are {kind} of unknown range: save it with 8 or 16 bits per channel")
     if max(image.size) > NARROWEST * min(image.size):
-        raise ValueError(f"it is {image.width} x {image.height} pixels: crop it until its sides differ less")
+        raise ValueError(f"it is {image.width} x {image.height} pixels: crop it to sides that differ less")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, where the EXIF block cannot be read."""
+    """The EXIF orientation; 1 (upright) if the EXIF block is unreadable."""
     with contextlib.suppress(Exception):
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1

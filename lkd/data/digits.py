@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits, enlarged to 32x32: a data set that needs no network."""
+"""Scikit-learn's handwritten digits, enlarged to 32x32: a data set that needs no download."""
 
 import torch
 from torch.nn.functional import interpolate
@@ -13,8 +13,8 @@ SEED = 0
 def digits() -> Images:
     """Scikit-learn's 1,797 digits as uint8 images (N, 1, 32, 32), split into 1,297 / 250 / 250, stratified by class.
 
-    The 8x8 originals (values 0 to 16) are enlarged bilinearly and scaled to 0..255. Enlarging by four before scaling
-    is exact in float32, so that every machine gets the same pixels.
+    The 8x8 originals (values 0 to 16) are enlarged bilinearly, then scaled to 0..255. In this order the enlargement is
+    exact in float32, and every machine gets the same pixels.
 
     Returns:
         Images with classes "0" to "9" and the statistics of the training split.

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: found on this machine or fetched once, and checked against known checksums either way."""
+"""Fashion-MNIST: read from this machine or downloaded once, and always checked against its checksums."""
 
 import contextlib
 import functools
@@ -30,12 +30,12 @@ PADDING = 2
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-CACHE_REMEDY = "delete it, and it will be fetched again"
+CACHE_REMEDY = "delete it to download it again"
 MIRROR_TIMEOUT_S = 5
 APT_TIMEOUT_S = 300
-FETCH_TIMEOUT_S = 1800
+DOWNLOAD_TIMEOUT_S = 1800
 
-# Of the unpacked bytes: Debian packs the same files with another gzip header than the authors do.
+# Checksums of the unpacked bytes: the gzip headers of Debian's files differ from those of the authors' files.
 SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -47,19 +47,20 @@ SHA256 = {
 def fashion_mnist(folder: Path | None = None) -> Images:
     """Fashion-MNIST, padded with zeros to uint8 images (N, 1, 32, 32): 55,000 train, 5,000 validation, 10,000 test.
 
-    The validation split is held out of the 60,000 training images, 500 of each class, always the same ones. Mean and
-    std are those of the padded training split.
+    The validation split is a fixed part of the 60,000 training images, 500 of each class. Mean and std are computed on
+    the padded training split.
 
-    The four `*-ubyte.gz` files are looked for in this order: `folder` alone, if given; `data/fashion-mnist` in
+    The four `*-ubyte.gz` files are searched in this order: only in `folder`, if given; `data/fashion-mnist` in
     `lkd.util.files.home()`; the folder of the Debian package dataset-fashion-mnist; torchvision's mirrors; the Debian
-    package, fetched without installing it. What is fetched is kept in `home()`.
+    package, downloaded without installation. Downloads are kept in `home()`.
 
     Args:
-        folder: where the four files lie.
+        folder: folder with the four files.
 
     Raises:
-        FileNotFoundError: `folder` lacks a file; or no place has the files (the message says why, for each place).
-        ValueError: a file has another checksum than Fashion-MNIST's.
+        FileNotFoundError: a file is missing from `folder`, or no place has the files; the message gives the reason for
+            each place.
+        ValueError: a file with another checksum than Fashion-MNIST's.
 
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
     Algorithms, 2017, arXiv 1708.07747.
@@ -96,8 +97,8 @@ def _idx(content: bytes) -> np.ndarray:
 def _files(folder: Path | None) -> dict[str, bytes]:
     """The four unpacked files by name, from the first place that has them."""
     if folder is not None:
-        if lacks := _lacks(folder):
-            raise FileNotFoundError(f"folder {folder}: {lacks}. Put {', '.join(SHA256)} there, or give no folder")
+        if problem := _missing(folder):
+            raise FileNotFoundError(f"folder {folder}: {problem}. Put {', '.join(SHA256)} there, or give no folder")
         return _verified(folder, "replace it, or give no folder")
     cache = home() / "data" / "fashion-mnist"
     tried: dict[str, str] = {}
@@ -105,22 +106,22 @@ def _files(folder: Path | None) -> dict[str, bytes]:
         (cache, CACHE_REMEDY),
         (DEBIAN_FOLDER, f"run apt-get install --reinstall {DEBIAN_PACKAGE}"),
     ):
-        if not (lacks := _lacks(place)):
+        if not (problem := _missing(place)):
             return _verified(place, remedy)
-        tried[str(place)] = lacks
-    return _obtained(cache, tried)
+        tried[str(place)] = problem
+    return _downloaded(cache, tried)
 
 
-def _lacks(folder: Path) -> str:
-    """Which files a folder lacks, in words; empty if it has them all."""
+def _missing(folder: Path) -> str:
+    """Describe the files that are missing from a folder; "" if none is."""
     if not folder.is_dir():
         return "no such folder"
     missing = [name for name in SHA256 if not (folder / name).is_file()]
-    return f"lacks {', '.join(missing)}" if missing else ""
+    return f"missing {', '.join(missing)}" if missing else ""
 
 
 def _verified(folder: Path, remedy: str) -> dict[str, bytes]:
-    """The four files of a folder, unpacked and checked."""
+    """The four files of a folder, unpacked and verified."""
     contents = {}
     for name, expected in SHA256.items():
         try:
@@ -128,48 +129,51 @@ def _verified(folder: Path, remedy: str) -> dict[str, bytes]:
                 packed = (folder / name).read_bytes()
             contents[name] = gzip.decompress(packed)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{folder / name} is no whole gzip file ({error}): {remedy}") from error
+            raise ValueError(f"{folder / name} is not a complete gzip file ({error}): {remedy}") from error
         if (got := hashlib.sha256(contents[name]).hexdigest()) != expected:
             raise ValueError(f"{folder / name}: sha256 of its unpacked bytes is {got}, expected {expected}: {remedy}")
     return contents
 
 
-def _obtained(cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
-    """The four files, fetched into the cache by this process, or by another one while this one waits for it."""
+def _downloaded(cache: Path, tried: dict[str, str]) -> dict[str, bytes]:
+    """The four files, downloaded to the cache by this process, or by another one that this one waits for."""
     with writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-    with held(lock_at(cache.with_suffix(".lock")), "fetches Fashion-MNIST", FETCH_TIMEOUT_S):
-        if not _lacks(cache):
+    with held(lock_at(cache.with_suffix(".lock")), "downloads Fashion-MNIST", DOWNLOAD_TIMEOUT_S):
+        if not _missing(cache):
             return _verified(cache, CACHE_REMEDY)
-        print(f"Fashion-MNIST is not on this machine: fetching it into {cache} (31 MB)", file=sys.stderr)
-        for place, fetch in _ways():
-            if problem := _fill(cache, fetch):
+        print(f"Fashion-MNIST is not on this machine: downloading it to {cache} (31 MB)", file=sys.stderr)
+        for place, download in _sources():
+            if problem := _fill(cache, download):
                 tried[place] = problem
             else:
                 return _verified(cache, CACHE_REMEDY)
-    raise FileNotFoundError(_nowhere(cache, tried))
+    raise FileNotFoundError(_not_found(cache, tried))
 
 
-def _fill(cache: Path, fetch: Callable[[Path], None]) -> str:
-    """Fetches the files, checks them and puts them into the cache; or says what is wrong with what was fetched.
+def _fill(cache: Path, download: Callable[[Path], None]) -> str:
+    """Download the files, verify them and move them to the cache.
+
+    Returns:
+        The problem with the download; "" after a success.
 
     Raises:
-        OSError: the cache cannot be written; names it and the remedy.
+        OSError: the cache is not writable; names it and the remedy.
     """
-    with temporary_folder() as fetched:
+    with temporary_folder() as folder:
         try:
-            fetch(fetched)
-            _verified(fetched, "this is not Fashion-MNIST")
+            download(folder)
+            _verified(folder, "this is not Fashion-MNIST")
         except (OSError, ValueError, RuntimeError, http.client.HTTPException) as error:
             return str(error) or type(error).__name__
         for file in SHA256:
             with replacing(cache / file) as temporary:
-                shutil.copyfile(fetched / file, temporary)
+                shutil.copyfile(folder / file, temporary)
     return ""
 
 
-def _ways() -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """How the files can be fetched, first choice first: what to call it, and what puts them into a folder."""
+def _sources() -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """The sources in order of preference: a name, and a function that downloads the files to a folder."""
     from torchvision.datasets import FashionMNIST
 
     for mirror in FashionMNIST.mirrors:
@@ -219,10 +223,10 @@ def _command(folder: Path, *words: str) -> None:
         raise RuntimeError(f"{words[0]} took more than {APT_TIMEOUT_S} s") from error
 
 
-def _nowhere(cache: Path, tried: dict[str, str]) -> str:
+def _not_found(cache: Path, tried: dict[str, str]) -> str:
     places = "\n".join(f"  {place}: {why}" for place, why in tried.items())
     return (
-        f"Fashion-MNIST was found nowhere. Tried:\n{places}\n"
+        f"Fashion-MNIST was not found. Tried:\n{places}\n"
         f"Put {', '.join(SHA256)} into {cache}; or run apt install {DEBIAN_PACKAGE}; "
-        "or pass the folder that has them: load('fashion_mnist', folder=...)"
+        "or pass the folder that contains them: load('fashion_mnist', folder=...)"
     )

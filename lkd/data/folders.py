@@ -1,4 +1,4 @@
-"""What lies in a folder: images, what a rule leaves aside, and what is refused by name."""
+"""List the images in a folder; everything else is ignored by a rule or raises an error."""
 
 import os
 import stat
@@ -13,20 +13,20 @@ from PIL import Image
 
 RULES = {
     "hidden": "hidden",
-    "system": "of an operating system",
-    "other": "of other kinds",
-    "loop": "linking to a folder above",
-    "empty": "without an image",
-    "beside": "beside the splits",
+    "system": "of the operating system",
+    "other": "of other types",
+    "loop": "linking to a parent folder",
+    "empty": "without images",
+    "beside": "outside the splits",
     "replaced": "replaced later in the tar file",
 }
-"""Why something is left aside, in the words of `lkd data check`."""
+"""Reasons to ignore a file or folder, as `lkd data check` prints them."""
 
 SYSTEM = frozenset([
     "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found", "$recycle.bin",
     "#recycle", "system volume information"
 ])  # fmt: skip
-"""Names, in small letters, of what operating systems and file servers leave in folders."""
+"""Lower-case names of files and folders that operating systems and file servers create."""
 
 DATA = frozenset([
     ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".md", ".rst", ".html",
@@ -35,17 +35,17 @@ DATA = frozenset([
     ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".sha512", ".asc", ".sig", ".doc", ".docx",
     ".xls", ".xlsx", ".mp4", ".avi", ".mov", ".wav", ".mp3"
 ])  # fmt: skip
-"""Endings of files that are no images; their content is not looked at."""
+"""Extensions of files that are not images; their content is not examined."""
 
 UNREADABLE = frozenset([
     ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl", ".svg", ".eps", ".ai", ".wmf", ".emf", ".exr", ".hdr",
     ".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".djvu", ".webp", ".jp2", ".j2k",
     ".tif", ".tiff"
 ])  # fmt: skip
-"""Endings of images, some of which Pillow reads only with a plugin or a library that may not be here."""
+"""Extensions of images that Pillow reads only with a plugin or library, or not at all."""
 
 NO_PIXELS = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS", "IPTC", "PCD")
-"""Formats that Pillow knows, but does not decode by itself."""
+"""Formats that Pillow identifies but does not decode by itself."""
 
 HEADS = {
     "JPEG": (b"\xff\xd8\xff",),
@@ -53,22 +53,21 @@ HEADS = {
     "GIF": (b"GIF87a", b"GIF89a"),
     "TIFF": (b"II*\0", b"MM\0*"),
 }
-"""How files of the most usual kinds of images begin."""
-
+"""First bytes of the most common image formats."""
 
 LARGEST = 1 << 30
-"""Bytes of the largest file that is read as an image: as many as the largest image that Pillow decodes has as RGB."""
+"""Size limit of image files in bytes: the RGB size of the largest image that Pillow decodes."""
 
 _DEEPEST = 100
-"""How deep folders may lie in folders."""
+"""Limit of nested folders."""
 
 
 class Picture(NamedTuple):
-    """An image that was found.
+    """An image file.
 
     Attributes:
-        name: its path below the split.
-        folders: names of the folders that it lies in, below the split.
+        name: its path relative to the split.
+        folders: names of its parent folders, relative to the split.
         place: inode of its file; or path, offset and size in a tar file.
     """
 
@@ -82,9 +81,9 @@ class Contents:
     """Everything in a folder or tar file.
 
     Attributes:
-        pictures: the images, in the order of their names.
-        folders: the folders, whether they hold images or not; each by the names that lead to it.
-        ignored: names of what is left aside, by key of `RULES`.
+        pictures: the images, sorted by name.
+        folders: all folders, with or without images, each as the names on its path.
+        ignored: names of ignored files and folders, by key of `RULES`.
     """
 
     pictures: list[Picture] = field(default_factory=list)
@@ -93,23 +92,23 @@ class Contents:
 
 
 def readable() -> frozenset[str]:
-    """Endings of the image files that Pillow decodes here, its registered plugins included.
+    """Extensions of the image files that Pillow decodes, with its registered plugins.
 
     Example:
         >>> from lkd.data.folders import readable
         >>> {".bmp", ".gif", ".jpg", ".png", ".ppm", ".webp"} <= readable()
         True
     """
-    kinds = Image.registered_extensions().items()
-    return frozenset(ending for ending, kind in kinds if kind in Image.OPEN and kind not in NO_PIXELS)
+    formats = Image.registered_extensions().items()
+    return frozenset(ending for ending, kind in formats if kind in Image.OPEN and kind not in NO_PIXELS)
 
 
-def aside(name: str) -> str:
-    """The rule that leaves a file or folder of this name aside with all that is in it; "" if there is none.
+def ignore_rule(name: str) -> str:
+    """The rule that ignores a file or folder of this name, with its content; "" if there is none.
 
     Example:
-        >>> from lkd.data.folders import aside
-        >>> aside(".ipynb_checkpoints"), aside("Thumbs.db"), aside("cat")
+        >>> from lkd.data.folders import ignore_rule
+        >>> ignore_rule(".ipynb_checkpoints"), ignore_rule("Thumbs.db"), ignore_rule("cat")
         ('hidden', 'system', '')
     """
     if name.startswith("."):
@@ -118,13 +117,13 @@ def aside(name: str) -> str:
 
 
 def in_folder(path: Path) -> Contents:
-    """Everything in a folder. Links are followed, except those that lead back to a folder above them.
+    """List everything in a folder. Links are followed, except links to a parent folder.
 
     Raises:
-        FileNotFoundError: a link to what is not there.
+        FileNotFoundError: a broken link.
         OSError: a folder that cannot be listed.
-        ValueError: two paths to one folder; folders in more than 100 others; images of a kind that Pillow does not
-            read here, or under another ending; a FIFO, socket or device; a name that is no valid UTF-8.
+        ValueError: two paths to one folder; more than 100 nested folders; images in a format that Pillow cannot read,
+            or with a wrong extension; a FIFO, socket or device; a name that is not valid UTF-8.
     """
     root = path.resolve()
     walk = _Walk(readable(), {_identity(str(folder)): str(folder) for folder in (root, *root.parents)})
@@ -135,7 +134,7 @@ def in_folder(path: Path) -> Contents:
 
 @dataclass
 class _Walk:
-    """A walk through a folder."""
+    """A recursive listing of a folder."""
 
     endings: frozenset[str]
     seen: dict[tuple[int, int], str]
@@ -144,7 +143,7 @@ class _Walk:
     def into(self, path: str, folders: tuple[str, ...], above: frozenset[tuple[int, int]]) -> None:
         for entry in _entries(path):
             name = "/".join((*folders, entry.name))
-            if rule := aside(entry.name):
+            if rule := ignore_rule(entry.name):
                 self.contents.ignored[rule].append(name)
             elif _is_folder(entry):
                 self._folder(entry, (*folders, entry.name), above)
@@ -159,11 +158,11 @@ class _Walk:
             self.contents.ignored["loop"].append("/".join(folders))
         elif identity in self.seen:
             raise ValueError(
-                f"{entry.path} and {self.seen[identity]} are one folder, the images of which would count twice: "
+                f"{entry.path} and {self.seen[identity]} are the same folder, and its images would count twice: "
                 "remove the link"
             )
         elif len(folders) > _DEEPEST:
-            raise ValueError(f"{entry.path} lies in more than {_DEEPEST} folders: move it up, or remove it")
+            raise ValueError(f"{entry.path} is nested in more than {_DEEPEST} folders: move it up, or remove it")
         else:
             self.seen[identity] = entry.path
             self.contents.folders.add(folders)
@@ -179,7 +178,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116, a Path for each folder would take longer than to list it
+    found = os.stat(path)  # noqa: PTH116, creating a Path takes longer than listing the folder
     return found.st_dev, found.st_ino
 
 
@@ -188,10 +187,10 @@ def _inode(entry: os.DirEntry[str]) -> int:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, not a file.
+    """Whether an entry is a folder, not a file.
 
     Raises:
-        FileNotFoundError: a link to what is not there.
+        FileNotFoundError: a broken link.
         ValueError: neither a folder nor a file.
     """
     if entry.is_symlink():
@@ -202,11 +201,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Refuse what is neither a folder nor a file.
+    """Refuse paths that are neither a folder nor a regular file.
 
     Raises:
-        FileNotFoundError: a link to what is not there.
-        ValueError: a FIFO, which would be waited for; a socket; a device, which may never end.
+        FileNotFoundError: a broken link.
+        ValueError: a FIFO, which blocks; a socket; a device, which may never end.
     """
     check_link(path)
     mode = path.stat().st_mode
@@ -215,61 +214,61 @@ def check_readable(path: Path) -> None:
         raise ValueError(f"{path} is a {kind}, which cannot be read as a file: remove it")
 
 
-def regular(path: Path) -> BinaryIO:
-    """A file that is opened to be read; also what became a FIFO since it was listed is not waited for.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read it, without blocking on a FIFO that has replaced it.
 
     Raises:
-        ValueError: it is no file; see `check_readable`.
+        ValueError: not a regular file; see `check_readable`.
     """
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115, Path.open takes no opener
+    file = open(path, "rb", opener=_nonblocking)  # noqa: SIM115, Path.open takes no opener
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         check_readable(path)
     return file
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_link(path: Path) -> None:
-    """Refuse a link that leads nowhere.
+    """Refuse a broken link.
 
     Raises:
-        FileNotFoundError: what it links to is not there.
+        FileNotFoundError: the link's target does not exist.
     """
     if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110, Path.exists fails on a link to itself
-        raise FileNotFoundError(f"{path} is a link to {path.readlink()}, which is not there: mend or remove the link")
+        raise FileNotFoundError(f"{path} is a link to {path.readlink()}, which does not exist: fix or remove the link")
 
 
 def _head(path: str) -> bytes:
     try:
-        with regular(Path(path)) as file:
+        with open_regular(Path(path)) as file:
             return file.read(12)
     except OSError:
         return b""
 
 
 def is_image(path: str, endings: frozenset[str], head: Callable[[], bytes]) -> bool:
-    """Whether a file is an image, by the ending of its name.
+    """Whether a file is an image, by its extension.
 
     Args:
-        path: of the file.
-        endings: of images, in small letters.
-        head: gives the first bytes of its content; called where the ending says nothing.
+        path: path of the file.
+        endings: extensions of images, in lower case.
+        head: returns the first bytes of the file; called if the extension is unknown.
 
     Raises:
-        ValueError: an image of a kind that cannot be read here, or under an ending that does not say so; a name that
-            is no valid UTF-8.
+        ValueError: an image in a format that cannot be read, or without an image's extension; a name that is not valid
+            UTF-8.
     """
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122, a Path for each image would take too long
+    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122, creating a Path for each image takes too long
     if ending in endings:
         _check_utf8(path)
         return True
     if ending in UNREADABLE:
-        raise ValueError(f"{path} is of a kind that Pillow does not read here ({ending}): convert it to .png or .jpg")
-    if ending not in DATA and (kind := _kind(head())):
-        raise ValueError(f"{path} is an image ({kind}), which its name does not say: rename or remove it")
+        raise ValueError(f"{path} has a format that Pillow cannot read ({ending}): convert it to .png or .jpg")
+    if ending not in DATA and (kind := _format(head())):
+        raise ValueError(f"{path} is an image ({kind}) without a matching extension: rename or remove it")
     return False
 
 
@@ -277,10 +276,10 @@ def _check_utf8(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{path!a} is no valid UTF-8: rename it, for example with convmv") from error
+        raise ValueError(f"{path!a} is not valid UTF-8: rename it, for example with convmv") from error
 
 
-def _kind(head: bytes) -> str:
+def _format(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:] == b"WEBP":
         return "WEBP"
     return next((kind for kind, starts in HEADS.items() if head.startswith(starts)), "")

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's hub, or local ones in their form."""
+"""Data sets from the Hugging Face Hub, or local ones in the same format."""
 
 import functools
 from collections.abc import Mapping
@@ -8,38 +8,36 @@ from typing import Any
 from timm.data import create_dataset
 
 from lkd.data.image_files import Listing
-from lkd.data.splits import SPLITS, Found, NoImages, Place, split_called
+from lkd.data.splits import SPLITS, ListedSplit, ListedSplits, NoImages, split_role
 from lkd.util.checks import some
 
 
-def hugging_face(name: str) -> Place:
-    """Splits of a data set of Hugging Face's hub, or of a local one in its form, which may change."""
-    return _hfds_splits(name) if Path(name).exists() else _of_the_hub(name)
+def hugging_face(name: str) -> ListedSplits:
+    """Splits of a data set on the Hugging Face Hub (cached), or of a local one (listed at each call)."""
+    return _splits(name) if Path(name).exists() else _hub_splits(name)
 
 
-@functools.cache
-def _of_the_hub(name: str) -> Place:
-    return _hfds_splits(name)
-
-
-def _hfds_splits(name: str) -> Place:
+def _splits(name: str) -> ListedSplits:
     try:
         from datasets import get_dataset_split_names
     except ImportError as error:
         raise ImportError("data 'hfds:...' needs the package datasets: run pip install datasets") from error
-    there = get_dataset_split_names(name)
-    found = {role: [split for split in there if split_called(split) == role] for role in SPLITS}
+    names = get_dataset_split_names(name)
+    found = {role: [split for split in names if split_role(split) == role] for role in SPLITS}
     if not found["train"]:
-        raise FileNotFoundError(f"the data set {name!r} has the splits {', '.join(there)}: it needs train")
+        raise FileNotFoundError(f"the data set {name!r} has the splits {', '.join(names)}: it needs train")
     for role, splits in found.items():
         if len(splits) > 1:
-            raise ValueError(f"the data set {name!r} has {some(splits)}, and each may be the {role} split: keep one")
+            raise ValueError(f"the data set {name!r} has {some(splits)}, and each could be the {role} split: keep one")
     chosen = {role: splits[0] for role, splits in found.items() if splits}
-    beside = {"beside": [split for split in there if split not in chosen.values()]}
-    return Place({role: _hfds_split(name, split) for role, split in chosen.items()}, beside)
+    ignored = {"beside": [split for split in names if split not in chosen.values()]}
+    return ListedSplits({role: _split(name, split) for role, split in chosen.items()}, ignored)
 
 
-def _hfds_split(name: str, split: str) -> Found:
+_hub_splits = functools.cache(_splits)
+
+
+def _split(name: str, split: str) -> ListedSplit:
     from datasets import load_dataset
 
     place = f"{name} ({split})"
@@ -48,25 +46,25 @@ def _hfds_split(name: str, split: str) -> Found:
     reader = create_dataset(f"hfds/{name}", split=split, input_key=image, target_key=label).reader
     labels = [_number(found, f"image {index} of {place}") for index, found in enumerate(reader.iter_targets())]
     if not labels:
-        raise NoImages(f"{place} has no image: give it some, or remove the split")
-    named = {number: label for label, number in reader.class_to_idx.items()}
-    classes = tuple(named.get(number, str(number)) for number in range(max([*named, *labels]) + 1))
-    lacking = len(classes) - len(set(labels) - {-1})
-    note = f"without an image in {split}: {lacking:,} of the {len(classes):,} classes"
-    return Found(
+        raise NoImages(f"{place} has no image: add images, or remove the split")
+    names = {number: label for label, number in reader.class_to_idx.items()}
+    classes = tuple(names.get(number, str(number)) for number in range(max([*names, *labels]) + 1))
+    empty = len(classes) - len(set(labels) - {-1})
+    note = f"without an image in {split}: {empty:,} of the {len(classes):,} classes"
+    return ListedSplit(
         Listing(reader, place, lambda: [dataset._fingerprint]),
         classes,
         labels,
         split,
-        note=note if lacking and min(labels) >= 0 else "",
+        note=note if empty and min(labels) >= 0 else "",
     )
 
 
 def _columns(features: Mapping[str, Any], place: str) -> tuple[str, str]:
-    """The column of images and that of labels: by their names, or else by their types if there is one of each.
+    """The image column and the label column, by name, or else by type if it is unique.
 
     Raises:
-        ValueError: none, or several.
+        ValueError: no such column, or several.
     """
     chosen = []
     for usual, kind in (("image", "Image"), ("label", "ClassLabel")):
@@ -81,9 +79,9 @@ def _columns(features: Mapping[str, Any], place: str) -> tuple[str, str]:
 
 
 def _number(label: Any, where: str) -> int:
-    """A label as a number, -1 where there is none."""
+    """A label as a number, -1 for none."""
     if label is None:
         return -1
     if not isinstance(label, int):
-        raise ValueError(f"the label of {where} is {label!r}, no whole number: see datasets' class_encode_column")
+        raise ValueError(f"the label of {where} is {label!r}, not a whole number: see datasets' class_encode_column")
     return int(label)

@@ -1,4 +1,4 @@
-"""Labelled images in files: decoded when they are asked for, under transforms that can be replayed."""
+"""Labelled images in files: decoded on access, with reproducible transforms."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from lkd.data.accounting import Account
 from lkd.data.decoding import WARNED, decoded
 from lkd.data.folders import LARGEST
 from lkd.data.images import whole_indices
-from lkd.data.prefetch import made_ahead
+from lkd.data.prefetch import prefetch
 from lkd.data.stream import MEMORY_ONLY, Augmentation, Stream
 from lkd.data.transforms import (
     INTERPOLATIONS,
@@ -33,29 +33,29 @@ from lkd.data.transforms import (
 from lkd.util.checks import check_number, check_unset, check_whole, unknown
 
 SIZE = 224
-"""Side of the images that networks see, where none is named."""
+"""Default side of the images that a network gets."""
 
 VIEW_FIELDS = ("image_size", "crop_pct", "interpolation", "damaged")
 """Fields of `View`; they have no effect on images in memory."""
 
 DAMAGED = ("error", "skip")
-"""What to do about an image that cannot be decoded."""
+"""How to treat an image that cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How image files are brought to what a network sees.
+    """How image files are resized, cropped and read.
 
     Args:
-        image_size: side of the images that networks see; 0 for 224.
-        crop_pct: share of the resized image's side that the centre crop of evaluation shows.
-        interpolation: "bicubic", "bilinear" or "nearest"; in training as well.
-        damaged: what to do about an image that cannot be decoded. "error" stops and names it; "skip" puts the next
-            whole image of the split in its place, with that one's label, in training and in evaluation, and counts it
-            in the data set's `damaged_files`.
+        image_size: side of the images that a network gets; 0 for 224.
+        crop_pct: side of the evaluation's centre crop relative to the resized image.
+        interpolation: "bicubic", "bilinear" or "nearest", in training and evaluation.
+        damaged: treatment of an image that cannot be decoded. "error" stops and names it; "skip" replaces it by the
+            next intact image of the split, with that image's label, in training and evaluation, and lists it in the
+            data set's `damaged_files`.
 
     Raises:
-        KeyError, TypeError, ValueError: a value that makes no sense, named.
+        KeyError, TypeError, ValueError: an invalid value.
     """
 
     image_size: int = 0
@@ -73,27 +73,27 @@ class View:
 
 
 class DamagedImage(ValueError):
-    """An image that cannot be decoded; the message names its file."""
+    """An image cannot be decoded; the message names its file."""
 
 
 class Reader(Protocol):
-    """What is asked of a reader of timm's: random access to the bytes of each image."""
+    """Interface of timm's readers: random access to the bytes of each image."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
 
     def filename(self, index: int, /) -> str | None:
-        """Name of the file of an image, for people."""
+        """File name of an image, for messages."""
 
 
 class Listing:
-    """The images that a reader finds at a place, decoded one at a time; remembers which ones were damaged.
+    """The images of a reader, decoded one at a time; records the damaged ones.
 
     Args:
         reader: `reader[index]` is an open file and a label.
-        place: where that is, for people.
-        versions: gives a text for each image, or one for all, that changes when the files do.
+        place: location of the images, for messages.
+        versions: returns a text per image, or one for all, that changes with the files.
     """
 
     def __init__(self, reader: Reader, place: str, versions: Callable[[], Iterable[str]]):
@@ -102,11 +102,11 @@ class Listing:
         self._warned = torch.zeros(len(WARNED), dtype=torch.bool).share_memory_()
 
     def name(self, index: int) -> str:
-        """What an image is called, for people."""
+        """Name of an image, for messages."""
         return f"{self.place}/{self.reader.filename(index) or f'image {index}'}"
 
     def image(self, index: int) -> Image.Image:
-        """An image, as RGB. Warns of the first one whose pixels need care, once for each kind of `WARNED`.
+        """Decode an image as RGB; warn once for each property of `WARNED`, on the first image that has it.
 
         Raises:
             DamagedImage: it cannot be decoded.
@@ -120,7 +120,7 @@ class Listing:
         return image
 
     def decoded(self, index: int) -> tuple[Image.Image, tuple[str, ...]]:
-        """An image, as RGB, and what about its pixels needs care: see `lkd.data.decoding.decoded`.
+        """Decode an image as RGB, and list its properties that need attention; see `lkd.data.decoding.decoded`.
 
         Raises:
             DamagedImage: it cannot be decoded.
@@ -132,7 +132,7 @@ class Listing:
             content = file.read() if size <= LARGEST else b""
         try:
             if size > LARGEST:
-                raise ValueError(f"its file has {size:,} bytes, more than any image that can be decoded")
+                raise ValueError(f"its file has {size:,} bytes, more than any image that Pillow decodes")
             return decoded(content)
         except MemoryError:
             raise
@@ -140,12 +140,12 @@ class Listing:
             self._damaged[index] = True
             problem = str(error) or type(error).__name__
             raise DamagedImage(
-                f"{self.name(index)} is no whole image ({problem}): replace or remove it, or set damaged='skip'"
+                f"{self.name(index)} cannot be decoded ({problem}): replace or remove it, or set damaged='skip'"
             ) from error
 
     @property
     def damaged(self) -> list[str]:
-        """Names of the damaged images that this process and its workers have met so far."""
+        """Names of the damaged images found so far by this process and its workers."""
         return [self.name(index) for index in self._damaged.nonzero().flatten().tolist()]
 
 
@@ -154,8 +154,8 @@ class FileSplit:
     """Images in files and their labels, in a fixed order.
 
     Args:
-        listing: where the images are.
-        indices: their numbers in the listing, int64, shape (N,).
+        listing: the images.
+        indices: their indices in the listing, int64, shape (N,).
         labels: int64, shape (N,).
     """
 
@@ -167,22 +167,16 @@ class FileSplit:
         return len(self.labels)
 
     def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> "FileSplit":
-        """The images and labels at `indices`, in that order.
-
-        Raises:
-            IndexError: an index outside the split.
-            TypeError: indices that are no whole numbers, a mask for example.
-            ValueError: no index at all.
-        """
+        """The images and labels at `indices`, in that order; see `lkd.data.Split.take`."""
         chosen = whole_indices(indices)
         return FileSplit(self.listing, self.indices[chosen], self.labels[chosen])
 
     def read(self, index: int, skip_damaged: bool) -> tuple[Image.Image, int]:
-        """An image and its label; in place of a damaged one, the next one that is whole, where asked.
+        """An image and its label; with `skip_damaged`, the next intact image in place of a damaged one.
 
         Raises:
             DamagedImage: it cannot be decoded.
-            ValueError: none of the images can.
+            ValueError: no image of the split can be decoded.
         """
         for place in chain(range(index, len(self)), range(index)):
             try:
@@ -190,22 +184,22 @@ class FileSplit:
             except DamagedImage:
                 if not skip_damaged:
                     raise
-        raise ValueError(f"none of the {len(self)} images of a split in {self.listing.place} is whole: replace them")
+        raise ValueError(f"none of the {len(self)} images of a split in {self.listing.place} can be decoded: fix them")
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """A data set of image files: its classes, its three splits, and how its images are brought to what a network sees.
+    """A data set of image files, with its classes, its three splits and its transforms.
 
-    Evaluation is timm's: resize, centre crop, normalise. Streams are augmented by timm's training transforms.
+    Evaluation uses timm's transforms (resize, centre crop, normalise), training uses timm's training transforms.
 
     Args:
-        name: what a recipe calls the data set.
+        name: name of the data set in a recipe.
         classes: name of each class; label k is `classes[k]`.
         train, val, test: the splits.
-        view: how images are brought to what a network sees.
-        mean, std: per channel, in units of images scaled to [0, 1]; ImageNet's, which most networks of timm expect.
-        account: what became of all its files.
+        view: how images are resized, cropped and read.
+        mean, std: per channel, for images scaled to [0, 1]; by default ImageNet's, as for most networks of timm.
+        account: origin of the splits, and ignored files.
 
     Example:
         >>> import tempfile
@@ -245,13 +239,13 @@ class Files:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of every image as a network sees it."""
+        """Height and width of every image after resizing and cropping."""
         side = self.view.image_size or SIZE
         return side, side
 
     @cached_property
     def fingerprint(self) -> str:
-        """The identity of the data set; see `lkd.data.fingerprint`. Files count as they were when first looked at."""
+        """The identity of the data set when first accessed; see `lkd.data.fingerprint`."""
         digest = hashlib.sha256(repr((self.classes, self.mean, self.std)).encode())
         for name, split in self.splits.items():
             digest.update(name.encode() + split.indices.numpy().tobytes() + split.labels.numpy().tobytes())
@@ -266,11 +260,11 @@ class Files:
 
     @property
     def damaged_files(self) -> tuple[str, ...]:
-        """Names of the damaged images that this process and its workers have met so far, in any split."""
+        """Names of the damaged images found so far by this process and its workers, in any split."""
         return tuple(name for listing in self._listings for name in listing.damaged)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images of this data set as a network sees them.
+        """Normalise images.
 
         Args:
             images: uint8 0..255, or float 0..1, shape (N, 3, H, W).
@@ -285,57 +279,43 @@ class Files:
     def batches(
         self, split: FileSplit, indices: Tensor, size: int, workers: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at `indices` of a split as timm evaluates them, and their labels, `size` at a time.
-
-        Args:
-            split: one of this data set, or a part of it.
-            indices: int64, shape (N,).
-            size: images in a batch; the last one may hold fewer.
-            workers: processes that read ahead; the same bits for any number of them.
+        """Evaluation batches of a split: images under timm's evaluation transform, and labels; see `lkd.data.DataSet`.
 
         Raises:
-            DamagedImage: an image that cannot be decoded, unless damaged ones are skipped.
+            DamagedImage: an image cannot be decoded, unless damaged images are skipped.
         """
         chunks = [chosen for chosen in indices.split(size) if len(chosen)]
-        return made_ahead(partial(self._evaluated, split), chunks, workers)
+        return prefetch(partial(self._evaluated, split), chunks, workers)
 
     def stream(self, split: FileSplit, augmentation: Augmentation, batch_size: int, seed: int) -> "FileStream":
         """The training batches of a split; see `FileStream`."""
         return FileStream(self, split, augmentation, batch_size, seed)
 
-    def trained_by(self, augmentation: Augmentation) -> Compose:
+    def train_transform(self, augmentation: Augmentation) -> Compose:
         """The transform of training images."""
-        return training_transform(augmentation, self._shown, self.view.crop_pct)
+        return training_transform(augmentation, self._input, self.view.crop_pct)
 
     @cached_property
-    def evaluated_by(self) -> Compose:
-        """The transform of images that are evaluated."""
-        return evaluation_transform(self._shown, self.view.crop_pct)
+    def eval_transform(self) -> Compose:
+        """The transform of evaluation images."""
+        return evaluation_transform(self._input, self.view.crop_pct)
 
     @property
-    def _shown(self) -> dict[str, Any]:
+    def _input(self) -> dict[str, Any]:
         shape = (self.channels, *self.size)
         return {"input_size": shape, "interpolation": self.view.interpolation, "mean": self.mean, "std": self.std}
 
     def _evaluated(self, split: FileSplit, indices: Tensor) -> tuple[Tensor, Tensor]:
         read = [split.read(index, self.view.damaged == "skip") for index in indices.tolist()]
-        images = torch.stack([self.evaluated_by(image) for image, _ in read])
+        images = torch.stack([self.eval_transform(image) for image, _ in read])
         return images, torch.tensor([label for _, label in read])
 
 
 class FileStream(Stream):
     """Batches of images in files; see `Stream`.
 
-    Each position decodes and augments its image anew. timm's transforms draw from global random state, which is seeded
-    with (seed, epoch, position) for each sample and restored afterwards.
-
-    Args:
-        data: the data set; its view, mean and std are used.
-        split: the images to train on, `data.train` or a part of it.
-        augmentation, batch_size, seed: as for `Stream`.
-
-    Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in files.
+    Images are decoded and augmented once per position. timm's transforms draw from global random state, which is
+    seeded with (seed, epoch, position) for each sample and restored afterwards.
     """
 
     split: FileSplit
@@ -345,7 +325,7 @@ class FileStream(Stream):
         super().__init__(split, len(data.classes), augmentation, batch_size, seed)
         check_auto_augment(augmentation.auto_augment)
         check_jitter(augmentation)
-        self._transform = data.trained_by(augmentation)
+        self._transform = data.train_transform(augmentation)
         self._skip_damaged = data.view.damaged == "skip"
 
     def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:

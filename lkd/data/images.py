@@ -1,4 +1,4 @@
-"""Labelled images in memory: what every data source gives, and how splits of them are drawn."""
+"""Labelled images in memory, their statistics, and stratified subsets."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.data.plausibility import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
+from lkd.data.plausibility import AXES, summarise, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
 from lkd.data.protocol import DataSet
 from lkd.data.stream import FILES_ONLY, Augmentation, Labelled, Stream
 from lkd.util.checks import check_unset
@@ -28,8 +28,8 @@ class Split:
 
     Raises:
         TypeError: a tensor of another dtype.
-        ValueError: a wrong shape, channels that are not first, no image at all, a negative label, or a value that is
-            not finite.
+        ValueError: a wrong shape, channels that are not first, no image, a negative label, or a value that is not
+            finite.
 
     Example:
         >>> import torch
@@ -53,8 +53,8 @@ class Split:
 
         Raises:
             IndexError: an index outside the split.
-            TypeError: indices that are no whole numbers, a mask for example.
-            ValueError: no index at all.
+            TypeError: indices that are not whole numbers, such as a mask.
+            ValueError: no index.
 
         Example:
             >>> import torch
@@ -72,14 +72,14 @@ class Split:
         if images.dtype not in (torch.uint8, torch.float32):
             raise TypeError(f"images are {images.dtype}: convert them to torch.uint8 (0..255) or torch.float32")
         if images.ndim != 4 or 0 in images.shape:
-            raise ValueError(f"images have shape {tuple(images.shape)}: give (N, C, H, W), none of them 0")
+            raise ValueError(f"images have shape {tuple(images.shape)}: give (N, C, H, W), each at least 1")
         if swapped_axes(images.shape[1:]):
             raise ValueError(f"images have shape {tuple(images.shape)}, read as (N, C, H, W): {AXES}")
         if images.is_floating_point() and not images.isfinite().all():
             wrong = (~images.isfinite()).flatten(1).any(1).nonzero().flatten()
             raise ValueError(
                 f"{len(wrong)} of {len(images)} images have values that are NaN or infinite, the first of them image "
-                f"{int(wrong[0])}: remove or repair those images"
+                f"{int(wrong[0])}: remove or repair these images"
             )
 
     def _check_labels(self) -> None:
@@ -90,7 +90,7 @@ class Split:
         if labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"labels have shape {tuple(labels.shape)} for {len(self.images)} images: "
-                f"give one label an image, shape ({len(self.images)},)"
+                f"give one label per image, shape ({len(self.images)},)"
             )
         if labels.min() < 0:
             raise ValueError(
@@ -101,22 +101,22 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set: its classes, its three splits, and the statistics that its images are normalised with.
+    """A data set in memory, with its classes, its three splits, and the mean and std for normalisation.
 
-    Each of these raises a warning: classes without an image in a split, class names that occur twice, splits whose
-    values differ in range or distribution, training images that a network sees far from standard deviation 1, channels
-    that may not be first.
+    The constructor warns of classes without an image in a split, duplicate class names, splits that differ in value
+    range or distribution, training images with a standard deviation far from 1 after normalisation, and channels that
+    may not be first.
 
     Args:
-        name: what the data set is called.
+        name: name of the data set.
         classes: name of each class; label k is `classes[k]`.
-        train, val, test: splits of one dtype, one number of channels and one size.
-        mean, std: per channel. For uint8 images in units of images scaled to [0, 1]; for float images in their own
-            units (mean 0 and std 1 leave them as they are).
+        train, val, test: splits with the same dtype, channels and size.
+        mean, std: per channel; for uint8 images on the scale of [0, 1], for float images on their own scale (mean 0 and
+            std 1 leave them unchanged).
 
     Raises:
-        ValueError: splits that differ, a label without a class, or statistics that do not fit the channels or, of
-            uint8 images, do not lie in [0, 1].
+        ValueError: splits that differ, a label without a class, or statistics that do not match the channels or, for
+            uint8 images, are outside [0, 1].
 
     Example:
         >>> from lkd.data import load
@@ -139,7 +139,7 @@ class Images:
         self._check_statistics()
         warn_of_axes(self.train.images.shape[1:])
         warn_of_classes(self.classes, {name: split.labels for name, split in self.splits.items()})
-        warn_of_values({name: look_at(split.images, self.normalise) for name, split in self.splits.items()})
+        warn_of_values({name: summarise(split.images, self.normalise) for name, split in self.splits.items()})
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -169,7 +169,7 @@ class Images:
         return digest.hexdigest()[:16]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images of this data set as a network sees them.
+        """Normalise images.
 
         Args:
             images: uint8 0..255, or float, shape (N, C, H, W).
@@ -182,13 +182,7 @@ class Images:
         return (images - mean) / std
 
     def batches(self, split: Split, indices: Tensor, size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at `indices` of a split, normalised, and their labels, `size` at a time.
-
-        Args:
-            split: one of this data set, or a part of it.
-            indices: int64, shape (N,).
-            size: images in a batch; the last one may hold fewer.
-            workers: not used: the images are in memory.
+        """Evaluation batches of a split: normalised images and labels; see `lkd.data.DataSet`.
 
         Example:
             >>> import torch
@@ -208,12 +202,12 @@ class Images:
         ours, theirs = self.train.images, split.images
         if theirs.dtype != ours.dtype:
             raise ValueError(
-                f"{name} images are {theirs.dtype}, train images {ours.dtype}: use one dtype for all splits"
+                f"{name} images are {theirs.dtype}, train images {ours.dtype}: use the same dtype for all splits"
             )
         if theirs.shape[1:] != ours.shape[1:]:
             raise ValueError(
                 f"{name} images have shape {tuple(theirs.shape[1:])}, train images {tuple(ours.shape[1:])} "
-                "(channels, height, width): bring all splits to one shape"
+                "(channels, height, width): give all splits the same shape"
             )
         if (highest := int(split.labels.max())) >= len(self.classes):
             lowest = min(int(part.labels.min()) for part in self.splits.values())
@@ -226,29 +220,19 @@ class Images:
     def _check_statistics(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
-                raise ValueError(f"{name} has {len(values)} values for {self.channels} channels: give one a channel")
+                raise ValueError(f"{name} has {len(values)} values for {self.channels} channels: give one per channel")
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{name} is {values}: give finite values")
             if self.train.images.dtype == torch.uint8 and not all(0 <= value <= 1 for value in values):
                 raise ValueError(
-                    f"{name} is {values}: of uint8 images, give it in units of images scaled to [0, 1], divided by 255"
+                    f"{name} is {values}: for uint8 images, give it for images scaled to [0, 1] (divided by 255)"
                 )
         if min(self.std) <= 0:
-            raise ValueError(f"std is {self.std}: each must be above 0 (leave out a channel that never varies)")
+            raise ValueError(f"std is {self.std}: each must be above 0 (remove constant channels)")
 
 
 class MemoryStream(Stream):
-    """Batches of images in memory; see `Stream`.
-
-    Args:
-        data: the data set; its size, mean and std are used.
-        split: the images to train on, `data.train` or a part of it.
-        augmentation, batch_size, seed: as for `Stream`.
-
-    Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory, or that
-            leaves nothing of them.
-    """
+    """Batches of images in memory; see `Stream`."""
 
     split: Split
 
@@ -279,34 +263,34 @@ def _check_sides(augmentation: Augmentation, side: int) -> None:
 
 def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} are a {type(value).__name__}: give a tensor (torch.from_numpy of an array)")
+        raise TypeError(f"{name} are a {type(value).__name__}: give a tensor (torch.from_numpy(array))")
 
 
 def whole_indices(indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
-    """Indices as int64.
+    """Convert indices to int64.
 
     Raises:
-        TypeError: indices that are no whole numbers, a mask for example.
-        ValueError: no index at all.
+        TypeError: indices that are not whole numbers, such as a mask.
+        ValueError: no index.
     """
     if len(indices) == 0:
         raise ValueError("indices are empty: a split has at least one image")
     chosen = torch.as_tensor(indices)
     if chosen.dtype == torch.bool or chosen.is_floating_point():
-        raise TypeError(f"indices are {chosen.dtype}: give whole numbers (mask.nonzero().flatten() of a mask)")
+        raise TypeError(f"indices are {chosen.dtype}: give whole numbers (for a mask, mask.nonzero().flatten())")
     return chosen.long()
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation of each channel, in units of images scaled to [0, 1].
+    """Mean and (population) standard deviation of each channel, for images scaled to [0, 1].
 
-    Counted from the histogram of pixel values in exact integers, so every machine gives the same numbers.
+    Computed in exact integers from the histogram of pixel values, with the same result on every machine.
 
     Args:
         images: uint8, shape (N, C, H, W).
 
     Returns:
-        Mean and std, one value a channel.
+        Mean and std, one value per channel.
 
     Raises:
         TypeError: images of another dtype.
@@ -318,7 +302,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         ((0.5,), (0.5,))
     """
     if images.dtype != torch.uint8:
-        raise TypeError(f"images are {images.dtype}: statistics are counted for torch.uint8 images only")
+        raise TypeError(f"images are {images.dtype}: statistics need torch.uint8 images")
     pairs = [_mean_and_std(images[:, channel]) for channel in range(images.shape[1])]
     return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
 
@@ -332,15 +316,14 @@ def _mean_and_std(pixels: Tensor) -> tuple[float, float]:
 
 
 def stratified_order(labels: Tensor, seed: int) -> np.ndarray:
-    """A random order of all images in which each class is spread evenly from the first to the last.
+    """A random order of all images that spreads each class evenly.
 
-    The first n of it hold the classes in proportion to their sizes, for every n at once: class k's share is the one
-    that Webster's (Sainte-Laguë's) apportionment of n seats gives it. With classes of one size, no two of them differ
-    by more than one image.
+    For every n, the first n images contain the classes in proportion to their sizes, by Webster's (Sainte-Laguë's)
+    apportionment of n seats. Classes of equal size differ by at most one image.
 
     Args:
         labels: int64, shape (N,).
-        seed: which order; the same seed and labels give the same one.
+        seed: seed of the order.
 
     Returns:
         Indices, int64, shape (N,).
@@ -362,15 +345,15 @@ def stratified_order(labels: Tensor, seed: int) -> np.ndarray:
 
 
 def hold_out(split: AnySplit, count: int, seed: int) -> tuple[AnySplit, AnySplit]:
-    """Parts `count` images from a split, stratified by class; both parts keep the order of the split.
+    """Hold out `count` images of a split, stratified by class; both parts keep the order of the split.
 
     Args:
-        split: what to part.
-        count: how many images to hold out, at least 1 and fewer than there are.
-        seed: which ones; see `stratified_order`.
+        split: the split to divide.
+        count: number of images to hold out, at least 1 and less than the size of the split.
+        seed: seed of the choice; see `stratified_order`.
 
     Returns:
-        The rest, and the images held out.
+        The rest, and the held-out images.
 
     Raises:
         ValueError: a count that leaves one part empty.
@@ -388,15 +371,15 @@ def hold_out(split: AnySplit, count: int, seed: int) -> tuple[AnySplit, AnySplit
 
 
 def subset(split: AnySplit, count: int, seed: int) -> AnySplit:
-    """A random part of a split with its classes in proportion; a smaller one is the beginning of a larger one.
+    """A random subset, stratified by class; smaller subsets are the beginning of larger ones.
 
     Args:
-        split: what to draw from.
-        count: how many images, at least 1 and at most as many as there are.
-        seed: which ones; see `stratified_order`.
+        split: the split to draw from.
+        count: number of images, from 1 to the size of the split.
+        seed: seed of the choice; see `stratified_order`.
 
     Raises:
-        ValueError: a count of 0, or of more images than there are.
+        ValueError: a count out of range.
 
     Example:
         >>> from lkd.data import load, subset
@@ -409,10 +392,10 @@ def subset(split: AnySplit, count: int, seed: int) -> AnySplit:
 
 
 def fingerprint(data: DataSet) -> str:
-    """The identity of a data set: the same in every process, and another one when anything it holds changes.
+    """The identity of a data set: equal in all processes, and different after any change of its content.
 
-    Covers the classes, the statistics, and dtype, shape and bytes of all splits; not the name. Images in files count by
-    path, size and modification time.
+    It covers the classes, the statistics, and dtype, shape and bytes of all splits, but not the name. Image files are
+    identified by path, size and modification time.
 
     Returns:
         16 hexadecimal digits of a SHA-256.

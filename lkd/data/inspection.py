@@ -1,4 +1,4 @@
-"""What there is to learn from: the data sets that this machine has, and whether all files of one can be read."""
+"""List the data sets on this machine, and check that all files of a data set can be read."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,20 +10,20 @@ from timm.data import ImageNetInfo
 from lkd.data import Files, FileSplit, accounted, load
 from lkd.data.decoding import CARE
 from lkd.data.fashion_mnist import DEBIAN_FOLDER, SHA256
-from lkd.data.splits import split_called
+from lkd.data.splits import split_role
 from lkd.util.files import home_folder
 from lkd.util.progress import progress_bar
 
 
 class Known(NamedTuple):
-    """A data set by name.
+    """A data set in the list of data sets.
 
     Attributes:
-        name: what a recipe calls it.
-        place: where its files lie, or how to get them.
-        classes: number of classes; None where the files are not here.
-        images: number of images in train, val and test; None likewise.
-        account: one line that accounts for all files: see `lkd.data.accounted`; empty likewise.
+        name: its name in a recipe.
+        place: location of its files, or how to get them.
+        classes: number of classes; None if the files are not on this machine.
+        images: number of images in train, val and test; None if the files are not on this machine.
+        account: one-line summary, see `lkd.data.accounted`; empty if the files are not on this machine.
     """
 
     name: str
@@ -34,16 +34,16 @@ class Known(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What was found in a data set of image files.
+    """Result of checking a data set of image files.
 
     Attributes:
-        classes: their names, in the order of their numbers.
-        imagenet: whether these are ImageNet-1k's 1000 by WordNet id, numbered as pretrained networks number them.
-        images: by split, the number of images of each class.
-        unreadable: what cannot be read or decoded, each with the reason.
-        account: one line that accounts for all files: see `lkd.data.accounted`.
-        ignored: by key of `lkd.data.folders.RULES`, the number of files and folders that are not read.
-        care: by key of `lkd.data.decoding.CARE`, the number of images.
+        classes: names of the classes, in the order of their numbers.
+        imagenet: whether these are the 1000 WordNet ids of ImageNet-1k, in the order of pretrained networks.
+        images: number of images of each class, by split.
+        unreadable: reason by name, for images that cannot be read or decoded.
+        account: one-line summary; see `lkd.data.accounted`.
+        ignored: number of ignored files and folders, by key of `lkd.data.folders.RULES`.
+        care: number of images that need attention, by key of `lkd.data.decoding.CARE`.
     """
 
     classes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Checked(NamedTuple):
 
 
 def known() -> list[Known]:
-    """The data sets with a name of their own, and the folders in `data` of lkd's home; nothing is fetched.
+    """The built-in data sets, and the folders in `data` of lkd's home; downloads nothing.
 
     Example:
         >>> from lkd.data.inspection import known
@@ -66,16 +66,16 @@ def known() -> list[Known]:
     places = {"digits": "comes with scikit-learn", "fashion_mnist": _fashion_mnist()}
     folders = sorted((home_folder() / "data").glob("[!.]*"))
     places |= {f"folder:{path.name}": str(path) for path in folders if _has_train(path)}
-    absent = Known("fashion_mnist", "not here: its first use fetches 31 MB")
+    absent = Known("fashion_mnist", "not on this machine: downloaded at first use (31 MB)")
     return [_counted(name, place) if place else absent for name, place in places.items()]
 
 
 def check(data: Files, threads: int = 4) -> Checked:
-    """Decode every image of a data set once. That its splits have the same classes was checked when it was loaded.
+    """Decode every image of a data set once. (`load` has already compared the classes of the splits.)
 
     Args:
-        data: from `lkd.data.load`.
-        threads: that decode at the same time.
+        data: data set from `lkd.data.load`.
+        threads: number of threads that decode images.
 
     Example: `lkd data check folder:/data/pets`.
     """
@@ -83,7 +83,7 @@ def check(data: Files, threads: int = 4) -> Checked:
     care: Counter[str] = Counter()
     splits = data.splits.values()
     with progress_bar(sum(map(len, splits))) as bar:
-        jobs = (delayed(_looked_at)(split, index) for split in splits for index in range(len(split)))
+        jobs = (delayed(_check_image)(split, index) for split in splits for index in range(len(split)))
         for name, problem, kinds in Parallel(threads, backend="threading", return_as="generator")(jobs):
             if problem:
                 unreadable[name] = problem
@@ -97,17 +97,15 @@ def check(data: Files, threads: int = 4) -> Checked:
 
 
 def _has_train(folder: Path) -> bool:
-    """Whether a folder looks like a data set; also where it cannot be listed, which `load` then says."""
+    """Whether a folder looks like a data set; also true if it cannot be listed, so `load` reports the error."""
     try:
-        return folder.is_dir() and any(
-            split_called(path.name) == "train" and path.is_dir() for path in folder.iterdir()
-        )
+        return folder.is_dir() and any(split_role(path.name) == "train" and path.is_dir() for path in folder.iterdir())
     except OSError:
         return True
 
 
 def _fashion_mnist() -> str | None:
-    """Where its files lie, of the places where they are looked for first."""
+    """The folder with its files; None if they are not on this machine."""
     places = home_folder() / "data" / "fashion-mnist", DEBIAN_FOLDER
     return next((str(place) for place in places if all((place / name).is_file() for name in SHA256)), None)
 
@@ -121,8 +119,8 @@ def _counted(name: str, place: str) -> Known:
     return Known(name, place, len(data.classes), counts, accounted(data))
 
 
-def _looked_at(split: FileSplit, index: int) -> tuple[str, str, tuple[str, ...]]:
-    """What an image is called, why it cannot be read (empty if it can), and what about its pixels needs care."""
+def _check_image(split: FileSplit, index: int) -> tuple[str, str, tuple[str, ...]]:
+    """Name of an image, error message ("" if it can be read), and properties that need attention."""
     number = int(split.indices[index])
     name = split.listing.name(number)
     try:

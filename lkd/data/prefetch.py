@@ -1,4 +1,4 @@
-"""Work done ahead of its use by worker processes."""
+"""Prefetching with worker processes."""
 
 import multiprocessing
 import os
@@ -23,55 +23,55 @@ SHARED = Path("/dev/shm")
 _LOOK_SECONDS, _GIVE_UP_SECONDS = 5, 600
 
 
-def made_ahead(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> Iterator[T]:
-    """`make(item)` of each item, in their order, the same for any number of workers.
+def prefetch(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> Iterator[T]:
+    """Iterate over `make(item)` in the order of the items, computed ahead by worker processes.
 
     Args:
-        make: depends on nothing but the item; worker processes get a copy of it.
-        items: what to make something of.
-        workers: processes that work ahead; 0 makes each when it is asked for, in this process.
+        make: a function of the item only; worker processes get a copy of it.
+        items: the arguments of `make`.
+        workers: number of worker processes; with 0, this process computes each result when it is needed.
 
     Raises:
-        ValueError: fewer than 0 workers.
-        OSError: workers that cannot be started, have died, or have no shared memory left; names the remedy.
-        TimeoutError: no worker has made anything for ten minutes.
-        Exception: that of `make`.
+        ValueError: a negative number of workers.
+        OSError: workers cannot start, have died, or have no shared memory left; names the remedy.
+        TimeoutError: no result for ten minutes.
+        Exception: any error of `make`.
 
     Example:
-        >>> from lkd.data.prefetch import made_ahead
-        >>> list(made_ahead(abs, [-1, 2, -3], workers=0))
+        >>> from lkd.data.prefetch import prefetch
+        >>> list(prefetch(abs, [-1, 2, -3], workers=0))
         [1, 2, 3]
     """
     check_whole("workers", workers, 0)
     if not workers or not len(items):
         return map(make, items)
     loader = DataLoader(
-        _Made(make, items),
+        _Results(make, items),
         batch_size=None,
         num_workers=min(workers, len(items)),
         collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
         timeout=_LOOK_SECONDS,
         worker_init_fn=end_with_parent,
-        generator=torch.Generator(),  # so that starting workers draws nothing from global random state
+        generator=torch.Generator(),  # keeps global random state unchanged
     )
-    return _all_of(loader)
+    return _results(loader)
 
 
-def _all_of(loader: "DataLoader[T | _Failed]") -> Iterator[T]:
+def _results(loader: "DataLoader[T | _Failed]") -> Iterator[T]:
     try:
         iterator = iter(loader)
     except OSError as error:
         raise OSError(f"{loader.num_workers} worker processes cannot be started ({error}){_remedy()}") from None
-    while (made := _next(iterator)) is not _END:
-        if isinstance(made, _Failed):
-            del iterator  # a traceback would keep the workers; freed with it, out of turn, they end after long timeouts
-            raise made.error
-        yield made
+    while (result := _next(iterator)) is not _END:
+        if isinstance(result, _Failed):
+            del iterator  # else the traceback keeps the workers alive, and they end only after long timeouts
+            raise result.error
+        yield result
 
 
 def _next(iterator: Iterator[Any]) -> Any:
-    """What comes next, or what went wrong; a wait for it is said, and given up after ten minutes."""
+    """The next result or failure; reports a long wait, and gives up after ten minutes."""
     patience = Patience(_GIVE_UP_SECONDS)
     while True:
         try:
@@ -79,24 +79,24 @@ def _next(iterator: Iterator[Any]) -> Any:
         except RuntimeError as error:
             if not str(error).startswith("DataLoader timed out"):
                 reason = str(error).splitlines()[0]
-                return _Failed(OSError(f"a worker process that reads ahead was lost ({reason}){_remedy()}"))
+                return _Failed(OSError(f"a worker process died ({reason}){_remedy()}"))
         try:
-            patience("worker processes that read ahead (is their file system stuck?)")
+            patience("worker processes that prefetch (is their file system stuck?)")
         except TimeoutError as error:
             return _Failed(TimeoutError(f"{error}{_remedy()}"))
 
 
 def _remedy() -> str:
-    """What to do where workers cannot hand over what they have made, through shared memory on Linux."""
-    told = ": use workers=0"
+    """The remedy for workers that cannot return results, which on Linux go through shared memory."""
+    text = ": use workers=0"
     if SHARED.is_dir():
         size, _, free = shutil.disk_usage(SHARED)
-        told += f", or make {SHARED} larger (of {size:,} bytes {free:,} are free; in Docker, --shm-size=2g)"
-    return told
+        text += f", or make {SHARED} larger ({free:,} of {size:,} bytes are free; in Docker, --shm-size=2g)"
+    return text
 
 
 def end_with_parent(*_: object) -> None:
-    """End this process when the one that started it has ended, however it did."""
+    """End this process as soon as its parent process ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -108,13 +108,13 @@ def end_with_parent(*_: object) -> None:
 
 
 class _Failed:
-    """An error of a worker; handed over as it is, it keeps its type and its message."""
+    """An error of a worker, with its type and message."""
 
     def __init__(self, error: Exception):
         self.error = error
 
 
-class _Made(Dataset["T | _Failed"]):
+class _Results(Dataset["T | _Failed"]):
     def __init__(self, make: Callable[[Any], T], items: Sequence[Any]):
         self.make, self.items = make, items
 
@@ -122,23 +122,23 @@ class _Made(Dataset["T | _Failed"]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> "T | _Failed":
-        """What is made of an item, in shared memory already: what fails later, on the way, is lost without a word."""
+        """The result for an item, in shared memory already: errors of a later transfer would be lost."""
         try:
-            made = self.make(self.items[index])
+            result = self.make(self.items[index])
         except Exception as error:
             return _Failed(_sendable(error))
         try:
-            for tensor in tree_leaves(made):
+            for tensor in tree_leaves(result):
                 if isinstance(tensor, torch.Tensor):
                     tensor.share_memory_()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            return _Failed(OSError(f"worker processes have no room for what they read ({reason}){_remedy()}"))
-        return made
+            return _Failed(OSError(f"worker processes have no shared memory left for results ({reason}){_remedy()}"))
+        return result
 
 
 def _sendable(error: Exception) -> Exception:
-    """An error, or one with its message where it cannot be sent to another process."""
+    """The error if it can be pickled, else a RuntimeError with its message."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -146,5 +146,5 @@ def _sendable(error: Exception) -> Exception:
     return error.with_traceback(None)
 
 
-def _unchanged(made: T) -> T:
-    return made
+def _unchanged(result: T) -> T:
+    return result

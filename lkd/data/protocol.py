@@ -1,4 +1,4 @@
-"""What the engine asks of a data set, whether its images lie in memory or in files."""
+"""The interface of data sets, in memory or in files."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -9,11 +9,11 @@ from lkd.data.stream import Augmentation, Labelled, Stream
 
 
 class DataSet(Protocol):
-    """A data set: its classes, its three splits, how they are evaluated, and the streams that train on them."""
+    """A data set: classes, three splits, evaluation batches and training streams."""
 
     @property
     def name(self) -> str:
-        """What the data set is called."""
+        """Name of the data set."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -25,15 +25,15 @@ class DataSet(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of every image as a network sees it."""
+        """Height and width of every image as a network gets it."""
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean that images are normalised with, one value a channel."""
+        """Mean for normalisation, one value per channel."""
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation that images are normalised with, one value a channel."""
+        """Standard deviation for normalisation, one value per channel."""
 
     @property
     def train(self) -> Labelled:
@@ -56,16 +56,16 @@ class DataSet(Protocol):
         """The identity of the data set; see `lkd.data.fingerprint`."""
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images `(N, C, H, W)` of this data set as a network sees them, float32."""
+        """Normalise images `(N, C, H, W)` to float32."""
 
     def batches(self, split: Any, indices: Tensor, size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at `indices` of a split as they are evaluated, `(b, C, H, W)` and normalised, and their labels.
+        """Evaluation batches of a split: normalised images `(b, C, H, W)` and labels.
 
         Args:
-            split: one of this data set, or a part of it.
-            indices: int64, shape (N,).
-            size: images in a batch; the last one may hold fewer.
-            workers: processes that read ahead, where images are read from files.
+            split: a split of this data set, or a part of one.
+            indices: indices of the images, int64, shape (N,).
+            size: images per batch; the last batch may be smaller.
+            workers: processes that prefetch image files, without effect on the result; not used for images in memory.
         """
 
     def stream(self, split: Any, augmentation: Augmentation, batch_size: int, seed: int) -> Stream:

@@ -1,4 +1,4 @@
-"""One sample of a user's data set as a tensor and a class number, or a sentence that says what is wrong with it."""
+"""Validate a sample of a custom data set and convert it to a tensor and a class number."""
 
 import math
 from typing import Any
@@ -11,24 +11,24 @@ from torch import Tensor
 from lkd.data.plausibility import AXES, swapped_axes
 
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-"""PIL's modes of more than 8 bits, which `convert` cuts off at 255."""
+"""PIL modes with more than 8 bits, which `convert` clips at 255."""
 
 
-def as_pair(where: str, sample: Any) -> tuple[Tensor, int]:
-    """A sample as an image `(C, H, W)`, uint8 or float32, and the number of its class.
+def image_and_label(where: str, sample: Any) -> tuple[Tensor, int]:
+    """Convert a sample to an image `(C, H, W)`, uint8 or float32, and a class number.
 
     Args:
-        where: the sample's name in messages, "train[3]" for example.
-        sample: a pair of an image and a label; see `lkd.data.from_datasets`.
+        where: the sample's name in messages, such as "train[3]".
+        sample: an (image, label) pair; see `lkd.data.from_datasets`.
 
     Raises:
-        TypeError: no such pair, an image or a label of another type.
+        TypeError: not a pair, or an image or label of another type.
         ValueError: an image of another shape, a value that is not finite, a negative label.
 
     Example:
         >>> import numpy as np
-        >>> from lkd.data.samples import as_pair
-        >>> image, label = as_pair("train[0]", (np.zeros((8, 8, 3), np.uint8), 2))
+        >>> from lkd.data.samples import image_and_label
+        >>> image, label = image_and_label("train[0]", (np.zeros((8, 8, 3), np.uint8), 2))
         >>> image.shape, label
         (torch.Size([3, 8, 8]), 2)
     """
@@ -45,9 +45,9 @@ def as_pair(where: str, sample: Any) -> tuple[Tensor, int]:
 
 def _hint(sample: Any) -> str:
     if isinstance(sample, dict):
-        return f"; this one has the keys {', '.join(map(repr, sample))}: wrap the data set in one that returns a pair"
+        return f"; this one has the keys {', '.join(map(repr, sample))}: wrap the data set to return pairs"
     if isinstance(sample, Tensor | np.ndarray):
-        return "; make pairs of tensors X and y by torch.utils.data.TensorDataset(X, y)"
+        return "; for tensors X and y, use torch.utils.data.TensorDataset(X, y)"
     return ""
 
 
@@ -67,20 +67,20 @@ def _eight_bits(where: str, image: Image.Image) -> Image.Image:
     if image.mode in DEEP_MODES:
         raise TypeError(
             f"the image of {where} has PIL mode {image.mode!r}, more than 8 bits: scale its values to [0, 1] and give "
-            "a float tensor (image.convert cuts them off at 255)"
+            "a float tensor (image.convert clips them at 255)"
         )
     raise TypeError(f"the image of {where} has PIL mode {image.mode!r}: use image.convert('RGB') or ('L')")
 
 
 def _from_tensor(where: str, image: Tensor) -> Tensor:
     if image.ndim != 3:
-        remedy = " (image[None] of a grey one)" if image.ndim == 2 else ""
+        remedy = " (image[None] for a grey image)" if image.ndim == 2 else ""
         raise ValueError(f"the image of {where} is a tensor of shape {tuple(image.shape)}: give (C, H, W){remedy}")
     if image.is_floating_point():
         pixels = _in_order(where, image.detach().float())
         if not pixels.isfinite().all():
             raise ValueError(
-                f"the image of {where} has values that are NaN or infinite (in float32): repair it or leave it out"
+                f"the image of {where} has values that are NaN or infinite (in float32): repair or remove it"
             )
         return pixels
     if image.dtype != torch.uint8:
@@ -102,7 +102,7 @@ def _from_array(where: str, image: np.ndarray) -> Tensor:
     if image.ndim == 3 and image.shape[0] <= 4 < min(image.shape[1:]):
         raise ValueError(
             f"the image of {where} is an array of shape {image.shape}, read as (H, W, C), which looks like (C, H, W): "
-            "give image.transpose(1, 2, 0), or a tensor (C, H, W) by torch.from_numpy(image)"
+            "give image.transpose(1, 2, 0), or the tensor torch.from_numpy(image)"
         )
     pixels = torch.from_numpy(np.array(image, order="C"))
     return pixels[None] if pixels.ndim == 2 else _in_order(where, pixels.permute(2, 0, 1))
@@ -112,14 +112,15 @@ def _label(where: str, label: Any) -> int:
     if isinstance(label, Tensor | np.ndarray) and label.ndim == 0:
         label = label.item()
     if isinstance(label, Tensor | np.ndarray):
-        remedy = "label.item()" if math.prod(label.shape) == 1 else "label.argmax() where it is one-hot"
+        remedy = "label.item()" if math.prod(label.shape) == 1 else "label.argmax() if it is one-hot"
         raise TypeError(
             f"the label of {where} is a {type(label).__name__} of shape {tuple(label.shape)}: give the class's number, "
             f"an int ({remedy})"
         )
     if isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer):
         raise TypeError(
-            f"the label of {where} is {label!r} ({type(label).__name__}): give the class's number, an int{_cure(label)}"
+            f"the label of {where} is {label!r} ({type(label).__name__}): give the class's number, an int"
+            f"{_int_hint(label)}"
         )
     if label < 0:
         raise ValueError(
@@ -128,9 +129,9 @@ def _label(where: str, label: Any) -> int:
     return int(label)
 
 
-def _cure(label: Any) -> str:
+def _int_hint(label: Any) -> str:
     if isinstance(label, str):
         return f", for example classes.index({label!r})"
     if isinstance(label, bool | np.bool_) or (isinstance(label, float) and label.is_integer()):
-        return f", here {int(label)}, by int(label)"
+        return f", here {int(label)}, with int(label)"
     return ""

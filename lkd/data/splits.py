@@ -1,4 +1,4 @@
-"""Splits as they were found, whatever their images lie in: what is refused of them, and the account of all of them."""
+"""Splits as listed from any source: validation, warnings, and the summary of ignored files."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,34 +16,34 @@ from lkd.data.image_files import FileSplit, Listing
 from lkd.util.checks import some
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}
-"""What each split may be called, in small or capital letters."""
+"""Accepted names of each split, in lower or upper case."""
 
 
 class NoImages(FileNotFoundError):
-    """A folder or tar file without images."""
+    """A folder or tar file has no images."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The images of a split.
+class ListedSplit:
+    """The images of a split as listed from its source.
 
     Args:
-        listing: the images, in an order that every machine gives them.
-        classes: name of each class, "" for images that have none.
-        labels: of each image; negative for none.
-        called: its name where it lies.
-        pictures: the files of the images, where they are known.
+        listing: the images, in the same order on every machine.
+        classes: name of each class, "" for images without a class.
+        labels: label of each image, negative for none.
+        name: name of the split's folder, tar file or Hugging Face split.
+        pictures: the image files, if known.
         empty: paths of class folders without images.
-        ignored: names of what is not read, by key of `lkd.data.folders.RULES`.
-        above: path of the folder that has the class folders, if it is not that of the split.
-        below: number of images that lie deeper than in a class folder.
-        note: what else may surprise.
+        ignored: names of ignored files and folders, by key of `lkd.data.folders.RULES`.
+        above: path of the folder with the class folders, if it differs from the split's folder.
+        below: number of images in subfolders of class folders.
+        note: another thing worth knowing.
     """
 
     listing: Listing
     classes: tuple[str, ...]
     labels: Sequence[int]
-    called: str
+    name: str
     pictures: Sequence[Picture] = ()
     empty: Sequence[str] = ()
     ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Found:
 
     @property
     def place(self) -> str:
-        """Where the images lie, for people."""
+        """Location of the images, for messages."""
         return self.listing.place
 
     @property
@@ -62,7 +62,7 @@ class Found:
         return self.classes != ("",) and min(self.labels) >= 0
 
     def split(self, classes: Sequence[str] | None = None) -> FileSplit:
-        """The images with their labels, numbered by `classes` where these come in another order."""
+        """The images with labels; with `classes`, labels are numbered in that order."""
         labels = torch.tensor(self.labels)
         if classes is not None:
             numbers = {name: number for number, name in enumerate(classes)}
@@ -70,64 +70,64 @@ class Found:
         return FileSplit(self.listing, torch.arange(len(labels)), labels)
 
 
-class Place(NamedTuple):
-    """The splits at a place, by role; and what lies beside them, by key of `lkd.data.folders.RULES`."""
+class ListedSplits(NamedTuple):
+    """The splits by role, and ignored names outside them by key of `lkd.data.folders.RULES`."""
 
-    splits: dict[str, Found]
-    beside: dict[str, list[str]]
+    splits: dict[str, ListedSplit]
+    ignored: dict[str, list[str]]
 
 
-def split_called(name: str) -> str:
-    """The split that may be called like this: "train", "val" or "test"; "" if none is.
+def split_role(name: str) -> str:
+    """The split with this name: "train", "val" or "test"; "" if there is none.
 
     Example:
-        >>> from lkd.data.splits import split_called
-        >>> split_called("Validation"), split_called("extra")
+        >>> from lkd.data.splits import split_role
+        >>> split_role("Validation"), split_role("extra")
         ('val', '')
     """
     return next((role for role, names in SPLITS.items() if name.lower() in names), "")
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Validation -----------------------------------------------------------------------------------------------------------
 
 
-def check_train(train: Found) -> None:
+def check_train(train: ListedSplit) -> None:
     """Refuse a training split that cannot be trained on.
 
     Raises:
-        ValueError: images without a label, class folders without an image, or one class alone.
+        ValueError: images without a label, class folders without an image, or only one class.
     """
     check_labels(train)
     if len(train.classes) < 2:
         raise ValueError(
-            f"{train.place} has one class, {train.classes[0]!r}, the name of the folder that its images lie in: put "
-            "those of each class directly into a folder named for it"
+            f"{train.place} has only one class, {train.classes[0]!r}, the name of its only folder of images: put the "
+            "images of each class directly into a folder named after the class"
         )
 
 
-def without_placeholder(place: Place) -> Place:
-    """The splits, with no labels for test images that all lie in one folder which is no class of training.
+def drop_placeholder_class(listed: ListedSplits) -> ListedSplits:
+    """Treat test images as unlabelled if they are all in one folder that is not a class of the training split.
 
-    Test images without labels often lie so: `test/images/test_0.JPEG`, `test/test/1.jpg`.
+    Unlabelled test images are often stored like this: `test/images/test_0.JPEG`, `test/test/1.jpg`.
     """
-    train, test = place.splits["train"], place.splits.get("test")
+    train, test = listed.splits["train"], listed.splits.get("test")
     if test and len(test.classes) == 1 and test.classes[0] not in train.classes:
-        place.splits["test"] = replace(test, classes=("",))
-    return place
+        listed.splits["test"] = replace(test, classes=("",))
+    return listed
 
 
-def check_other(role: str, other: Found, train: Found) -> None:
-    """Refuse a split that does not go with training; test images without labels are left aside.
+def check_other(role: str, other: ListedSplit, train: ListedSplit) -> None:
+    """Refuse a split that does not match the training split; a test split without labels is ignored.
 
     Raises:
-        ValueError: other classes than those of training, and what `check_labels` refuses.
+        ValueError: classes that differ from the training split; see also `check_labels`.
     """
     if other.labelled or role != "test":
         check_labels(other)
         check_same(train.classes, other.classes, train.place, other.place)
 
 
-def check_labels(split: Found) -> None:
+def check_labels(split: ListedSplit) -> None:
     """Refuse images without a label, and class folders without an image.
 
     Raises:
@@ -135,18 +135,18 @@ def check_labels(split: Found) -> None:
     """
     if "" in split.classes:
         stray = split.listing.name(split.labels.index(split.classes.index("")))
-        raise ValueError(f"{stray} lies outside class folders: put each image into a folder named for its class")
+        raise ValueError(f"{stray} is outside class folders: put each image into a folder named after its class")
     if min(split.labels) < 0:
         stray = split.listing.name(next(index for index, label in enumerate(split.labels) if label < 0))
         raise ValueError(f"{stray} has the label {min(split.labels)}: give each image the number of its class, from 0")
     if split.empty:
         raise ValueError(
-            f"{split.place} has no image in {some(split.empty)}: put images of the class there, or remove the folder"
+            f"{split.place} has no image in {some(split.empty)}: add images of the class, or remove the folder"
         )
 
 
-def warn_of_repeated(split: Found) -> None:
-    """Warn of files that are in a split twice."""
+def warn_of_repeated(split: ListedSplit) -> None:
+    """Warn of files that occur twice in a split."""
     first: dict[object, int] = {}
     twice = []
     for index, picture in enumerate(split.pictures):
@@ -162,61 +162,61 @@ def warn_of_repeated(split: Found) -> None:
         )
 
 
-def warn_of_shared(splits: Iterable[Found]) -> None:
-    """Warn of files that are in two splits."""
+def warn_of_shared(splits: Iterable[ListedSplit]) -> None:
+    """Warn of files that occur in two splits."""
     for one, other in combinations(splits, 2):
         if shared := _shared(one, other):
             warnings.warn(
-                f"{other.place} has {len(shared):,} of the files of {one.place} as well ({some(shared)}): a network is "
-                "then tested on images that it was trained or tuned on: remove them from one of the two",
+                f"{other.place} has {len(shared):,} of the files of {one.place} as well ({some(shared)}), so networks "
+                "are tested on images that they were trained or tuned on: remove them from one of the two",
                 stacklevel=4,
             )
 
 
-def _shared(one: Found, other: Found) -> list[str]:
-    """Names of the files of the second split that are also in the first, by another link to them."""
-    there = {picture.place: picture for picture in one.pictures}
-    alike = [(there[picture.place], picture) for picture in other.pictures if picture.place in there]
-    return [picture.name for same, picture in alike if _one_file(one, same, other, picture)]
+def _shared(one: ListedSplit, other: ListedSplit) -> list[str]:
+    """Names of the files of the second split that are also in the first, as links to the same file."""
+    places = {picture.place: picture for picture in one.pictures}
+    pairs = [(places[picture.place], picture) for picture in other.pictures if picture.place in places]
+    return [picture.name for same, picture in pairs if _one_file(one, same, other, picture)]
 
 
-def _one_file(one: Found, same: Picture, other: Found, picture: Picture) -> bool:
-    """Whether pictures of one place are one file; inodes alone would not tell files of two disks apart."""
+def _one_file(one: ListedSplit, same: Picture, other: ListedSplit, picture: Picture) -> bool:
+    """Whether two pictures with equal `place` are the same file; inodes of two disks may coincide."""
     return isinstance(picture.place, tuple) or Path(one.place, same.name).samefile(Path(other.place, picture.name))
 
 
-# What is said ---------------------------------------------------------------------------------------------------------
+# Summary --------------------------------------------------------------------------------------------------------------
 
 
-def account(place: Place) -> Account:
-    """What became of everything at a place."""
-    found = place.splits.values()
-    ignored = {rule: [*place.beside.get(rule, ())] for rule in RULES}
+def account(listed: ListedSplits) -> Account:
+    """Origin of the splits, ignored files and notes of a data set."""
+    found = listed.splits.values()
+    ignored = {rule: [*listed.ignored.get(rule, ())] for rule in RULES}
     for one in found:
         for rule, names in one.ignored.items():
-            ignored[rule] += [f"{one.called}/{name}" for name in names]
-    above = [f"{one.called}/{one.above}" for one in found if one.above]
-    below = [f"{one.below:,} of {one.called}" for one in found if one.below]
+            ignored[rule] += [f"{one.name}/{name}" for name in names]
+    above = [f"{one.name}/{one.above}" for one in found if one.above]
+    below = [f"{one.below:,} of {one.name}" for one in found if one.below]
     notes = [
         f"the classes are the folders of {', '.join(above)}" if above else "",
         f"images below a class folder count for it ({', '.join(below)})" if below else "",
         *(one.note for one in found),
         *(
-            f"the {len(one.labels):,} images of {one.called} have no labels: not used"
+            f"the {len(one.labels):,} images of {one.name} have no labels: not used"
             for one in found
             if not one.labelled
         ),
-        order_note(place.splits["train"].classes),
+        order_note(listed.splits["train"].classes),
     ]
-    return Account(_sources(place.splits), ignored, tuple(filter(None, notes)))
+    return Account(_sources(listed.splits), ignored, tuple(filter(None, notes)))
 
 
-def _sources(found: Mapping[str, Found]) -> dict[str, str]:
-    """Where the images of a split come from, unless its name says it."""
-    called = {role: one.called for role, one in found.items() if one.labelled}
-    sources = {role: f"from {name}" for role, name in called.items() if Path(name).stem != role}
-    if len(called) == 2:
-        sources["val"] = f"held out of {called['train']}"
-        if "test" not in called:
-            sources["test"] = f"from {called['val']}"
+def _sources(found: Mapping[str, ListedSplit]) -> dict[str, str]:
+    """Origin of the images by split, where it differs from the split's name."""
+    names = {role: one.name for role, one in found.items() if one.labelled}
+    sources = {role: f"from {name}" for role, name in names.items() if Path(name).stem != role}
+    if len(names) == 2:
+        sources["val"] = f"held out of {names['train']}"
+        if "test" not in names:
+            sources["test"] = f"from {names['val']}"
     return sources

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lkd.data.augment import boxes, crop_and_flip, soften
-from lkd.data.prefetch import made_ahead
+from lkd.data.prefetch import prefetch
 from lkd.util.checks import check_flag
 
 
@@ -31,8 +31,8 @@ class Labelled(Protocol):
 class Batch(NamedTuple):
     """One process's share of a training batch.
 
-    `images` `(b, C, H, W)` float32, normalised; `target` `(b,)` int64, or `(b, classes)` float32 where labels are mixed
-    or smoothed; `positions` `(b,)` int64, the places of these samples in the epoch.
+    `images` `(b, C, H, W)` float32, normalised; `target` `(b,)` int64, or `(b, classes)` float32 with mixed or smoothed
+    labels; `positions` `(b,)` int64, positions of the samples in the epoch.
     """
 
     images: Tensor
@@ -42,27 +42,27 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to the training images.
+    """Augmentation of the training images.
 
-    `crop` and `cutout` are for images in memory; `crop_scale`, `color_jitter`, `auto_augment` and `erasing` for images
-    in files, where timm's transforms do them; all others for both.
+    `crop` and `cutout` apply to images in memory; `crop_scale`, `color_jitter`, `auto_augment` and `erasing` to image
+    files, through timm's transforms; the others to both.
 
     Args:
-        crop: shift by up to this many pixels each way, zeros moving in.
+        crop: maximum shift in pixels in each direction, filled with zeros.
         flip: mirror half of the images left to right.
-        cutout: blank a square of this side at a random place (DeVries and Taylor 2017, arXiv 1708.04552).
+        cutout: side of a blank square at a random position (DeVries and Taylor 2017, arXiv 1708.04552).
         mixup: alpha of mixup's Beta distribution, 0 for none (Zhang et al. 2018, arXiv 1710.09412).
         cutmix: alpha of CutMix's Beta distribution, 0 for none (Yun et al. 2019, arXiv 1905.04899). With both, each
-            image gets one or the other, evenly.
+            image gets either with probability 1/2.
         smoothing: label smoothing.
-        crop_scale: least share of the area that a random resized crop shows (0.08 is ImageNet's); 0 for none, where
-            images are resized and cropped as in evaluation.
+        crop_scale: minimum area of a random resized crop relative to the image (0.08 for ImageNet); 0 to resize and
+            crop as in evaluation.
         color_jitter: strength of random brightness, contrast and saturation.
-        auto_augment: timm's name of a policy, "rand-m9-mstd0.5-inc1" for example; "" for none.
-        erasing: share of the images in which a random rectangle becomes noise (Zhong et al. 2017, arXiv 1708.04896).
-        repeats: each drawn image comes this many times, at consecutive positions: in one global batch, on different
-            processes where there are several, each time with its own augmentation. An epoch stays as long as it is,
-            and so shows fewer images (Hoffer et al. 2020, arXiv 1901.09335).
+        auto_augment: a policy of timm, such as "rand-m9-mstd0.5-inc1"; "" for none.
+        erasing: share of images with a random rectangle of noise (Zhong et al. 2017, arXiv 1708.04896).
+        repeats: repetitions of each drawn image at consecutive positions, each with its own augmentation: in one global
+            batch, on different processes if there are several. The length of an epoch does not change, so it shows
+            fewer images (Hoffer et al. 2020, arXiv 1901.09335).
     """
 
     crop: int = 0
@@ -82,12 +82,12 @@ class Augmentation:
 
     @property
     def mixes(self) -> bool:
-        """Whether a sample holds two images."""
+        """Whether samples mix two images."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
     def cutmix_share(self) -> float:
-        """The share of samples that CutMix takes; mixup takes the others."""
+        """The share of samples with CutMix; the others get mixup."""
         return 0.5 * ((self.cutmix > 0) + (self.cutmix > 0 and self.mixup == 0))
 
 
@@ -116,7 +116,8 @@ class Stream(ABC):
         seed: seed of all random draws.
 
     Raises:
-        ValueError: fewer images than a batch holds.
+        ValueError: fewer images than a batch holds; augmentation that has no effect on these images, or that always
+            covers them.
 
     Example:
         >>> from lkd.data import Augmentation, load
@@ -125,8 +126,6 @@ class Stream(ABC):
         >>> stream.steps, stream.batch(epoch=0, step=3).images.shape
         (20, torch.Size([64, 1, 32, 32]))
     """
-
-    split: Labelled
 
     def __init__(self, split: Labelled, classes: int, augmentation: Augmentation, batch_size: int, seed: int):
         if len(split) < batch_size:
@@ -140,7 +139,7 @@ class Stream(ABC):
         """The share of `process` in the global batch of a step.
 
         Raises:
-            ValueError: a global batch that the processes cannot share evenly; says which ones they can.
+            ValueError: the processes cannot share the global batch evenly; names batch sizes that fit.
         """
         positions = self._share(step, process, processes)
         images, labels = self._read(epoch, positions)
@@ -154,16 +153,16 @@ class Stream(ABC):
     def batches(
         self, epoch: int, first_step: int = 0, process: int = 0, processes: int = 1, workers: int = 0
     ) -> Iterator[Batch]:
-        """`batch` of each step of an epoch in turn.
+        """Iterate over the batches of an epoch.
 
         Args:
-            epoch: which one.
-            first_step: where to begin, when the steps before it have been done.
-            process, processes: whose share.
-            workers: processes that read ahead, the same bits for any number of them; not used for images in memory.
+            epoch: number of the epoch.
+            first_step: first step, to resume an epoch.
+            process, processes: index and number of the processes that share a global batch.
+            workers: processes that prefetch image files; their number does not change the batches.
 
         Raises:
-            ValueError: a global batch that the processes cannot share evenly; says which ones they can.
+            ValueError: the processes cannot share the global batch evenly; names batch sizes that fit.
 
         Example:
             >>> from lkd.data import Augmentation, load
@@ -175,10 +174,10 @@ class Stream(ABC):
         self._share(0, process, processes)
         self._draws(epoch)
         one = partial(self.batch, epoch, process=process, processes=processes)
-        return made_ahead(one, range(first_step, self.steps), self._workers(workers))
+        return prefetch(one, range(first_step, self.steps), self._workers(workers))
 
     def _share(self, step: int, process: int, processes: int) -> Tensor:
-        """Positions in the epoch of the samples of a process, ascending."""
+        """Positions in the epoch of the samples of a process, in ascending order."""
         mixes = self.augmentation.mixes
         unit = (2 if mixes else 1) * processes
         if processes > 1 and self.batch_size % unit:
@@ -211,7 +210,7 @@ class Stream(ABC):
 
 
 class _Draws:
-    """All random draws of one epoch, by position. Each kind has a generator of its own, so that none moves another."""
+    """All random draws of an epoch, by position. Each kind of draw has its own generator, independent of the others."""
 
     def __init__(self, count: int, augmentation: Augmentation, key: tuple[int, int]):
         order, crop, flip, cutout, kind, ratio, centre = (np.random.default_rng((*key, i)) for i in range(7))

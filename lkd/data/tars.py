@@ -1,4 +1,4 @@
-"""What lies in tar files, which are read without being unpacked."""
+"""List images in tar files, and read them without unpacking."""
 
 import functools
 import os
@@ -6,33 +6,33 @@ import tarfile
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from lkd.data.folders import LARGEST, Contents, Picture, aside, check_readable, is_image, readable, regular
+from lkd.data.folders import LARGEST, Contents, Picture, check_readable, ignore_rule, is_image, open_regular, readable
 from lkd.util.files import reading
 
 SHARDS = (
-    "a stream that can be replayed needs each image by itself, and shards of WebDataset are read from their beginning: "
-    "unpack them, with a folder for every class, and name them 'folder:PATH', or pack these folders as PATH/train.tar "
-    "and PATH/val.tar and name them 'tar:PATH'"
+    "a reproducible stream needs random access to images, but shards of WebDataset allow only sequential reading: "
+    "unpack them, with one folder per class, and use 'folder:PATH', or pack these folders as PATH/train.tar and "
+    "PATH/val.tar and use 'tar:PATH'"
 )
 """Why shards of WebDataset are refused."""
 
 AFTER_END = 1 << 20
-"""Bytes that may follow the last member of a tar file: two blocks of zeros, and those that fill tar's last record."""
+"""Limit of bytes after the last member of a tar file: two blocks of zeros, and the rest of tar's last record."""
 
 _LONGEST_HEADER = 1 << 22
-"""Bytes of a header with a long name or with attributes; tarfile reads each into memory whole."""
+"""Size limit of a header with a long name or attributes, which tarfile reads into memory."""
 
 _NESTED = 8
-"""How deep tar files may lie in tar files."""
+"""Limit of nested tar files."""
 
 
 class _Member(NamedTuple):
     """A file in a tar file.
 
     Attributes:
-        name: as the tar file has it.
-        parts: names of the folders that it lies in, and its own.
-        offset, size: of its content.
+        name: its name in the tar file.
+        parts: names of its parent folders, and its own.
+        offset, size: position and size of its content.
     """
 
     name: str
@@ -42,14 +42,14 @@ class _Member(NamedTuple):
 
 
 class _Archive(NamedTuple):
-    """What a tar file holds, or one that is itself a member of a tar file.
+    """Content of a tar file, which may be a member of another one.
 
     Attributes:
-        path: of the tar file that lies on disk.
-        files: the members that are files, or links to files.
-        replaced: names of members that a later one of the same name replaces.
-        folders: the folders that have a member of their own.
-        inner: the tar files among the members, by name.
+        path: path of the outermost tar file.
+        files: members that are files, or links to files.
+        replaced: names of members that a later member of the same name replaces.
+        folders: folders that are members themselves.
+        inner: members that are tar files, by name.
     """
 
     path: str
@@ -60,47 +60,46 @@ class _Archive(NamedTuple):
 
 
 def in_tars(path: Path) -> Contents:
-    """Everything in a tar file, or in the tar files of a folder.
+    """List everything in a tar file, or in the tar files of a folder.
 
-    The images of a tar file that has some outside folders are in a folder of its own name; not so in the one tar file
-    of a split.
+    In a folder of tar files, a tar file with images outside folders counts as a folder of its own name.
 
     Raises:
-        ValueError: a file that is damaged or no tar file; a shard of WebDataset; links to what is not in it; and what
-            `lkd.data.folders.in_folder` refuses.
+        ValueError: a file that is damaged or not a tar file; a shard of WebDataset; a broken link; see also
+            `lkd.data.folders.in_folder`.
     """
     contents = Contents()
     if path.is_file():
         _add(contents, _archive(path), "", "")
     else:
         for file in path.iterdir():
-            if not aside(file.name):
+            if not ignore_rule(file.name):
                 check_readable(file)
             if is_tar(file):
                 _add(contents, _archive(file), file.stem, f"{file.name}/")
             else:
-                contents.ignored[aside(file.name) or "other"].append(file.name)
+                contents.ignored[ignore_rule(file.name) or "other"].append(file.name)
     contents.pictures.sort(key=lambda picture: picture.name)
     return contents
 
 
 def is_tar(path: Path) -> bool:
     """Whether this is a tar file by its name, and not hidden."""
-    return path.suffix.lower() == ".tar" and not aside(path.name) and path.is_file()
+    return path.suffix.lower() == ".tar" and not ignore_rule(path.name) and path.is_file()
 
 
 def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
-    """Add what a tar file holds; in a folder of its own name if it has images outside folders."""
+    """Add the content of a tar file, in a folder named `own` if it has images outside folders."""
     pictures, endings = [], readable()
     hidden: dict[str, str] = {}
     for member in archive.files:
-        if place := _aside(member.parts):
-            hidden["/".join(place)] = aside(place[-1])
+        if place := _ignored_part(member.parts):
+            hidden["/".join(place)] = ignore_rule(place[-1])
         elif is_image(f"{archive.path}/{member.name}", endings, functools.partial(_head, archive.path, member.offset)):
             if member.size > LARGEST:
                 raise ValueError(
-                    f"{archive.path}/{member.name} has {member.size:,} bytes, more than any image that can be decoded: "
-                    "pack without it"
+                    f"{archive.path}/{member.name} has {member.size:,} bytes, more than any image that Pillow decodes: "
+                    "remove it from the tar file"
                 )
             pictures.append(member)
         else:
@@ -110,7 +109,7 @@ def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
         contents.ignored[rule].append(prefix + name)
     contents.ignored["replaced"] += [prefix + name for name in archive.replaced]
     above = (own,) if own and any(len(member.parts) == 1 for member in pictures) else ()
-    contents.folders |= {above + folders for folders in archive.folders if not _aside(folders)}
+    contents.folders |= {above + folders for folders in archive.folders if not _ignored_part(folders)}
     contents.pictures += [
         Picture(prefix + member.name, above + member.parts[:-1], (archive.path, member.offset, member.size))
         for member in pictures
@@ -120,46 +119,46 @@ def _add(contents: Contents, archive: _Archive, own: str, prefix: str) -> None:
 
 
 def _check_no_shard(archive: _Archive, pictures: list[_Member]) -> None:
-    """Refuse images outside folders with labels beside them: 000000.jpg and 000000.cls."""
+    """Refuse images outside folders that have a label file: 000000.jpg and 000000.cls."""
     labels = {_key(member): member.name for member in archive.files if member.name.lower().endswith((".cls", ".json"))}
     for member in pictures:
         if len(member.parts) == 1 and _key(member) in labels:
             raise ValueError(
-                f"{archive.path} has {labels[_key(member)]!r} beside {member.name!r}, as shards of WebDataset have: "
+                f"{archive.path} has {labels[_key(member)]!r} next to {member.name!r}, like a shard of WebDataset: "
                 f"{SHARDS}"
             )
 
 
 def _key(member: _Member) -> tuple[str, ...]:
-    """The folders and the name up to the first dot, by which WebDataset puts files together."""
+    """WebDataset's key of a sample: the folders, and the name up to the first dot."""
     return *member.parts[:-1], member.parts[-1].partition(".")[0]
 
 
-def _aside(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """The first part that a rule leaves aside, with those before it; empty if there is none."""
-    return next((parts[: place + 1] for place, part in enumerate(parts) if aside(part)), ())
+def _ignored_part(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The path up to the first part that a rule ignores; empty if there is none."""
+    return next((parts[: place + 1] for place, part in enumerate(parts) if ignore_rule(part)), ())
 
 
 def _head(path: str, offset: int) -> bytes:
-    with regular(Path(path)) as file:
+    with open_regular(Path(path)) as file:
         file.seek(offset)
         return file.read(12)
 
 
 def _archive(path: Path) -> _Archive:
-    """What a tar file holds; read again when the file has changed."""
+    """Content of a tar file, cached until the file changes."""
     found = path.stat()
     return _read(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 @functools.cache
 def _read(path: str, *_: int) -> _Archive:
-    with regular(Path(path)) as file:
+    with open_regular(Path(path)) as file:
         return _opened(file, path, path, 0, 0)
 
 
 class _Headers:
-    """A tar file as tarfile reads it, header by header; refuses to read a long one, of which a few bytes may boast."""
+    """A file for tarfile that refuses overlong headers, which a few bytes can announce."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
@@ -171,25 +170,25 @@ class _Headers:
 
 
 def _opened(file: IO[bytes], path: str, name: str, start: int, depth: int) -> _Archive:
-    """What the tar file holds that begins at byte `start` of the one at `path`, and lies in `depth` others."""
+    """Content of the tar file that starts at byte `start` of the one at `path`, nested in `depth` others."""
     if depth > _NESTED:
-        raise ValueError(f"{name} lies in more than {_NESTED} tar files: unpack the outer ones")
-    with reading(Path(name), "plain tar file", "unpack it if it is compressed, else make it again"):
-        tar = tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:")  # noqa: SIM115, it closes nothing
+        raise ValueError(f"{name} is nested in more than {_NESTED} tar files: unpack the outer ones")
+    with reading(Path(name), "plain tar file", "unpack it if it is compressed, else recreate it"):
+        tar = tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:")  # noqa: SIM115, the caller closes the file
         found = tar.getmembers()
     _check_end(file, tar.offset, name)
     return _listed(tar, found, path, name, start, depth)
 
 
 def _check_end(file: IO[bytes], end: int, name: str) -> None:
-    """Refuse a tar file that ends too early, or not where its members do: tarfile would leave out what follows."""
+    """Refuse a tar file that is truncated, or that continues after its end, where tarfile stops reading."""
     file.seek(end)
     rest, marker = file.read(AFTER_END + 1), 2 * tarfile.BLOCKSIZE
     if len(rest) < marker or rest[:marker].strip(b"\0"):
-        raise ValueError(f"{name} ends in the middle, or is damaged at byte {end:,}: copy or make it again")
+        raise ValueError(f"{name} is truncated, or damaged at byte {end:,}: copy or recreate it")
     if len(rest) > AFTER_END or rest.strip(b"\0"):
         raise ValueError(
-            f"{name} goes on after its end, like tar files joined by cat: put them into a folder of tar files instead"
+            f"{name} continues after its end, like tar files joined with cat: put them into a folder instead"
         )
 
 
@@ -207,7 +206,7 @@ def _listed(
     for parts, info in entries.items():
         if info.isdir():
             continue
-        if _aside(parts):
+        if _ignored_part(parts):
             files.append(_Member(info.name, parts, 0, 0))
         elif info.isfile() and info.name.lower().endswith(".tar"):
             content = tar.extractfile(info)
@@ -221,23 +220,23 @@ def _listed(
 
 
 def _held(parts: tuple[str, ...], entries: dict[tuple[str, ...], tarfile.TarInfo], name: str) -> tarfile.TarInfo:
-    """The member that has the content of another: itself, or what it links to."""
+    """The member with the content of `parts`: itself, or the target of its links."""
     first = entries[parts]
     info: tarfile.TarInfo | None = first
     followed = set()
     while info and (info.islnk() or info.issym()):
         followed.add(parts)
-        beside = "" if info.islnk() else "/".join(parts[:-1])
-        parts = _parts(os.path.normpath(f"{beside}/{info.linkname}"))
+        folder = "" if info.islnk() else "/".join(parts[:-1])
+        parts = _parts(os.path.normpath(f"{folder}/{info.linkname}"))
         info = entries.get(parts) if parts not in followed else None
     if info is None or info.isdir():
         raise ValueError(
-            f"{name}/{first.name} is a link to {first.linkname}, which is no file in {name}: pack the files "
-            "themselves, with tar --dereference --hard-dereference"
+            f"{name}/{first.name} is a link to {first.linkname}, which is not a file in {name}: pack files "
+            "instead of links, with tar --dereference --hard-dereference"
         )
     if not info.isfile() or info.issparse():
         kind = "stored sparsely" if info.isfile() else "a FIFO or a device"
-        raise ValueError(f"{name}/{first.name} is {kind}, which cannot be read as a file: pack without it")
+        raise ValueError(f"{name}/{first.name} is {kind}, which cannot be read as a file: remove it from the tar file")
     return info
 
 

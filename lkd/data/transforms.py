@@ -1,4 +1,4 @@
-"""timm's transforms of images from files, made functions of a key instead of global random state."""
+"""timm's transforms of image files, with random state that depends on a key."""
 
 import random
 import re
@@ -15,32 +15,32 @@ from lkd.data.stream import Augmentation
 from lkd.util.checks import unknown
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
-"""Those that all of timm's transforms know."""
+"""Interpolations that all of timm's transforms support."""
 
 _POLICIES = ("rand", "augmix", "v0", "v0r", "original", "originalr", "3a")
 _SECTION = re.compile(r"(?!t)([a-z]+)\d+(\.\d+)?")
 _CHOICES = ("tweights", "t3a", "t3aw")
 
 
-def evaluation_transform(shown: dict[str, Any], crop_pct: float) -> Compose:
-    """What timm evaluates: the image resized to the size / crop_pct, its centre as a normalised tensor.
+def evaluation_transform(config: dict[str, Any], crop_pct: float) -> Compose:
+    """timm's evaluation transform: resize to size / crop_pct, crop the centre, convert to a tensor and normalise.
 
     Args:
-        shown: `input_size` (C, H, W), `interpolation`, `mean` and `std`, as `timm.data.create_transform` takes them.
-        crop_pct: share of the resized image's side that is shown.
+        config: `input_size` (C, H, W), `interpolation`, `mean` and `std` for `timm.data.create_transform`.
+        crop_pct: side of the crop relative to the resized image.
     """
-    return create_transform(**shown, crop_pct=crop_pct)
+    return create_transform(**config, crop_pct=crop_pct)
 
 
-def training_transform(augmentation: Augmentation, shown: dict[str, Any], crop_pct: float) -> Compose:
-    """timm's training transform: geometry and mirroring, colours, tensor and normalisation, erasing (with noise).
+def training_transform(augmentation: Augmentation, config: dict[str, Any], crop_pct: float) -> Compose:
+    """timm's training transform: crop, flip, colours, conversion to a tensor, normalisation, erasing with noise.
 
     Args:
-        augmentation: what to do.
-        shown, crop_pct: see `evaluation_transform`, whose geometry is used where there is no random resized crop.
+        augmentation: its settings.
+        config, crop_pct: see `evaluation_transform`, which replaces the random resized crop if `crop_scale` is 0.
     """
     geometry, colours, end = create_transform(
-        **shown,
+        **config,
         is_training=True,
         separate=True,
         scale=(augmentation.crop_scale or 1.0, 1.0),
@@ -52,17 +52,17 @@ def training_transform(augmentation: Augmentation, shown: dict[str, Any], crop_p
     )
     steps = [*geometry.transforms, *colours.transforms, *end.transforms]
     if not augmentation.crop_scale:
-        steps[:1] = evaluation_transform(shown, crop_pct).transforms[:2]
+        steps[:1] = evaluation_transform(config, crop_pct).transforms[:2]
     return Compose(steps)
 
 
 def check_auto_augment(policy: str) -> None:
-    """Refuse a policy that timm does not know, or would read in part only.
+    """Refuse a policy that is unknown to timm, or that timm would partly ignore.
 
     Raises:
-        KeyError: another kind of policy.
-        TypeError: no string.
-        ValueError: a section that timm does not know.
+        KeyError: an unknown policy.
+        TypeError: not a string.
+        ValueError: an unknown or repeated section.
 
     Example:
         >>> from lkd.data.transforms import check_auto_augment
@@ -90,24 +90,24 @@ def check_auto_augment(policy: str) -> None:
 
 
 def check_jitter(augmentation: Any) -> None:
-    """Refuse colour jitter beside a policy for which timm leaves it out.
+    """Refuse colour jitter with a policy for which timm ignores it.
 
     Raises:
         ValueError: both are set.
     """
     if augmentation.color_jitter and augmentation.auto_augment and "3a" not in augmentation.auto_augment:
         raise ValueError(
-            f"color_jitter {augmentation.color_jitter:g} has no effect beside auto_augment "
-            f"{augmentation.auto_augment!r} (timm leaves it out): set one of them"
+            f"color_jitter {augmentation.color_jitter:g} has no effect with auto_augment "
+            f"{augmentation.auto_augment!r} (timm ignores it): set one of them"
         )
 
 
 @contextmanager
 def seeded(key: Sequence[int]) -> Iterator[None]:
-    """Random state of Python, numpy and torch (on the CPU) that depends on a key alone; what it was before, after.
+    """Seed the global random state of Python, NumPy and PyTorch (CPU) with a key; restore it at the end.
 
     Args:
-        key: whole numbers, at least 0.
+        key: non-negative integers.
 
     Example:
         >>> import random

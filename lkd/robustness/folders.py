@@ -9,7 +9,7 @@ from typing import NamedTuple
 from timm.data import ImageNetInfo
 
 from lkd.data import FileSplit
-from lkd.data.folders import aside
+from lkd.data.folders import ignore_rule
 from lkd.data.sources import folder_split
 from lkd.data.splits import NoImages, check_labels
 from lkd.util.checks import some, unknown
@@ -112,7 +112,7 @@ def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tupl
     else:
         parts = [Part(name, "l2s", NONE, 0, root)]
     for part in parts:
-        folders = {path.name for path in part.path.iterdir() if path.is_dir() and not aside(path.name)}
+        folders = {path.name for path in part.path.iterdir() if path.is_dir() and not ignore_rule(path.name)}
         _check_classes(part.path, folders, class_indices(name))
     return parts if name != "C" else [part._replace(protocol=protocol) for protocol in protocols for part in parts]
 

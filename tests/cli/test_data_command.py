@@ -25,10 +25,10 @@ def test_a_data_set_is_accounted_for_in_six_lines(pets: Path) -> None:
     assert answer.exit_code == 0
     assert answer.output.splitlines() == [
         f"folder:{pets}: 3 classes; train 3, val 3, test 3 images; class order: by value (1, 2, 10); torchvision's "
-        "ImageFolder sorts as text (1, 10, 2); ignored: 1 hidden, 1 beside the splits ('notes.txt')",
+        "ImageFolder sorts as text (1, 10, 2); ignored: 1 hidden, 1 outside the splits ('notes.txt')",
         "3 classes",
         *(f"{split}: 3 images, 1 to 1 of a class" for split in ("train", "val", "test")),
-        "pixels: 3 with transparent pixels (stored colours shown), 3 in CMYK (converted without a colour profile)",
+        "pixels: 3 with transparent pixels (stored colours kept), 3 in CMYK (converted without a colour profile)",
     ]
 
 

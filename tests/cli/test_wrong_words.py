@@ -127,7 +127,7 @@ WRONG = [
     ("data check pets", "unknown data set 'pets'. There are: digits, fashion_mnist, folder:PATH"),
     ("data check folder:/nowhere", "there is no folder /nowhere"),
     ("data check folder:UNEQUAL", "lacks 'dog' compared with the classes of"),
-    ("data check wds:/nowhere", "unpack them, with a folder for every class"),
+    ("data check wds:/nowhere", "unpack them, with one folder per class"),
     ("doctor --jsn", "No such option: --jsn"),
     ("doctor all", "unexpected extra argument"),
 ]

@@ -1,4 +1,4 @@
-"""Every kind of image becomes RGB as a person would expect, or is named."""
+"""Decoding to RGB for all image formats and modes, and its errors."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile
 
 from lkd.data import load
-from lkd.data.decoding import CARE, WARNED, as_rgb, decoded
+from lkd.data.decoding import CARE, WARNED, decoded
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 COLOUR = Image.fromarray(PIXELS)
@@ -30,7 +30,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def deep_png(pixels: np.ndarray) -> bytes:
-    """An RGB image of 16 bits a channel, which Pillow does not write."""
+    """An RGB image with 16 bits per channel, which Pillow cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -102,24 +102,24 @@ def test_cmyk_is_converted_and_counted() -> None:
     [
         (
             encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"),
-            "floating-point numbers, whose range is not",
+            "floating-point numbers of unknown range",
         ),
-        (encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF"), "32-bit integers, .*: save it with 8 or 16 bits"),
+        (encoded(Image.fromarray(np.ones((9, 9), np.int32)), "TIFF"), "32-bit integers .*: save it with 8 or 16 bits"),
         (encoded(Image.new("L", (2001, 2)), "PNG"), "2001 x 2 pixels: crop it"),
         (b"", "the file is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS: run git lfs pull"),
-        (b"GIF", "cannot identify image file: its content is of no kind that Pillow reads here"),
+        (b"GIF", "cannot identify image file: Pillow has no decoder for its content"),
         (encoded(COLOUR, "PNG")[:900], "truncated"),
     ],
 )
 def test_what_cannot_be_decoded_is_refused(content: bytes, message: str) -> None:
     with pytest.raises((ValueError, OSError), match=message):
-        as_rgb(content)
+        decoded(content)
 
 
 def test_a_damaged_exif_block_damages_no_image() -> None:
     content = encoded(COLOUR, "PNG", exif=b"Exif\0\0II*\0\xff\xff")
-    assert np.array_equal(np.asarray(as_rgb(content)), PIXELS)
+    assert np.array_equal(np.asarray(decoded(content)[0]), PIXELS)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,4 +1,4 @@
-"""Every file and folder of a data set is read, left aside by a rule that the account names, or refused by name."""
+"""Each file and folder of a data set is read, ignored with a note in the summary, or raises an error."""
 
 import gzip
 import io
@@ -45,7 +45,7 @@ def account_of(folder: Path, scheme: str = "folder") -> str:
     return accounted(load(f"{scheme}:{folder}")).removeprefix(f"{scheme}:{folder}: ")
 
 
-# What is read -------------------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_account_of_plain_folders_is_their_counts(pets: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_order_that_torchvision_does_not_give_is_said(tmp_path: Path) -> None
     assert account_of(tmp_path).endswith(expected)
 
 
-# What is left aside -------------------------------------------------------------------------------------------------
+# Ignored files ------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_rule_leaves_aside_is_counted(pets: Path) -> None:
@@ -144,8 +144,8 @@ def test_what_a_rule_leaves_aside_is_counted(pets: Path) -> None:
     (pets / "LICENSE").touch()
     fill(pets / "extra", "cat")
     assert account_of(pets) == (
-        "2 classes; train 4, val 4, test 4 images; ignored: 3 hidden, 3 of an operating system, 1 of other kinds "
-        "('val/ant/boxes.xml'), 2 beside the splits ('LICENSE', 'extra')"
+        "2 classes; train 4, val 4, test 4 images; ignored: 3 hidden, 3 of the operating system, 1 of other types "
+        "('val/ant/boxes.xml'), 2 outside the splits ('LICENSE', 'extra')"
     )
 
 
@@ -154,7 +154,7 @@ def test_links_to_folders_above_multiply_nothing(pets: Path) -> None:
     (pets / "train" / "all").symlink_to(pets)
     (pets / "train" / "bee" / "self").symlink_to(".")
     expected = (
-        "train 4, val 4, test 4 images; ignored: 3 linking to a folder above ('train/all', 'train/ant/back', ...)"
+        "train 4, val 4, test 4 images; ignored: 3 linking to a parent folder ('train/all', 'train/ant/back', ...)"
     )
     assert account_of(pets).endswith(expected)
 
@@ -174,7 +174,7 @@ def test_test_images_in_one_folder_that_is_no_class_have_no_labels(pets: Path) -
     )
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------
 
 
 def bound(path: Path) -> None:
@@ -196,32 +196,32 @@ def flat(pets: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "an empty class": (lambda pets: (pets / "train" / "emu").mkdir(), r"train has no image in 'emu': put images of"),
+    "an empty class": (lambda pets: (pets / "train" / "emu").mkdir(), r"train has no image in 'emu': add images of"),
     "an empty class of val": (
         lambda pets: [path.unlink() for path in (pets / "val" / "ant").iterdir()],
         r"val has no image in 'ant'",
     ),
     "a kind that Pillow does not read": (
         lambda pets: (pets / "train" / "ant" / "7.HEIC").touch(),
-        r"ant/7\.HEIC is of a kind that Pillow does not read here \(\.heic\): convert it",
+        r"ant/7\.HEIC has a format that Pillow cannot read \(\.heic\): convert it",
     ),
     "an image without an ending": (
         lambda pets: (pets / "train" / "ant" / "0.png").rename(pets / "train" / "ant" / "photo"),
-        r"ant/photo is an image \(PNG\), which its name does not say: rename or remove it",
+        r"ant/photo is an image \(PNG\) without a matching extension: rename or remove it",
     ),
-    "two levels of classes": (levels, r"no image in 'animal', 'vehicle', but in folders of these \('bus', .* either"),
+    "two levels of classes": (levels, r"no image in 'animal', 'vehicle', only in their subfolders \('bus', .* either"),
     "a broken link": (
         lambda pets: (pets / "train" / "ant" / "7.png").symlink_to("gone.png"),
-        r"ant/7\.png is a link to gone\.png, which is not there: mend or remove",
+        r"ant/7\.png is a link to gone\.png, which does not exist: fix or remove",
     ),
     "a link to itself": (lambda pets: (pets / "train" / "cow").symlink_to("cow"), "train/cow is a link to cow, which"),
     "a broken split": (
         lambda pets: [shutil.rmtree(pets / "val"), (pets / "val").symlink_to("gone")],
-        "val is a link to gone, which is not there",
+        "val is a link to gone, which does not exist",
     ),
     "one folder twice": (
         lambda pets: (pets / "train" / "ant" / "more").symlink_to("../bee"),
-        r"train/(bee|ant/more) and .* are one folder, the images of which would count twice: remove the link",
+        r"train/(bee|ant/more) and .* are the same folder, and its images would count twice: remove the link",
     ),
     "a FIFO": (lambda pets: os.mkfifo(pets / "train" / "ant" / "7.png"), r"ant/7\.png is a FIFO, which cannot be read"),
     "a socket": (lambda pets: bound(pets / "train" / "socket"), "train/socket is a socket, which cannot be read"),
@@ -240,29 +240,29 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "folders without end": (
         lambda pets: (pets / "train" / "ant" / "/".join("d" * 150)).mkdir(parents=True),
-        r"d/d lies in more than 100 folders: move it up",
+        r"d/d is nested in more than 100 folders: move it up",
     ),
     "two forms of one name": (
         lambda pets: fill(pets / "train", NFC, NFD),
-        "train has two folders 'Bär', which differ in the Unicode form of their names alone: move",
+        "train has two folders 'Bär', which differ only in the Unicode form of their names: move",
     ),
     "another case": (
         lambda pets: (pets / "val" / "ant").rename(pets / "val" / "Ant"),
-        "val lacks 'ant' and adds 'Ant' .* 'ant' and 'Ant' may be one class: give all splits the same",
+        "val lacks 'ant' and adds 'Ant' .* 'ant' and 'Ant' may be the same class: give all splits the same",
     ),
     "two validation splits": (
         lambda pets: shutil.copytree(pets / "val", pets / "validation"),
-        "has 'val', 'validation', and each may be the val split: keep one",
+        "has 'val', 'validation', and each could be the val split: keep one",
     ),
     "a split of an unknown name": (
         lambda pets: (pets / "train").rename(pets / "learn"),
-        "has no train/: it needs train/ .*; there are 'learn'",
+        "has no train/: it needs train/ .*; it has 'learn'",
     ),
-    "no labels in val": (flat, r"val/ant0\.png lies outside class folders: put each image"),
-    "one class": (lambda pets: shutil.rmtree(pets / "train" / "ant"), "train has one class, 'bee'"),
+    "no labels in val": (flat, r"val/ant0\.png is outside class folders: put each image"),
+    "one class": (lambda pets: shutil.rmtree(pets / "train" / "ant"), "train has only one class, 'bee'"),
     "a name of another encoding": (
         lambda pets: shutil.copytree(pets / "train" / "ant", os.fsdecode(os.fsencode(pets / "train") + b"/B\xe4r")),
-        r"B\\udce4r/.\.png' is no valid UTF-8: rename it",
+        r"B\\udce4r/.\.png' is not valid UTF-8: rename it",
     ),
 }
 
@@ -307,7 +307,7 @@ def test_a_folder_that_cannot_be_listed_is_named(pets: Path, monkeypatch: pytest
 @pytest.mark.parametrize("link", [os.link, lambda source, target: target.symlink_to(source)], ids=["hard", "symbolic"])
 def test_one_file_in_two_splits_is_warned_about(pets: Path, link: Callable[[Path, Path], object]) -> None:
     link(pets / "train" / "ant" / "0.png", pets / "val" / "ant" / "7.png")
-    with pytest.warns(UserWarning, match=r"val has 1 of the files of .*train as well \('ant/7\.png'\): .*remove them"):
+    with pytest.warns(UserWarning, match=r"val has 1 of the files of .*train as well \('ant/7\.png'\), .*remove them"):
         load(f"folder:{pets}")
 
 
@@ -375,7 +375,7 @@ def test_members_of_a_tar_file_are_accounted_for(tars: Path) -> None:
     (tars / "train.tar").write_bytes(packed(PLAIN | more))
     assert account_of(tars, "tar") == (
         "2 classes; train 7, val 4, test 4 images; images below a class folder count for it (1 of train.tar); "
-        "ignored: 2 hidden, 1 of an operating system, 1 of other kinds ('train.tar/notes.txt'), 1 replaced later in "
+        "ignored: 2 hidden, 1 of the operating system, 1 of other types ('train.tar/notes.txt'), 1 replaced later in "
         "the tar file ('train.tar/bee/0.png')"
     )
     expected = [(50, "bee"), *zip((0, 10, 10, 10, 70), ["ant"] * 5, strict=True), (10, "bee")]
@@ -396,7 +396,7 @@ def test_shards_of_webdataset_are_refused(tars: Path, folder: str, label: str) -
     (tars / folder).mkdir()
     for shard in ("shard-000000.tar", "shard-000001.tar"):
         (tars / folder / shard).write_bytes(packed({"000000.png": image(), label: b"0"}))
-    told = rf"shard-00000[01]\.tar has '{label}' beside '000000\.png', as shards of WebDataset have: .*unpack them"
+    told = rf"shard-00000[01]\.tar has '{label}' next to '000000\.png', like a shard of WebDataset: .*unpack them"
     with pytest.raises(ValueError, match=told):
         load(f"tar:{tars}")
 
@@ -408,19 +408,19 @@ def test_a_changed_tar_file_is_listed_again(tars: Path) -> None:
 
 
 def boasting(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """The head of a member that is said to have 32 GiB."""
+    """The header of a member with an alleged size of 32 GiB."""
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, 1 << 35
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
 def nested(levels: int) -> bytes:
-    """A tar file in so many others."""
+    """A tar file nested in `levels` others."""
     return packed({"x.tar": nested(levels - 1)}) if levels else packed(PLAIN)
 
 
 def sparse() -> bytes:
-    """A tar file with a member that is said to be stored sparsely, and is not."""
+    """A tar file with a member that is marked as sparse but is not."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("ant/7.png")
@@ -438,7 +438,7 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut between members": (lambda: packed(PLAIN)[:2048], "damaged at byte 2,048"),
     "damaged": (
         lambda: packed(PLAIN)[:1024] + b"?" * 4096,
-        "train.tar ends in the middle, .* at byte 1,024: copy or",
+        "train.tar is truncated, .* at byte 1,024: copy or",
     ),
     "a header of zeros": (
         lambda: packed(PLAIN)[:ONE_MEMBER] + bytes(512) + packed(PLAIN)[ONE_MEMBER + 512 :],
@@ -446,9 +446,9 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a hole of zeros": (
         lambda: packed(PLAIN)[:ONE_MEMBER] + bytes(1 << 21) + packed(PLAIN)[ONE_MEMBER:],
-        "train.tar goes on after its end",
+        "train.tar continues after its end",
     ),
-    "half of the end": (lambda: packed(PLAIN)[: 4 * ONE_MEMBER + 512], "train.tar ends in the middle"),
+    "half of the end": (lambda: packed(PLAIN)[: 4 * ONE_MEMBER + 512], "train.tar is truncated"),
     "a header of attributes that would fill the memory": (
         lambda: boasting("x", tarfile.XHDTYPE) + packed(PLAIN),
         r"train.tar is damaged or no plain tar file \(a header of 34,359,738,368 bytes\)",
@@ -458,26 +458,29 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
         r"\(a header of 34,359,738,368 bytes\)",
     ),
     "attributes that make no sense": (sparse, "train.tar is damaged or no plain tar file"),
-    "tar files without end": (lambda: nested(9), r"(x\.tar/){8}x\.tar lies in more than 8 tar files: unpack"),
-    "joined": (lambda: 2 * packed(PLAIN), "train.tar goes on after its end, like tar files joined by cat: put them"),
+    "tar files without end": (lambda: nested(9), r"(x\.tar/){8}x\.tar is nested in more than 8 tar files: unpack"),
+    "joined": (
+        lambda: 2 * packed(PLAIN),
+        "train.tar continues after its end, like tar files joined with cat: put",
+    ),
     "compressed": (lambda: gzip.compress(packed(PLAIN)), "no plain tar file .*: unpack it if it is compressed"),
     "empty": (lambda: b"", "train.tar is damaged or no plain tar file"),
     "a link to nothing": (
         lambda: packed(PLAIN | {"ant/7.png": other(tarfile.SYMTYPE, "gone.png")}),
-        "train.tar/ant/7.png is a link to gone.png, which is no file in .*train.tar: pack the files themselves",
+        "train.tar/ant/7.png is a link to gone.png, which is not a file in .*train.tar: pack files instead",
     ),
     "a link to itself": (
         lambda: packed(PLAIN | {"ant/7.png": other(tarfile.SYMTYPE, "7.png")}),
-        "ant/7.png is a link to 7.png, which is no file",
+        "ant/7.png is a link to 7.png, which is not a file",
     ),
     "a link to a folder": (
         lambda: packed(PLAIN | {"cow": other(tarfile.SYMTYPE, "bee"), "bee": other(tarfile.DIRTYPE)}),
-        "train.tar/cow is a link to bee, which is no file",
+        "train.tar/cow is a link to bee, which is not a file",
     ),
     "a FIFO": (lambda: packed(PLAIN | {"ant/7.png": other(tarfile.FIFOTYPE)}), "ant/7.png is a FIFO or a device"),
     "an empty class": (lambda: packed(PLAIN | {"emu": other(tarfile.DIRTYPE)}), "train.tar has no image in 'emu'"),
-    "an unreadable kind": (lambda: packed(PLAIN | {"ant/7.heic": b"?"}), r"train.tar/ant/7.heic is of a kind that"),
-    "no ending": (lambda: packed(PLAIN | {"ant/7": image()}), r"train.tar/ant/7 is an image \(PNG\), which its name"),
+    "an unreadable kind": (lambda: packed(PLAIN | {"ant/7.heic": b"?"}), r"train.tar/ant/7.heic has a format that"),
+    "no ending": (lambda: packed(PLAIN | {"ant/7": image()}), r"train.tar/ant/7 is an image \(PNG\) without a"),
 }
 
 
@@ -514,7 +517,7 @@ def test_what_is_no_file_is_refused_among_tar_files(tars: Path, name: str, make:
 def test_two_places_of_one_split_in_tar_files_are_refused(tars: Path) -> None:
     (tars / "train").mkdir()
     shutil.copy(tars / "train.tar", tars / "train" / "a.tar")
-    with pytest.raises(ValueError, match=r"has 'train', 'train\.tar', and each may be the train split"):
+    with pytest.raises(ValueError, match=r"has 'train', 'train\.tar', and each could be the train split"):
         load(f"tar:{tars}")
 
 
@@ -522,7 +525,7 @@ def test_two_places_of_one_split_in_tar_files_are_refused(tars: Path) -> None:
 
 
 class ClassLabel:
-    """A column of class labels, as datasets has it."""
+    """A class-label column, like that of datasets."""
 
 
 class Value(ClassLabel):

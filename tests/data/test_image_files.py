@@ -1,4 +1,4 @@
-"""Images in files: how they are found, that a stream of them replays, and what is done about damaged ones."""
+"""Images in files: listing, reproducible streams, and damaged images."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from timm.data.auto_augment import NAME_TO_OP
 from timm.utils.misc import natural_key as timm_key
 
 from lkd.data import Augmentation, DamagedImage, load, subset
-from lkd.data.classes import natural_key, order_note, ordered
+from lkd.data.classes import natural_key, order_note, ordered_classes
 from lkd.engine import evaluate
 
 CLASSES = ("ant", "bee", "cat")
@@ -29,13 +29,13 @@ PER_CLASS = 8
 
 
 def picture(number: int, size: tuple[int, int] = (56, 48)) -> Image.Image:
-    """Smooth, and different for each number."""
+    """A smooth image, different for each number."""
     rng = np.random.default_rng(number)
     return Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(size, Image.Resampling.BILINEAR)
 
 
 def fill(folder: Path, classes: tuple[str, ...] = CLASSES, count: int = PER_CLASS, start: int = 0) -> Path:
-    """Folder by class of JPEG and PNG files."""
+    """Fill a folder with class folders of JPEG and PNG files."""
     for number, (label, index) in enumerate(itertools.product(classes, range(count)), start):
         path = folder / label / f"{index}.{('jpg', 'png', 'JPEG')[index % 3]}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def fill(folder: Path, classes: tuple[str, ...] = CLASSES, count: int = PER_CLAS
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes in train, val and test."""
+    """A data set with three classes in train, val and test."""
     folder = tmp_path_factory.mktemp("pets")
     for start, (split, count) in enumerate({"train": PER_CLASS, "val": 2, "test": 3}.items()):
         fill(folder / split, count=count, start=100 * start)
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pets(made: Path, tmp_path: Path) -> Path:
-    """The same in a folder of one's own, to change."""
+    """A copy of the data set that a test can change."""
     return Path(shutil.copytree(made, tmp_path / "pets"))
 
 
@@ -74,11 +74,11 @@ def global_state() -> tuple:
     return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
 
 
-# What is found ------------------------------------------------------------------------------------------------------
+# Names and listings -------------------------------------------------------------------------------------------------
 
 
 def test_the_papers_policy_may_leave_a_colour_no_bits() -> None:
-    """Its magnitudes are drawn around a mean, and posterize comes down to 0, which Pillow 13 refuses."""
+    """Magnitudes vary around a mean, and posterize can reach 0, which Pillow 13 refuses."""
     assert NAME_TO_OP["PosterizeIncreasing"](picture(0), 0).getextrema() == ((0, 0),) * 3
 
 
@@ -104,7 +104,7 @@ def test_classes_with_numbers_are_ordered_by_value_and_names_of_one_rank_by_name
 
 
 def test_names_with_digits_that_are_no_numbers_have_an_order() -> None:
-    assert list(ordered(["m²", "²", "10", "9"], "train")) == ["9", "10", "m²", "²"]
+    assert list(ordered_classes(["m²", "²", "10", "9"], "train")) == ["9", "10", "m²", "²"]
     assert order_note(["9", "10", "²"]).startswith("class order: by value")
     usual = ["n01440764", "10", "9", "Dog", "cat 2b", "", "7", "٣"]
     assert [natural_key(name) for name in usual] == [timm_key(name) for name in usual]
@@ -146,7 +146,7 @@ def tar(folder: Path, file: Path) -> None:
 
 
 def test_tar_files_give_what_their_folders_give(made: Path, tmp_path: Path) -> None:
-    """One tar file a split, or one a class, or several with class folders."""
+    """One tar file per split, one per class, or several with class folders."""
     tar(made / "train", tmp_path / "train.tar")
     (tmp_path / "val").mkdir()
     for label in CLASSES:
@@ -186,11 +186,11 @@ def test_a_hugging_face_data_set_gives_what_its_folder_gives(made: Path, tmp_pat
     torch.testing.assert_close(sorted(images.mean((1, 2, 3)).tolist()), sorted(ours.mean((1, 2, 3)).tolist()))
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------------------------
 
 
 def test_missing_folders_are_named_with_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: it needs train/ with a folder of images for ev"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: it needs train/ with one folder of images"):
         load(f"folder:{tmp_path / 'nowhere'}")
     with pytest.raises(FileNotFoundError, match=r"has no train/: it needs train/ .* val/"):
         load(f"folder:{tmp_path}")
@@ -214,7 +214,7 @@ def test_classes_that_differ_are_named(pets: Path) -> None:
 
 def test_images_outside_class_folders_are_named(pets: Path) -> None:
     (pets / "train" / "ant" / "0.jpg").rename(pets / "train" / "stray.jpg")
-    with pytest.raises(ValueError, match=r"train/stray.jpg lies outside class folders: put each"):
+    with pytest.raises(ValueError, match=r"train/stray.jpg is outside class folders: put each"):
         data_of(pets)
 
 
@@ -236,11 +236,11 @@ def test_a_view_is_refused_where_it_is_wrong_or_has_no_effect(made: Path) -> Non
         data_of(made, crop_pct=0.0)
     with pytest.raises(KeyError, match="unknown interpolation 'random'"):
         data_of(made, interpolation="random")
-    with pytest.raises(ValueError, match=r"folder is 'here', but 'folder:.*' says where its files lie: leave it out"):
+    with pytest.raises(ValueError, match=r"folder is 'here', but 'folder:.*' already names a folder: leave it out"):
         load(f"folder:{made}", "here")
 
 
-# What a batch depends on --------------------------------------------------------------------------------------------
+# Reproducibility ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_each_image_of_a_mixed_batch_is_decoded_once(made: Path, monkeypatch: py
 
 
 def test_images_are_mixed_as_in_memory(made: Path) -> None:
-    """Erased or cropped or not, a mixed sample is made of what the unmixed stream shows at both positions."""
+    """With or without erasing and cropping, a mixed sample combines the unmixed samples of both positions."""
     data, plain = data_of(made), {"crop_scale": 0.2, "erasing": 0.5}
     whole = stream_of(data, Augmentation(**plain)).batch(0, 1)
     mixed = stream_of(data, Augmentation(**plain, mixup=0.8)).batch(0, 1)
@@ -330,7 +330,7 @@ def test_repeats_show_each_drawn_image_so_often_with_its_own_augmentation(made: 
         assert same(shares, [shares[0]] * 3), "each process has each image once"
 
 
-# What networks see --------------------------------------------------------------------------------------------------
+# Evaluation transforms ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("crop_pct", "interpolation"), [(0.875, "bicubic"), (1.0, "bilinear")])
@@ -394,7 +394,7 @@ DAMAGES = {
 def test_a_damaged_image_stops_with_its_name(pets: Path, damage: str, workers: int) -> None:
     DAMAGES[damage](path := pets / "train" / "bee" / "3.jpg")
     data = data_of(pets)
-    with pytest.raises(DamagedImage, match=f"{path} is no whole image .*: replace or remove it, or set damaged='skip'"):
+    with pytest.raises(DamagedImage, match=f"{path} cannot be decoded .*: replace or remove it, or set damaged='skip'"):
         list(stream_of(data).batches(0, workers=workers))
     assert data.damaged_files == (str(path),)
 
@@ -421,7 +421,7 @@ def test_where_no_image_is_whole_that_is_said(pets: Path) -> None:
     for path in (pets / "val").glob("*/*"):
         path.write_bytes(b"")
     data = data_of(pets, damaged="skip")
-    with pytest.raises(ValueError, match=r"none of the 6 images of a split in .*val is whole"):
+    with pytest.raises(ValueError, match=r"none of the 6 images of a split in .*val can be decoded"):
         list(data.batches(data.val, torch.arange(6), 6))
 
 
@@ -435,7 +435,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_a_damaged_image(pets: Path)
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Worker processes compute on one thread; so does this one."""
+    """Use one thread, like the worker processes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""What there is to learn from, and what of it cannot be read."""
+"""List of data sets, and check of a data set."""
 
 from pathlib import Path
 
@@ -42,15 +42,15 @@ def test_folders_of_the_home_are_known_by_name(home: Path) -> None:
 
 def test_data_that_is_not_here_is_listed_and_not_fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lkd.data.inspection.DEBIAN_FOLDER", home / "nothing")
-    monkeypatch.setattr("lkd.data.fashion_mnist._obtained", lambda *_: pytest.fail("it was fetched"))
+    monkeypatch.setattr("lkd.data.fashion_mnist._downloaded", lambda *_: pytest.fail("it was fetched"))
     (row,) = (row for row in known() if row.name == "fashion_mnist")
-    assert row.images is None and row.place.startswith("not here")
+    assert row.images is None and row.place.startswith("not on this machine")
 
 
 def test_a_folder_that_cannot_be_used_is_listed_with_the_reason(home: Path) -> None:
     pictures(home / "data" / "pets", ["cat"])
     (row,) = (row for row in known() if row.name == "folder:pets")
-    assert row.images is None and "has one class, 'cat'" in row.place
+    assert row.images is None and "has only one class, 'cat'" in row.place
 
 
 def test_whole_data_passes(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_pixels_that_need_care_and_what_is_not_read_are_counted(tmp_path: Path) 
     (folder / "val" / "notes.txt").touch()
     found = check(checked(folder))
     assert found.care == {"orientation": 1, "transparent": 1} and found.ignored == {"other": 1}
-    assert found.account.endswith("train 25, val 24, test 24 images; ignored: 1 of other kinds ('val/notes.txt')")
+    assert found.account.endswith("train 25, val 24, test 24 images; ignored: 1 of other types ('val/notes.txt')")
 
 
 def test_a_folder_with_another_name_for_train_is_known(home: Path) -> None:

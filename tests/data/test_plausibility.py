@@ -1,4 +1,4 @@
-"""What can be read but is rarely meant: it is read as before, with one warning that names split, index and remedy."""
+"""Probable mistakes in data are read unchanged, with one warning that names split, index and remedy."""
 
 import random
 import re
@@ -18,7 +18,7 @@ Pairs = list[tuple[Tensor, int]]
 
 
 def photos(count: int, seed: int, *, channels: int = 3, classes: int = 3) -> Pairs:
-    """Smooth pictures in [0, 1], as unlike noise as photographs are, with classes in turn."""
+    """Smooth images in [0, 1], similar to photographs, with cycling classes."""
     draw = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, channels, 3, 3, generator=draw)
     smooth = torch.nn.functional.interpolate(coarse, (12, 12), mode="bilinear")
@@ -82,19 +82,23 @@ def test_a_warning_changes_nothing() -> None:
 
 OF_255 = changed(TEST, lambda image: 255 * image)
 VALUES = {
-    "floats to 255 in test": (TRAIN, OF_255, r"test images \(\S+ to 2\d\d.*\) are unlike train images .*normalise all"),
-    "floats to 255 in train": (changed(TRAIN, lambda i: 255 * i), TEST, "test images .* are unlike train images"),
-    "normalised train": (changed(TRAIN, normalised), TEST, "test images .* are unlike train images"),
-    "normalised test": (TRAIN, changed(TEST, normalised), "test images .* are unlike train images"),
-    "test divided twice": (TRAIN, changed(TEST, lambda i: i / 255), "test images .* are unlike train images"),
-    "a bright test": (TRAIN, changed(TEST, lambda i: 1 - i.clamp(0.8, 1)), "test images .* are unlike train"),
-    "a black test": (TRAIN, changed(TEST, torch.zeros_like), "every value of every test image is 0: look"),
-    "grey test": (TRAIN, changed(TEST, lambda i: i[:1].expand(3, -1, -1)), "all test images are grey in three equal"),
-    "grey train": (changed(TRAIN, lambda i: i[:1].expand(3, -1, -1)), TEST, "all train images are grey in three equal"),
+    "floats to 255 in test": (
+        TRAIN,
+        OF_255,
+        r"test images \(\S+ to 2\d\d.*\) differ from train .*normalise all",
+    ),
+    "floats to 255 in train": (changed(TRAIN, lambda i: 255 * i), TEST, "test images .* differ from train images"),
+    "normalised train": (changed(TRAIN, normalised), TEST, "test images .* differ from train images"),
+    "normalised test": (TRAIN, changed(TEST, normalised), "test images .* differ from train images"),
+    "test divided twice": (TRAIN, changed(TEST, lambda i: i / 255), "test images .* differ from train images"),
+    "a bright test": (TRAIN, changed(TEST, lambda i: 1 - i.clamp(0.8, 1)), "test images .* differ from train"),
+    "a black test": (TRAIN, changed(TEST, torch.zeros_like), "every value of every test image is 0: check"),
+    "grey test": (TRAIN, changed(TEST, lambda i: i[:1].expand(3, -1, -1)), "all test images are grey \(three equal"),
+    "grey train": (changed(TRAIN, lambda i: i[:1].expand(3, -1, -1)), TEST, "all train images are grey \(three equal"),
     "BGR in test": (
         changed(TRAIN, reddish),
         changed(TEST, lambda i: reddish(i).flip(0)),
-        r"images lies -0\.2.*RGB, where",
+        r"images is -0\.2.*RGB; OpenCV",
     ),
     "one at 255": ([*TRAIN, (255 * TRAIN[0][0], 0)], TEST, r"1 of 31 train images .*train\[30\] \(\S+ to 2\d\d"),
     "one of 0 and 1": (
@@ -116,10 +120,10 @@ def test_values_that_differ_in_range(case: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: 255 * i, r"train images are floats from \S+ to 2\d\d\S*, which a network sees with .* of [3-9]\d"),
+        (lambda i: 255 * i, r"train images are floats from \S+ to 2\d\d\S*, with .* of [3-9]\d"),
         (lambda i: i / 255, r"train images are floats from \S+ to 0.00\d+, .* give uint8 images, or floats"),
-        (lambda i: (i > 0.5).byte(), "train images are uint8 but hold 0 and 1 alone: .* multiply by 255"),
-        (torch.zeros_like, "every value of every train image is 0: look"),
+        (lambda i: (i > 0.5).byte(), "train images are uint8 with values 0 and 1 only: .* multiply by 255"),
+        (torch.zeros_like, "every value of every train image is 0: check"),
     ],
 )
 def test_values_that_no_network_expects(change: Callable[[Tensor], Tensor], message: str) -> None:
@@ -132,16 +136,16 @@ def test_images_of_one_s_own_are_looked_at_as_well() -> None:
         Split(torch.stack([image for image, _ in pairs]), torch.arange(len(pairs)) % 3) for pairs in (TRAIN, TEST)
     )
     channels = (0.0,) * 3, (1.0,) * 3
-    with pytest.warns(UserWarning, match="test images .* are unlike train images"):
+    with pytest.warns(UserWarning, match="test images .* differ from train images"):
         Images("own", ("a", "b", "c"), train, train, Split(normalised(test.images), test.labels), *channels)
-    with pytest.warns(UserWarning, match=r"train images are floats .* sees with a standard deviation of 5\."):
+    with pytest.warns(UserWarning, match=r"train images are floats .* with a standard deviation of 5\."):
         twice = Split(normalised(normalised(train.images)), train.labels)
         Images("twice", ("a", "b", "c"), twice, twice, twice, *channels)
 
 
 @pytest.mark.parametrize("axes", [(1, 2, 0), (2, 0, 1)])
 def test_axes_that_are_doubtful(axes: tuple[int, int, int]) -> None:
-    """64 x 64 pixels of 13 bands, the bands last or in the middle."""
+    """64 x 64 pixels with 13 bands, which are last or in the middle."""
     train, test, val = ([(torch.rand(13, 64, 64).permute(axes), k % 2) for k in range(4)] for _ in range(3))
     (told,) = messages_of(train, test, val)
     assert re.search("images have 64 channels of (64 x 13|13 x 64) pixels: .* order", told)
@@ -151,7 +155,7 @@ def test_axes_that_are_doubtful(axes: tuple[int, int, int]) -> None:
 
 
 def labelled(pairs: Pairs, *labels: int) -> Pairs:
-    """The same images with other labels, in turn."""
+    """The same images with the given labels, cycled."""
     return [(image, labels[index % len(labels)]) for index, (image, _) in enumerate(pairs)]
 
 
@@ -172,7 +176,7 @@ def test_classes_that_a_split_lacks(train: tuple, test: tuple, settings: dict, m
 
 def test_one_class_alone() -> None:
     (told,) = messages_of(*(labelled(pairs, 0) for pairs in (TRAIN, TEST, VAL)))
-    assert told.startswith("there is one class alone ('0')")
+    assert told.startswith("there is only one class ('0')")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_a_share_that_leaves_a_class_out(counts: tuple[int, int], message: str) 
 
 
 class Named(list):
-    """A data set that knows the names of its classes, as torchvision's do."""
+    """A data set with class names, like torchvision's."""
 
     def __init__(self, pairs: Pairs, classes: list[str]):
         super().__init__(pairs)
@@ -197,7 +201,7 @@ class Named(list):
 @pytest.mark.parametrize(
     ("test", "settings", "message"),
     [
-        (["cat", "eel", "dog"], {}, "label 1 is 'dog' in train and 'eel' in test: number the classes alike"),
+        (["cat", "eel", "dog"], {}, "label 1 is 'dog' in train and 'eel' in test: number the classes the same way"),
         (["cat", "eel"], {}, "label 1 is 'dog' in train and 'eel' in test"),
         (["cat", "dog", "eel"], {"classes": ["dog", "cat", "eel"]}, "label 0 is 'cat' in train and 'dog' in classes"),
     ],
@@ -217,7 +221,7 @@ def test_classes_in_one_order_under_other_names() -> None:
 
 
 class Flipped(list):
-    """Half of its images are mirrored, each time that they are read."""
+    """A data set that mirrors a random half of the images at each access."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = super().__getitem__(index)
@@ -256,5 +260,5 @@ def test_reading_again_leaves_the_first_reading_as_it_is() -> None:
     ],
 )
 def test_images_that_are_there_twice(test: Pairs, val: Pairs, message: str) -> None:
-    told = [each for each in messages_of(TRAIN, test, val) if "has no image" not in each and "unlike" not in each]
+    told = [each for each in messages_of(TRAIN, test, val) if "has no image" not in each and "differ from" not in each]
     assert len(told) == 1 and told[0].startswith(message)

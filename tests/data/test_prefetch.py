@@ -1,4 +1,4 @@
-"""Work done ahead in worker processes: what becomes of them."""
+"""Worker processes that prefetch: results, errors and shutdown."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from lkd.data import prefetch
 
 CODE = """
 import multiprocessing, os
-from lkd.data.prefetch import made_ahead
+from lkd.data.prefetch import prefetch
 
 def busy(item):
     return os.getpid()
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("{method}")
-    made = made_ahead(busy, range(1000), workers=2)
+    made = prefetch(busy, range(1000), workers=2)
     print(next(made), next(made), flush=True)
     input()
 """
@@ -66,14 +66,14 @@ def sleep(item: int) -> None:
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
-        (die, OSError, "^a worker process that reads ahead was lost .*: use workers=0"),
+        (die, OSError, "^a worker process died .*: use workers=0"),
         (refuse, ValueError, "^item 0 is bad$"),
         (fail, RuntimeError, "^Unsendable: 0 and 2$"),
     ],
 )
 def test_what_ends_a_worker_is_told(make: Callable[[int], None], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
-        list(prefetch.made_ahead(make, range(4), workers=1))
+        list(prefetch.prefetch(make, range(4), workers=1))
 
 
 def test_workers_that_make_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,18 +81,18 @@ def test_workers_that_make_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(prefetch, "_GIVE_UP_SECONDS", 0.1)
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(TimeoutError, match=r"gave up after 0 s of waiting for worker processes .*: use workers=0"):
-        list(prefetch.made_ahead(sleep, range(4), workers=1))
+        list(prefetch.prefetch(sleep, range(4), workers=1))
 
 
 LARGE = """
 import torch
-from lkd.data.prefetch import made_ahead
+from lkd.data.prefetch import prefetch
 
 def large(item):
     return torch.zeros(1_000_000)
 
 if __name__ == "__main__":
-    list(made_ahead(large, range(4), workers=2))
+    list(prefetch(large, range(4), workers=2))
 """
 
 
@@ -103,5 +103,5 @@ def test_too_little_shared_memory_is_named_and_hangs_nothing(tmp_path: Path) -> 
     done = subprocess.run([*small, sys.executable, script], capture_output=True, text=True, timeout=60)
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("no mount namespaces on this machine")
-    assert "OSError: worker processes have no room for what they read" in done.stderr, done.stderr
-    assert "use workers=0, or make /dev/shm larger (of 1,048,576 bytes" in done.stderr
+    assert "OSError: worker processes have no shared memory left for results" in done.stderr, done.stderr
+    assert "use workers=0, or make /dev/shm larger (" in done.stderr and " of 1,048,576 bytes are free" in done.stderr

@@ -1,4 +1,4 @@
-"""Where data come from, how splits are drawn, and what is refused. Needs no network."""
+"""Sources of data, splits, and their errors. Needs no network."""
 
 import functools
 import gzip
@@ -28,7 +28,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.SHA256
 
 
 def numbered(labels: list[int] | Tensor, channels: int = 1) -> Split:
-    """A split whose images are all different: image i is its number, in two bytes."""
+    """A split of unique images: image i encodes i in two bytes."""
     labels = torch.as_tensor(labels)
     images = torch.zeros(len(labels), channels, 2, 2, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.arange(len(labels)) % 256
@@ -153,8 +153,8 @@ LABELS = torch.tensor([0, 1])
         (GREY.numpy(), LABELS, TypeError, "images are a ndarray: give a tensor"),
         (GREY, LABELS.tolist(), TypeError, "labels are a list: give a tensor"),
         (torch.zeros(2, 32, 32, 3), LABELS, ValueError, r"shape \(2, 32, 32, 3\), read as .*permute\(2, 0, 1\)"),
-        (torch.zeros(2, 28, 28, 1), LABELS, ValueError, "channels were not first"),
-        (torch.zeros(2, 32, 3, 32), LABELS, ValueError, "channels were not first"),
+        (torch.zeros(2, 28, 28, 1), LABELS, ValueError, "channels do not seem to be first"),
+        (torch.zeros(2, 32, 3, 32), LABELS, ValueError, "channels do not seem to be first"),
         (GREY, LABELS.int(), TypeError, r"labels are torch.int32.*torch.int64"),
         (GREY, LABELS[:1], ValueError, r"shape \(1,\) for 2 images"),
         (GREY, LABELS[:, None], ValueError, r"shape \(2, 1\) for 2 images"),
@@ -178,8 +178,8 @@ def test_split_refuses(images: Tensor, labels: Tensor, error: type[Exception], m
         ({"std": ()}, "std has 0 values"),
         ({"mean": (float("nan"),)}, "mean is .*finite"),
         ({"std": (0.0,)}, "above 0"),
-        ({"mean": (127.5,)}, r"mean is \(127.5,\): of uint8 images, give it in units of images scaled to \[0, 1\]"),
-        ({"std": (60.0,)}, r"std is \(60.0,\): of uint8 images"),
+        ({"mean": (127.5,)}, r"mean is \(127.5,\): for uint8 images, give it for images scaled to \[0, 1\]"),
+        ({"std": (60.0,)}, r"std is \(60.0,\): for uint8 images"),
         (
             {"train": Split(GREY, LABELS + 1), "val": Split(GREY, LABELS + 1), "test": Split(GREY, LABELS + 1)},
             "not from 1",
@@ -208,7 +208,7 @@ def test_channel_statistics_are_those_of_numpy() -> None:
         channel_statistics(images.float())
 
 
-# The user's own data sets -------------------------------------------------------------------------------------------
+# Custom data sets ---------------------------------------------------------------------------------------------------
 
 COLOUR = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -267,7 +267,7 @@ GOOD = (torch.rand(1, 4, 4), 0)
 
 
 class Endless(IterableDataset):
-    """Says how long it is, but is read in one go."""
+    """An iterable data set with a length."""
 
     def __len__(self) -> int:
         return 1
@@ -277,7 +277,7 @@ class Endless(IterableDataset):
 
 
 class Lying:
-    """One sample short of its length."""
+    """A data set with one sample less than its length."""
 
     def __len__(self) -> int:
         return 3
@@ -287,7 +287,7 @@ class Lying:
 
 
 class Broken(Lying):
-    """The file of its second image is gone."""
+    """A data set with a missing file for its second image."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if index == 1:
@@ -329,14 +329,14 @@ class Broken(Lying):
         ([GOOD, (3, GOOD[0])], TypeError, r"train\[1\] is a \(label, image\) pair: swap them"),
         ((torch.rand(4, 1, 4, 4), torch.zeros(4)), TypeError, r"train\[0\] is a Tensor: .*TensorDataset\(X, y\)"),
         ([GOOD, (GOOD[0], "cat")], TypeError, r"label of train\[1\] is 'cat' \(str\)"),
-        ([GOOD, (GOOD[0], 1.0)], TypeError, r"label of train\[1\] is 1.0 \(float\): .* here 1, by int\(label\)"),
-        ([GOOD, (GOOD[0], True)], TypeError, r"label of train\[1\] is True .* here 1, by int"),
+        ([GOOD, (GOOD[0], 1.0)], TypeError, r"label of train\[1\] is 1.0 \(float\): .* here 1, with int\(label\)"),
+        ([GOOD, (GOOD[0], True)], TypeError, r"label of train\[1\] is True .* here 1, with int"),
         ([GOOD, (GOOD[0], -1)], ValueError, r"label of train\[1\] is -1: number .* leave out"),
         ([GOOD, (GOOD[0], torch.tensor([0, 1, 0]))], TypeError, r"train\[1\] is a Tensor of shape \(3,\): .*argmax"),
         ([GOOD, (GOOD[0], np.array([2]))], TypeError, r"train\[1\] is a ndarray of shape \(1,\): .*label.item\(\)"),
         ([GOOD, (GOOD[0], torch.tensor([2]))], TypeError, r"train\[1\] is a Tensor of shape \(1,\): .*label.item\(\)"),
         ([GOOD, (GOOD[0], [0, 1])], TypeError, r"label of train\[1\] is \[0, 1\] \(list\)"),
-        ({"train": [GOOD]}, TypeError, "train is a dict without __len__ and __getitem__ of indices.*holds 'train'"),
+        ({"train": [GOOD]}, TypeError, "train is a dict without __len__ and __getitem__ of indices.*contains 'train'"),
         (Endless(), TypeError, "train is a Endless without"),
         (DataLoader([GOOD]), TypeError, r"train is a DataLoader without .*loader.dataset"),
         (Lying(), ValueError, r"train\[2\] cannot be read \(IndexError: .*\): correct __len__, which is 3"),
@@ -350,7 +350,7 @@ def test_from_datasets_refuses(train: Any, error: type[Exception], message: str)
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 0.01])
 def test_from_datasets_refuses_a_share_that_leaves_a_part_empty(share: float) -> None:
-    with pytest.raises(ValueError, match=f"val_share (is )?{share}.*give a"):
+    with pytest.raises(ValueError, match=f"val_share (must be above 0 and below 1, got )?{share}"):
         from_datasets([GOOD] * 10, [GOOD], val_share=share)
 
 
@@ -368,7 +368,7 @@ def test_from_datasets_says_which_argument_is_wrong() -> None:
     [
         ([1, 2, 3, 4], r"from 1 to 4 \(the label of train\[3\]\), with 4 different ones: number the classes 0 to 3"),
         ([0, 5, 9], r"from 0 to 9 .* with 3 different ones: .*classes=\[str\(k\) for k in range\(10\)\]"),
-        ([0, 1, 255], r"from 0 to 255 \(the label of train\[2\]\).* leave out samples that a label marks"),
+        ([0, 1, 255], r"from 0 to 255 \(the label of train\[2\]\).* leave out samples that have no class"),
         ([0, 10**12], "from 0 to 1000000000000"),
     ],
 )
@@ -479,7 +479,7 @@ def made(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, bytes]:
-    """Four unpacked files in the format of Fashion-MNIST: 60 images to train with, 20 to test with."""
+    """Four unpacked files in the format of Fashion-MNIST: 60 training images and 20 test images."""
     arrays = (*made(60, seed=0), *made(20, seed=1))
     return {name: idx(array) for name, array in zip(fashion_mnist.SHA256, arrays, strict=True)}
 
@@ -493,7 +493,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def nowhere(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without Fashion-MNIST, mirrors and apt, where `small` is what is looked for; its cache folder."""
+    """The cache folder of a machine without Fashion-MNIST, mirrors and apt; `small` replaces the data set."""
     monkeypatch.setattr(
         fashion_mnist, "SHA256", {name: hashlib.sha256(content).hexdigest() for name, content in small.items()}
     )
@@ -507,7 +507,7 @@ def nowhere(small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The address of a web server on this machine, and the folder that it serves."""
+    """The address of a local web server, and the folder it serves."""
     served = tmp_path / "served"
     served.mkdir()
 
@@ -523,7 +523,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def install_apt(tmp_path: Path, payload: Path, exit_code: int = 0) -> None:
-    """Stand-ins for apt-get and dpkg-deb that unpack a package holding `payload` at the Debian folder's place."""
+    """Fake apt-get and dpkg-deb that unpack a package with `payload` in the Debian folder."""
     commands = tmp_path / "bin"
     commands.mkdir(exist_ok=True)
     place = fashion_mnist.DEBIAN_FOLDER.relative_to("/")
@@ -561,7 +561,7 @@ def test_the_class_names_are_torchvisions() -> None:
 
 
 def marked(small: dict[str, bytes], value: int) -> dict[str, bytes]:
-    """The files with another first test label, to tell from which place they were read."""
+    """The files with another first test label, which identifies their source."""
     content = bytearray(small[TEST_LABELS])
     content[8] = value
     return small | {TEST_LABELS: bytes(content)}
@@ -647,7 +647,7 @@ def test_the_error_lists_every_place_and_the_remedies(
     with pytest.raises(FileNotFoundError) as caught:
         fashion_mnist.fashion_mnist()
     lines = str(caught.value).splitlines()
-    assert lines[1] == f"  {nowhere}: lacks {TRAIN_LABELS}, {TEST_IMAGES}, {TEST_LABELS}"
+    assert lines[1] == f"  {nowhere}: missing {TRAIN_LABELS}, {TEST_IMAGES}, {TEST_LABELS}"
     assert lines[2] == f"  {fashion_mnist.DEBIAN_FOLDER}: no such folder"
     assert re.fullmatch(r"  http://127.0.0.1:9/: .*refused.*", lines[3])
     assert lines[4] == "  apt-get download dataset-fashion-mnist: apt-get ended with 100: E: no lists"
@@ -664,12 +664,12 @@ def test_a_given_folder_is_never_passed_over(small: dict[str, bytes], nowhere: P
     with pytest.raises(FileNotFoundError, match="absent: no such folder"):
         fashion_mnist.fashion_mnist(tmp_path / "absent")
     partial = write(tmp_path / "partial", {name: small[name] for name in (TRAIN_IMAGES, TEST_IMAGES, TEST_LABELS)})
-    with pytest.raises(FileNotFoundError, match=rf"partial: lacks {TRAIN_LABELS}\. Put"):
+    with pytest.raises(FileNotFoundError, match=rf"partial: missing {TRAIN_LABELS}\. Put"):
         fashion_mnist.fashion_mnist(partial)
 
 
 def corrupt(folder: Path, small: dict[str, bytes], how: str) -> None:
-    """Files whose last one has another label, lacks its end, or is no gzip file."""
+    """Files with another label, a truncated end, or no gzip format in the last one."""
     write(folder, marked(small, 9))
     path = folder / TEST_LABELS
     if how == "cut":
@@ -688,7 +688,7 @@ def test_a_corrupt_file_is_named_and_nothing_else_is_tried(
     folder = {"given": tmp_path / "given", "cache": nowhere, "debian": fashion_mnist.DEBIAN_FOLDER}[place]
     corrupt(folder, small, how)
     install_apt(tmp_path, write(tmp_path / "packaged", small))
-    reason = f"expected {fashion_mnist.SHA256[TEST_LABELS]}" if how == "other" else "no whole gzip file"
+    reason = f"expected {fashion_mnist.SHA256[TEST_LABELS]}" if how == "other" else "not a complete gzip file"
     with pytest.raises(ValueError, match=f"{folder / TEST_LABELS}.*{reason}.*{remedy}"):
         fashion_mnist.fashion_mnist(folder if place == "given" else None)
     assert not (tmp_path / "asked").exists()
@@ -702,7 +702,7 @@ def test_two_at_once_fetch_once(small: dict[str, bytes], nowhere: Path, monkeypa
         time.sleep(0.1)
         write(folder, small)
 
-    monkeypatch.setattr(fashion_mnist, "_ways", lambda: [("here", slowly)])
+    monkeypatch.setattr(fashion_mnist, "_sources", lambda: [("here", slowly)])
     loaded: list[Images] = []
     threads = [threading.Thread(target=lambda: loaded.append(fashion_mnist.fashion_mnist())) for _ in range(2)]
     for thread in threads:
@@ -734,7 +734,7 @@ def test_load_passes_the_folder_on(
 def test_load_refuses_names_and_folders(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="unknown data set 'fashionmnist': did you mean 'fashion_mnist'"):
         load("fashionmnist")
-    with pytest.raises(ValueError, match=r"'digits' is not read from a folder"):
+    with pytest.raises(ValueError, match=r"'digits' does not use one"):
         load("digits", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The stream: which images come when, what is done to them, and that nothing but (seed, epoch, position) decides it."""
+"""The stream: order, augmentation and mixing of images, all determined by (seed, epoch, position)."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ def data_of(images, labels, classes, mean=None, std=None):
 
 
 def numbered(count=40, size=(8, 8)):
-    """Image i is filled with i + 1 and is the only one of class i: every mixture tells what it is made of."""
+    """Image i has the value i + 1 and is the only one of class i, so a mixture reveals its components."""
     values = torch.arange(1.0, count + 1)[:, None, None, None]
     return data_of(values.expand(count, 1, *size).clone(), torch.arange(count), count)
 
@@ -40,7 +40,7 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-# What a batch depends on --------------------------------------------------------------------------------------------
+# Reproducibility ----------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_does_not_depend_on_what_was_asked_before_nor_on_global_random_state():
@@ -214,7 +214,7 @@ def test_a_box_lies_around_its_centre_and_ends_at_the_border():
 
 
 def views_and_originals(augmentation, count=400):
-    """All views of an epoch in random pixels, and the images that they are views of."""
+    """The augmented images of an epoch of random pixels, and their originals."""
     data = noise(count)
     plain, changed = (stream_of(data, a, batch_size=count).batch(0, 0) for a in (Augmentation(), augmentation))
     assert torch.equal(plain.target, changed.target)
@@ -257,7 +257,7 @@ def test_one_kind_of_augmentation_does_not_move_the_draws_of_another():
 
 
 def mirrored(views, images):
-    """Which of the views are the image mirrored; the others are the image itself."""
+    """For each view, whether it is the mirrored image; the others are the image itself."""
     flipped = [torch.equal(view, image.flip(2)) for view, image in zip(views, images, strict=True)]
     plain = [torch.equal(view, image) for view, image in zip(views, images, strict=True)]
     assert all(a != b for a, b in zip(flipped, plain, strict=True))
@@ -275,7 +275,7 @@ def test_cutout_shows_the_same_crop_around_the_blank():
 
 
 def mixed(augmentation, count=40, batch_size=10, size=(8, 8), step=1):
-    """A mixed batch of numbered images, and for each sample its own and its partner's number."""
+    """A mixed batch of numbered images, and for each sample its own number and its partner's."""
     data = numbered(count, size)
     own = stream_of(data, batch_size=batch_size).batch(0, step).target
     return stream_of(data, augmentation, batch_size).batch(0, step), own, own.flip(0)
@@ -309,7 +309,7 @@ def test_mixup_shares_follow_the_beta_distribution():
 
 
 def test_cutmix_keeps_its_share_by_boxes_of_the_map_s_shape():
-    """A large alpha keeps about half: boxes of sqrt(1/2) of each side, those apart that the border cuts off."""
+    """A large alpha keeps about half: boxes have sqrt(1/2) of each side unless the border clips them."""
     batch, own, _ = mixed(Augmentation(cutmix=1e4), count=400, batch_size=400, size=(20, 40), step=0)
     pasted = batch.images[:, 0] != (own + 1.0)[:, None, None]
     whole = [box for box in pasted if not torch.cat([box[0], box[-1], box[:, 0], box[:, -1]]).any()]

@@ -58,7 +58,7 @@ def test_a_missing_folder_is_named_with_its_remedy_and_work_is_that_of_imagenet(
     few = {"teachers": ["vit_small_2020"], "factors": [1]}
     found = plan_chapter("longer_training", "imagenet", parameters=few, store=store, measure=30)
     assert found.hours is None and "not timed" in str(found)
-    assert "imagenet: it needs train/ with a folder of images for every class" in found.missing[0]
+    assert "imagenet: it needs train/ with one folder of images per class" in found.missing[0]
     steps = [(1_231_167 // batch, epochs) for batch, epochs in ((4096, 300), (1024, 120), (1024, 120))]
     assert found.work.steps == sum(each * epochs for each, epochs in steps)
 

@@ -219,7 +219,7 @@ def test_hidden_folders_are_no_classes_and_images_outside_class_folders_are_name
     (sets / "sketch" / ".ipynb_checkpoints").mkdir()
     assert run(Reader(FEW), sets, "Sketch").images.tolist() == [3]
     shutil.copy(sets / "sketch" / NAMES[7] / "1.JPEG", sets / "sketch" / "2.JPEG")
-    with pytest.raises(ValueError, match=r"sketch/2\.JPEG lies outside class folders"):
+    with pytest.raises(ValueError, match=r"sketch/2\.JPEG is outside class folders"):
         run(Reader(FEW), sets, "Sketch")
 
 
@@ -236,7 +236,7 @@ def test_a_class_without_images_is_named(sets):
 def test_a_damaged_image_is_named(sets):
     path = sets / "sketch" / NAMES[7] / "1.JPEG"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DamagedImage, match=f"{NAMES[7]}/1.JPEG is no whole image"):
+    with pytest.raises(DamagedImage, match=f"{NAMES[7]}/1.JPEG cannot be decoded"):
         run(Reader(FEW), sets, "Sketch")
 
 
