@@ -17,9 +17,9 @@ from lkd.util.files import read_json, reading
 FILTERS = ("student", "teacher", "objective", "data")
 """Names by which runs are selected."""
 
-_FILES = ("recipe", "metrics", "provenance")
+_JSON_FILES = ("recipe", "metrics", "provenance")
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
-_ID = re.compile("[0-9a-f]{16}")
+_RUN_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def entry(path: Path) -> Entry:
         FileNotFoundError, OSError, ValueError: a file is missing or damaged; names it and the remedy.
     """
     remedy = f"remove {path}, and run it again"
-    recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _FILES)
+    recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _JSON_FILES)
     with reading(path / "recipe.json", "recipe", remedy):
         _check_recipe(recipe)
     with reading(path / "metrics.json", "metrics of a run", remedy):
@@ -96,7 +96,7 @@ def entry(path: Path) -> Entry:
 
 def run_folders(folder: Path) -> list[Path]:
     """The folders of a store's finished runs, named by 16 hexadecimal digits."""
-    return [path for path in visible(folder / "runs") if _ID.fullmatch(path.name) and path.is_dir()]
+    return [path for path in visible(folder / "runs") if _RUN_ID.fullmatch(path.name) and path.is_dir()]
 
 
 def entries(folder: Path) -> Catalogue:
@@ -112,7 +112,7 @@ def entries(folder: Path) -> Catalogue:
     """
     runs, faults = [], []
     for path in sorted(visible(folder / "runs")):
-        if not (_ID.fullmatch(path.name) and path.is_dir()):
+        if not (_RUN_ID.fullmatch(path.name) and path.is_dir()):
             faults.append(f"{path} is not a run: move it to another folder")
             continue
         try:
@@ -207,10 +207,10 @@ def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> 
 
 def disk_bytes(path: Path) -> int:
     """Size of a file, or of all files in a folder, ignoring files that are removed meanwhile."""
-    return sum(map(_bytes, (path, *path.rglob("*"))))
+    return sum(map(_file_bytes, (path, *path.rglob("*"))))
 
 
-def _bytes(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     with suppress(FileNotFoundError):
         found = path.stat()
         return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -287,21 +287,21 @@ class Store:
         """Move a finished folder to its path; between the two renames, the earlier run is kept aside."""
         with self.lock(f"replace-{path.name}"):
             if path.exists():
-                shutil.rmtree(_aside(path), ignore_errors=True)
-                path.rename(_aside(path))
+                shutil.rmtree(_backup_path(path), ignore_errors=True)
+                path.rename(_backup_path(path))
             temporary.rename(path)
-        shutil.rmtree(_aside(path), ignore_errors=True)
+        shutil.rmtree(_backup_path(path), ignore_errors=True)
 
     def _recover(self, path: Path) -> None:
         """Restore a run that a killed process had moved aside."""
-        if path.is_dir() or not _aside(path).is_dir():
+        if path.is_dir() or not _backup_path(path).is_dir():
             return
         with self.lock(f"replace-{path.name}"):
-            if not path.is_dir() and _aside(path).is_dir():
-                _aside(path).rename(path)
+            if not path.is_dir() and _backup_path(path).is_dir():
+                _backup_path(path).rename(path)
 
 
-def _aside(path: Path) -> Path:
+def _backup_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.before")
 
 

@@ -15,7 +15,7 @@ from lkd.util.files import writing
 FIRST, NEXT = 5.0, 60.0
 """Seconds until the first message, and between messages."""
 
-_LOOK = 0.5
+_RETRY_SECONDS = 0.5
 
 
 class Patience:
@@ -66,7 +66,7 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
         TimeoutError: another process held the lock until the timeout.
     """
     patience = Patience(seconds)
-    while not acquired(lock, _LOOK):
+    while not acquired(lock, _RETRY_SECONDS):
         patience(f"{holder(lock)}, which {purpose}")
     try:
         yield
