@@ -17,7 +17,6 @@ from lkd.util.files import read_json, reading
 FILTERS = ("student", "teacher", "objective", "data")
 """Names by which runs are selected."""
 
-_JSON_FILES = ("recipe", "metrics", "provenance")
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
 _RUN_ID = re.compile("[0-9a-f]{16}")
 
@@ -83,15 +82,25 @@ def entry(path: Path) -> Entry:
         FileNotFoundError, OSError, ValueError: a file is missing or damaged; names it and the remedy.
     """
     remedy = f"remove {path}, and run it again"
-    recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _JSON_FILES)
+    recipe, provenance = (read_json(path / f"{name}.json", remedy) for name in ("recipe", "provenance"))
     with reading(path / "recipe.json", "recipe", remedy):
         _check_recipe(recipe)
-    with reading(path / "metrics.json", "metrics of a run", remedy):
-        for name, value in metrics.items():
-            check_number(name, value, -sys.float_info.max)
     with reading(path / "provenance.json", "provenance of a run", remedy):
         _check_text("started", provenance.get("started", ""))
-    return Entry(path, recipe, metrics, provenance)
+    return Entry(path, recipe, read_metrics(path, remedy), provenance)
+
+
+def read_metrics(run: Path, remedy: str) -> dict[str, float]:
+    """The metrics in a run's folder.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `reading`; also for a value that is not a finite number.
+    """
+    metrics = read_json(run / "metrics.json", remedy)
+    with reading(run / "metrics.json", "metrics of a run", remedy):
+        for name, value in metrics.items():
+            check_number(name, value, -sys.float_info.max)
+        return {name: float(value) for name, value in metrics.items()}
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Runs on disk: found by the recipe's id, written atomically, verified with their manifest when read."""
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from lkd.recipe import Recipe
+from lkd.runs.catalogue import read_metrics
 from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.util.checks import check_whole, some
 from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
@@ -123,12 +123,6 @@ def _check_finite(values: Mapping[str, Tensor]) -> None:
         raise FloatingPointError(f"{some(names)}: not finite")
 
 
-def _finite_number(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, not a finite number")
-    return float(value)
-
-
 def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuse student arguments that are not in the recipe: some arguments of timm read files.
 
@@ -186,9 +180,8 @@ class Store:
         if not path.is_dir():
             return None
         _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
-        metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
-        with reading(path / "metrics.json", "metrics of a run", remedy(path)):
-            metrics = {name: _finite_number(name, value) for name, value in metrics.items()}
+        metrics = read_metrics(path, remedy(path))
+        shape = read_json(path / "student.json", remedy(path))
 
         def build_from_timm() -> nn.Module:
             with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):

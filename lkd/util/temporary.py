@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lkd.util.locks import take
+
 _FOLDER_PREFIX = "lkd-tmp-"
 _FOLDER_NAME = re.compile(f"{_FOLDER_PREFIX}[a-z0-9_]{{8}}")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}|tmp-[0-9a-f]{8})(?P<suffix>\.\w+)?")
@@ -70,12 +72,9 @@ def is_left(path: Path) -> bool:
 def _is_locked(folder: Path) -> bool:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not take(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def _is_temporary(name: str) -> bool:
