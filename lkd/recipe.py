@@ -45,8 +45,8 @@ class Recipe(RecipeFields):
         teacher: recipe of a trained teacher, or timm name of a pretrained one; None to train from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         objective_args: parameters of the objective.
-        teacher_top_k: truncate the teacher's distribution to its top K classes, the label, and the remaining mass in
-            equal parts (see `lkd.engine.top_k`); None for the full distribution.
+        teacher_top_k: truncate the teacher's distribution to its top K classes and the label, and spread the remaining
+            mass equally (see `lkd.engine.top_k`); None for the full distribution.
         crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
             `lkd.data.Augmentation`.
         image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.

@@ -15,7 +15,7 @@ from lkd.util.checks import check_number, some, unknown
 from lkd.util.files import read_json, reading
 
 FILTERS = ("student", "teacher", "objective", "data")
-"""Names by which runs are selected."""
+"""Recipe fields for selecting runs."""
 
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
 _RUN_ID = re.compile("[0-9a-f]{16}")
@@ -234,7 +234,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    """Check the fields of a recipe that lists of runs show."""
+    """Check the recipe fields that are shown in lists of runs."""
     if missing := [name for name in _NEEDED if name not in recipe]:
         raise ValueError(f"{missing[0]!r} is missing")
     for name in ("data", "student", "objective"):

@@ -19,11 +19,11 @@ from lkd.util.private import SET_TMPDIR, existing_private_folder, private_folder
 from lkd.util.waiting import Patience
 
 DIGEST = "LKD_TASK"
-"""Environment variable of the ranks: the SHA-256 of the task."""
+"""Environment variable with the SHA-256 of the task, set for the ranks."""
 
 _RETRY_LOCK_SECONDS = 0.3
 _SHOWN_LINES = 12
-"""Last lines of a failed launch's log to show."""
+"""Number of last log lines shown for a failed launch."""
 
 
 class Launch:
@@ -70,7 +70,7 @@ class Launch:
         return [int(text) for text in texts if text]
 
     def register_rank(self, rank: int) -> IO[str]:
-        """Register this process as a rank: returns its file, locked until closed; the process ends with the launcher.
+        """Register this process as a rank, which ends with the launcher; returns its file, locked until closed.
 
         Args:
             rank: the number of this process.

@@ -97,7 +97,7 @@ def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
 
 
 def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
-    """Remove files and folders found in a store's folder, except those in use by now.
+    """Remove files and folders found in a store's folder, except any that are in use by now.
 
     Returns:
         The removed files and folders.

@@ -46,7 +46,7 @@ def public(value: Any, root: str | Path = "") -> Any:
 
 
 def called(names: Iterable[str]) -> dict[str, str]:
-    """Public names by name; names that become equal are numbered.
+    """Names for publication, by name; names that become equal are numbered.
 
     Example:
         >>> from lkd.runs.public_names import called

@@ -36,7 +36,7 @@ class ModelWithData(NamedTuple):
 
 
 def resolve(text: str, store: Store) -> str | Path | Run:
-    """Resolve a string to a timm name, an existing folder, or the finished run whose id has it as a prefix.
+    """Resolve a string to a timm name, an existing folder, or a finished run by a prefix of its id.
 
     Args:
         text: the string.

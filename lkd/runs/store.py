@@ -299,7 +299,7 @@ def _backup_path(path: Path) -> Path:
 
 
 def _check_whole(path: Path, run_id: str) -> None:
-    """Compare a run's records with its manifest; for a run from before manifests, its recipe's id with the run's id."""
+    """Compare a run's records with its manifest; without a manifest, compare the recipe's id with the run's id."""
     if not check_records(path, run_id, remedy(path)):
         with reading(path / "recipe.json", "recipe", remedy(path)):
             if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:

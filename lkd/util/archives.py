@@ -133,7 +133,7 @@ def _check_end_record(stream: BinaryIO) -> None:
 
 
 def _checked_entries(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str, zipfile.ZipInfo]:
-    """Check the entries of an archive, and return them by name."""
+    """Check all entries of an archive, and return them by name."""
     files: dict[str, zipfile.ZipInfo] = {}
     for info in listed:
         _check_file(info, known)
@@ -146,7 +146,7 @@ def _checked_entries(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> d
 
 
 def _check_file(info: zipfile.ZipInfo, known: re.Pattern[str]) -> None:
-    """Refuse a file by its entry in the archive."""
+    """Check the entry of one file."""
     name = repr(info.orig_filename[:_LONGEST_SHOWN])
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not known.fullmatch(info.orig_filename):

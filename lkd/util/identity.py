@@ -358,7 +358,7 @@ def _plain_module() -> frozenset[str]:
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """A function's globals, and the module attributes that it uses: all of custom modules, custom code in others.
+    """A function's globals, and the attributes of modules that it uses; of installed modules, only custom code.
 
     Every attribute name in the code is looked up in every module that the code names.
     """
