@@ -124,7 +124,7 @@ def check_schedule(recipe: "Recipe") -> None:
         if _as_tuple(value) != _DEFAULTS[name]:
             _check_used(recipe, name)
         if value is not None or _DEFAULTS[name] is not None:
-            _check_value(recipe, name, value)
+            _check_schedule_value(recipe, name, value)
     if recipe.schedule == "rsqrt" and not recipe.warmup and recipe.schedule_args.get("stable_timescale") is None:
         raise ValueError("schedule 'rsqrt' needs warmup above 0, got 0: set it, or schedule_args stable_timescale")
 
@@ -166,7 +166,7 @@ def _check_used(recipe: "Recipe", name: str) -> None:
         raise ValueError(f"schedule_args has {name!r} without 'noise': leave it out, or give 'noise' too")
 
 
-def _check_value(recipe: "Recipe", name: str, value: Any) -> None:
+def _check_schedule_value(recipe: "Recipe", name: str, value: Any) -> None:
     label = f"schedule_args {name}"
     if name in ("min_lr", "warmup_lr"):
         check_number(label, value, 0)

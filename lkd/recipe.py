@@ -45,8 +45,8 @@ class Recipe(RecipeFields):
         teacher: recipe of a trained teacher, or timm name of a pretrained one; None to train from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
         objective_args: parameters of the objective.
-        teacher_top_k: truncate the teacher's distribution to its top K classes, the label, and the remaining mass in
-            equal parts (see `lkd.engine.top_k`); None for the full distribution.
+        teacher_top_k: truncate the teacher's distribution to its top K classes and the label, and spread the remaining
+            mass equally (see `lkd.engine.top_k`); None for the full distribution.
         crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
             `lkd.data.Augmentation`.
         image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
@@ -96,9 +96,9 @@ class Recipe(RecipeFields):
     def __post_init__(self) -> None:
         _check_names(self)
         _check_integers(self)
-        _check_floats(self)
+        _check_numbers(self)
         _check_arguments(self)
-        _check_images(self)
+        _check_image_fields(self)
         self.make_objective()
         object.__setattr__(self, "own_code", _own_code(self))
 
@@ -112,14 +112,14 @@ class Recipe(RecipeFields):
         Fields with their default value are left out, so new fields do not change older ids. Custom data sources, models
         and objectives also count by their code.
         """
-        return _digest({"format": FORMAT, **_set(self)})
+        return _canonical_digest({"format": FORMAT, **_set(self)})
 
     @property
     def stream_id(self) -> str:
         """Identity of the stream: students with the same stream see the same pixels."""
         values = {name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}
         code = {"code": self.own_code["data"]} if "data" in self.own_code else {}
-        return _digest({"format": FORMAT, **values, **code})
+        return _canonical_digest({"format": FORMAT, **values, **code})
 
     @property
     def augmentation(self) -> Augmentation:
@@ -258,7 +258,7 @@ def _check_integers(recipe: Recipe) -> None:
             raise TypeError(f"{name} must be True or False, got {getattr(recipe, name)!r}")
 
 
-def _check_floats(recipe: Recipe) -> None:
+def _check_numbers(recipe: Recipe) -> None:
     """Check ranges, and convert to float, so that 1 and 1.0 give the same recipe."""
     for name, (low, high) in _FLOATS.items():
         value = getattr(recipe, name)
@@ -293,7 +293,7 @@ def _shortest(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _check_images(recipe: Recipe) -> None:
+def _check_image_fields(recipe: Recipe) -> None:
     """Check augmentation and view, and refuse fields without effect on this kind of data."""
     View(**recipe.view)
     check_auto_augment(recipe.auto_augment)
@@ -330,6 +330,6 @@ def _own_code(recipe: Recipe) -> dict[str, str]:
     return {role: code for role, code in found.items() if code}
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _canonical_digest(values: dict[str, Any]) -> str:
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

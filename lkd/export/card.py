@@ -19,7 +19,7 @@ _NOT_STATED = "not stated"
 _LOCAL = "local-dir:"
 _CITED = ("L2S", "VanillaKD")
 
-_DATA = {
+_DATA_SETS = {
     "digits": {
         "description": "scikit-learn's copy of the test part of Optical Recognition of Handwritten Digits "
         "(E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998)",
@@ -64,12 +64,12 @@ def card(
         "## Recipe",
         "The differences from the defaults of `lkd.Recipe`; `recipe.json` has all fields, and those of the teacher.",
         *_shortened_paths(run.recipe),
-        _table(_changed_fields(run.recipe)),
+        _field_table(_changed_fields(run.recipe)),
         *_teacher(run),
         "## Data",
-        _table(_data_rows(run.recipe, data)),
+        _field_table(_data_rows(run.recipe, data)),
         "## Training environment",
-        _table(_environment(run.provenance)),
+        _field_table(_environment(run.provenance)),
         "## Citation",
         "\n".join(map(_cited, _CITED)),
     ]
@@ -78,7 +78,7 @@ def card(
 
 def _front_matter(recipe: Recipe, license: str | None) -> str:
     prefix, _, rest = recipe.data.partition(":")
-    known = _DATA.get(recipe.data, {}).get("hub")
+    known = _DATA_SETS.get(recipe.data, {}).get("hub")
     hub = rest if prefix == "hfds" and not Path(rest).exists() and rest == public(rest) else known
     tags = ["image-classification", "timm", *(["knowledge-distillation"] if recipe.teacher else [])]
     return ModelCardData(
@@ -150,11 +150,11 @@ def _teacher(run: Run) -> Iterable[str]:
         about = {"run": recipe.teacher.run_id, **about, **_changed_fields(recipe.teacher)}
     if "teacher_top1" in run.metrics:
         about["top-1 on the student's validation images (%)"] = f"{run.metrics['teacher_top1']:.2f}"
-    yield _table({"name": recipe.teacher_name, **about})
+    yield _field_table({"name": recipe.teacher_name, **about})
 
 
 def _data_rows(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
-    known = _DATA.get(recipe.data, {})
+    known = _DATA_SETS.get(recipe.data, {})
     return {
         "name": recipe.data,
         "description": known.get("description", _NOT_STATED),
@@ -178,6 +178,6 @@ def _cited(name: str) -> str:
     return f"- *{plain(paper['title'])}*, {paper['venue']}, [arXiv:{paper['arxiv']}](https://arxiv.org/abs/{paper['arxiv']})"
 
 
-def _table(values: Mapping[str, Any]) -> str:
+def _field_table(values: Mapping[str, Any]) -> str:
     shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in public(values).items()}
     return markdown_table(("", "Value"), [(plain(name), code(value)) for name, value in shown.items()])

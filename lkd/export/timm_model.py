@@ -67,7 +67,7 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
         raise FileNotFoundError(
             f"run {run.recipe.run_id} has no weights in {run.path}: run the recipe with lkd.run first"
         )
-    data = _data(run)
+    data = _run_data(run)
     model = _configured(_converted(run.student), run, data)
     folder = save_model(model, folder)
     name = folder.resolve().name
@@ -125,7 +125,7 @@ def _check_repo_id(repo_id: str) -> None:
     validate_repo_id(repo_id)
 
 
-def _data(run: Run) -> dict[str, Any]:
+def _run_data(run: Run) -> dict[str, Any]:
     """Provenance of the run's data, from the run's record or else from the data set."""
     if recorded := run.provenance.get("data"):
         return dict(recorded)

@@ -1,1 +1,1 @@
-"""Runs on disk: the store, published records, provenance, and what lists, verifies and prunes them."""
+"""Runs on disk: store, published records, manifests, provenance, listing and pruning."""

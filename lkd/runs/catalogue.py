@@ -15,11 +15,10 @@ from lkd.util.checks import check_number, some, unknown
 from lkd.util.files import read_json, reading
 
 FILTERS = ("student", "teacher", "objective", "data")
-"""Names by which runs are selected."""
+"""Recipe fields for selecting runs."""
 
-_FILES = ("recipe", "metrics", "provenance")
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
-_ID = re.compile("[0-9a-f]{16}")
+_RUN_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -83,20 +82,30 @@ def entry(path: Path) -> Entry:
         FileNotFoundError, OSError, ValueError: a file is missing or damaged; names it and the remedy.
     """
     remedy = f"remove {path}, and run it again"
-    recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _FILES)
+    recipe, provenance = (read_json(path / f"{name}.json", remedy) for name in ("recipe", "provenance"))
     with reading(path / "recipe.json", "recipe", remedy):
         _check_recipe(recipe)
-    with reading(path / "metrics.json", "metrics of a run", remedy):
-        for name, value in metrics.items():
-            check_number(name, value, -sys.float_info.max)
     with reading(path / "provenance.json", "provenance of a run", remedy):
         _check_text("started", provenance.get("started", ""))
-    return Entry(path, recipe, metrics, provenance)
+    return Entry(path, recipe, read_metrics(path, remedy), provenance)
+
+
+def read_metrics(run: Path, remedy: str) -> dict[str, float]:
+    """The metrics in a run's folder.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `reading`; also for a value that is not a finite number.
+    """
+    metrics = read_json(run / "metrics.json", remedy)
+    with reading(run / "metrics.json", "metrics of a run", remedy):
+        for name, value in metrics.items():
+            check_number(name, value, -sys.float_info.max)
+        return {name: float(value) for name, value in metrics.items()}
 
 
 def run_folders(folder: Path) -> list[Path]:
     """The folders of a store's finished runs, named by 16 hexadecimal digits."""
-    return [path for path in visible(folder / "runs") if _ID.fullmatch(path.name) and path.is_dir()]
+    return [path for path in visible(folder / "runs") if _RUN_ID.fullmatch(path.name) and path.is_dir()]
 
 
 def entries(folder: Path) -> Catalogue:
@@ -112,7 +121,7 @@ def entries(folder: Path) -> Catalogue:
     """
     runs, faults = [], []
     for path in sorted(visible(folder / "runs")):
-        if not (_ID.fullmatch(path.name) and path.is_dir()):
+        if not (_RUN_ID.fullmatch(path.name) and path.is_dir()):
             faults.append(f"{path} is not a run: move it to another folder")
             continue
         try:
@@ -207,10 +216,10 @@ def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> 
 
 def disk_bytes(path: Path) -> int:
     """Size of a file, or of all files in a folder, ignoring files that are removed meanwhile."""
-    return sum(map(_bytes, (path, *path.rglob("*"))))
+    return sum(map(_file_bytes, (path, *path.rglob("*"))))
 
 
-def _bytes(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     with suppress(FileNotFoundError):
         found = path.stat()
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
@@ -225,7 +234,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    """Check the fields of a recipe that lists of runs show."""
+    """Check the recipe fields that are shown in lists of runs."""
     if missing := [name for name in _NEEDED if name not in recipe]:
         raise ValueError(f"{missing[0]!r} is missing")
     for name in ("data", "student", "objective"):

@@ -19,11 +19,11 @@ from lkd.util.private import SET_TMPDIR, existing_private_folder, private_folder
 from lkd.util.waiting import Patience
 
 DIGEST = "LKD_TASK"
-"""Environment variable of the ranks: the SHA-256 of the task."""
+"""Environment variable with the SHA-256 of the task, set for the ranks."""
 
-_LOOK_SECONDS = 0.3
+_RETRY_LOCK_SECONDS = 0.3
 _SHOWN_LINES = 12
-"""Last lines of a failed launch's log to show."""
+"""Number of last log lines shown for a failed launch."""
 
 
 class Launch:
@@ -55,7 +55,7 @@ class Launch:
         Raises:
             OSError: see `private_folder`.
         """
-        folder = private_folder() / f"{run_id}-{_key(store)}"
+        folder = private_folder() / f"{run_id}-{_store_key(store)}"
         with writing(folder, SET_TMPDIR):
             folder.mkdir(mode=0o700, exist_ok=True)
         return cls(folder)
@@ -70,7 +70,7 @@ class Launch:
         return [int(text) for text in texts if text]
 
     def register_rank(self, rank: int) -> IO[str]:
-        """Register this process as a rank: returns its file, locked until closed; the process ends with the launcher.
+        """Register this process as a rank, which ends with the launcher; returns its file, locked until closed.
 
         Args:
             rank: the number of this process.
@@ -104,7 +104,7 @@ def locked(path: Path) -> IO[str]:
     file, patience = path.open("a"), Patience()
     while not take(file):
         patience(f"an earlier process of this launch, which holds {path}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_RETRY_LOCK_SECONDS)
     file.truncate(0)
     return file
 
@@ -116,7 +116,7 @@ def ended_launches(store: Path) -> Iterator[tuple[str, Path]]:
         store: the folder of the runs' store.
     """
     private = existing_private_folder()
-    for folder in private.glob(f"*-{_key(store)}*") if private else ():
+    for folder in private.glob(f"*-{_store_key(store)}*") if private else ():
         if not any(map(is_held, folder.glob("alive*"))):
             yield folder.name.lstrip(".").partition("-")[0], folder
 
@@ -129,5 +129,5 @@ def legacy_files(store: Path) -> Iterator[tuple[str, Path]]:
             yield run_id, file
 
 
-def _key(store: Path) -> str:
+def _store_key(store: Path) -> str:
     return hashlib.sha256(str(store).encode()).hexdigest()[:8]

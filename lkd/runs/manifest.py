@@ -11,7 +11,7 @@ RECORDS = ("recipe.json", "student.json", "metrics.json", "provenance.json", "hi
 """Files of every run, a few kilobytes each."""
 STUDENT, MASKS = "student.safetensors", "masks.safetensors"
 """The trained weights, and the masks of sparse training."""
-_NAMES = (*RECORDS, STUDENT, MASKS)
+_RUN_FILES = (*RECORDS, STUDENT, MASKS)
 
 
 def write_manifest(folder: Path, run_id: str) -> None:
@@ -31,7 +31,7 @@ def write_manifest(folder: Path, run_id: str) -> None:
         >>> check_records(folder, "0123456789abcdef", "make it again")
         True
     """
-    paths = [folder / name for name in _NAMES if (folder / name).exists()]
+    paths = [folder / name for name in _RUN_FILES if (folder / name).exists()]
     files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps({"run": run_id, "files": files}, indent=1))
@@ -54,7 +54,7 @@ def check_records(folder: Path, run_id: str, remedy: str) -> bool:
     """
     if not (folder / MANIFEST).exists() and not _expected(folder, remedy):
         return False
-    files = _files(folder, run_id, remedy)
+    files = _listed_files(folder, run_id, remedy)
     for name in files:
         with reading(folder / name, "file of a run", remedy):
             if (size := (folder / name).stat().st_size) != files[name]["bytes"]:
@@ -70,7 +70,7 @@ def check_file(folder: Path, name: str, run_id: str, remedy: str) -> None:
     Raises:
         FileNotFoundError, OSError, ValueError: as for `check_records`; also where the manifest does not list the file.
     """
-    files = _files(folder, run_id, remedy)
+    files = _listed_files(folder, run_id, remedy)
     if name not in files:
         if (folder / name).exists():
             raise ValueError(f"{folder / name} is not listed in {MANIFEST}: {remedy}")
@@ -83,14 +83,14 @@ def _expected(folder: Path, remedy: str) -> bool:
     return bool(read_json(folder / "provenance.json", remedy).get("manifest"))
 
 
-def _files(folder: Path, run_id: str, remedy: str) -> dict[str, Any]:
+def _listed_files(folder: Path, run_id: str, remedy: str) -> dict[str, Any]:
     path = folder / MANIFEST
     content = read_json(path, remedy)
     with reading(path, "manifest of a run", remedy):
         files = dict(content["files"])
         if missing := set(RECORDS) - set(files):
             raise ValueError(f"it does not list {', '.join(sorted(missing))}")
-        if unknown := set(files) - set(_NAMES):
+        if unknown := set(files) - set(_RUN_FILES):
             raise ValueError(f"it lists unknown files {', '.join(sorted(unknown))}")
         if not all({"bytes", "sha256"} <= set(each) for each in files.values()):
             raise ValueError("a size or a digest is missing")

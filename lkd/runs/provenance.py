@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parents[1]
 _COMPUTED_BY = ("engine/trainer.py", "engine/evaluate.py", "erf", "robustness")
 """Code that computes results; modules that it imports also count."""
 _COMPUTES_NOTHING = ("util", "runs")
-_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
+_RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 
 
 @lru_cache
@@ -69,12 +69,12 @@ def _imported(tree: ast.Module) -> Iterator[Path]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and _is_lkd(node):
             place = _PACKAGE.joinpath(*str(node.module).split(".")[1:])
-            yield from _files(place)
+            yield from _module_files(place)
             for alias in node.names:
-                yield from _files(place / alias.name)
+                yield from _module_files(place / alias.name)
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _module_files(place: Path) -> Iterator[Path]:
     """The file of a module or package, if it exists."""
     yield from (path for path in (place.with_name(f"{place.name}.py"), place / "__init__.py") if path.is_file())
 
@@ -96,7 +96,7 @@ def provenance() -> dict[str, Any]:
         "source": source_hash(),
         "numerics": numerics_hash(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _RECORDED_PACKAGES},
         "hardware": _hardware(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

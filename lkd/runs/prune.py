@@ -40,7 +40,7 @@ _WRITTEN_TO = (
 """Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
 
 _REMOVED = ".removed"
-_OF_A_RUN = (*RECORDS, STUDENT)
+_NEEDED_FILES = (*RECORDS, STUDENT)
 
 
 class Waste(NamedTuple):
@@ -83,8 +83,8 @@ def unused(folder: Path) -> Unused:
     known = entries(folder)
     finished = {run.run_id for run in known.runs}
     faults = list(known.faults)
-    found = [*_leftovers(folder, faults), *_temporaries(folder), *_checkpoints(folder, finished)]
-    tapes = list(_tapes(folder, known, faults))
+    found = [*_leftovers(folder, faults), *_temporaries(folder), *_finished_checkpoints(folder, finished)]
+    tapes = list(_finished_tapes(folder, known, faults))
     if not _has_unfinished_work(folder, finished):
         found += tapes
     return Unused([waste for waste in found if _is_free(folder, waste)], faults)
@@ -97,7 +97,7 @@ def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
 
 
 def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
-    """Remove files and folders found in a store's folder, except those in use by now.
+    """Remove files and folders found in a store's folder, except any that are in use by now.
 
     Returns:
         The removed files and folders.
@@ -140,7 +140,7 @@ def _only_copy(path: Path) -> Path | None:
         entry(path.with_name(name[1]))
     except (OSError, ValueError):
         places = (path, path / "replaced")
-        return next((each for each in places if all((each / name).exists() for name in _OF_A_RUN)), None)
+        return next((each for each in places if all((each / name).exists() for name in _NEEDED_FILES)), None)
     return None
 
 
@@ -150,13 +150,13 @@ def _temporaries(folder: Path) -> Iterator[Waste]:
         yield Waste(TEMPORARY, path, disk_bytes(path), "")
 
 
-def _checkpoints(folder: Path, finished: Collection[str]) -> Iterator[Waste]:
+def _finished_checkpoints(folder: Path, finished: Collection[str]) -> Iterator[Waste]:
     for path in visible(folder / "checkpoints"):
         if path.name in finished:
             yield Waste(CHECKPOINTS, path, disk_bytes(path), path.name)
 
 
-def _tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]:
+def _finished_tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]:
     """Tapes of finished runs."""
     if not (paths := sorted(visible(folder / "tapes"))):
         return

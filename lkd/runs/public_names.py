@@ -10,16 +10,16 @@ from lkd.util.checks import some
 if TYPE_CHECKING:
     from lkd.runs.store import Run
 
-_PREFIX = r"((?:folder|tar|hfds|wds|local-dir|file):(?://(?=/))?)?"
-_FAR = r"~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.\.[\\/]"
+_SCHEME = r"((?:folder|tar|hfds|wds|local-dir|file):(?://(?=/))?)?"
+_ABSOLUTE_START = r"~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.\.[\\/]"
 """Start of a path from a home, a drive, a network share, or the parent folder."""
 
 _CHARACTER = r"[^\s\"'`<>|()\[\],;]"
 """A character of a path within other text."""
 
-_WHOLE = re.compile(rf"{_PREFIX}((?:{_FAR}|/(?!/)).*)", re.DOTALL)
-_QUOTED = re.compile(rf"(?<=[\"']){_PREFIX}((?:{_FAR}|/(?!/))[^\"'\n]*)(?=[\"'])")
-_WITHIN = re.compile(rf"(?<![\w.:/\\~<-]){_PREFIX}((?:{_FAR}|/(?!/)(?={_CHARACTER}*/)){_CHARACTER}*)")
+_PATH_ONLY = re.compile(rf"{_SCHEME}((?:{_ABSOLUTE_START}|/(?!/)).*)", re.DOTALL)
+_QUOTED_PATH = re.compile(rf"(?<=[\"']){_SCHEME}((?:{_ABSOLUTE_START}|/(?!/))[^\"'\n]*)(?=[\"'])")
+_PATH_IN_TEXT = re.compile(rf"(?<![\w.:/\\~<-]){_SCHEME}((?:{_ABSOLUTE_START}|/(?!/)(?={_CHARACTER}*/)){_CHARACTER}*)")
 
 _DISCLOSED = ("data", "classes", "students", "teachers", "damaged files", "machines")
 
@@ -42,11 +42,11 @@ def public(value: Any, root: str | Path = "") -> Any:
         return {public(name, root): public(each, root) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [public(each, root) for each in value]
-    return _text(str(value), str(root)) if isinstance(value, str | PurePath) else value
+    return _public_text(str(value), str(root)) if isinstance(value, str | PurePath) else value
 
 
 def called(names: Iterable[str]) -> dict[str, str]:
-    """Public names by name; names that become equal are numbered.
+    """Names for publication, by name; names that become equal are numbered.
 
     Example:
         >>> from lkd.runs.public_names import called
@@ -74,15 +74,15 @@ def disclosed_names(runs: Iterable["Run"]) -> dict[str, str]:
     return {kind: some(set(public(list(each)))) for kind, each in names.items() if each}
 
 
-def _text(text: str, root: str) -> str:
-    if whole := _WHOLE.fullmatch(text):
-        return (whole[1] or "") + _shortened(whole[2], root)
-    for form in (_QUOTED, _WITHIN):
-        text = form.sub(lambda found: (found[1] or "") + _shortened(found[2], root), text)
+def _public_text(text: str, root: str) -> str:
+    if whole := _PATH_ONLY.fullmatch(text):
+        return (whole[1] or "") + _short_path(whole[2], root)
+    for form in (_QUOTED_PATH, _PATH_IN_TEXT):
+        text = form.sub(lambda found: (found[1] or "") + _short_path(found[2], root), text)
     return text
 
 
-def _shortened(path: str, root: str) -> str:
+def _short_path(path: str, root: str) -> str:
     """A path relative to the root, or its last name if it is outside."""
     if root and path.startswith(f"{root.rstrip('/')}/"):
         return path[len(root.rstrip("/")) + 1 :]

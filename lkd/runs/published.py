@@ -31,8 +31,8 @@ _PROVENANCE = "provenance.json"
 
 _HEX = re.compile("[0-9a-f]{16}")
 """Pattern of run ids and digests."""
-_OF_A_RUN = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
-_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_OF_A_RUN.pattern})")
+_RECORD_FILES = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
+_MEMBER_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_RECORD_FILES.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
 
 _MOST_FLOPS = 1e30
@@ -77,7 +77,7 @@ def _check_public(recipe: Recipe) -> None:
             )
 
 
-def _public(provenance: bytes, recipe: Recipe) -> bytes:
+def _public_provenance(provenance: bytes, recipe: Recipe) -> bytes:
     """The provenance of a run for publication, with paths of image files relative to the data's folder."""
     folder = home() / "data" / Path(recipe.data.partition(":")[2]).expanduser()
     return json.dumps(public(json.loads(provenance), folder), indent=1).encode()
@@ -93,10 +93,10 @@ def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[st
                 raise FileNotFoundError(f"run {recipe.run_id} is missing in the store {store.folder}: run it first")
             with reading(run.path, "run", remedy(run.path)):
                 contents = _contents(run.path)
-                contents[_PROVENANCE] = _public(contents[_PROVENANCE], recipe)
+                contents[_PROVENANCE] = _public_provenance(contents[_PROVENANCE], recipe)
             for name, content in contents.items():
                 archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
-            index[recipe.run_id] = _digest(contents)
+            index[recipe.run_id] = _record_digest(contents)
         for name, values in ((_INDEX, index), (_FLOPS, dict(flops))):
             archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), json.dumps(values, indent=0), zipfile.ZIP_DEFLATED)
 
@@ -114,7 +114,7 @@ def profiles() -> list[str]:
 
 def ids(path: Path) -> list[str]:
     """The ids of the runs in an archive."""
-    with _opened(path) as archive:
+    with _open_records(path) as archive:
         return list(_index(archive))
 
 
@@ -123,8 +123,8 @@ def published_flops(profile: str) -> dict[str, int]:
     path = FOLDER / f"{profile}.zip"
     if not path.is_file():
         return {}
-    with _opened(path) as archive:
-        flops = _object(archive, _FLOPS)
+    with _open_records(path) as archive:
+        flops = _json_object(archive, _FLOPS)
         for chapter, count in flops.items():
             if not isinstance(count, int) or not 0 <= count < _MOST_FLOPS:
                 raise ValueError(f"{_FLOPS} gives {count!r} operations for {chapter!r}")
@@ -184,12 +184,12 @@ def unpacked(path: Path) -> Store:
 
 def _unpack(path: Path, folder: Path) -> None:
     """Write missing and altered records of a folder from an archive, after checking all of them."""
-    with _opened(path) as archive:
-        index, files = _index(archive), _files(archive)
+    with _open_records(path) as archive:
+        index, files = _index(archive), _record_files(archive)
         needed = [run_id for run_id, digest in index.items() if not _is_unpacked(folder / "runs" / run_id, digest)]
         records = {run_id: {name: archive.read(f"{run_id}/{name}") for name in files[run_id]} for run_id in needed}
     for run_id, contents in records.items():
-        _check(path, run_id, index[run_id], contents)
+        _check_record(path, run_id, index[run_id], contents)
     for run_id, contents in records.items():
         _write(folder, f"runs/{run_id}", contents)
 
@@ -209,7 +209,7 @@ def _write(folder: Path, record: str, contents: Mapping[str, bytes]) -> None:
 def _is_unpacked(folder: Path, digest: str) -> bool:
     """Whether a folder contains the record with this digest."""
     try:
-        return _digest(_contents(folder)) == digest
+        return _record_digest(_contents(folder)) == digest
     except (OSError, ValueError):
         return False
 
@@ -218,29 +218,29 @@ def _contents(folder: Path) -> dict[str, bytes]:
     """The files of a run's record, by name."""
     files = [folder / name for name in RECORDS] + sorted((folder / "measured").glob("*.npz"))
     contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-    if strange := [name for name in contents if not _OF_A_RUN.fullmatch(name)]:
+    if strange := [name for name in contents if not _RECORD_FILES.fullmatch(name)]:
         raise ValueError(f"{strange[0]!r} is not the name of a measurement")
     return contents
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Archive]:
-    with reading(path, "archive of records", _REMEDY), open_archive(path, _NAMES) as archive:
+def _open_records(path: Path) -> Iterator[Archive]:
+    with reading(path, "archive of records", _REMEDY), open_archive(path, _MEMBER_NAMES) as archive:
         yield archive
 
 
 def _index(archive: Archive) -> dict[str, str]:
     """The digest of each record, by run id."""
-    index = _object(archive, _INDEX)
+    index = _json_object(archive, _INDEX)
     for run_id, digest in index.items():
         if not (_HEX.fullmatch(run_id) and isinstance(digest, str) and _HEX.fullmatch(digest)):
             raise ValueError(f"{_INDEX} has {digest!r:.80} for {run_id!r:.80}, expected a digest for a run id")
-    if strange := index.keys() ^ _files(archive).keys():
+    if strange := index.keys() ^ _record_files(archive).keys():
         raise ValueError(f"{min(strange)} is either in {_INDEX} or among the records, expected in both")
     return index
 
 
-def _files(archive: Archive) -> dict[str, list[str]]:
+def _record_files(archive: Archive) -> dict[str, list[str]]:
     """File names of each record, by run id."""
     files: dict[str, list[str]] = {}
     for run_id, _, name in (name.partition("/") for name in archive.names):
@@ -249,7 +249,7 @@ def _files(archive: Archive) -> dict[str, list[str]]:
     return files
 
 
-def _object(archive: Archive, name: str) -> dict[str, Any]:
+def _json_object(archive: Archive, name: str) -> dict[str, Any]:
     """The object in a JSON file of an archive."""
     content = json.loads(archive.read(name))
     if not isinstance(content, dict):
@@ -257,10 +257,10 @@ def _object(archive: Archive, name: str) -> dict[str, Any]:
     return content
 
 
-def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) -> None:
+def _check_record(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) -> None:
     """Refuse a record that does not match its id and digest, or has an unexpected student shape or measurement."""
     altered = f"the record {run_id} in {path} was altered"
-    if _digest(contents) != digest:
+    if _record_digest(contents) != digest:
         raise ValueError(f"{altered}: its content does not match its digest; {_REMEDY}")
     if missing := [name for name in RECORDS if name not in contents]:
         raise ValueError(f"{altered}: {missing[0]} is missing; {_REMEDY}")
@@ -277,7 +277,7 @@ def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) 
             pass
 
 
-def _digest(contents: Mapping[str, bytes]) -> str:
+def _record_digest(contents: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
     for name, content in sorted(contents.items()):
         digest.update(f"{name} {len(content)}\0".encode() + content)

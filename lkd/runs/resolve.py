@@ -18,7 +18,7 @@ from lkd.runs.store import Run, Store
 from lkd.util.checks import unknown
 from lkd.util.files import fetching
 
-_ID = re.compile("[0-9a-f]{1,16}")
+_ID_PREFIX = re.compile("[0-9a-f]{1,16}")
 
 
 class ModelWithData(NamedTuple):
@@ -36,7 +36,7 @@ class ModelWithData(NamedTuple):
 
 
 def resolve(text: str, store: Store) -> str | Path | Run:
-    """Resolve a string to a timm name, an existing folder, or the finished run whose id has it as a prefix.
+    """Resolve a string to a timm name, an existing folder, or a finished run by a prefix of its id.
 
     Args:
         text: the string.
@@ -62,7 +62,7 @@ def resolve(text: str, store: Store) -> str | Path | Run:
     if timm.is_model(text):
         check_name("model", text)
         return text
-    if _ID.fullmatch(text):
+    if _ID_PREFIX.fullmatch(text):
         return store.by_id(full_id(store.folder, text))
     raise KeyError(f"{unknown('model', text, timm.list_models())} It is neither a folder nor the prefix of a run id")
 

@@ -1,7 +1,6 @@
 """Runs on disk: found by the recipe's id, written atomically, verified with their manifest when read."""
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from lkd.recipe import Recipe
+from lkd.runs.catalogue import read_metrics
 from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.util.checks import check_whole, some
 from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
@@ -123,12 +123,6 @@ def _check_finite(values: Mapping[str, Tensor]) -> None:
         raise FloatingPointError(f"{some(names)}: not finite")
 
 
-def _finite_number(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}, not a finite number")
-    return float(value)
-
-
 def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuse student arguments that are not in the recipe: some arguments of timm read files.
 
@@ -186,9 +180,8 @@ class Store:
         if not path.is_dir():
             return None
         _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
-        metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
-        with reading(path / "metrics.json", "metrics of a run", remedy(path)):
-            metrics = {name: _finite_number(name, value) for name, value in metrics.items()}
+        metrics = read_metrics(path, remedy(path))
+        shape = read_json(path / "student.json", remedy(path))
 
         def build_from_timm() -> nn.Module:
             with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):
@@ -287,26 +280,26 @@ class Store:
         """Move a finished folder to its path; between the two renames, the earlier run is kept aside."""
         with self.lock(f"replace-{path.name}"):
             if path.exists():
-                shutil.rmtree(_aside(path), ignore_errors=True)
-                path.rename(_aside(path))
+                shutil.rmtree(_backup_path(path), ignore_errors=True)
+                path.rename(_backup_path(path))
             temporary.rename(path)
-        shutil.rmtree(_aside(path), ignore_errors=True)
+        shutil.rmtree(_backup_path(path), ignore_errors=True)
 
     def _recover(self, path: Path) -> None:
         """Restore a run that a killed process had moved aside."""
-        if path.is_dir() or not _aside(path).is_dir():
+        if path.is_dir() or not _backup_path(path).is_dir():
             return
         with self.lock(f"replace-{path.name}"):
-            if not path.is_dir() and _aside(path).is_dir():
-                _aside(path).rename(path)
+            if not path.is_dir() and _backup_path(path).is_dir():
+                _backup_path(path).rename(path)
 
 
-def _aside(path: Path) -> Path:
+def _backup_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.before")
 
 
 def _check_whole(path: Path, run_id: str) -> None:
-    """Compare a run's records with its manifest; for a run from before manifests, its recipe's id with the run's id."""
+    """Compare a run's records with its manifest; without a manifest, compare the recipe's id with the run's id."""
     if not check_records(path, run_id, remedy(path)):
         with reading(path / "recipe.json", "recipe", remedy(path)):
             if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:

@@ -23,7 +23,7 @@ LARGEST_WHOLE = 256 * 2**20
 _LARGEST_DIRECTORY = 4 * 2**20
 """Maximum bytes of the list of files at an archive's end; 3,600 published files take 330 thousand."""
 
-_END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
+_END_RECORD, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _END_BYTES, _END_64_BYTES = 22, 20
 _ENCRYPTED = 0x1 | 0x40
 _DOS_FOLDER = 0x10
@@ -87,9 +87,9 @@ def open_archive(file: Path | BinaryIO, known: re.Pattern[str]) -> Iterator[Arch
         ValueError: unexpected file '../note.txt'
     """
     with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
-        _check_end(stream)
+        _check_end_record(stream)
         with zipfile.ZipFile(stream) as zipped:
-            yield Archive(zipped, _checked(zipped.infolist(), known))
+            yield Archive(zipped, _checked_entries(zipped.infolist(), known))
 
 
 def path_within(folder: Path, name: str) -> Path:
@@ -113,7 +113,7 @@ def path_within(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_end(stream: BinaryIO) -> None:
+def _check_end_record(stream: BinaryIO) -> None:
     """Refuse an archive that is too large, has no plain end record, or has a long list of files.
 
     `zipfile` reads the whole list at once, so its size is checked first.
@@ -123,7 +123,7 @@ def _check_end(stream: BinaryIO) -> None:
         raise ValueError(f"it has {size:,} bytes, at most {LARGEST_WHOLE:,} are allowed")
     stream.seek(max(0, size - _END_BYTES - _END_64_BYTES))
     before, end = (tail := stream.read())[:-_END_BYTES], tail[-_END_BYTES:]
-    if not end.startswith(_END) or not end.endswith(b"\0\0"):
+    if not end.startswith(_END_RECORD) or not end.endswith(b"\0\0"):
         raise ValueError("the end record of a zip archive is missing")
     if before.startswith(_END_64):
         raise ValueError("64-bit zip archives are not supported")
@@ -132,8 +132,8 @@ def _check_end(stream: BinaryIO) -> None:
         raise ValueError(f"its list of files has {listed:,} bytes, at most {_LARGEST_DIRECTORY:,} are allowed")
 
 
-def _checked(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str, zipfile.ZipInfo]:
-    """Check the entries of an archive, and return them by name."""
+def _checked_entries(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str, zipfile.ZipInfo]:
+    """Check all entries of an archive, and return them by name."""
     files: dict[str, zipfile.ZipInfo] = {}
     for info in listed:
         _check_file(info, known)
@@ -146,7 +146,7 @@ def _checked(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str,
 
 
 def _check_file(info: zipfile.ZipInfo, known: re.Pattern[str]) -> None:
-    """Refuse a file by its entry in the archive."""
+    """Check the entry of one file."""
     name = repr(info.orig_filename[:_LONGEST_SHOWN])
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not known.fullmatch(info.orig_filename):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_WORDS = ("true", "false", "yes", "no", "on", "off")
+_BOOLEAN_WORDS = ("true", "false", "yes", "no", "on", "off")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
@@ -104,7 +104,7 @@ def check_words(name: str, values: Mapping[str, Any]) -> None:
         >>> check_words("optimizer_args", {"nesterov": False})
     """
     for key, value in values.items():
-        if isinstance(value, str) and value.lower() in _WORDS:
+        if isinstance(value, str) and value.lower() in _BOOLEAN_WORDS:
             raise TypeError(f"{name} has the string {value!r} for {key!r}, which counts as true: use True or False")
 
 

@@ -125,8 +125,7 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
     except Exception as error:  # each library raises its own errors for a damaged file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is damaged or no {kind} ({reason}): {remedy}") from error
+        raise ValueError(f"{path} is damaged or no {kind} ({_reason(error)}): {remedy}") from error
 
 
 @contextmanager
@@ -139,11 +138,16 @@ def fetching(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the hub, of the network, of the file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise OSError(
-            f"the pretrained weights of timm model {name!r} could not be fetched or read ({reason}): let this machine "
-            "reach the Hugging Face hub once, copy the hub's cache (HF_HOME) from one that can, or use your own model"
+            f"the pretrained weights of timm model {name!r} could not be fetched or read ({_reason(error)}): let this "
+            "machine reach the Hugging Face hub once, copy the hub's cache (HF_HOME) from one that can, or use your "
+            "own model"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message, or else its type."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -320,7 +320,7 @@ class _Reader:
         yield from (self.read(each, f"a default or closure of {function.__qualname__}") for each in outside)
         for name, value in _globals_of(function):
             yield from (name, self.read(value, f"{name}, a global of {function.__qualname__}"))
-        for name in sorted(set(_imports(function))):
+        for name in sorted(set(_imported_names(function))):
             yield from (name, self.read(code_of(name), place))
         wrapped = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
         yield from self._items(wrapped, place, attributes=True)
@@ -358,7 +358,7 @@ def _plain_module() -> frozenset[str]:
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """A function's globals, and the module attributes that it uses: all of custom modules, custom code in others.
+    """A function's globals, and the attributes of modules that it uses; of installed modules, only custom code.
 
     Every attribute name in the code is looked up in every module that the code names.
     """
@@ -378,7 +378,7 @@ def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
                 yield place, value
 
 
-def _imports(function: types.FunctionType) -> Iterator[str]:
+def _imported_names(function: types.FunctionType) -> Iterator[str]:
     """Modules that a function imports when it runs, and names that it imports from them."""
     for code in _codes(function.__code__):
         instructions = list(dis.get_instructions(code))

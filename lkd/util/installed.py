@@ -114,12 +114,12 @@ def _installed(file: str) -> str | None:
     for place, part in enumerate(parts[:-1]):
         if part in ("site-packages", "dist-packages"):
             top = parts[place + 1].partition(".")[0]
-            return top if top in _BY_NAME else f"{top} {_version(top)}"
+            return top if top in _BY_NAME else f"{top} {_package_version(top)}"
     return "python" if file.startswith((*_PYTHON, "<frozen ")) else None
 
 
 @functools.cache
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     names = importlib.metadata.packages_distributions().get(package, [package])
     try:
         return importlib.metadata.version(names[0])

@@ -52,7 +52,7 @@ def check_locking(folder: Path, remedy: str = MOVE_HOME) -> None:
             ) from error
 
 
-def take(file: IO[str]) -> bool:
+def take(file: IO[str] | int) -> bool:
     """Lock an open file until it is closed; return False at once if another process holds the lock."""
     return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -77,7 +77,7 @@ def share_until_exit(folder: Path) -> None:
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
 
 
-def _flock(file: IO[str], kind: int) -> bool:
+def _flock(file: IO[str] | int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind)
     except BlockingIOError:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-_SECONDS = 5.0
+_GRACE_SECONDS = 5.0
 """Time for processes to end by themselves, and then for the system to kill them."""
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 def terminate(alive: Callable[[], Collection[int]]) -> None:
@@ -41,6 +41,6 @@ def _send(processes: Collection[int], sent: signal.Signals) -> None:
 
 
 def _wait(alive: Callable[[], Collection[int]]) -> None:
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _GRACE_SECONDS
     while alive() and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = "lkd-tmp-"
-_FOLDER = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}")
+from lkd.util.locks import take
+
+_FOLDER_PREFIX = "lkd-tmp-"
+_FOLDER_NAME = re.compile(f"{_FOLDER_PREFIX}[a-z0-9_]{{8}}")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}|tmp-[0-9a-f]{8})(?P<suffix>\.\w+)?")
 """Temporary names of `lkd.util.files.replacing`, such as `.metrics.npz.tmp-1a2b3c4d.npz`; earlier without `tmp-`."""
 
@@ -29,7 +31,7 @@ def temporary_folder() -> Iterator[Path]:
         ...     folder.is_dir(), is_left(folder)
         (True, False)
     """
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
+    with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as name:
         handle = os.open(name, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
@@ -40,8 +42,8 @@ def temporary_folder() -> Iterator[Path]:
 
 def folders_left() -> list[Path]:
     """Temporary folders in TMPDIR left by killed processes."""
-    paths = sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
-    return [path for path in paths if _FOLDER.fullmatch(path.name) and is_left(path)]
+    paths = sorted(Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"))
+    return [path for path in paths if _FOLDER_NAME.fullmatch(path.name) and is_left(path)]
 
 
 def files_left_in(folder: Path) -> list[Path]:
@@ -70,12 +72,9 @@ def is_left(path: Path) -> bool:
 def _is_locked(folder: Path) -> bool:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not take(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def _is_temporary(name: str) -> bool:

@@ -90,7 +90,7 @@ def _literal(text: str) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    """A YAML value that spans the whole text: no comment is dropped, and `yes` or `off` is no boolean."""
+    """A YAML value that spans the whole text, without a comment; `yes`, `no`, `on` and `off` are not booleans."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()

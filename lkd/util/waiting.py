@@ -15,7 +15,7 @@ from lkd.util.files import writing
 FIRST, NEXT = 5.0, 60.0
 """Seconds until the first message, and between messages."""
 
-_LOOK = 0.5
+_RETRY_SECONDS = 0.5
 
 
 class Patience:
@@ -36,10 +36,10 @@ class Patience:
         self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST
 
     def __call__(self, what: str) -> None:
-        """Report the wait if it is time to, or give up; call this repeatedly while waiting.
+        """Print a message if one is due, or give up; call this repeatedly while waiting.
 
         Args:
-            what: the object of the wait.
+            what: name of the awaited process or event, for messages.
 
         Raises:
             TimeoutError: the timeout has passed.
@@ -55,7 +55,7 @@ class Patience:
 
 @contextmanager
 def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[None]:
-    """Hold a lock within the block, and report the wait for another holder.
+    """Hold a lock within the block; prints messages while another process holds it.
 
     Args:
         lock: the lock.
@@ -66,7 +66,7 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
         TimeoutError: another process held the lock until the timeout.
     """
     patience = Patience(seconds)
-    while not acquired(lock, _LOOK):
+    while not acquired(lock, _RETRY_SECONDS):
         patience(f"{holder(lock)}, which {purpose}")
     try:
         yield

@@ -181,7 +181,7 @@ def asleep(*_: object) -> None:
 def test_an_interrupt_ends_all_workers_also_one_that_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "_work_here", asleep)
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: multiprocessing.context.ForkContext())
-    monkeypatch.setattr(ending, "_SECONDS", 0.5)
+    monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)
     before = set(multiprocessing.active_children())
     with pytest.raises(KeyboardInterrupt):
         with side_by_side.local_workers(plan(STUDY, store), store, 2, Options()):

@@ -37,7 +37,7 @@ def asleep(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lau
     (tmp_path / "sleeping.py").write_text(LAUNCHER)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setattr(launch, "_launcher", lambda *_: ["sleeping"])
-    monkeypatch.setattr(ending, "_SECONDS", 0.5)
+    monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)
     files = Launch.of(store.folder, ALONE.run_id)
     launch._start(files, 2, "")
     wait_until(lambda: len(files.processes()) == 3)
@@ -89,7 +89,7 @@ def test_an_interrupt_ends_launcher_and_ranks_also_one_that_is_stopped(
 
     def interrupt(_: float) -> None:
         monkeypatch.undo()
-        monkeypatch.setattr(ending, "_SECONDS", 0.5)
+        monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch.time, "sleep", interrupt)

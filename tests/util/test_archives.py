@@ -75,7 +75,7 @@ def digested(files: Files) -> Files:
     for name, content in files.items():
         if name not in ("index.json", "flops.json"):
             contents.setdefault(name.partition("/")[0], {})[name.partition("/")[2]] = content
-    index = {run_id: records._digest(each) for run_id, each in contents.items()}
+    index = {run_id: records._record_digest(each) for run_id, each in contents.items()}
     return {**files, "index.json": json.dumps(index).encode()}
 
 

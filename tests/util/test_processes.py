@@ -38,7 +38,7 @@ def alive(*processes: subprocess.Popen[str]) -> Callable[[], list[int]]:
 def test_all_are_told_at_once_and_those_that_do_not_listen_are_killed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "_SECONDS", 0.5)
+    monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)
     stopped, deaf, good = start(), start("signal.signal(signal.SIGTERM, signal.SIG_IGN)"), start()
     stop(stopped.pid)
     terminate(alive(stopped, deaf, good))
@@ -55,4 +55,4 @@ def test_a_second_interrupt_kills_at_once(start: Start, monkeypatch: pytest.Monk
     monkeypatch.setattr(ending.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         terminate(alive(deaf))
-    assert deaf.returncode == -9 and time.monotonic() - begun < ending._SECONDS
+    assert deaf.returncode == -9 and time.monotonic() - begun < ending._GRACE_SECONDS
