@@ -152,6 +152,6 @@ def test_a_model_that_cannot_be_sent_is_refused(store: Store) -> None:
 
     There.__module__ = "__main__"
     for student in (Here(), There()):
-        with pytest.raises(ValueError, match=r"cannot be sent to other processes.*define its class in a file"):
+        with pytest.raises(ValueError, match=r"cannot be sent to other processes.*define its class in an import"):
             lkd.distill(student, Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
     assert not list(store.folder.glob("runs/*"))
