@@ -128,12 +128,12 @@ def test_a_batch_that_does_not_part_evenly_is_refused(store: Store) -> None:
 
 
 def test_parts_of_a_share_that_are_not_even_are_refused(store: Store) -> None:
-    with pytest.raises(ValueError, match=r"accumulation 64 does not part evenly the 32 images"):
+    with pytest.raises(ValueError, match=r"accumulation 64 does not divide the 32 images"):
         lkd.run(replace(ALONE, accumulation=64), store=store, num_processes=2)
 
 
 def test_batch_statistics_over_processes_need_gpus(store: Store) -> None:
-    with pytest.raises(ValueError, match="sync_bn is for GPUs, and there is none"):
+    with pytest.raises(ValueError, match="sync_bn needs a GPU, and there is none"):
         lkd.run(replace(ALONE, sync_bn=True), store=store)
 
 
