@@ -25,7 +25,8 @@ def profiles(incomplete: str) -> list[str]:
 
 def objectives(incomplete: str) -> list[str]:
     """Objectives that begin like this."""
-    return _beginning(incomplete, _OBJECTIVE.findall((_package("lkd") / "objectives" / "__init__.py").read_text("utf8")))
+    source = (_package("lkd") / "objectives" / "__init__.py").read_text("utf8")
+    return _beginning(incomplete, _OBJECTIVE.findall(source))
 
 
 def data(incomplete: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is left to do for many recipes: runs and tapes, and about what each takes."""
+"""The remaining jobs of many recipes: runs and tapes, their order and estimated work."""
 
 import hashlib
 import json
@@ -18,38 +18,38 @@ from lkd.models.cost import cost
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 
-_BESIDES = 1_500_000
-"""Multiply-accumulates in the time that norms, activations and copies of a mini network's forward pass take."""
+_OVERHEAD = 1_500_000
+"""Multiply-accumulates equivalent in time to the norms, activations and copies of a mini network's forward pass."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do: a run, or the tape of a recipe's teacher."""
+    """A run, or the tape of a recipe's teacher."""
 
     kind: Literal["run", "tape"]
     recipe: Recipe
 
     @property
     def name(self) -> str:
-        """What it is called in the store: the run's id, or what a tape depends on."""
+        """The job's name in the store: the run's id, or a digest of the tape's key."""
         if self.kind == "run":
             return self.recipe.run_id
         return f"tape-{hashlib.sha256(repr(tape_key(self.recipe)).encode()).hexdigest()[:16]}"
 
     @property
     def work(self) -> int:
-        """About what it takes, in multiply-accumulates: a pass of the teacher for a tape, all of training for a run."""
+        """Estimated multiply-accumulates: the teacher's forward passes for a tape, all of training for a run."""
         recipe = self.recipe
         images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
         return images * (_pass_of_teacher(recipe) if self.kind == "tape" else training_work(recipe))
 
 
 Graph = Mapping[Job, set[Job]]
-"""What is to be done, and what each job waits for; what is begun first comes first."""
+"""Jobs in the order in which they start, each with the jobs it waits for."""
 
 
 def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
-    """What is left to do for the recipes, and what each job waits for."""
+    """The remaining jobs of the recipes and their teachers, each with the jobs it waits for."""
     missing = [recipe for recipe in dict.fromkeys(recipes) if store.find(recipe) is None]
     readers = Counter(tape_key(recipe) for recipe in missing)
     graph: dict[Job, set[Job]] = {}
@@ -69,13 +69,13 @@ def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
 
 
 def tape_key(recipe: Recipe) -> tuple[object, ...]:
-    """Equal for recipes that can read the same tape."""
+    """A key that recipes share if they can read the same tape."""
     teacher = getattr(recipe.teacher, "run_id", recipe.teacher)
     return teacher, recipe.stream_id, recipe.precision, recipe.teacher_top_k, recipe.make_objective().stages
 
 
 def training_work(recipe: Recipe) -> int:
-    """Work of a training image: forward, backward, and as much evaluation as a small data set brings along."""
+    """Estimated multiply-accumulates per training image: forward, backward, and the final evaluation."""
     data = load(recipe.data, **recipe.view)
     evaluated = (len(data.val) + len(data.test)) / (recipe.epochs * (recipe.train_images or len(data.train)))
     return round(
@@ -91,29 +91,29 @@ def _pass_of_teacher(recipe: Recipe) -> int:
 @cache
 @torch.random.fork_rng(devices=[])
 def _pass(model: str, data: str, image_size: int, arguments: str) -> int:
-    """Work of a forward pass: its multiply-accumulates, and what a small network costs a CPU besides these."""
+    """Estimated work of a forward pass: its multiply-accumulates, and the overhead of a small network on a CPU."""
     images = load(data, image_size=image_size)
     network = timm.create_model(model, in_chans=images.channels, **json.loads(arguments))
     counted = cost(network, images.channels, images.size)
-    return counted.macs + _BESIDES
+    return counted.macs + _OVERHEAD
 
 
 def check(graph: Graph, rehearsed: bool) -> None:
-    """Refuse, before any work, recipes that cannot be trained.
+    """Refuse recipes that cannot be trained, before any work.
 
     Args:
-        graph: what is to be done.
-        rehearsed: make a step of training with each student that waits for its teacher; for workers on this machine.
+        graph: the jobs.
+        rehearsed: also run one training step of each student that waits for its teacher; for workers on this machine.
     """
-    different = {_checked_alike(job.recipe): job for job in graph if job.kind == "run"}
+    different = {_without_seeds(job.recipe): job for job in graph if job.kind == "run"}
     for job in different.values():
         setup = RunSetup(job.recipe, {})
         if rehearsed and graph[job]:
             rehearse(setup)
 
 
-def _checked_alike(recipe: Recipe) -> str:
-    """Equal for recipes that differ in their seeds alone."""
+def _without_seeds(recipe: Recipe) -> str:
+    """A key that recipes share if they differ only in their seeds."""
     values = recipe.to_dict()
     teacher = values["teacher"]
     return json.dumps(

@@ -1,4 +1,4 @@
-"""Several processes for one run: `accelerate launch` as a child that outlives whoever started it."""
+"""Several processes for one run, started by `accelerate launch`; they outlive this process."""
 
 import os
 import subprocess
@@ -36,21 +36,21 @@ def launch(
     options: Options,
     images: int,
 ) -> None:
-    """Carry out a recipe in several processes, and wait for them; if they are at work already, only wait.
+    """Run a recipe in several processes and wait for them. If they are running already, only wait.
 
-    They get models and data sets as a pickle, in a folder that this user alone can open, and its digest through their
-    environment. A launcher that is killed takes them along.
+    The processes read models and data sets from a pickle in a private folder, after comparing it with a digest from
+    their environment. They end when their launcher is killed.
 
     Args:
         recipe, store, objects, resume, options: as for `lkd.engine.run.execute`.
-        num_processes: how many.
-        images: that go through training, for the progress shown.
+        num_processes: number of processes.
+        images: total number of training images, for the progress bar.
 
     Raises:
-        OSError: there is no such folder; names the remedy.
-        RuntimeError: they failed; ends with what they said.
-        TimeoutError: they have not begun after five minutes.
-        ValueError: a model or data set that cannot be sent to them.
+        OSError: no private folder can be made; names the remedy.
+        RuntimeError: the processes failed; ends with their last messages.
+        TimeoutError: the processes have not started after five minutes.
+        ValueError: a model or data set that cannot be pickled.
     """
     files = Launch.of(store.folder, recipe.run_id)
     with held(store.lock(f"launch-{recipe.run_id}"), f"starts processes for run {recipe.run_id}", _START_SECONDS):
@@ -61,13 +61,13 @@ def launch(
             _start(files, num_processes, digest)
     _follow(files, recipe, images)
     if not files.done.exists():
-        raise RuntimeError(f"training in {num_processes} processes failed, see {files.log}:\n{files.failure_text()}")
+        raise RuntimeError(f"training in {num_processes} processes failed (log: {files.log}):\n{files.failure_text()}")
 
 
 def _write_task(
     files: Launch, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
 ) -> str:
-    """Write down what is to be done, and give the digest of that."""
+    """Write the task's file and return its SHA-256."""
     for thing in objects.values():
         _check_importable(thing)
     with writing(files.task, f"make room, or {SET_TMPDIR}"):
@@ -78,19 +78,19 @@ def _write_task(
             raise
         except Exception as error:
             raise ValueError(
-                f"a model or data set cannot be sent to other processes ({error}): define its class in a file that "
-                "can be imported, or use num_processes=1"
+                f"a model or data set cannot be sent to other processes ({error}): define its class in an importable "
+                "file, or use num_processes=1"
             ) from error
     return sha256(files.task)
 
 
 def _check_importable(thing: Any) -> None:
-    """Refuse a model with a class that other processes cannot import."""
+    """Refuse a model that has a class defined in `__main__`, which other processes cannot import."""
     for part in thing.modules() if isinstance(thing, nn.Module) else ():
         if type(part).__module__ == "__main__":
             raise ValueError(
                 f"a model cannot be sent to other processes: {type(part).__name__} is defined in a notebook or script; "
-                "define its class in a file that can be imported, or use num_processes=1"
+                "define its class in an importable file, or use num_processes=1"
             )
 
 
@@ -116,7 +116,7 @@ def _launcher(files: Launch, num_processes: int) -> list[str]:
 
 
 def _follow(files: Launch, recipe: Recipe, images: int) -> None:
-    """Show the progress of the ranks until their launcher has ended; an interrupt ends them all."""
+    """Show progress until the launcher has ended; an interrupt ends all processes."""
     begun, starting, working = False, Patience(_START_SECONDS), Patience()
     with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
         try:
@@ -126,9 +126,9 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
                 if not begun or (more and not bar.disable):
                     working = Patience()
                 if begun:
-                    working(f"processes that make run {recipe.run_id}, of which {files.log} tells")
+                    working(f"processes that train run {recipe.run_id} (log: {files.log})")
                 else:
-                    starting(f"processes to begin run {recipe.run_id}, of which {files.log} tells")
+                    starting(f"processes to start run {recipe.run_id} (log: {files.log})")
                 bar.update(more)
                 time.sleep(_LOOK_SECONDS)
         except (KeyboardInterrupt, TimeoutError):

@@ -19,7 +19,7 @@ _TALLY_SECONDS = 0.3
 
 
 def work(launch: Launch, rank: int) -> None:
-    """Do what a launch is for, and leave word of the outcome."""
+    """Run a launch's task as one of its ranks, and record the outcome in the launch's folder."""
     with launch.register_rank(rank):
         try:
             recipe, store, objects, resume, options = read_task(launch)
@@ -38,11 +38,11 @@ def work(launch: Launch, rank: int) -> None:
 
 
 def read_task(launch: Launch) -> tuple[Any, ...]:
-    """The task of a launch. A pickle can execute code: this one is read only if it is the one that was sent.
+    """Read the task of a launch. A pickle can execute code, so its digest is compared with the one sent.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: another one than was sent, or one that needs what this process cannot import.
+        OSError: the file cannot be read.
+        ValueError: another digest, or an object that cannot be unpickled here.
     """
     with reading(launch.task, "task of this launch", "start the run again"), launch.task.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != os.environ.get(DIGEST):

@@ -1,17 +1,17 @@
-"""What a CPU's training steps free and ask for again."""
+"""Settings of the C library's memory allocator for training on CPUs."""
 
 import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""glibc's numbers of these parameters, from malloc.h."""
+"""Parameter numbers from glibc's malloc.h."""
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where glibc manages it; elsewhere nothing happens.
+    """Keep freed memory in this process, with glibc; without effect elsewhere.
 
-    A training step frees its activations in its backward pass. glibc then gives the memory back to the system, which
-    hands it out again page by page in the next step: up to an eighth of the step's time.
+    A training step frees its activations in the backward pass. By default glibc returns this memory to the system and
+    gets it back page by page in the next step, which takes up to an eighth of the step's time.
 
     Example:
         >>> from lkd.engine.malloc import keep_freed_memory

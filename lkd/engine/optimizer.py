@@ -1,4 +1,4 @@
-"""A recipe's optimizer and learning rates, as timm makes them."""
+"""A recipe's optimizer and learning-rate schedule, made by timm."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,21 +18,21 @@ from lkd.recipe import Recipe
 _DECAY_EPOCHS, _MILESTONES = 90, (90, 180, 270)
 """timm's defaults of `decay_epochs` for schedule "step", and of `decay_milestones`."""
 
-_LOOKED_AT = 1000
-"""Steps, at most, at which a schedule is looked at."""
+_SAMPLED_STEPS = 1000
+"""Maximum number of steps at which a schedule is sampled."""
 
-_LEFT = 0.05
-"""The share of the initial weights in an average above which a warning is given."""
+_INITIAL_SHARE = 0.05
+"""Share of the initial weights in a moving average above which a warning is given."""
 
-_JUDGED_EVERY = 50
-"""Steps of an epoch from one look at the accuracy to the next, in a run with `stop_top1`."""
+STOP_CHECK_STEPS = 50
+"""Interval (steps of an epoch) of the early-stopping check of a run with `stop_top1`."""
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
-    """timm's optimizer of that name; biases, norms and other 1-D parameters do not decay.
+    """Make the recipe's optimizer with timm; no weight decay on biases, norms and other 1-D parameters.
 
     Raises:
-        ValueError: arguments that it does not take; an optimizer whose package or device is missing.
+        ValueError: arguments that the optimizer does not take; an optimizer whose package or device is missing.
     """
     try:
         return create_optimizer_v2(
@@ -45,15 +45,14 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
 
 
 def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler:
-    """Linear warm-up from 0, then timm's schedule of that name, both by the step.
+    """Make the recipe's schedule with timm: linear warm-up from 0, then the schedule itself, updated every step.
 
-    Times in `schedule_args` are in epochs, as in timm, and are counted from the end of warm-up (timm's
-    `warmup_prefix=True`).
+    Times in `schedule_args` are in epochs, as in timm, and count from the end of warm-up (timm's `warmup_prefix=True`).
 
     Args:
-        recipe: its schedule.
-        optimizer: gets the learning rates.
-        steps: of the optimizer in an epoch.
+        recipe: the recipe.
+        optimizer: the optimizer whose learning rates the schedule sets.
+        steps: optimizer steps per epoch.
 
     Raises:
         ValueError: a schedule that does not fit into so few steps.
@@ -80,45 +79,45 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler
 
 
 def length_warnings(recipe: Recipe, steps: int) -> list[str]:
-    """Settings that cannot work in so few steps, a sentence for each: schedule, average, masks, early end.
+    """Warnings of settings that cannot work in so few steps: schedule, moving average, sparse masks, early stopping.
 
     Args:
-        recipe: what will be trained.
-        steps: of the optimizer in an epoch.
+        recipe: the recipe.
+        steps: optimizer steps per epoch.
 
     Example:
         >>> from lkd import Recipe
         >>> from lkd.engine.optimizer import length_warnings
         >>> length_warnings(Recipe(data="digits", student="mini_vit", ema=0.9999), steps=20)
-        ['ema 0.9999 leaves 100 % of the initial weights in the average after 20 steps, and the average is what is \
+        ['ema 0.9999 leaves 100 % of the initial weights in the average after 20 steps, and the average is \
 evaluated: set ema to at most 0.79, or train longer']
     """
     total = recipe.epochs * steps
     found = list(_of_schedule(recipe, steps))
-    if recipe.ema and (left := recipe.ema**total) > _LEFT:
+    if recipe.ema and (left := recipe.ema**total) > _INITIAL_SHARE:
         found.append(
             f"ema {recipe.ema:g} leaves {100 * left:.0f} % of the initial weights in the average after {total} steps, "
-            f"and the average is what is evaluated: set ema to at most {_decay(total)}, or train longer"
+            f"and the average is evaluated: set ema to at most {_decay(total)}, or train longer"
         )
     if recipe.sparsity and recipe.prune_every >= total:
         found.append(
             f"prune_every {recipe.prune_every} is not below the {total} steps of the run, so the masks of sparse "
-            "training never move: lower it, or train longer"
+            "training never change: lower it, or train longer"
         )
-    if recipe.stop_top1 is not None and steps <= _JUDGED_EVERY:
+    if recipe.stop_top1 is not None and steps <= STOP_CHECK_STEPS:
         found.append(
-            f"stop_top1 {recipe.stop_top1:g} has no effect: accuracy is looked at after every {_JUDGED_EVERY} steps "
-            f"of an epoch, and an epoch has {steps}; leave it out, or lower batch_size"
+            f"stop_top1 {recipe.stop_top1:g} has no effect: accuracy is checked every {STOP_CHECK_STEPS} steps of an "
+            f"epoch, and an epoch has {steps}; leave it out, or lower batch_size"
         )
     return found
 
 
 def learning_rates(recipe: Recipe, steps: int) -> np.ndarray:
-    """The learning rates of a run, without noise: of all steps, or of 1000 steps evenly from the first to the last.
+    """The learning rates of a run, without noise: at every step, or at 1000 evenly spaced steps of a longer run.
 
     Args:
-        recipe: what will be trained.
-        steps: of the optimizer in an epoch.
+        recipe: the recipe.
+        steps: optimizer steps per epoch.
 
     Example:
         >>> from lkd import Recipe
@@ -132,7 +131,7 @@ def learning_rates(recipe: Recipe, steps: int) -> np.ndarray:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     schedule = make_schedule(replace(recipe, schedule_args=quiet), optimizer, steps)
     rates = []
-    for step in np.linspace(0, total - 1, min(total, _LOOKED_AT)).round().astype(int).tolist():
+    for step in np.linspace(0, total - 1, min(total, _SAMPLED_STEPS)).round().astype(int).tolist():
         if step:
             schedule.step_update(step)
         rates.append(optimizer.param_groups[0]["lr"])
@@ -140,18 +139,18 @@ def learning_rates(recipe: Recipe, steps: int) -> np.ndarray:
 
 
 def _decay(total: int) -> str:
-    """The decay of an average that leaves 1 % of the initial weights, to two digits of its distance from 1."""
+    """The decay of a moving average that leaves 1 % of the initial weights; 1 minus it has two digits."""
     return f"{1 - float(f'{1 - 0.01 ** (1 / total):.2g}'):.10g}"
 
 
 def _warmup(recipe: Recipe, steps: int) -> int:
-    """Steps of warm-up."""
+    """Number of warm-up steps."""
     total = recipe.epochs * steps
     return min(round(recipe.warmup * total), total - 1)
 
 
 def _in_steps(recipe: Recipe, steps: int) -> dict[str, Any]:
-    """A schedule's arguments, with times in steps."""
+    """The schedule's arguments, with times converted from epochs to steps."""
     arguments = dict(recipe.schedule_args)
     if recipe.schedule == "step":
         arguments["decay_epochs"] = _interval(recipe) * steps
@@ -165,12 +164,12 @@ def _in_steps(recipe: Recipe, steps: int) -> dict[str, Any]:
 
 
 def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
-    """What a schedule cannot do in so few steps."""
+    """Warnings of a schedule that cannot work in so few steps."""
     total, warmup = recipe.epochs * steps, _warmup(recipe, steps)
     if warmup > 1 and total - warmup == 1:
         yield (
-            f"warmup {recipe.warmup:g} takes {warmup} of the {total} steps, so only the last has the full learning "
-            "rate: lower it, or train longer"
+            f"warmup {recipe.warmup:g} takes {warmup} of the {total} steps, so only the last step has the full "
+            "learning rate: lower it, or train longer"
         )
         return
     rates = learning_rates(recipe, steps)
@@ -179,7 +178,7 @@ def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
     if recipe.schedule == "multistep" and (late := [m for m in _milestones(recipe) if m > left]):
         yield (
             f"decay_milestones {late} of schedule 'multistep' lie beyond the {left:.3g} epochs that follow warm-up: "
-            "give schedule_args decay_milestones of this run, or train longer"
+            "give earlier decay_milestones in schedule_args, or train longer"
         )
     elif recipe.schedule != "constant" and len(after) > 1 and after.min() > 0.99 * highest:
         interval = f" every {_interval(recipe):g} epochs" if recipe.schedule == "step" else ""
@@ -195,7 +194,7 @@ def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
 
 
 def _interval(recipe: Recipe) -> float:
-    """Epochs from one decay of schedule "step" to the next."""
+    """Interval (epochs) of the decays of schedule "step"."""
     return float(recipe.schedule_args.get("decay_epochs") or _DECAY_EPOCHS)
 
 
@@ -205,7 +204,7 @@ def _milestones(recipe: Recipe) -> list[float]:
 
 
 def _vanished(shares: np.ndarray) -> float:
-    """The share of steps at which the rate is next to nothing of its highest, where that is more than a tail."""
+    """The share of steps with a learning rate close to 0 relative to its maximum; 0 if only a short tail is."""
     for below, tail in ((1e-6, 0.25), (1e-12, 0.01)):
         if (share := float((shares < below).mean())) > tail:
             return share

@@ -1,4 +1,4 @@
-"""How a run is carried out, as far as that is not part of its result."""
+"""Options of a run that do not determine its result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from lkd.util.checks import check_number, check_whole, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What may change speed and rounding, but not what a run means.
+    """Options that may change speed and rounding, but not the identity of a run.
 
     Args:
-        workers: processes that read and augment images for one that trains; 0 for none. In-memory data needs none.
-        checkpoint_seconds: least time between two checkpoints; 0 for one after every step.
-        channels_last: keep images and networks with channels last in memory.
+        workers: worker processes per training process that read and augment image files. Data in memory needs none.
+        checkpoint_seconds: minimum time between two checkpoints; 0 for a checkpoint after every step.
+        channels_last: keep images and networks in channels-last memory format.
         compile_student: `torch.compile` the student with its objective.
         compile_teacher: `torch.compile` the teacher.
-        tape: write the teacher's outputs to a tape, for later students of the same stream; one that is there is read
-            in any case.
-        trackers: where the figures of each epoch go besides the run's history, by Accelerate's names: "tensorboard" (in
-            the store's folder `trackers`), "wandb", "mlflow", and others, or your own registered with Accelerate.
+        tape: record the teacher's outputs on a tape, for later students of the same stream. An existing tape is always
+            read.
+        trackers: trackers that log the metrics of each epoch, by Accelerate's names: "tensorboard" (in the store's
+            folder `trackers`), "wandb", "mlflow" and others, or a custom one registered with Accelerate.
 
     Raises:
-        TypeError, ValueError: a value that makes no sense, named.
-        KeyError: a tracker that Accelerate does not know.
-        ImportError: one whose package is not installed.
+        TypeError, ValueError: an invalid value; names the option.
+        KeyError: a tracker that Accelerate does not have.
+        ImportError: a tracker whose package is not installed.
 
     Example:
         >>> from lkd.engine import Options
@@ -52,7 +52,7 @@ class Options:
 
 
 def _check_trackers(names: Sequence[str]) -> None:
-    """Refuse, before any work, what Accelerate would only skip."""
+    """Refuse unknown and missing trackers, which Accelerate would skip silently."""
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(f'trackers must be a list of names such as ["tensorboard"], got {names!r}')
     for name in names:

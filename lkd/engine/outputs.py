@@ -1,4 +1,4 @@
-"""What an objective asks of a network: its logits, and where it compares features, maps of its last stages."""
+"""A network's outputs for an objective: its logits, and the feature maps of its last stages if they are compared."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from lkd.objectives import Outputs
 
 
 def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
-    """A network's logits, and the feature maps of its last `stages` stages.
+    """A network's logits and the feature maps of its last `stages` stages.
 
-    Maps are those of timm's `forward_intermediates`: tokens in rows and columns without the class token, and, where a
-    network has a norm before pooling, after it.
+    The maps come from timm's `forward_intermediates`: tokens are arranged in rows and columns, without the class token,
+    and a norm before pooling is applied to them.
 
     Args:
-        model: images to logits; with `forward_intermediates` and `forward_head`, as timm's models, for `stages` > 0.
+        model: images to logits. For `stages` > 0 it needs timm's methods `forward_intermediates` and `forward_head`.
         images: `(B, C, H, W)`.
-        stages: how many maps, 0 for none.
+        stages: number of maps; 0 for logits only.
 
     Raises:
-        TypeError: a model without those methods, or with others of the same names, for `stages` > 0.
+        TypeError: for `stages` > 0, a model without these methods, or with different methods of the same names.
 
     Example:
         >>> import timm, torch
@@ -34,22 +34,24 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
     intermediates, head = (getattr(model, name, None) for name in ("forward_intermediates", "forward_head"))
     if not callable(intermediates) or not callable(head):
         raise TypeError(
-            f"a {type(model).__name__} has no feature maps: give a model with forward_intermediates and forward_head, "
-            "as timm's have, or an objective that compares logits alone"
+            f"a {type(model).__name__} has no feature maps: give a model with timm's methods forward_intermediates and "
+            "forward_head, or an objective that compares only logits"
         )
     features, maps = _taken(model, intermediates, images, stages)
     return Outputs(head(features), maps)
 
 
 def _taken(model: nn.Module, intermediates: Any, images: Tensor, stages: int) -> tuple[Any, tuple[Tensor, ...]]:
-    """What timm's `forward_intermediates` gives; refuse a method of that name that gives something else."""
+    """Call timm's `forward_intermediates`; refuse a method of that name with another interface."""
     try:
         features, maps = intermediates(images, indices=stages, norm=True, output_fmt="NCHW")
         found = [(map.ndim, len(map)) for map in maps]
     except (TypeError, ValueError, AttributeError) as error:
-        raise TypeError(f"{_foreign(model)} does not take and give what timm's does ({error}): rename it") from error
+        raise TypeError(f"{_foreign(model)} has another interface than timm's ({error}): rename it") from error
     if found != [(4, len(images))] * stages:
-        raise TypeError(f"{_foreign(model)} gives no {stages} feature map(s) (B, C, h, w), as timm's does: rename it")
+        raise TypeError(
+            f"{_foreign(model)} does not return {stages} feature map(s) (B, C, h, w), as timm's does: rename it"
+        )
     return features, tuple(maps)
 
 
@@ -58,14 +60,14 @@ def _foreign(model: nn.Module) -> str:
 
 
 def feature_maps(model: nn.Module, role: str) -> int | None:
-    """How many feature maps a network has by timm's `feature_info`; None for one that does not say.
+    """The number of feature maps that timm's `feature_info` lists; None for a network without it.
 
     Args:
         model: any module.
-        role: what to call it in messages, "student" or "teacher".
+        role: the model's name in messages, "student" or "teacher".
 
     Raises:
-        TypeError: a `feature_info` that is no list of maps as timm's.
+        TypeError: a `feature_info` that is not a list like timm's.
 
     Example:
         >>> import timm
@@ -80,22 +82,22 @@ def feature_maps(model: nn.Module, role: str) -> int | None:
     if listed is None or not all(isinstance(each, dict) and "num_chs" in each for each in listed):
         raise TypeError(
             f"{role}'s feature_info must be a list with a dict of num_chs, reduction and module for each feature map, "
-            f"as timm's, got a {type(info).__name__}: rename the attribute, or compare logits alone"
+            f"like timm's, got a {type(info).__name__}: rename the attribute, or compare only logits"
         )
     return len(listed)
 
 
 def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None:
-    """Refuse a network whose logits by `forward_head` after `forward_intermediates` are not those of its `forward`.
+    """Check that `forward_intermediates` and `forward_head` together give the same logits as `forward`.
 
     Args:
-        model: in eval mode; is left as it is.
+        model: in eval mode; it is not changed.
         images: `(B, C, H, W)`.
-        stages: how many maps the objective compares; without any, nothing is checked.
-        role: what to call the model in messages, "student" or "teacher".
+        stages: number of maps that the objective compares; with 0, nothing is checked.
+        role: the model's name in messages, "student" or "teacher".
 
     Raises:
-        ValueError: they differ, so that what is trained would not be what is evaluated.
+        ValueError: the logits differ; evaluation would use other outputs than training.
 
     Example:
         >>> import timm, torch
@@ -110,5 +112,5 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
     except ValueError as error:
         raise ValueError(
             f"{role}'s forward_head after forward_intermediates gives other logits than its forward ({error}): make "
-            "them agree, or choose an objective that compares logits alone"
+            "them agree, or choose an objective that compares only logits"
         ) from error

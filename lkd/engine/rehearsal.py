@@ -1,4 +1,4 @@
-"""One step of training on copies, before a teacher is trained for it or processes are started."""
+"""A rehearsal: one training step on copies, before a teacher is trained or processes are started."""
 
 from dataclasses import replace
 
@@ -15,18 +15,18 @@ from lkd.util.torch_defaults import torch_defaults
 @own_accelerators()
 @torch.random.fork_rng()
 def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
-    """Make one step of training in training mode, with the share of a batch that each process gets; keep nothing.
+    """Run one training step on one process's share of a batch, and discard the result.
 
-    A teacher that is still to be trained takes part with its first weights. Nothing is compiled.
+    A teacher that is not trained yet takes part with its initial weights. Nothing is compiled.
 
     Args:
-        setup: the recipe, with its data and networks.
-        processes: how many will share a batch.
-        options: how training goes about it.
+        setup: the recipe with its data and networks.
+        processes: number of processes that will share a batch.
+        options: options of the run.
 
     Raises:
-        ValueError: the step fails; says with how many images, and why.
-        FloatingPointError: a loss that is not finite.
+        ValueError: the step fails; names the number of images and the cause.
+        FloatingPointError: the loss is not finite.
     """
     recipe = setup.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())

@@ -1,4 +1,4 @@
-"""From a recipe to its run in the store."""
+"""Run a recipe: check it, train it, and save the run to the store."""
 
 import dataclasses
 import shutil
@@ -38,7 +38,7 @@ from lkd.util.progress import Progress
 from lkd.util.torch_defaults import torch_defaults
 
 OPTIMIZER_STATES = 2
-"""Tensors that an optimizer of Adam's kind keeps for each weight."""
+"""Number of state tensors per weight of an Adam-like optimizer."""
 
 
 def run(
@@ -49,22 +49,23 @@ def run(
     num_processes: int = 1,
     options: Options | None = None,
 ) -> Run:
-    """Carry out a recipe, or find it done. A run that was interrupted goes on from its last checkpoint.
+    """Run a recipe, or load its run if the store has it. An interrupted run resumes from its last checkpoint.
 
     Args:
-        recipe: what to run; a teacher that is a recipe is run first.
-        store: where runs are looked for and kept; by default the store in this machine's home.
-        resume: False trains again from the beginning even if the run is there, and replaces it.
-        num_processes: more than 1 starts so many processes with `accelerate launch`, which outlive this one.
-        options: how to go about it, as far as that is not part of the result.
+        recipe: the recipe; a teacher that is a recipe is run first.
+        store: the store of runs; by default the one in this machine's home.
+        resume: False trains again from the beginning and replaces an existing run.
+        num_processes: number of training processes. If more than 1, `accelerate launch` starts them, and they outlive
+            this process.
+        options: options that do not determine the result.
 
     Returns:
         The run, with `metrics`, `history`, `path`, `student` and `masks`.
 
     Raises:
         KeyError, TypeError, ValueError, FileNotFoundError, OSError: a recipe that cannot be run, before any training.
-        FloatingPointError: a loss that is not finite.
-        RuntimeError: processes that were started have failed; ends with what they said.
+        FloatingPointError: the loss is not finite.
+        RuntimeError: the started processes failed; ends with their last messages.
 
     Example:
         >>> import lkd
@@ -72,7 +73,7 @@ def run(
         True
     """
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe must be a lkd.Recipe, got {recipe!r}: lkd.train trains a model by its name")
+        raise TypeError(f"recipe must be a lkd.Recipe, got {recipe!r}: to train a model by name, use lkd.train")
     check_flag("resume", resume)
     check_arguments(store, options)
     return execute(recipe, store or Store(), {}, resume=resume, num_processes=num_processes, options=options)
@@ -103,7 +104,7 @@ def execute(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """`run`, with the models and data sets that the recipe names as in memory, and a listener to its progress."""
+    """`run`, with the in-memory models and data sets that the recipe names, and a progress callback."""
     options = options or Options()
     check_whole("num_processes", num_processes, 1)
     recipe.check_current()
@@ -185,7 +186,7 @@ def _train(
 
 
 def _resume(training: Trainer, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
-    """Bring a training to where its last checkpoint stands, and reserve room on disk for the next one."""
+    """Load the last checkpoint into the trainer, and reserve disk space for the next one."""
     recipe, accelerator = training.recipe, training.accelerator
     if not resume and accelerator.is_main_process:
         checkpoints.clear()
@@ -204,12 +205,12 @@ def _checkpoints(setup: RunSetup, store: Store) -> Checkpoints:
 
 
 def _bytes(network: nn.Module) -> int:
-    """The size of a network's state."""
+    """Bytes of a network's state dict."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def _baseline_top1(recipe: Recipe, store: Store) -> float | None:
-    """Validation accuracy of the student alone, where the store has its run."""
+    """Validation accuracy of the baseline, the student trained from labels; None if the store does not have it."""
     found = store.find(recipe.baseline)
     return found.metrics.get("val_top1") if found else None
 
@@ -225,16 +226,16 @@ def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
 
 
 def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
-    """The run that the main process has found or made."""
+    """The run that the main process has found or trained."""
     if (run := _find(recipe, store, objects)) is None:
         raise FileNotFoundError(
-            f"the store {store.folder} lacks the run that the main process has: all processes need the same folder"
+            f"the store {store.folder} does not have the run of the main process: all processes need the same folder"
         )
     return run
 
 
 def ready_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
-    """The teacher of a setup, trained first where that is left to do; None where there is none."""
+    """The recipe's teacher, trained first if necessary; None without one."""
     recipe = setup.recipe.teacher
     trained = None
     if isinstance(recipe, Recipe):
@@ -248,24 +249,24 @@ def ready_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeac
 
 
 def _check_processes(setup: RunSetup, processes: int) -> None:
-    """Refuse a batch that does not part evenly, and what needs a GPU where there is none."""
+    """Refuse a batch that cannot be divided evenly, and settings that need a GPU if there is none."""
     setup.stream.batches(0, processes=processes)
     share, count = setup.recipe.batch_size // processes, setup.recipe.accumulation
     if share % count:
         raise ValueError(
-            f"accumulation {count} does not part evenly the {share} images of a batch that each of {processes} "
-            f"process(es) has: give a batch_size that is a multiple of {processes * count}"
+            f"accumulation {count} does not divide the {share} images of a batch that each of {processes} process(es) "
+            f"has: give a batch_size that is a multiple of {processes * count}"
         )
     if torch.cuda.is_available():
         return
     if setup.recipe.sync_bn:
-        raise ValueError("sync_bn is for GPUs, and there is none: leave it out")
+        raise ValueError("sync_bn needs a GPU, and there is none: leave it out")
     if setup.recipe.precision == "fp16":
         raise ValueError("precision 'fp16' needs a GPU, and there is none: use 'bf16' or 'no'")
 
 
 def title(recipe: Recipe) -> str:
-    """Who learns, and from whom."""
+    """The run's title: "teacher -> student", or the student's name without a teacher."""
     return f"{recipe.teacher_name} -> {recipe.student}" if recipe.teacher else recipe.student
 
 
@@ -276,12 +277,12 @@ def _bar(recipe: Recipe, setup: RunSetup) -> Iterator[Progress]:
 
 
 def _images(setup: RunSetup) -> int:
-    """How many images go through training."""
+    """Total number of training images, all epochs together."""
     return setup.recipe.epochs * setup.stream.steps * setup.recipe.batch_size
 
 
 def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
-    """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
+    """Refuse a run that does not fit on the disk: its weights, three checkpoints, and a new tape if there is one."""
     writable(store.folder, "the store", "give another folder")
     own = run_bytes(setup.recipe, _bytes(setup.network()))
     tape = tape_bytes(setup, store) if options.tape else 0
@@ -296,11 +297,11 @@ def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
 
 
 def run_bytes(recipe: Recipe, weights: int) -> tuple[int, int]:
-    """What a run takes on disk: for good, and while it is trained for two checkpoints and one that is being written.
+    """Disk space of a run in bytes: permanent, and temporary for two checkpoints and one being written.
 
     Args:
-        recipe: of the run.
-        weights: bytes of its student's state.
+        recipe: the run's recipe.
+        weights: bytes of the student's state dict.
 
     Example:
         >>> from lkd import Recipe

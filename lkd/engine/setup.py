@@ -1,4 +1,4 @@
-"""What a recipe needs, made ready and checked before any work: data, stream, student and teacher."""
+"""Setup of a run: load and check its data, stream, student and teacher before any work."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,25 +23,25 @@ from lkd.util.checks import check_whole
 from lkd.util.files import fetching
 from lkd.util.identity import identity
 
-_NEARLY = 1e-3
-"""Rounding by which images in [0, 1] may leave this range, after interpolation for example."""
+_RANGE_TOLERANCE = 1e-3
+"""Tolerance for images in [0, 1], which interpolation for example may exceed."""
 
 Objects = Mapping[str, Any]
-"""Models and data sets in the caller's memory, by the name that `in_memory` gave them."""
+"""Models and data sets in memory, by the names that `in_memory` gave them."""
 
 
 class RunSetup:
     """The data, stream and networks of a recipe.
 
     Args:
-        recipe: what will be run.
-        objects: the models and data sets that it names as in memory.
+        recipe: the recipe.
+        objects: the in-memory models and data sets that the recipe names.
 
     Raises:
-        KeyError: something in memory that is not among `objects`.
-        FileNotFoundError: data in files that are not there.
+        KeyError: the recipe names an in-memory object that is not in `objects`.
+        FileNotFoundError: missing data files.
         ValueError: fewer images than a batch; networks whose input or classes do not fit the data; a student without
-            any parameter in the scope of sparse training.
+            parameters in the scope of sparse training.
     """
 
     def __init__(self, recipe: Recipe, objects: Objects):
@@ -67,25 +67,25 @@ class RunSetup:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The identity of the data set, as it was when it was first needed."""
+        """The fingerprint of the data set, computed once."""
         return self.data.fingerprint
 
     @property
     def student_name(self) -> str:
-        """The student's name; of one in memory, that of its class."""
+        """The student's name; for an in-memory model, the name of its class."""
         return self._name(self.recipe.student)
 
     @property
     def teacher_name(self) -> str:
-        """The teacher's name; of one in memory, that of its class; "none" without one."""
+        """The teacher's name; for an in-memory model, the name of its class; "none" without a teacher."""
         return self._name(self.recipe.teacher_name or "none")
 
     def network(self) -> nn.Module:
-        """The student as timm makes it, or a copy of the module given, with fast depthwise convolutions."""
+        """A new student with fast depthwise convolutions: made by timm, or a copy of the given module."""
         return fast_depthwise(self._made("student", self.recipe))
 
     def objective(self) -> Objective:
-        """The objective, with the layers that fit student and teacher."""
+        """A new objective, with layers that fit student and teacher."""
         objective = self.recipe.make_objective()
         if objective.stages:
             assert self.teacher_outputs is not None
@@ -93,16 +93,16 @@ class RunSetup:
         return objective
 
     def untrained_teacher(self) -> FrozenTeacher | None:
-        """The teacher as far as it exists before anything is trained: one that is a recipe has its first weights."""
+        """The teacher before any training; a teacher that is a recipe has its initial weights."""
         teacher = self.recipe.teacher
         with torch.random.fork_rng():
             return self.frozen_teacher(self._made("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:
-        """The teacher, ready to be asked; None where the recipe has none.
+        """The teacher, ready for inference; None if the recipe has none.
 
         Args:
-            trained: the network of the teacher's run, for a teacher that is a recipe.
+            trained: for a teacher that is a recipe, the trained network of its run.
         """
         name = self.recipe.teacher
         if name is None:
@@ -132,13 +132,14 @@ class RunSetup:
         if not name.startswith(IN_MEMORY):
             return None
         if name not in self.objects:
-            raise KeyError(f"{name} was in the memory of another call: give the model or data set itself once more")
+            raise KeyError(f"{name} is an object in memory of another call: pass the model or data set itself again")
         return self.objects[name]
 
     def _checked_teacher(self) -> Outputs | None:
-        """Refuse a teacher that does not fit; its outputs for two images, where they can be had or are compared.
+        """Check that the teacher fits, and return its outputs for two images.
 
-        A teacher that is a recipe has its first weights. Its network is built only for its feature maps.
+        The network of a teacher that is a recipe is only built, with its initial weights, if feature maps are compared;
+        otherwise its outputs are None.
         """
         teacher = self.recipe.teacher
         if isinstance(teacher, Recipe):
@@ -157,47 +158,46 @@ class RunSetup:
         ours, theirs = self.data, self._images(teacher)
         if (theirs.channels, theirs.size, theirs.classes) != (ours.channels, ours.size, ours.classes):
             raise ValueError(
-                f"teacher {teacher.student!r} learned from {_describe(theirs)}, the student is to learn from "
-                f"{_describe(ours)}: train the teacher on the student's data"
+                f"teacher {teacher.student!r} is trained on {_describe(theirs)}, the student on {_describe(ours)}: "
+                "train the teacher on the student's data"
             )
 
     def _check_objective(self) -> None:
-        """Refuse an objective that cannot be had of these networks and classes."""
-        given, labels = self.student_outputs, self.stream.split.labels[:2]
-        taught = (self.teacher_outputs if self.stages else None) or given
-        self.objective()(given, taught, labels)
+        """Refuse an objective that cannot be computed with these networks and classes."""
+        student, labels = self.student_outputs, self.stream.split.labels[:2]
+        teacher = (self.teacher_outputs if self.stages else None) or student
+        self.objective()(student, teacher, labels)
 
     def _shape(self, recipe: Recipe) -> dict[str, Any]:
-        """What timm needs to make a recipe's student."""
+        """timm's arguments for a recipe's student."""
         classes = len(self.data.classes)
         return {"in_chans": self.data.channels, "num_classes": classes, **recipe.student_args}
 
     def _made(self, role: str, recipe: Recipe) -> nn.Module:
-        """A recipe's student, not trained."""
+        """A recipe's student with its initial weights."""
         if (given := self._object(recipe.student)) is not None:
             return copied(given, role)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
-        except Exception as error:  # timm's families refuse wrong arguments in many ways
+        except Exception as error:  # timm's models raise various errors for wrong arguments
             raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
 
-    def _outputs(self, role: str, model: nn.Module, ask: Callable[[Tensor], Outputs]) -> Outputs:
-        """A network's outputs for two images; refuse one that cannot take them or gives something else."""
-        have = feature_maps(model, role) if self.stages else None
-        if have is not None and self.stages > have:
+    def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs]) -> Outputs:
+        """A network's outputs for two images; refuse a network that cannot take them or returns other outputs."""
+        available = feature_maps(model, role) if self.stages else None
+        if available is not None and self.stages > available:
             raise ValueError(
-                f"{role} has {have} feature maps, objective {self.recipe.objective!r} asks for {self.stages}"
+                f"{role} has {available} feature maps, objective {self.recipe.objective!r} needs {self.stages}"
             )
         split = self.stream.split
         images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:
             with torch.no_grad():
-                given = ask(images)
+                given = forward(images)
         except Exception as error:
-            kinds = {str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()} - {
-                "torch.float32"
-            }
-            hint = f" (it has weights of {', '.join(sorted(kinds))}: give model.float())" if kinds else ""
+            dtypes = {str(weight.dtype) for weight in model.parameters() if weight.is_floating_point()}
+            others = sorted(dtypes - {"torch.float32"})
+            hint = f" (it has weights of {', '.join(others)}: give model.float())" if others else ""
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}{hint}") from error
         check_head(model, images, self.stages, role)
         logits = given.logits
@@ -209,41 +209,39 @@ class RunSetup:
                 f"expected {(len(images), len(self.data.classes))}: change its number of classes"
             )
         if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(len(logits)), atol=1e-3):
-            warnings.warn(f"{role} gives probabilities: give logits, without a softmax at its end", stacklevel=2)
+            warnings.warn(f"{role} returns probabilities: remove its softmax, so that it returns logits", stacklevel=2)
         return given
 
 
 def _check_trainable(student: nn.Module) -> None:
     if not any(parameter.requires_grad for parameter in student.parameters()):
-        raise ValueError(
-            "student has no parameter that can be trained: set requires_grad to True where training should change it"
-        )
+        raise ValueError("student has no trainable parameter: set requires_grad to True for the parameters to train")
 
 
 def _of_channels(teacher: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """A pretrained teacher's mean or std for images of so many channels; for grey ones, the mean over the colours."""
+    """A pretrained teacher's mean or std for this number of channels; for grey images, the mean over the colours."""
     if len(values) == channels:
         return tuple(values)
     if channels > 1:
         raise ValueError(
             f"teacher {teacher!r} has a normalisation of {len(values)} channels, the data's images have {channels}: "
-            "give images of as many channels, or the teacher as a module, which sees the images as they are"
+            f"give images of {len(values)} channels, or the teacher as a module, which gets the images unchanged"
         )
     return (sum(values) / len(values),)
 
 
 def _check_values(teacher: str, data: DataSet) -> None:
-    """Refuse images that a pretrained teacher's normalisation is not made for: it expects values from 0 to 1."""
+    """Refuse images outside [0, 1], the range that a pretrained teacher's normalisation expects."""
     if not isinstance(data, Images) or data.train.images.dtype == torch.uint8:
         return
     for name, split in data.splits.items():
         low, high = split.images.aminmax()
-        if low < -_NEARLY or high > 1 + _NEARLY:
+        if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
             worst = int(((split.images - 0.5).abs().flatten(1).amax(1)).argmax())
             raise ValueError(
-                f"teacher {teacher!r} has a normalisation of its own, made for images in [0, 1]: {name} images go from "
-                f"{low:.4g} to {high:.4g} (the farthest is number {worst}); give images in [0, 1] or uint8, or give "
-                "the teacher as a module, which sees the images as they are"
+                f"teacher {teacher!r} has its own normalisation, for images in [0, 1], but {name} images range from "
+                f"{low:.4g} to {high:.4g} (the farthest is number {worst}): give images in [0, 1] or uint8, or give "
+                "the teacher as a module, which gets the images unchanged"
             )
 
 
@@ -257,11 +255,11 @@ def _check_top_k(recipe: Recipe, classes: int) -> None:
 
 
 def in_memory(thing: nn.Module | Images, name: str = "the object") -> str:
-    """The name in a recipe of a model or data set that exists in memory only: equal content and code, equal name.
+    """The name in a recipe of a model or data set in memory; equal content and code give equal names.
 
     Args:
         thing: a model (see `lkd.util.identity`; its mode does not count) or a data set.
-        name: what a warning calls it.
+        name: the object's name in warnings.
     """
     if type(thing) is Images:
         return IN_MEMORY + fingerprint(thing)

@@ -1,4 +1,4 @@
-"""Workers as jobs of a cluster, started by submitit."""
+"""Workers as jobs on a cluster, submitted by submitit."""
 
 import logging
 import shutil
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 CLUSTERS = ("slurm", "local")
-"""Where jobs go: to Slurm; or, to try that, to processes of this machine that outlive whoever started them."""
+"""Where jobs run: on Slurm or, for a trial, in local processes that outlive this one."""
 
 _MINUTES = 24 * 60
 _REQUEUED = 1000
-"""How often a job that has used up its time is put into the queue again."""
+"""Maximum number of times that a job is requeued when its time is over."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """Starts workers as submitit's jobs, on Slurm as one array; a `Start` of `execute_all`.
+    """Submit workers with submitit, on Slurm as one job array; a `Start` for `execute_all`.
 
-    A job that is preempted, or whose time is over, is put into the queue again and goes on where runs were left.
+    A job that is preempted or times out is requeued, and resumes its runs.
 
     Args:
-        folder: for the jobs' scripts and logs, on a file system that all machines share.
+        folder: folder for the jobs' scripts and logs, on a file system that all machines share.
         cluster: one of `CLUSTERS`.
-        settings: submitit's, for Slurm: `partition`, `gpus_per_node`, `cpus_per_task`, `mem_gb`, `timeout_min` (by
-            default a day), and what else it knows; `additional_parameters` takes a mapping of all others.
+        settings: submitit's settings for Slurm: `partition`, `gpus_per_node`, `cpus_per_task`, `mem_gb`, `timeout_min`
+            (default: a day) and others; `additional_parameters` is a mapping of any other Slurm parameters.
 
     Raises:
         KeyError: an unknown cluster.
         ImportError: submitit is not installed.
-        ValueError: no Slurm on this machine, or a setting that submitit does not know.
+        ValueError: Slurm is not installed on this machine, or submitit does not have a setting.
 
     Example:
         >>> from pathlib import Path
@@ -64,27 +64,25 @@ class Submitted:
             raise KeyError(unknown("cluster", self.cluster, CLUSTERS))
         if self.cluster == "slurm" and not shutil.which("sbatch"):
             raise ValueError(
-                "there is no Slurm here (no sbatch is found): go to a machine that has it, or use the executor 'local'"
+                "Slurm is not installed here (sbatch is not found): use a machine that has it, or the executor 'local'"
             )
         self._executor(Path())
 
     @contextmanager
     def __call__(self, graph: Graph, store: Store, workers: int | None, options: Options) -> Iterator[Ended]:
-        """Start so many jobs, a single one by default; an error within the block, such as Ctrl-C, cancels them.
+        """Submit `workers` jobs (default: 1). An error in the block, such as Ctrl-C, cancels them.
 
         Raises:
-            OSError: the folder cannot be made, or other users can write to it: submitit's jobs load pickles from it.
+            OSError: the folder cannot be created, or other users can write to it (jobs load pickles from it).
         """
         with writing(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_guarded(
-            self.folder.resolve(), "jobs load pickles from there, give a folder (--folder) such as ~/lkd-jobs"
-        )
+        check_guarded(self.folder.resolve(), "jobs load pickles from it, give a folder (--folder) such as ~/lkd-jobs")
         executor = self._executor(self.folder)
         with executor.batch():
             jobs = [executor.submit(_Worker(graph, store, options)) for _ in range(min(workers or 1, len(graph)))]
         ids = ", ".join(job.job_id for job in jobs)
-        tqdm.write(f"lkd: waits for jobs {ids} of {self.cluster}, logs in {self.folder}", file=sys.stderr)
+        tqdm.write(f"lkd: waiting for jobs {ids} on {self.cluster}, logs in {self.folder}", file=sys.stderr)
         try:
             yield lambda: all(job.done() for job in jobs)
         except BaseException:
@@ -101,7 +99,7 @@ class Submitted:
         try:
             from submitit import AutoExecutor
         except ImportError as error:
-            raise ImportError("jobs of a cluster need the package submitit: run pip install 'lkd[slurm]'") from error
+            raise ImportError("jobs on a cluster need the package submitit: run pip install 'lkd[slurm]'") from error
 
         again = {f"{cluster}_max_num_timeout": _REQUEUED for cluster in CLUSTERS}
         executor = AutoExecutor(folder, cluster=self.cluster, **again)
@@ -115,7 +113,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a job does; submitit asks for its `checkpoint` when the job has to go, and starts that in its place."""
+    """The work of a job. When the job is preempted or times out, submitit requeues the result of `checkpoint`."""
 
     graph: Graph
     store: Store

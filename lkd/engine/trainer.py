@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
-from lkd.engine.optimizer import make_optimizer, make_schedule
+from lkd.engine.optimizer import STOP_CHECK_STEPS, make_optimizer, make_schedule
 from lkd.engine.options import Options
 from lkd.engine.setup import RunSetup
 from lkd.engine.task import DistillationTask
@@ -27,17 +27,17 @@ from lkd.engine.teacher import Teacher
 from lkd.recipe import Recipe
 from lkd.sparse import SparseTraining
 
-_WATCHED = 500
-"""Validation images, a fixed stratified part of them, that a student is watched on from epoch to epoch."""
+EPOCH_IMAGES = 500
+"""Validation images, a fixed stratified subset, on which the student is evaluated after each epoch."""
 
-_LOOK, _LOOKED_AT = 50, 2000
-"""Steps from one look at a training that stops at an accuracy to the next, and validation images it is judged by."""
+STOP_CHECK_IMAGES = 2000
+"""Validation images that the early-stopping check uses."""
 
-_SCORED = 128
-"""Images, at most, by which sparse training chooses its densities; the authors' number for SLaK-T."""
+_SNIP_IMAGES = 128
+"""Maximum number of images from which sparse training scores its weights; the authors' number for SLaK-T."""
 
-_AGREED_STEPS = 20
-"""Several processes ask this often whether it is time for a checkpoint."""
+_AGREE_STEPS = 20
+"""Interval (steps) at which several processes agree on whether to write a checkpoint."""
 
 
 class Trainer:
@@ -76,7 +76,7 @@ class Trainer:
         self.network, self.optimizer = accelerator.prepare(task, optimizer)
         accelerator.gradient_accumulation_steps = recipe.accumulation
         self.watched, self.judged = (
-            subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (_WATCHED, _LOOKED_AT)
+            subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (EPOCH_IMAGES, STOP_CHECK_IMAGES)
         )
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
@@ -211,7 +211,7 @@ class Trainer:
 
     def _good_enough(self) -> bool:
         """Whether it is time to look at the accuracy at which training stops, and it has been reached."""
-        if self.recipe.stop_top1 is None or self.step == 0 or self.step % _LOOK:
+        if self.recipe.stop_top1 is None or self.step == 0 or self.step % STOP_CHECK_STEPS:
             return False
         return self.metrics("val", self.judged)["val_top1"] >= self.recipe.stop_top1
 
@@ -225,7 +225,7 @@ class Trainer:
         while True:
             due = [time.monotonic() - last >= self.options.checkpoint_seconds]
             if not alone and self.options.checkpoint_seconds:
-                due = broadcast_object_list(due) if self.steps_done % _AGREED_STEPS == 0 else [False]
+                due = broadcast_object_list(due) if self.steps_done % _AGREE_STEPS == 0 else [False]
             if due[0]:
                 last = time.monotonic()
             yield due[0]
@@ -290,7 +290,7 @@ def sparse_training(recipe: Recipe, student: nn.Module, data: DataSet, stream: S
         scope=recipe.sparse_scope,
         seed=recipe.seed,
     )
-    first = subset(stream.split, min(recipe.batch_size, _SCORED), seed=0)
+    first = subset(stream.split, min(recipe.batch_size, _SNIP_IMAGES), seed=0)
     sparse.start(*next(data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from lkd.engine.jobs import Graph, Job
 from lkd.engine.jobs import plan as remaining_jobs
+from lkd.engine.optimizer import STOP_CHECK_STEPS
 from lkd.engine.teacher_check import checked_images
-from lkd.engine.trainer import _LOOK, _LOOKED_AT, _WATCHED
+from lkd.engine.trainer import EPOCH_IMAGES, STOP_CHECK_IMAGES
 from lkd.planning.data_shape import Shape, data_shape
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.network_cost import NetworkCost, network_cost
@@ -153,8 +154,8 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     if job.kind == "tape":
         assert teacher
         return JobWork(recipe.epochs * steps, images, 0, 2 * images * teacher.macs)
-    looks = (steps - 1) // _LOOK if recipe.stop_top1 is not None else 0
-    watched = recipe.epochs * (min(shape.val, _WATCHED) + looks * min(shape.val, _LOOKED_AT))
+    looks = (steps - 1) // STOP_CHECK_STEPS if recipe.stop_top1 is not None else 0
+    watched = recipe.epochs * (min(shape.val, EPOCH_IMAGES) + looks * min(shape.val, STOP_CHECK_IMAGES))
     evaluated = watched + shape.val + shape.test
     macs = (_TRAINING * images + evaluated) * network_cost(recipe, shape).macs
     if teacher:

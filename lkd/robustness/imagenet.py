@@ -12,7 +12,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from lkd.data import subset
 from lkd.data.image_files import SIZE, FileSplit
-from lkd.data.prefetch import made_ahead
+from lkd.data.prefetch import prefetch
 from lkd.engine import evaluate_batches
 from lkd.engine.evaluate import BATCH_SIZE, process_share
 from lkd.models.exact import device_of, in_eval_mode
@@ -110,7 +110,7 @@ def imagenet_robustness(
                 split = subset(split, min(count, len(split)), SEED)
             transform = Compose([*PROTOCOLS[part.protocol], ToTensor(), Normalize(mean, std)])
             chosen = [indices for indices in process_share(len(split), accelerator).split(BATCH_SIZE) if len(indices)]
-            batches = made_ahead(partial(_batch, split, transform), chosen, workers)
+            batches = prefetch(partial(_batch, split, transform), chosen, workers)
             top1 = evaluate_batches(_Among(model, answers), batches, accelerator)["top1"]
             rows.append((*part[:-1], len(answers), len(split), 1 - top1 / 100))
             bar.update()

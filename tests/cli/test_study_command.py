@@ -105,7 +105,7 @@ def test_failed_runs_are_told_at_the_end_with_exit_code_1(home: Path, monkeypatc
         (["erf", "--option", "worker=2"], "unknown field of lkd.Options 'worker': did you mean 'workers'"),
         (["erf", "--option", "workers=-1"], "workers must be at least 0, got -1"),
         (["erf", "--executor", "slurm"], "unknown executor 'slurm'. There are: local, submitit"),
-        (["erf", "--executor", "submitit"], "there is no Slurm here (no sbatch is found)"),
+        (["erf", "--executor", "submitit"], "Slurm is not installed here (sbatch is not found)"),
         (["erf", "--executor", "submitit", "--cluster", "debug"], "unknown cluster 'debug'. There are: local, slurm"),
         (["erf", "--partition", "gpu"], "settings for Slurm (partition) need --executor submitit"),
         (

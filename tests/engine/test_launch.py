@@ -128,12 +128,12 @@ def test_a_batch_that_does_not_part_evenly_is_refused(store: Store) -> None:
 
 
 def test_parts_of_a_share_that_are_not_even_are_refused(store: Store) -> None:
-    with pytest.raises(ValueError, match=r"accumulation 64 does not part evenly the 32 images"):
+    with pytest.raises(ValueError, match=r"accumulation 64 does not divide the 32 images"):
         lkd.run(replace(ALONE, accumulation=64), store=store, num_processes=2)
 
 
 def test_batch_statistics_over_processes_need_gpus(store: Store) -> None:
-    with pytest.raises(ValueError, match="sync_bn is for GPUs, and there is none"):
+    with pytest.raises(ValueError, match="sync_bn needs a GPU, and there is none"):
         lkd.run(replace(ALONE, sync_bn=True), store=store)
 
 
@@ -152,6 +152,6 @@ def test_a_model_that_cannot_be_sent_is_refused(store: Store) -> None:
 
     There.__module__ = "__main__"
     for student in (Here(), There()):
-        with pytest.raises(ValueError, match=r"cannot be sent to other processes.*define its class in a file"):
+        with pytest.raises(ValueError, match=r"cannot be sent to other processes.*define its class in an import"):
             lkd.distill(student, Perceptron(32), data="digits", profile="smoke", store=store, num_processes=2)
     assert not list(store.folder.glob("runs/*"))

@@ -44,7 +44,7 @@ def test_the_last_map_is_the_one_after_the_final_norm(name):
 
 
 def test_a_network_without_maps_is_refused():
-    with pytest.raises(TypeError, match="a Flatten has no feature maps: give a model with forward_intermediates"):
+    with pytest.raises(TypeError, match="a Flatten has no feature maps: give a model with timm's methods"):
         outputs(nn.Flatten(), torch.zeros(1, 3, 8, 8), 1)
 
 
@@ -72,11 +72,11 @@ def maps(x, **_):
     [
         ({"forward_intermediates": 3}, "a Named has no feature maps"),
         ({"forward_intermediates": maps}, "a Named has no feature maps"),
-        ({"forward_intermediates": lambda x: [x]}, r"forward_intermediates of Named does not take.*unexpected keyword"),
-        ({"forward_intermediates": lambda x, **_: [x]}, "does not take and give what timm's does"),
-        ({"forward_intermediates": lambda x, **_: (x, x)}, r"gives no 1 feature map\(s\)"),
-        ({"forward_intermediates": lambda x, **_: (x, [x.flatten(1)])}, r"gives no 1 feature map\(s\)"),
-        ({"forward_intermediates": lambda x, **_: (x, [x, x])}, r"gives no 1 feature map\(s\)"),
+        ({"forward_intermediates": lambda x: [x]}, r"of Named has another interface.*unexpected keyword"),
+        ({"forward_intermediates": lambda x, **_: [x]}, "has another interface than timm"),
+        ({"forward_intermediates": lambda x, **_: (x, x)}, r"does not return 1 feature map\(s\)"),
+        ({"forward_intermediates": lambda x, **_: (x, [x.flatten(1)])}, r"does not return 1 feature map\(s\)"),
+        ({"forward_intermediates": lambda x, **_: (x, [x, x])}, r"does not return 1 feature map\(s\)"),
     ],
 )
 def test_a_method_called_as_timms_that_gives_something_else_is_refused(attributes, told):

@@ -54,7 +54,7 @@ def half(module: Perceptron) -> Perceptron:
     [
         (Pair(), {}, "student 'Pair' cannot be trained .*: a step with 64 images in training mode .*got a tuple"),
         (Detached(), {}, "student 'Detached' cannot be trained .*does not require grad"),
-        (frozen(Perceptron()), {}, "student has no parameter that can be trained: set requires_grad"),
+        (frozen(Perceptron()), {}, "student has no trainable parameter: set requires_grad"),
         (
             Perceptron(),
             {"batch_size": 64, "accumulation": 64},

@@ -9,8 +9,6 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from lkd import Recipe
-from lkd.engine import optimizer as optimizers
-from lkd.engine import trainer
 from lkd.engine.optimizer import learning_rates, length_warnings, make_schedule
 from lkd.profiles import PROFILES, Profile
 
@@ -115,11 +113,11 @@ TOO_SHORT: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"schedule": "step", "schedule_args": {"decay_epochs": 8, "decay_rate": 1e-13}}, 20, "from 0.005 to 5.0e-16, and"),
     ({"schedule": "wsd", "epochs": 5}, 1, "schedule 'wsd' never lowers the learning rate in the 4 epochs"),
-    ({"warmup": 1}, 20, "warmup 1 takes 199 of the 200 steps, so only the last has the full learning rate"),
+    ({"warmup": 1}, 20, "warmup 1 takes 199 of the 200 steps, so only the last step has the full learning rate"),
     ({"ema": 0.9999}, 10, "ema 0.9999 leaves 99 % of the initial weights in the average after 100 steps"),
     ({"ema": 0.999}, 290, "ema 0.999 leaves 5 % of the initial weights in the average after 2900 steps"),
     ({"sparsity": 0.4}, 20, "prune_every 2000 is not below the 200 steps of the run"),
-    ({"stop_top1": 80}, 50, "stop_top1 80 has no effect: accuracy is looked at after every 50 steps of an epoch"),
+    ({"stop_top1": 80}, 50, "stop_top1 80 has no effect: accuracy is checked every 50 steps of an epoch"),
 ]
 LONG_ENOUGH: list[tuple[dict[str, Any], int]] = [
     ({}, 1),
@@ -164,10 +162,6 @@ def test_nothing_is_said_of_the_profiles_that_come_with_lkd(name: str) -> None:
 def test_the_decay_that_is_offered_leaves_one_per_cent_of_the_initial_weights() -> None:
     (said,) = length_warnings(Recipe(**DIGITS, epochs=10, ema=0.99999), 5000)
     assert "set ema to at most 0.999908, or train longer" in said and 0.009 < 0.999908**50_000 < 0.011
-
-
-def test_accuracy_is_looked_at_as_often_as_the_warning_says() -> None:
-    assert optimizers._JUDGED_EVERY == trainer._LOOK
 
 
 def test_the_rates_of_a_long_run_are_looked_at_from_end_to_end() -> None:

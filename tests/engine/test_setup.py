@@ -187,7 +187,7 @@ CASES = {
         SEVEN, "mini_slak", objective="fd", error=ValueError, message="student .* a Perceptron has no feature maps"
     ),
     "more stages than there are": of_distill(
-        "mini_resnet", "mini_slak", objective="fd", stages=7, error=ValueError, message="feature maps, objective 'fd' a"
+        "mini_resnet", "mini_slak", objective="fd", stages=7, error=ValueError, message="feature maps, objective 'fd' n"
     ),
     "no stages": of_distill(
         "mini_resnet", "mini_slak", objective="fd", stages=0, error=ValueError, message="stages must be at least 1"
@@ -218,19 +218,19 @@ CASES = {
         replace(TAUGHT, teacher="mini_slak"), ValueError, "teacher 'mini_slak' has no pretrained weights: give the rec"
     ),
     "teacher's data": of_run(
-        replace(TAUGHT, teacher=FASHION_TEACHER), ValueError, r"teacher 'mini_slak' learned from fashion_mnist .*digits"
+        replace(TAUGHT, teacher=FASHION_TEACHER), ValueError, r"teacher 'mini_slak' is trained on fashion_mnist.*digits"
     ),
     "scope of sparse training": of_run(
         replace(ALONE, sparsity=0.4, sparse_scope="large_kernels"), ValueError, "scope 'large_kernels' has no parameter"
     ),
     "student of another call": of_run(
-        replace(ALONE, student="memory:0123"), KeyError, "memory:0123 was in the memory of another call: give the mod"
+        replace(ALONE, student="memory:0123"), KeyError, "memory:0123 is an object in memory of another call: pass"
     ),
     "teacher of another call": of_run(
-        replace(TAUGHT, teacher="memory:0123"), KeyError, "memory:0123 was in the memory of another call: give the mod"
+        replace(TAUGHT, teacher="memory:0123"), KeyError, "memory:0123 is an object in memory of another call: pass"
     ),
     "data of another call": of_run(
-        replace(ALONE, data="memory:0123"), KeyError, "memory:0123 was in the memory of another call: give the model"
+        replace(ALONE, data="memory:0123"), KeyError, "memory:0123 is an object in memory of another call: pass"
     ),
 }
 

@@ -125,7 +125,7 @@ class Broken(Probabilities):
 
 def test_probabilities_broken_logits_and_changed_images_do_not_pass(store: Store) -> None:
     good = Nearest(load("digits"), list(range(10)))
-    with pytest.warns(UserWarning, match="teacher gives probabilities: give logits"):
+    with pytest.warns(UserWarning, match="teacher returns probabilities: remove its softmax"):
         distilled(Probabilities(good), store, epochs=1)
     with pytest.raises(ValueError, match="teacher 'Broken' gives logits that are not finite for 250 of 250"):
         distilled(Broken(good), store, epochs=1)

@@ -260,7 +260,7 @@ def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_a
 def test_training_stops_at_the_first_look_at_which_it_is_good_enough(
     accuracy: float | None, rows: int, steps: int, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lkd.engine.trainer._LOOK", 2)
+    monkeypatch.setattr("lkd.engine.trainer.STOP_CHECK_STEPS", 2)
     seen: list[int] = []
     run = execute(replace(STEPS, stop_top1=accuracy), store, {}, progress=seen.append)
     assert (len(run.history), len(seen)) == (rows, steps)
@@ -270,7 +270,7 @@ def test_training_stops_at_the_first_look_at_which_it_is_good_enough(
 def test_a_training_that_was_interrupted_where_it_would_have_stopped_stops_there(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lkd.engine.trainer._LOOK", 2)
+    monkeypatch.setattr("lkd.engine.trainer.STOP_CHECK_STEPS", 2)
     recipe, often = replace(STEPS, stop_top1=0.0), Options(checkpoint_seconds=0)
 
     def interrupt(images: int) -> None:
