@@ -1,8 +1,7 @@
-"""Plotly figures from tidy tables: one style for the whole book.
+"""Plotly figures from tidy tables, in one style for the whole book.
 
-Each figure carries in `layout.meta` a sentence for those who do not see it (`alt`), a `caption`, and its data
-(`table`). Colours keep a contrast of 3 to 1 on white and on black; each teacher of the book has a marker of its own as
-well.
+The `layout.meta` of each figure has an `alt` text, a `caption`, and its data (`table`). Colours have a contrast of 3 to
+1 on white and on black, and each teacher of the book also has its own marker.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ _STYLE = {
 _SPARE = [("#56789A", symbol, "solid") for symbol in ("hexagon", "cross", "triangle-down", "pentagon", "bowtie")]
 _RADII = (4, 8, 16, 32)
 _ACTIVE = THRESHOLDS.index(0.5)
-_SQUARE = "The square holds more than this share: "
+_SQUARE = "The square has more than this share: "
 _COLORBAR = {
     "title": {"text": "log10(x + 1), in % of the largest", "side": "top", "font": {"size": 12}},
     "orientation": "h",
@@ -45,7 +44,7 @@ _SPREAD = {"low": "95 % low", "high": "95 % high", "n": "runs"}
 
 
 class Axis(NamedTuple):
-    """What a figure's axis shows: the column, what it is called, and the unit."""
+    """An axis of a figure: its column, title and unit."""
 
     column: str
     title: str
@@ -61,7 +60,7 @@ GAIN = Axis("direct_gain", "direct gain", "points")
 
 
 def gains(table: pd.DataFrame) -> go.Figure:
-    """Direct gain by student (rows), method (columns) and teacher: mean over runs with its 95 % interval.
+    """Plot the direct gain by student (rows), method (columns) and teacher: means over runs with 95 % intervals.
 
     Args:
         table: `Results.gains` of a study.
@@ -70,13 +69,13 @@ def gains(table: pd.DataFrame) -> go.Figure:
 
 
 def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: str) -> go.Figure:
-    """A mean with its 95 % t interval for each entry of one column, in panels by two others.
+    """Plot means with 95 % t intervals for the entries of one column, in panels by two others.
 
     Args:
-        table: tidy, one row a run.
-        axis: what is averaged.
-        of: the column whose entries stand below each other in a panel.
-        rows, columns: the columns whose entries are rows and columns of panels.
+        table: tidy table with one row per run.
+        axis: the quantity to average.
+        of: column with the entries of a panel, from top to bottom.
+        rows, columns: columns with the rows and columns of panels.
     """
     cells = by_cell(table, axis.column, [rows, of, columns])
     drawn = _drawn(cells, table, [rows, of, columns])
@@ -91,8 +90,8 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
     figure.update_xaxes(title_text=axis.label, row=tall)
     figure.update_yaxes(autorange="reversed", type="category")
     best = cells.loc[cells["mean"].idxmax()].map(public)
-    spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, so without intervals"
-    learns = f"{best[rows]} taught by {best[of]} with {as_written(best[columns])}"
+    spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, without intervals"
+    learns = f"{best[rows]} distilled from {best[of]} with {as_written(best[columns])}"
     where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {as_written(best[columns])}"
     return _finish(
         figure,
@@ -107,7 +106,7 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
 
 
 def learning_curves(curves: pd.DataFrame) -> go.Figure:
-    """Validation accuracy by epoch, student (rows), method (columns) and teacher, or none: means over runs.
+    """Plot validation accuracy by epoch, student (rows), method (columns) and teacher, with baselines: means over runs.
 
     Args:
         curves: `Results.curves` of a study.
@@ -122,7 +121,7 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
         everywhere="label",
     )
     caption = (
-        "Accuracy in per cent on up to 500 images of the validation split after each epoch: means over runs with "
+        "Accuracy in percent on up to 500 images of the validation split after each epoch: means over runs with "
         "95 % t intervals."
     )
     return figure.update_layout(meta={**figure.layout.meta, "caption": caption})
@@ -131,14 +130,14 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
 def lines(
     table: pd.DataFrame, across: Axis, up: Axis, *, of: str, rows: str, columns: str, everywhere: str | None = None
 ) -> go.Figure:
-    """The mean of one column against another, a line for each entry of a third, in panels by two more.
+    """Plot the mean of one column against another, with one line per entry of a third, in panels by two more.
 
     Args:
-        table: tidy, one row a point of a run.
-        across, up: the axes.
-        of: the column whose entries are lines.
-        rows, columns: the columns whose entries are rows and columns of panels.
-        everywhere: an entry of `columns` that has no panel of its own but stands in all of them.
+        table: tidy table with one row per point of a run.
+        across, up: the horizontal and the vertical axis.
+        of: column with the entries of the lines.
+        rows, columns: columns with the rows and columns of panels.
+        everywhere: entry of `columns` that is drawn in every panel instead of its own.
     """
     points = [rows, of, columns, across.column]
     means = by_cell(table, up.column, points).sort_values(across.column, kind="stable")
@@ -158,7 +157,7 @@ def lines(
         figure,
         height=160 + 260 * tall,
         alt=(
-            f"{up.title.capitalize()} by {across.title} by {rows}, a line for each {of}. Highest at the end: "
+            f"{up.title.capitalize()} by {across.title} by {rows}, one line per {of}. Highest at the end: "
             f"{best['mean']:.1f} {up.unit}, {best[rows]} with {best[of]}."
         ),
         caption=f"{up.title.capitalize()} by {across.title}: means over runs with 95 % t intervals.",
@@ -167,13 +166,13 @@ def lines(
 
 
 def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
-    """Effective receptive fields side by side, each as log10(x + 1) in per cent of its largest value, on one scale.
+    """Plot effective receptive fields as log10(x + 1), in percent of each map's largest value, on a common scale.
 
-    A slider draws on each the smallest centred square that holds more than a share of it, by `lkd.erf.area_ratios`.
+    A slider sets a share; on each map, `lkd.erf.area_ratios` gives the smallest centred square with more than it.
 
     Args:
-        maps: contribution maps (H, W), by whose they are.
-        title: whose fields these are, in a few words.
+        maps: contribution maps (H, W), by name.
+        title: short description of the maps.
     """
     columns = min(3, len(maps))
     tall = -(-len(maps) // columns)
@@ -203,19 +202,19 @@ def fields(maps: Mapping[str, np.ndarray], *, title: str) -> go.Figure:
         figure,
         height=126 + 240 * tall,
         alt=(
-            f"Maps of how much each input pixel contributes to the centre of the last feature map, for {len(maps)} "
-            f"networks: {title}. Most spread out: {public(widest.whose)}."
+            f"Contribution of each input pixel to the centre of the last feature map, for {len(maps)} networks: "
+            f"{title}. Most spread out: {public(widest.whose)}."
         ),
         caption=(
-            f"{title.capitalize()}: log10(x + 1) of the contribution, in per cent of its largest value. The square "
-            "is the smallest one around the centre that holds more than a share of this map's sum."
+            f"{title.capitalize()}: log10(x + 1) of the contribution, in percent of its largest value. The square "
+            "is the smallest one around the centre with more than a given share of the map's sum."
         ),
         data=data,
     ).update_layout(margin_t=66)
 
 
 def as_written(entry: Any) -> str:
-    """An objective's name as people write it; any other entry as it is.
+    """The usual spelling of an objective's name; any other entry unchanged.
 
     Example:
         >>> from lkd.figures import as_written
@@ -226,10 +225,10 @@ def as_written(entry: Any) -> str:
 
 
 def styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
-    """A colour, marker and dash for each entry: the book's own for its teachers, others in order for other entries.
+    """Colour, marker and dash of each entry: fixed for the book's teachers, in order for others.
 
     Args:
-        entries: teachers, or what else has a look of its own; repeated ones count once.
+        entries: teachers or other entries; duplicates count once.
 
     Example:
         >>> import pandas as pd
@@ -244,9 +243,9 @@ def styles(entries: pd.Series) -> dict[Any, tuple[str, str, str]]:
 
 
 def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:
-    """A map in per cent of its largest value, a byte a pixel, with places counted from the centre."""
+    """A map in percent of its largest value, one byte per pixel, with coordinates relative to the centre."""
     tall, wide = log.shape
-    told = "%{x:+d} pixels across, %{y:+d} down from the centre<br>%{z} % of the largest log10(x + 1)"
+    hover = "%{x:+d} pixels across, %{y:+d} down from the centre<br>%{z} % of the largest log10(x + 1)"
     return go.Heatmap(
         z=np.round(100 * log / log.max()).astype(np.uint8),
         x0=-(wide // 2),
@@ -254,12 +253,12 @@ def _heatmap(name: str, log: np.ndarray) -> go.Heatmap:
         y0=-(tall // 2),
         dy=1,
         coloraxis="coloraxis",
-        hovertemplate=f"{name}<br>{told}<extra></extra>",
+        hovertemplate=f"{name}<br>{hover}<extra></extra>",
     )
 
 
 def _squares(names: Sequence[str], sides: Sequence[int | None]) -> dict[str, Any]:
-    """A change of the layout: on each map a square of that side, white within black, and its side in the title."""
+    """Layout update that draws a square on each map, white inside black, with its side in the title."""
     lines = ({"color": "#000000", "width": 4}, {"color": "#ffffff", "width": 2})
     shapes = [
         {
@@ -272,33 +271,33 @@ def _squares(names: Sequence[str], sides: Sequence[int | None]) -> dict[str, Any
         if side
         for line in lines
     ]
-    said = [f"{name}<br>{f'{side} px' if side else 'no square'}" for name, side in zip(names, sides, strict=True)]
-    return {"shapes": shapes, **{f"annotations[{place}].text": text for place, text in enumerate(said)}}
+    titles = [f"{name}<br>{f'{side} px' if side else 'no square'}" for name, side in zip(names, sides, strict=True)]
+    return {"shapes": shapes, **{f"annotations[{place}].text": text for place, text in enumerate(titles)}}
 
 
 def _within(field: np.ndarray, radius: int) -> float:
-    """The share of a contribution map in the square of that half side around its centre."""
+    """Share of a contribution map inside the centred square with sides of 2 * radius + 1."""
     row, column = (side // 2 for side in field.shape)
     square = field[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
     return float(square.sum() / field.sum())
 
 
 def _drawn(cells: pd.DataFrame, table: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
-    """Cells as they are drawn: names that are no markup, and in `told` what is said of each besides its mean."""
+    """Cells to draw, with escaped names, and the text below the mean in a column `hover`."""
     if "run_id" in table:
         cells = cells.merge(table.groupby(cell, sort=False).run_id.first().reset_index())
-    told = [_told(row) for row in cells.to_dict("records")]
+    hover = [_hover_text(row) for row in cells.to_dict("records")]
     names = cells[cell].select_dtypes(exclude="number").map(_no_markup)
-    return cells.assign(told=told, **names)
+    return cells.assign(hover=hover, **names)
 
 
 def _no_markup(entry: Any) -> str:
-    """A name that Plotly takes for a text, and neither for HTML nor for TeX, as others may see it."""
+    """A public name, escaped so that Plotly reads neither HTML nor TeX in it."""
     return escape(public(str(entry)), quote=False).replace("$", "&#36;")
 
 
-def _told(cell: Mapping[str, Any]) -> str:
-    """The interval and how many runs it is of, or which single run."""
+def _hover_text(cell: Mapping[str, Any]) -> str:
+    """The interval and its number of runs, or the id of a single run."""
     if cell["n"] > 1:
         return f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}<br>runs: {cell['n']:.0f}"
     return f"one run, no interval<br>run {cell['run_id']}" if "run_id" in cell else "one run, no interval"
@@ -307,7 +306,7 @@ def _told(cell: Mapping[str, Any]) -> str:
 def _panels(
     cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None = None, *, shared_xaxes: bool | str
 ) -> go.Figure:
-    """Empty panels by the entries of two columns."""
+    """A figure with empty panels by the entries of two columns."""
     across = [entry for entry in cells[columns].unique() if entry != everywhere]
     figure = make_subplots(
         cells[rows].nunique(),
@@ -326,7 +325,7 @@ def _panels(
 def _each(
     cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None = None
 ) -> Iterator[tuple[pd.DataFrame, tuple[int, int]]]:
-    """The cells of each panel, those that stand everywhere in every column, and the panel's place."""
+    """Yield the cells of each panel, including those of `everywhere`, and its place."""
     across = [entry for entry in cells[columns].unique() if entry != everywhere]
     for row, down in enumerate(cells[rows].unique(), 1):
         for column, entry in enumerate(across, 1):
@@ -344,7 +343,7 @@ def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str, style: t
         marker={"color": color, "symbol": symbol, "size": 10},
         showlegend=False,
         hovertemplate=(
-            f"{where}<br>{of}: {cell[of]}<br>{axis.title} %{{x:.2f}} {axis.unit}<br>{cell['told']}<extra></extra>"
+            f"{where}<br>{of}: {cell[of]}<br>{axis.title} %{{x:.2f}} {axis.unit}<br>{cell['hover']}<extra></extra>"
         ),
     )
 
@@ -363,7 +362,7 @@ def _line(
             "thickness": 1,
             "width": 0,
         },
-        customdata=line["told"],
+        customdata=line["hover"],
         mode="lines+markers",
         line={"color": color, "dash": dash, "width": 2},
         marker={"symbol": symbol, "size": 7},

@@ -1,4 +1,4 @@
-"""Tables of a chapter: shown to people, with their data beside them for the book and for programs."""
+"""Tables of a chapter, with their data for the book and for programs."""
 
 import json
 from html import escape
@@ -12,16 +12,15 @@ MIME_TYPE = "application/vnd.lkd.table+json"
 
 
 class Table:
-    """A tidy table as the last word of a notebook's cell.
+    """A tidy table as the output of a notebook's cell.
 
-    JupyterLab shows it as HTML; the book shows it with a link to its CSV. Paths in its cells are shown by their
-    last names.
+    JupyterLab shows it as HTML; the book adds a link to its CSV. Paths in cells are shortened to their last part.
 
     Args:
         frame: the data.
-        name: by which it is found again, and the name of its CSV file.
-        caption: what it shows, in a sentence.
-        digits: decimal places shown; the data keep all of them.
+        name: name of the table and of its CSV file.
+        caption: one sentence about the content.
+        digits: number of decimal places shown; the data keep all.
 
     Example:
         >>> import pandas as pd
@@ -44,7 +43,7 @@ class Table:
 
 
 def _public(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as others may see it."""
+    """A table without private paths."""
     shown = frame.copy()
     for name in frame.select_dtypes(exclude=["number", "bool"]):
         shown[name] = frame[name].map(public)
@@ -52,5 +51,5 @@ def _public(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def read(content: dict[str, Any]) -> pd.DataFrame:
-    """The data of a table from a notebook's output."""
+    """Read the data of a table from a notebook's output."""
     return pd.DataFrame(content["data"], columns=content["columns"])

@@ -169,7 +169,7 @@ def test_the_sentence_names_the_largest_gain():
     means = table.groupby(["student", "teacher", "objective"]).direct_gain.mean()
     student, teacher, objective = means.idxmax()
     alt = figures.gains(table).layout.meta["alt"]
-    assert f"{means.max():+.2f} points, {student} taught by {teacher} with {objective.upper()}" in alt
+    assert f"{means.max():+.2f} points, {student} distilled from {teacher} with {objective.upper()}" in alt
 
 
 @every_figure

@@ -1,4 +1,4 @@
-"""What the papers publish: numbers with where they stand and how they were seen."""
+"""Published numbers of the papers, with their place and provenance."""
 
 from lkd.paper.published import Number, Table, papers, published_table, table, tables, value
 

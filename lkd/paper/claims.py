@@ -1,15 +1,15 @@
-"""Claims: what the papers say, the rules by which it is judged, and the verdicts.
+"""Claims of the papers, the rules that judge them, and the verdicts.
 
-A rule names a mean difference in a table and what it should be. A claim is *supported* when the difference is on the
-expected side of its margin and the p-value of its being at the margin is below 0.05 after Holm's correction over all
-claims of the same study; *contradicted* when it is on the other side by the same measure; *inconclusive* otherwise,
-also where nothing was repeated or nothing varied; and *not run* where the store lacks a run. For a difference that
-should lie within a margin, the p-value is that of two one-sided tests, and a difference significantly outside
-contradicts.
+A rule names a mean difference in a table and its expected side of a margin. The null hypothesis is a difference equal
+to the margin. A claim is *supported* if the difference is on the expected side with a p-value below 0.05 after Holm's
+correction over all claims of the same study; *contradicted* if it is on the other side with such a p-value; *not run*
+if the store is missing a run; and *inconclusive* otherwise, also without repetitions or variation. For a difference
+that should lie within a margin, the p-value is that of two one-sided tests, and a difference significantly outside
+contradicts the claim.
 
-A difference between teachers is *inconclusive* where each was trained once only, whatever its p-value: that one
-training's luck would be taken for the teacher's merit. (Added after the first run of the `small` profile had been seen;
-it can only weaken a verdict.)
+A difference between teachers that were trained once each is *inconclusive* at any p-value, because the luck of one
+training cannot be told from the merit of a teacher. (This was added after the first results of the `small` profile; it
+can only weaken a verdict.)
 """
 
 import math
@@ -41,7 +41,7 @@ _EXPECTS = ("above", "below", "within")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A statement of a paper and the rule that judges it; the fields are those of `claims.yaml`, explained there."""
+    """A statement of a paper and the rule that judges it; `claims.yaml` explains the fields."""
 
     id: str
     paper: str
@@ -61,14 +61,14 @@ class Claim:
 
     @property
     def between_teachers(self) -> bool:
-        """Whether it sets one teacher beside another."""
+        """Whether it compares teachers."""
         return bool(self.low and {"teacher", "kernel", "size"} & set(self.low))
 
     def effect(self, table: pd.DataFrame) -> Effect:
-        """The difference that the rule names, in the table of results that it names.
+        """The difference of the rule in a table of results.
 
         Raises:
-            LackingError: the table does not hold what is compared.
+            LackingError: rows of the comparison are missing.
         """
         for column, entries in (self.where or {}).items():
             table = table[table[column].isin(list(entries))]
@@ -77,7 +77,7 @@ class Claim:
         return effect(table, self.value, self.high, self.low)
 
     def p_values(self, found: Effect) -> tuple[float, float]:
-        """Of the difference being as expected, and of its being the contrary, by chance alone."""
+        """p-values of the expected difference and of the opposite one."""
         ends = [stats.t.sf((found.mean - end) / found.error, found.freedom) for end in (-self.margin, self.margin)]
         above_low, above_high = (float(p) for p in ends)
         if self.expects == "within":
@@ -89,17 +89,17 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a profile's runs say about a claim.
+    """The verdict of a profile's runs on a claim.
 
     Attributes:
         claim: the claim.
-        profile: the scale, as `Profile.load` finds it.
+        profile: the scale, as `Profile.load` accepts it.
         word: one of `VERDICTS`.
-        found: the difference; None where it was not run.
-        p: of the verdict, after Holm's correction; NaN where there is none.
-        times: about how many times as many teacher instances and student seeds an inconclusive one would need, to be
-            decided with a power of 0.8 if the difference is what it seems, by the normal approximation and before
-            Holm's correction; NaN for others, and for teachers that were trained once.
+        found: the difference; None if not run.
+        p: p-value after Holm's correction, or NaN.
+        times: for inconclusive verdicts, the factor by which teacher instances and student seeds would have to grow to
+            decide the claim with a power of 0.8, if the true difference equals the observed one (normal approximation,
+            before Holm's correction); NaN for other verdicts, and for teachers that were trained once.
     """
 
     claim: Claim
@@ -111,7 +111,7 @@ class Verdict:
 
     @property
     def trained_once(self) -> bool:
-        """Whether it is between teachers of which each was trained once, so that these runs cannot decide it."""
+        """Whether it compares teachers that were trained once each, which cannot decide it."""
         return self.found is not None and self.found.teacher_seeds < 2 and self.claim.between_teachers
 
 
@@ -120,7 +120,7 @@ def claims() -> dict[str, Claim]:
     """All claims, by id.
 
     Raises:
-        ValueError: a claim whose rule cannot be read; says which and why.
+        ValueError: an invalid claim; the message names it and the problem.
 
     Example:
         >>> from lkd.paper.claims import claims
@@ -131,7 +131,7 @@ def claims() -> dict[str, Claim]:
 
 
 def read_claims(path: Path) -> dict[str, Claim]:
-    """The claims of a file; see `claims`."""
+    """Read the claims of a file; see `claims`."""
     content = yaml.safe_load(path.read_text())
     made: dict[str, Claim] = {}
     for entry in content["claims"]:
@@ -148,32 +148,32 @@ def read_claims(path: Path) -> dict[str, Claim]:
             if value not in among:
                 raise ValueError(f"claim {name!r}: {unknown(kind, value, among)}")
         if name in made:
-            raise ValueError(f"claim {name!r} stands twice")
+            raise ValueError(f"claim {name!r} is defined twice")
         sides = {side: _entries(entry[side], content["roles"]) for side in ("high", "low", "where") if side in entry}
         made[name] = Claim(**{**entry, **sides})
     return made
 
 
 def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
-    """The verdicts on all claims that a study judges.
+    """Judge all claims of a study.
 
     Args:
         study: a name in `lkd.study.chapters.STUDIES`.
         profile: the scale of the results.
-        results: of that study; None where it was not run.
+        results: results of the study; None if it was not run.
 
     Raises:
         KeyError: an unknown study, with the nearest known one.
     """
     if study not in STUDIES:
         raise KeyError(unknown("study", study, STUDIES))
-    mine = [claim for claim in claims().values() if claim.study == study]
-    tables = {name: _table(name, results) for name in {claim.table for claim in mine}}
-    found = {claim.id: _effect(claim, tables[claim.table]) for claim in mine}
-    raw = {claim.id: claim.p_values(seen) for claim in mine if (seen := found[claim.id]) and seen.error > 0}
+    judged = [claim for claim in claims().values() if claim.study == study]
+    tables = {name: _table(name, results) for name in {claim.table for claim in judged}}
+    found = {claim.id: _effect(claim, tables[claim.table]) for claim in judged}
+    raw = {claim.id: claim.p_values(seen) for claim in judged if (seen := found[claim.id]) and seen.error > 0}
     corrected = _holm({name: min(pair) for name, pair in raw.items()})
     verdicts = []
-    for claim in mine:
+    for claim in judged:
         seen, p = found[claim.id], corrected.get(claim.id, math.nan)
         if seen is None:
             verdicts.append(Verdict(claim=claim, profile=profile, word="not run"))
@@ -190,26 +190,26 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
 
 
 def ledger(profile: str, store: Store) -> list[Verdict]:
-    """The verdicts on all claims that a profile's runs in a store allow.
+    """Judge all claims by a profile's runs in a store.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: a run that is damaged; names the file and the remedy.
+        FileNotFoundError, OSError, ValueError: a damaged run; the message names the file and the remedy.
     """
     return [verdict for name, study in STUDIES.items() for verdict in judge(name, profile, study(profile).find(store))]
 
 
 def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[str]]:
-    """The verdicts as `ledger` gives them, "not run" where a run of the study, or what was measured on it, is damaged.
+    """Judge all claims like `ledger`, with "not run" for studies with damaged runs or measurements.
 
     Returns:
-        The verdicts; and for each damaged file one line that names it and the remedy.
+        The verdicts, and one line per damaged file with its name and the remedy.
     """
     verdicts: list[Verdict] = []
     faults: dict[str, None] = {}
     for name, study in STUDIES.items():
-        asked = study(profile)
+        built = study(profile)
         try:
-            verdicts += judge(name, profile, asked.find(store))
+            verdicts += judge(name, profile, built.find(store))
         except (OSError, ValueError) as error:
             faults[str(error)] = None
             verdicts += judge(name, profile, None)
@@ -218,12 +218,12 @@ def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[
 
 def verdict_table(study: str, profile: str, results: Results | None) -> Table:
     """The verdicts of a study as a table of a chapter."""
-    caption = "Verdicts, by rules that were fixed before the runs, but for three changes that the first page names."
+    caption = "Verdicts by rules fixed before the runs; the first page lists three later changes."
     return Table(table_of(judge(study, profile, results)), f"verdicts-{study}", caption)
 
 
 def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row a verdict: the claim, the word, and the difference with its uncertainty."""
+    """One row per verdict: the claim, the word, and the difference with its uncertainty."""
     return pd.DataFrame([_row(verdict) for verdict in verdicts])
 
 
@@ -251,7 +251,7 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 
 
 def _table(name: str, results: Results | None) -> pd.DataFrame | None:
-    """A table of results, or None where there are none or something was not measured on them."""
+    """A table of results, or None without results or without a measurement."""
     try:
         return None if results is None else TABLES[name](results)
     except WithoutWeightsError:
@@ -259,7 +259,7 @@ def _table(name: str, results: Results | None) -> pd.DataFrame | None:
 
 
 def _effect(claim: Claim, table: pd.DataFrame | None) -> Effect | None:
-    """The difference, or None where the table lacks a side of it."""
+    """The difference, or None if the table is missing a side of it."""
     try:
         return None if table is None else claim.effect(table)
     except LackingError:
@@ -276,7 +276,7 @@ def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _times(claim: Claim, found: Effect) -> float:
-    """How many times as much of everything would decide it: the normal approximation of a test's power."""
+    """Factor of replicates that would decide a claim, by the normal approximation of a test's power."""
     margins = (-claim.margin, claim.margin) if claim.expects == "within" else (claim.margin,)
     distance = min(abs(found.mean - margin) for margin in margins)
     if not distance or not found.error > 0:

@@ -1,8 +1,8 @@
-"""Verdicts on the papers' claims as they were last found, for as long as no file that they rest on has changed.
+"""A cache of verdicts on the papers' claims, valid until a file behind them changes.
 
-To judge claims takes seconds, most of them to import PyTorch. What was found is therefore kept in `claims/` of lkd's
-home, beside a digest of every file that was read for it. It counts only while each of these files has that digest and
-the code is the same; it can be removed at any time, and is then found again.
+Judging claims takes seconds, most of them to import PyTorch. Verdicts are therefore kept in `claims/` of lkd's home,
+with a digest of every file that was read for them. They are valid while these files and the code are unchanged. The
+folder can be removed at any time.
 """
 
 import hashlib
@@ -18,29 +18,29 @@ from lkd.util.files import read_json, reading, replacing
 
 _PACKAGES = ("numpy", "pandas", "scipy", "timm", "torch")
 _WEIGHTS = ".safetensors"
-"""Ending of files that no claim is judged by."""
+"""Ending of files that no claim depends on."""
 
 Rows = list[dict[str, Any]]
 Grounds = Mapping[str, str | None]
-"""By path, the digest of a file or folder; None where there is none."""
+"""Digest of each file or folder, by path; None if missing."""
 
 
 def grounds(paths: Iterable[Path]) -> Grounds:
-    """What verdicts rest on, to be asked for before they are found.
+    """Digests of the files behind verdicts, to be computed before judging.
 
     Args:
-        paths: of the files, and of the runs' folders, there or not.
+        paths: files, and folders of runs, which may be missing.
     """
     return {str(path): _digest(path) for path in paths}
 
 
 def keep(home: Path, profile: str, found: Grounds, rows: Rows) -> None:
-    """Keep verdicts, where lkd's home can be written to.
+    """Keep verdicts, if lkd's home is writable.
 
     Args:
         home: lkd's home.
-        profile: the scale that was judged, by its name or YAML file.
-        found: as `grounds` found it before the verdicts.
+        profile: the judged scale, by its name or YAML file.
+        found: result of `grounds` before judging.
         rows: the verdicts as plain values.
 
     Example:
@@ -62,7 +62,7 @@ def keep(home: Path, profile: str, found: Grounds, rows: Rows) -> None:
 
 
 def kept(home: Path, profile: str) -> Rows | None:
-    """The verdicts as they were last found; None where there are none, or something that they rest on has changed."""
+    """The kept verdicts, or None if there are none or if a file behind them has changed."""
     path = _place(home, profile)
     try:
         content = read_json(path, "remove it")
@@ -71,7 +71,7 @@ def kept(home: Path, profile: str) -> Rows | None:
             if whole and content["code"] == _code() and grounds(map(Path, content["grounds"])) == content["grounds"]:
                 rows: Rows = content["rows"]
                 return rows
-    except (OSError, ValueError):  # nothing kept, or damaged: it is found again
+    except (OSError, ValueError):  # missing or damaged: the caller judges again
         pass
     return None
 
@@ -86,7 +86,7 @@ def _code() -> dict[str, str]:
 
 
 def _digest(path: Path) -> str | None:
-    """Of a file; or of all files in a run's folder but its weights."""
+    """Digest of a file, or of all files in a run's folder except weights."""
     if not path.exists():
         return None
     digest = hashlib.sha256()

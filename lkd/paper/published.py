@@ -1,7 +1,7 @@
-"""Published numbers: each with the place where it stands, where it was read, and in what way.
+"""Published numbers, each with its place, source and provenance.
 
-`published.yaml` beside this file holds them. Nothing in it is filled in: a cell that the sources at hand do not state
-is null there, and never becomes a number here.
+The numbers are in `published.yaml`. None is filled in: a cell that the available sources do not state is null there and
+never becomes a number here.
 """
 
 import math
@@ -21,7 +21,7 @@ from lkd.util.checks import unknown
 
 FILE = Path(__file__).with_name("published.yaml")
 
-NOT_STATED = "not stated in the sources at hand"
+NOT_STATED = "not stated in the available sources"
 NOT_APPLICABLE = "not applicable"
 
 Cell = float | int | str | bool | None
@@ -33,7 +33,7 @@ _KEYS = {"id", "paper", "place", "caption", "columns", "units", "rows", "provena
 
 
 class Number(NamedTuple):
-    """A published value; None where there is none, and then `shown` says why.
+    """A published value; None if there is none, with the reason in `shown`.
 
     Example:
         >>> from lkd.paper import value
@@ -50,20 +50,20 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the file has it.
+    """A published table.
 
     Args:
-        id: what it is asked for by.
+        id: its key.
         paper: one of `papers()`.
-        place: the table, figure or page in which the numbers stand.
-        caption: what they are.
-        columns: names.
-        units: of some of the columns, by name; None for a unit that is not stated.
+        place: the table, figure or page of the numbers.
+        caption: a description.
+        columns: names of the columns.
+        units: units of some columns, by name; None if not stated.
         rows: cells in the order of the columns; None is not stated, "-" is not applicable.
-        provenance: a word for each row.
+        provenance: a provenance word per row.
         source: where the numbers were read.
-        sources: the same for each row, where rows differ.
-        caveat: what to bear in mind; may be empty.
+        sources: source of each row, if rows differ.
+        caveat: a warning to readers; may be empty.
     """
 
     id: str
@@ -80,7 +80,7 @@ class Table:
 
 
 class Published(NamedTuple):
-    """All that the file holds: what provenance words mean, the papers, and the tables by id."""
+    """Content of the file: meanings of the provenance words, papers, and tables by id."""
 
     words: Mapping[str, str]
     papers: Mapping[str, Mapping[str, str]]
@@ -94,8 +94,8 @@ def table(id: str) -> pd.DataFrame:
         id: one of `tables()`.
 
     Returns:
-        One row a row. A cell that is not stated is missing (None or NaN), one that is not applicable is "-". `attrs`
-        has the id, paper, place, caption, units, caveat and source.
+        The rows of the table. A cell that is not stated is missing (None or NaN), one that is not applicable is "-".
+        `attrs` has the id, paper, place, caption, units, caveat and source.
 
     Raises:
         KeyError: an unknown id, with the nearest known one.
@@ -119,12 +119,12 @@ def value(id: str, *, row: int | str | Mapping[str, Cell], column: str) -> Numbe
 
     Args:
         id: one of `tables()`.
-        row: its number from 0, what stands in its first column, or what stands in some columns, by name.
-        column: its name.
+        row: its number from 0, its entry in the first column, or entries of some columns, by name.
+        column: name of the column.
 
     Returns:
-        What is stated, its provenance and source. The provenance of a cell that is not stated is "not_found", whatever
-        the word of its row.
+        The value with its provenance and source. The provenance of a cell that is not stated is "not_found", not the
+        word of its row.
 
     Raises:
         KeyError: an unknown id or column, with the nearest known one.
@@ -135,7 +135,7 @@ def value(id: str, *, row: int | str | Mapping[str, Cell], column: str) -> Numbe
         >>> value("slak_kernel_sweep_120ep", row={"kernel": "51x51"}, column="top1").value
         81.6
         >>> value("l2s_sota", row="Swin V2-T", column="top1").shown
-        'not stated in the sources at hand'
+        'not stated in the available sources'
     """
     one = published_table(id)
     if column not in one.columns:
@@ -147,7 +147,7 @@ def value(id: str, *, row: int | str | Mapping[str, Cell], column: str) -> Numbe
 
 
 def tables(paper: str | None = None) -> list[str]:
-    """The ids of all published tables, or of those of one paper, in the order of the file.
+    """Ids of all published tables, or of one paper's, in the order of the file.
 
     Raises:
         KeyError: an unknown paper, with the nearest known one.
@@ -163,7 +163,7 @@ def tables(paper: str | None = None) -> list[str]:
 
 
 def papers() -> Mapping[str, Mapping[str, str]]:
-    """The papers and other publications by their short names, each with its `title` and what else is known of it.
+    """Papers and other publications by short name, each with its `title` and other metadata.
 
     Example:
         >>> from lkd.paper import papers
@@ -174,7 +174,7 @@ def papers() -> Mapping[str, Mapping[str, str]]:
 
 
 def provenance_words() -> Mapping[str, str]:
-    """The words that say in what way a number was seen, each with its meaning.
+    """The provenance words with their meanings.
 
     Example:
         >>> from lkd.paper.published import provenance_words
@@ -185,7 +185,7 @@ def provenance_words() -> Mapping[str, str]:
 
 
 def published_table(id: str) -> Table:
-    """A published table as the file has it.
+    """A published table with all its metadata.
 
     Raises:
         KeyError: an unknown id, with the nearest known one.
@@ -202,12 +202,12 @@ def published_table(id: str) -> Table:
 
 
 def shown(cell: Cell) -> str:
-    """A cell in words for people; numbers in full, without exponent.
+    """A cell as text, with numbers in full, without exponent.
 
     Example:
         >>> from lkd.paper.published import shown
         >>> shown(0.00003), shown(None), shown("-")
-        ('0.00003', 'not stated in the sources at hand', 'not applicable')
+        ('0.00003', 'not stated in the available sources', 'not applicable')
     """
     if cell is None:
         return NOT_STATED
@@ -217,10 +217,10 @@ def shown(cell: Cell) -> str:
 
 
 def read(path: Path) -> Published:
-    """Read a file of published numbers, and check all of it.
+    """Read and check a file of published numbers.
 
     Raises:
-        ValueError: what is wrong first, and in which table.
+        ValueError: the first error, with its table.
     """
     content = yaml.safe_load(path.read_text("utf8"))
     try:
@@ -228,7 +228,7 @@ def read(path: Path) -> Published:
         words, papers, sources = content["provenance_words"], content["papers"], content["sources"]
         repeated = [id for id, count in Counter(one.get("id") for one in content["tables"]).items() if count > 1]
         if repeated:
-            raise ValueError(f"{len(repeated)} ids stand twice, {repeated[0]!r} first: give each table its own")
+            raise ValueError(f"{len(repeated)} ids are used twice, first {repeated[0]!r}: give each table its own")
         known = {one["id"]: _table(one, words, papers, sources) for one in content["tables"]}
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
@@ -241,7 +241,7 @@ def _published() -> Published:
 
 
 def _row(one: Table, row: int | str | Mapping[str, Cell]) -> int:
-    """The place of the row that `row` names."""
+    """Index of the row that `row` names."""
     if isinstance(row, int):
         if not 0 <= row < len(one.rows):
             raise LookupError(f"row of {one.id} must be 0 to {len(one.rows) - 1}, got {row}")
@@ -253,8 +253,8 @@ def _row(one: Table, row: int | str | Mapping[str, Cell]) -> int:
     cells = [dict(zip(one.columns, cells, strict=True)) for cells in one.rows]
     found = [place for place, given in enumerate(cells) if all(given[name] == wanted[name] for name in wanted)]
     if len(found) != 1:
-        there = "; ".join(dict.fromkeys(str(given[name]) for given in cells for name in wanted))
-        remedy = "name more columns" if found else f"there are: {there}"
+        entries = "; ".join(dict.fromkeys(str(given[name]) for given in cells for name in wanted))
+        remedy = "name more columns" if found else f"the entries are {entries}"
         raise LookupError(f"{len(found)} rows of {one.id} have {wanted}: {remedy}")
     return found[0]
 
@@ -262,7 +262,7 @@ def _row(one: Table, row: int | str | Mapping[str, Cell]) -> int:
 def _table(
     given: Mapping[str, Any], words: Mapping[str, str], papers: Mapping[str, Any], sources: Mapping[str, str]
 ) -> Table:
-    """A checked table from what the file says of it."""
+    """A checked table from its entry in the file."""
     try:
         _same_keys(given, _KEYS, optional={"row_provenance"})
         rows, columns = given["rows"], given["columns"]
@@ -293,9 +293,9 @@ def _table(
 
 
 def _same_keys(given: Mapping[str, Any], needed: set[str], optional: frozenset[str] | set[str] = frozenset()) -> None:
-    """Refuse a mapping that lacks a key or has one too many."""
+    """Refuse a mapping with missing or unknown keys."""
     if missing := sorted(needed - set(given)):
-        raise ValueError(f"lacks {', '.join(missing)}")
+        raise ValueError(f"{', '.join(missing)} missing")
     for name in given:
         if name not in needed | optional:
             raise ValueError(unknown("key", name, needed | optional))
@@ -310,7 +310,7 @@ def _check_columns(columns: list[str], units: Mapping[str, str | None]) -> None:
 
 
 def _check_row(number: int, row: list[Any], width: int) -> None:
-    """Refuse a row of another length, and cells that are neither plain values nor null."""
+    """Refuse a row of the wrong length, and cells that are neither plain values nor null."""
     if len(row) != width:
         raise ValueError(f"row {number} has {len(row)} cells for {width} columns: {row}")
     for cell in row:
@@ -319,7 +319,7 @@ def _check_row(number: int, row: list[Any], width: int) -> None:
 
 
 def _source(name: str, sources: Mapping[str, str]) -> str:
-    """What a source's name stands for; what is no single word is a reference by itself."""
+    """The reference of a source's name; text of several words is a reference by itself."""
     if name in sources:
         return sources[name]
     if re.fullmatch(r"\w+", name):

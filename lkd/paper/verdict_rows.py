@@ -1,4 +1,4 @@
-"""Verdicts as plain values, as `lkd claims` prints them and `lkd.paper.kept_verdicts` keeps them."""
+"""Verdicts as plain values, for `lkd claims` and `lkd.paper.kept_verdicts`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 
 def rows_of(verdicts: Iterable[Verdict]) -> Rows:
-    """One mapping per verdict: claim, verdict, unit, mean and the 95 % interval; None where the claim was not run.
+    """One mapping per verdict: claim, verdict, unit, mean and 95 % interval, with None for claims that were not run.
 
     Example:
         >>> from lkd.paper.claims import judge
@@ -27,14 +27,14 @@ def rows_of(verdicts: Iterable[Verdict]) -> Rows:
 
 
 def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
-    """Judge all claims by the runs of a store, and keep the verdicts for `lkd.paper.kept_verdicts.kept`.
+    """Judge all claims by the runs of a store, and keep the verdicts in its cache.
 
     Args:
         profile: the scale, by its name or YAML file.
         home: lkd's home.
 
     Returns:
-        The verdicts; and one line for each damaged file, with the remedy. With such lines, nothing is kept.
+        The verdicts, and one line per damaged file with the remedy. Verdicts with damaged files are not kept.
 
     Raises:
         KeyError: an unknown profile, with the nearest known name.

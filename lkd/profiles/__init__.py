@@ -1,4 +1,4 @@
-"""Profiles: named scales, as data. Each YAML file here is one, or one of the user's; it may extend another."""
+"""Profiles: named scales, one per YAML file of this folder or of the user. A profile may extend another."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ __all__ = ["PROFILES", "Profile", "profile_name"]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A scale: on what, how long and with which settings models are trained.
+    """A scale: data, models and training settings.
 
     Args:
-        name: what it is called; of a file of the user's, the file's name without its ending.
-        source: what `load` finds it by from any folder: its name, or the whole path of its file.
-        description: one sentence for people.
+        name: its name; for a user's file, the file name without its ending.
+        source: its name, or the absolute path of its file, as `load` accepts it in any folder.
+        description: one sentence.
         data: the data set.
-        train_images: images that students learn from, None for all; teachers learn from all.
-        teacher_seeds: one trained instance of each teacher for each.
-        seeds: one student for each.
-        teacher: recipe fields of every teacher.
-        teachers: names of the teachers, each with its own recipe fields.
-        student: recipe fields of every student.
-        students: names of the students, each with its own recipe fields.
-        objectives: names of the objectives, each with its parameters.
-        chapters: by chapter, what is otherwise there than above, and settings of its own.
+        train_images: number of training images of students, None for all; teachers use all.
+        teacher_seeds: seeds of the trained instances of each teacher.
+        seeds: seeds of the students.
+        teacher: recipe fields of all teachers.
+        teachers: recipe fields of each teacher, by name.
+        student: recipe fields of all students.
+        students: recipe fields of each student, by name.
+        objectives: parameters of each objective, by name.
+        chapters: per-chapter overrides and settings.
 
     Example:
         >>> from lkd.profiles import Profile
@@ -55,25 +55,25 @@ class Profile:
 
     @classmethod
     def load(cls, profile: str) -> "Profile":
-        """The profile of that name, or in that file, checked whole.
+        """Load and check a profile.
 
-        A file may name a profile, or a file relative to itself, that it `extends`; it then says only what is otherwise.
-        Mappings are taken together, key by key; an entry that is null leaves out what the other has there.
+        With `extends`, a file takes the values of another profile, given by name or by a path relative to the file, and
+        contains only differences. Mappings are merged key by key; null removes an entry of the other profile.
 
         Args:
             profile: a name in `PROFILES`, or the path of a YAML file.
 
         Raises:
-            FileNotFoundError: no such file.
-            KeyError: there is none of that name, with the nearest there is.
-            TypeError: no text.
-            ValueError: a file that is no profile; names the file, the key, and what would be right.
+            FileNotFoundError: a missing file.
+            KeyError: an unknown name, with the nearest known one.
+            TypeError: not a string.
+            ValueError: an invalid profile; the message names the file, the key and the fix.
         """
         return _profile(texts(find(profile)))
 
     @property
     def markdown(self) -> str:
-        """Its name and description as Markdown: text alone, without folders of this machine.
+        """Its name and description as plain Markdown text, without folders of this machine.
 
         Example:
             >>> from lkd.profiles import Profile
@@ -83,36 +83,36 @@ class Profile:
         return f"Profile {code(self.name)}: {plain(public(self.description))}"
 
     def teacher_recipe(self, model: str, **overrides: Any) -> Recipe:
-        """How this profile trains a teacher: from labels, on all training images."""
+        """Recipe of a teacher, trained from labels on all training images."""
         own = self.teachers.get(model, {})
         return Recipe.from_dict({"data": self.data, "student": model, **self.teacher, **own, **overrides})
 
     def student_recipe(self, model: str, **overrides: Any) -> Recipe:
-        """How this profile trains a student; alone, unless `overrides` name a teacher and an objective."""
+        """Recipe of a student: a baseline, unless `overrides` have a teacher and an objective."""
         arguments = self.objectives.get(overrides.get("objective", "label"), {})
         own = self.students.get(model, {})
         defaults = {"data": self.data, "student": model, "train_images": self.train_images, "objective_args": arguments}
         return Recipe.from_dict({**defaults, **self.student, **own, **overrides})
 
-    def way(self, way: Mapping[str, Any]) -> dict[str, Any]:
-        """A way to teach, `{"objective": ..., "objective_args": ...}`, as fields of a recipe.
+    def method_fields(self, method: Mapping[str, Any]) -> dict[str, Any]:
+        """Recipe fields of a method `{"objective": ..., "objective_args": ...}`.
 
-        Parameters that it does not say are this profile's, of each part of a sum of objectives.
+        Missing parameters are this profile's, for each term of a sum of objectives.
         """
-        objective, own = way["objective"], way.get("objective_args", {})
+        objective, own = method["objective"], method.get("objective_args", {})
         base = {name: value for part in objective.split("+") for name, value in self.objectives.get(part, {}).items()}
         return {"objective": objective, "objective_args": {**base, **own}}
 
 
 @cache
 def _profile(files: Texts) -> Profile:
-    """The profile of the first file, over that of the others; each is checked before another is laid over it."""
+    """The profile of the first file, which extends those of the others; each is checked before it is extended."""
     (path, text), *bases = files
     base = vars(_profile(tuple(bases))) if bases else {}
     known = {key: value for key, value in base.items() if key not in ("name", "source")}
     shipped = PROFILES.get(path.stem) == path
     if path.stem in PROFILES and not shipped:
-        raise ValueError(f"{path} has the name of a profile that comes with lkd: give the file another name")
+        raise ValueError(f"{path} has the name of a built-in profile: rename the file")
     try:
         values = over(known, own_values(path, text))
         check_form(values)

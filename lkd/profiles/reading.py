@@ -1,4 +1,4 @@
-"""The files of profiles: where they lie, and what each says over what it extends."""
+"""Files of profiles: lookup, parsing and merging."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,25 +12,25 @@ from lkd.util.checks import unknown
 from lkd.util.values import Loader
 
 PROFILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
-"""The files of the profiles that come with lkd, by name."""
+"""Files of the built-in profiles, by name."""
 
 Texts = tuple[tuple[Path, str], ...]
-"""A profile's file with its text, and those that it extends, one after the other."""
+"""The files that make up a profile, each with its text: the profile's own, then those that it extends."""
 
 _EXTENDS = "extends"
 
 
 def find(profile: str, folder: Path | None = None) -> Path:
-    """The file of a profile.
+    """Find the file of a profile.
 
     Args:
         profile: a name in `PROFILES`, or the path of a YAML file.
-        folder: from which the path leads there; by default the working directory.
+        folder: base of a relative path; by default the working directory.
 
     Raises:
-        FileNotFoundError: no such file.
-        KeyError: an unknown name, with the nearest there is.
-        TypeError: no text.
+        FileNotFoundError: a missing file.
+        KeyError: an unknown name, with the nearest known one.
+        TypeError: not a string.
     """
     name = profile_name(profile)
     if profile in PROFILES:
@@ -39,30 +39,30 @@ def find(profile: str, folder: Path | None = None) -> Path:
         raise KeyError(f"{unknown('profile', profile, PROFILES)}, and files that end in .yaml")
     path = (folder or Path.cwd()) / Path(profile).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}, which profile {profile!r} names")
+        raise FileNotFoundError(f"profile {profile!r}: there is no file {path}")
     return path.resolve()
 
 
 def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
-    """A profile's file, and those that it extends in turn.
+    """Read a profile's file and those that it extends, directly or not.
 
     Args:
         path: the file.
-        above: those that have led to it.
+        above: files that extend it, to detect circles.
 
     Raises:
-        OSError: a file that cannot be read.
-        ValueError: a file that is no YAML, extends what is not there, or itself in the end; names file and line.
+        OSError: an unreadable file.
+        ValueError: invalid YAML, a missing base profile, or a circle; the message names file and line.
     """
     if path in above:
         circle = " extends ".join(each.name for each in (*above[above.index(path) :], path))
-        raise ValueError(f"{above[-1]}: extends: it goes in a circle, {circle}")
+        raise ValueError(f"{above[-1]}: extends: there is a circle, {circle}")
     try:
         text = path.read_text("utf8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8, so no YAML: {error.reason}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error.reason}") from error
     except OSError as error:
-        raise OSError(f"{path} cannot be read ({error.strerror}): give a profile that can be") from error
+        raise OSError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     values = _parsed(path, text)
     if _EXTENDS not in values:
         return ((path, text),)
@@ -74,12 +74,12 @@ def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
 
 
 def own_values(path: Path, text: str) -> dict[str, Any]:
-    """What a file says itself."""
+    """Values of a file, without those of the profile that it extends."""
     return {key: value for key, value in _parsed(path, text).items() if key != _EXTENDS}
 
 
 def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping over another; mappings within them likewise, and None over a mapping or list takes it away.
+    """Merge nested mappings, with precedence for `values`; None removes a mapping or list of `base`.
 
     Example:
         >>> from lkd.profiles.reading import over
@@ -105,5 +105,5 @@ def _parsed(path: Path, text: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must map keys to values, as in `extends: small`, it holds {values!r}")
+        raise ValueError(f"{path} must map keys to values, as in `extends: small`, got {values!r}")
     return values

@@ -1,4 +1,4 @@
-"""What a profile must say: keys and kinds by a table of the chapters, values by making its recipes."""
+"""Validation of profiles: keys and types by a table of settings, values by building recipes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from lkd.profiles import Profile
 
 LISTS = {"teachers": str, "students": str, "objectives": str, "teacher_seeds": int, "seeds": int}
-"""Lists that a chapter may have of its own, and kinds of their entries."""
+"""Lists that a chapter may override, and the type of their entries."""
 
 BASELINE_VARIANT = "vanilla KD, BCE"
-"""What the variants of KD are compared with."""
+"""Reference of the variants of KD."""
 
 TRAIT_SETTINGS = ("erf_size", "erf_images", "corrupted_images")
-"""How the effective receptive field and robustness are measured: settings of a profile, on each row of such a study."""
+"""Settings of the measurement of receptive fields and robustness, stored with each row of such a study."""
 
 _KEYS = (
     "description", "data", "train_images", "teacher_seeds", "seeds", "teacher", "teachers", "student", "students",
     "objectives", "chapters",
 )  # fmt: skip
 _NAMED = ("teachers", "students", "objectives")
-_SAID_ELSEWHERE = ("data", "student", "teacher", "objective", "objective_args", "seed")
+_RESERVED = ("data", "student", "teacher", "objective", "objective_args", "seed")
 _SOME_MODEL = "mini_resnet"
 
 
 class WrongValueError(ValueError):
-    """Something that a profile says; the message names its key."""
+    """A wrong value in a profile; the message begins with its key."""
 
     def __init__(self, key: str, reason: str):
         super().__init__(f"{key}: {reason}")
@@ -38,7 +38,7 @@ class WrongValueError(ValueError):
 
 @contextmanager
 def at(key: str) -> Iterator[None]:
-    """Name the key of what is refused in this block."""
+    """Add a key to the errors of this block."""
     try:
         yield
     except WrongValueError as error:
@@ -48,10 +48,10 @@ def at(key: str) -> Iterator[None]:
 
 
 def check_form(values: Mapping[str, Any]) -> None:
-    """Refuse keys that a profile does not have, or lacks, and what is no mapping or list where one is needed.
+    """Check the keys of a profile, and that mappings and lists are such.
 
     Raises:
-        KeyError, TypeError, ValueError: says which key and what is wrong with it.
+        KeyError, TypeError, ValueError: the message names the key and the problem.
     """
     _check_keys(values, _KEYS, _KEYS)
     if not isinstance(values["description"], str) or not values["description"]:
@@ -72,10 +72,10 @@ def check_form(values: Mapping[str, Any]) -> None:
 
 
 def check_recipes(profile: "Profile") -> None:
-    """Make recipes of all that a profile names, so that they refuse what makes no sense.
+    """Check the values of a profile by building recipes from them.
 
     Raises:
-        WrongValueError: names the key.
+        WrongValueError: the message names the key.
     """
     some = {"data": profile.data, "student": _SOME_MODEL}
     with at("data"):
@@ -99,11 +99,11 @@ def check_recipes(profile: "Profile") -> None:
             profile.teacher_recipe(_SOME_MODEL, seed=seed)
     for name in profile.objectives:
         with at(f"objectives.{name}"):
-            _taught(profile, {"objective": name})
+            _check_distilled(profile, {"objective": name})
     for chapter, settings in profile.chapters.items():
         for name, value in settings.items():
             with at(f"chapters.{chapter}.{name}"):
-                {**_OF_LISTS, **SETTINGS[chapter]}[name](profile, value)
+                {**_LIST_CHECKS, **SETTINGS[chapter]}[name](profile, value)
 
 
 def _check_keys(values: Any, known: Collection[str], needed: Collection[str] = ()) -> None:
@@ -111,8 +111,8 @@ def _check_keys(values: Any, known: Collection[str], needed: Collection[str] = (
     for key in values:
         if key not in known:
             raise KeyError(unknown("key", key, known))
-    if lacking := [key for key in needed if key not in values]:
-        raise ValueError(f"{', '.join(map(repr, lacking))} must be given, or come from a profile that it extends")
+    if missing := [key for key in needed if key not in values]:
+        raise ValueError(f"{', '.join(map(repr, missing))} must be given here or in a profile that this one extends")
 
 
 def _check_mapping(values: Any) -> None:
@@ -120,7 +120,7 @@ def _check_mapping(values: Any) -> None:
         raise TypeError(f"must map names to values, got {values!r}")
     for name in values:
         if not isinstance(name, str):
-            raise TypeError(f"the name {name!r} is no text: write it in quotes")
+            raise TypeError(f"the name {name!r} is not a string: put it in quotes")
 
 
 def _check_entries(values: Any, check: Callable[[Any], None]) -> None:
@@ -133,40 +133,41 @@ def _check_entries(values: Any, check: Callable[[Any], None]) -> None:
 
 
 def _check_fields(values: Any, needed: Collection[str] = ()) -> None:
-    """Refuse fields of a recipe that a profile says elsewhere, and would take from there."""
+    """Refuse recipe fields that have their own place in a profile."""
     _check_mapping(values)
     for name in values:
-        if name in _SAID_ELSEWHERE:
-            raise ValueError(f"{name!r} has no place here: data, names, objectives and seeds have keys of their own")
-    if lacking := [name for name in needed if name not in values]:
-        raise ValueError(f"{lacking[0]!r} must be given")
+        if name in _RESERVED:
+            raise ValueError(f"{name!r} is not allowed here: data, models, objectives and seeds have their own keys")
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{missing[0]!r} must be given")
 
 
 def _lists_of(chapter: str) -> set[str]:
-    """Lists that have an effect on a chapter: variants stand in place of objectives, forms in place of teachers."""
+    """Lists that affect a chapter: variants replace objectives, and sizes of teachers replace teachers."""
     settings = SETTINGS[chapter]
-    without = {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _forms else set()
+    without = (
+        {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _teacher_sizes else set()
+    )
     return set(LISTS) - without
 
 
-def _taught(profile: "Profile", way: Mapping[str, Any]) -> None:
-    """Make the recipe of a student that is taught in some way."""
+def _check_distilled(profile: "Profile", method: Mapping[str, Any]) -> None:
+    """Build the recipe of a distilled student."""
     student, teacher = next(iter(profile.students)), next(iter(profile.teachers))
-    profile.student_recipe(student, teacher=profile.teacher_recipe(teacher), **way)
+    profile.student_recipe(student, teacher=profile.teacher_recipe(teacher), **method)
 
 
 def _teachers(profile: "Profile", names: Any) -> None:
-    check_list("teachers", names, str)
-    _check_known("teacher", names, profile.teachers)
+    _check_models("teacher", names, profile.teachers)
 
 
 def _students(profile: "Profile", names: Any) -> None:
-    check_list("students", names, str)
-    _check_known("student", names, profile.students)
+    _check_models("student", names, profile.students)
 
 
-def _check_known(role: str, names: Collection[str], known: Collection[str]) -> None:
-    """Refuse names in a chapter's list that the profile has no settings of; for those it has, recipes were made."""
+def _check_models(role: str, names: Any, known: Collection[str]) -> None:
+    """Check a chapter's list of models against those with settings in the profile."""
+    check_list(f"{role}s", names, str)
     for name in names:
         if name not in known:
             raise KeyError(unknown(f"{role} of this profile", name, known))
@@ -175,7 +176,7 @@ def _check_known(role: str, names: Collection[str], known: Collection[str]) -> N
 def _objectives(profile: "Profile", names: Any) -> None:
     check_list("objectives", names, str)
     for name in names:
-        _taught(profile, {"objective": name})
+        _check_distilled(profile, {"objective": name})
 
 
 def _seeds(profile: "Profile", seeds: Any) -> None:
@@ -191,41 +192,41 @@ def _stop(profile: "Profile", top1: Any) -> None:
 
 
 def _variants(profile: "Profile", variants: Any) -> None:
-    def check(way: Any) -> None:
-        _check_keys(way, ("objective", "objective_args"), ("objective",))
-        _taught(profile, profile.way(way))
+    def check(method: Any) -> None:
+        _check_keys(method, ("objective", "objective_args"), ("objective",))
+        _check_distilled(profile, profile.method_fields(method))
 
     _check_entries(variants, check)
 
 
-def _variants_of_kd(profile: "Profile", variants: Any) -> None:
+def _kd_variants(profile: "Profile", variants: Any) -> None:
     _variants(profile, variants)
     if BASELINE_VARIANT not in variants:
-        raise ValueError(f"{BASELINE_VARIANT!r} must be among them: the others are compared with it")
+        raise ValueError(f"{BASELINE_VARIANT!r} is missing: the other variants are compared with it")
 
 
 def _strengths(profile: "Profile", strengths: Any) -> None:
     def check(fields: Any) -> None:
         _check_fields(fields, ("epochs",))
         if "train_images" in fields:
-            raise ValueError("'train_images' has no place here: sizes say it")
+            raise ValueError("'train_images' is not allowed here: `sizes` sets it")
         profile.student_recipe(_SOME_MODEL, **fields)
 
     _check_entries(strengths, check)
 
 
-def _amounts(profile: "Profile", sizes: Any) -> None:
+def _set_sizes(profile: "Profile", sizes: Any) -> None:
     check_list("sizes", sizes, int)
     for size in sizes:
         profile.student_recipe(_SOME_MODEL, train_images=size)
 
 
-def _forms(profile: "Profile", forms: Any) -> None:
-    def check(form: Any) -> None:
-        _check_fields(form, ("model",))
-        profile.teacher_recipe(**form)
+def _teacher_sizes(profile: "Profile", sizes: Any) -> None:
+    def check(fields: Any) -> None:
+        _check_fields(fields, ("model",))
+        profile.teacher_recipe(**fields)
 
-    _check_entries(forms, check)
+    _check_entries(sizes, check)
 
 
 def _factors(profile: "Profile", factors: Any) -> None:
@@ -240,11 +241,11 @@ def _count(profile: "Profile", count: Any) -> None:
 
 def _count_or_all(profile: "Profile", count: Any) -> None:
     if count is not None:
-        check_whole("it", count, 1)
+        _count(profile, count)
 
 
 Check = Callable[["Profile", Any], None]
-_OF_LISTS: dict[str, Check] = {
+_LIST_CHECKS: dict[str, Check] = {
     "teachers": _teachers, "students": _students, "objectives": _objectives, "teacher_seeds": _seeds, "seeds": _seeds
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Check]] = {
@@ -253,9 +254,9 @@ SETTINGS: dict[str, dict[str, Check]] = {
     "feature_kd": {"variants": _variants},
     "released_code": {"variants": _variants},
     "longer_training": {"factors": _factors},
-    "kernel_size": {"sizes": _forms},
-    "teacher_size": {"sizes": _forms},
-    "vanilla_kd": {"sizes": _amounts, "strengths": _strengths, "variants": _variants_of_kd},
+    "kernel_size": {"sizes": _teacher_sizes},
+    "teacher_size": {"sizes": _teacher_sizes},
+    "vanilla_kd": {"sizes": _set_sizes, "strengths": _strengths, "variants": _kd_variants},
     "traits": {"erf_size": _count, "erf_images": _count, "corrupted_images": _count_or_all},
 }
-"""By chapter or part of one, the settings that it needs besides lists, and how each is checked."""
+"""Required settings of each chapter, or part of one, with the function that checks each."""

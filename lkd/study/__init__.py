@@ -1,4 +1,4 @@
-"""Studies: grids of recipes that answer one question, with tidy tables as the result."""
+"""Studies: grids of recipes, with their results as tidy tables."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Comparisons: tables as the paper has them, and effects with their uncertainty."""
+"""Comparisons: the tables of the paper, and effects with their uncertainty."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from scipy import stats
 from lkd.metrics import Spread, spread
 
 REPLICATES = ("teacher_seed", "seed")
-"""What is drawn anew: trained instances of the teachers, and the students' initial weights with their streams."""
+"""Columns of replicates: trained instances of the teachers; initial weights and streams of the students."""
 
 
 class LackingError(ValueError):
-    """A table that lacks what is to be compared."""
+    """A table without the rows of a comparison."""
 
 
 class Effect(NamedTuple):
-    """A mean difference, its standard error with degrees of freedom, and how much was drawn anew to see it."""
+    """A mean difference, its standard error and degrees of freedom, and the number of seeds behind it."""
 
     mean: float
     error: float
@@ -27,7 +27,7 @@ class Effect(NamedTuple):
     seeds: int
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The ends of the confidence interval of the mean, by Student's t; NaN where nothing was repeated."""
+        """Student's t confidence interval of the mean; NaN without repetitions."""
         half = stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
         return self.mean - half, self.mean + half
 
@@ -35,23 +35,23 @@ class Effect(NamedTuple):
 def effect(
     table: pd.DataFrame, value: str, high: Mapping[str, Sequence[Any]], low: Mapping[str, Sequence[Any]] | None = None
 ) -> Effect:
-    """By how much a column is larger in some rows than in others, on average, with its uncertainty.
+    """Mean difference of a column between two groups of rows, with its uncertainty.
 
-    Rows are averaged within each pair of a teacher instance and a student seed first, each entry of a choice counting
-    the same; what varies within a pair (students, methods, teachers on one side) is part of the question, not of the
-    uncertainty. With `s2_t` the variance of the means by teacher instance, of which there are `n_t`, and `s2_s`, `n_s`
-    the same by student seed, the squared standard error is `s2_t / n_t + s2_s / n_s`: that of a crossed design in
-    which both are drawn at random, without the small term that would make it lower. A factor of which there is only
-    one adds nothing, and the interval does not cover it. Degrees of freedom after Satterthwaite.
+    Rows are first averaged within each pair of a teacher instance and a student seed, with equal weight for each entry
+    of `high` or `low`. Variation within a pair (students, methods, teachers of one side) is a fixed effect and does not
+    enter the uncertainty. Let `s2_t` be the variance of the `n_t` means by teacher instance, and `s2_s` that of the
+    `n_s` means by student seed. The squared standard error is `s2_t / n_t + s2_s / n_s`, as for a crossed design with
+    two random factors, without the small term that would lower it. A factor with a single level adds nothing, and the
+    interval does not cover it. Degrees of freedom follow Satterthwaite.
 
     Args:
-        table: tidy; one row a run, with columns `teacher_seed` and `seed`.
+        table: tidy table with one row per run and columns `teacher_seed` and `seed`.
         value: the column.
-        high, low: for some columns, the entries that belong to a side; without `low`, the mean of `high` itself.
+        high, low: entries of each side, by column; without `low`, the result is the mean of `high`.
 
     Raises:
-        KeyError: a column that the table does not have.
-        LackingError: a side without rows that have a value, or a pair of instance and seed that only one of them has.
+        KeyError: a missing column.
+        LackingError: a side without values, or a pair of instance and seed on one side only.
 
     Example:
         >>> import pandas as pd
@@ -64,7 +64,7 @@ def effect(
     if low is not None:
         other = _side(table, value, low)
         if not pairs.index.equals(other.index):
-            raise LackingError(f"{dict(high)} and {dict(low)} were not run with the same seeds: run the missing ones")
+            raise LackingError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
         pairs = pairs - other
     grid = pairs.unstack("seed")
     means = grid.mean(axis=1), grid.mean(axis=0)
@@ -77,7 +77,7 @@ def effect(
 
 
 def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
-    """Means by teacher instance and student seed of the chosen rows, each combination of the choice counting once."""
+    """Means by teacher instance and student seed, with equal weight for each combination of chosen entries."""
     rows = table.dropna(subset=value)
     for column, entries in chosen.items():
         rows = rows[rows[column].isin(list(entries))]
@@ -88,15 +88,15 @@ def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) 
 
 
 def paper_tables(gains: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The table of L2S section 4.1 for each student: a row for each teacher and method, as mean ± sd over runs.
+    """The table of L2S section 4.1 for each student: one row per teacher and method, as mean ± sd over runs.
 
-    Accuracies in per cent, the direct gain in points, the effective gain in per cent.
+    Accuracies and the effective gain are in percent, the direct gain is in points.
     """
     return {student: _paper_table(rows) for student, rows in gains.groupby("student", sort=False)}
 
 
 def _paper_table(gains: pd.DataFrame) -> pd.DataFrame:
-    """Each teacher and each student alone counts once, however many runs it stands beside."""
+    """Each teacher and each baseline counts once, although several rows repeat it."""
     cell = ["teacher", "objective"]
     columns = {
         "teacher top-1": ("teacher_top1", ["teacher_seed"]),
@@ -114,18 +114,18 @@ def _paper_table(gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """By how much the students of one teacher gain more than those of each other teacher, in points.
+    """Gain of one teacher's students over those of each other teacher, in points.
 
-    Gains are averaged over students, methods and teacher instances first, then paired by student seed: the 95 %
-    interval is over student seeds alone and does not cover how else a teacher could have turned out.
+    Gains are averaged over students, methods and teacher instances, then paired by student seed. The 95 % interval
+    covers student seeds only, not the variation between trained instances of a teacher.
 
     Args:
         gains: `Results.gains` of a study.
-        reference: the one teacher.
+        reference: the teacher that others are compared with.
 
     Returns:
-        One row for each other teacher: mean difference, sd, interval, seeds, and how much more accurate the reference
-        is itself.
+        One row per other teacher: mean difference, sd, interval, number of seeds, and the difference in the teachers'
+        own accuracy.
     """
     means = gains.pivot_table(index="seed", columns="teacher", values="direct_gain")
     accuracy = gains.groupby("teacher").teacher_top1.mean()
@@ -150,11 +150,11 @@ def _mean_and_sd(values: pd.Series) -> str:
 
 
 def additions(gains: pd.DataFrame, sums: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """What a way to teach gains over each of its parts, in points, paired by seeds: one row a pair of runs.
+    """Gain of a sum of methods over each of its terms, in points, paired by seeds: one row per pair of runs.
 
     Args:
         gains: `Results.gains` with a column `variant`.
-        sums: by variant, the variants that it is made of; those that were not run are left out.
+        sums: the terms of each sum, by variant; missing variants are skipped.
     """
     keys = ["student", "teacher", *REPLICATES]
     wide = gains.pivot_table(index=keys, columns="variant", values="direct_gain")
@@ -170,11 +170,11 @@ def additions(gains: pd.DataFrame, sums: Mapping[str, Sequence[str]]) -> pd.Data
 
 
 def with_baseline(gains: pd.DataFrame, alone: str) -> pd.DataFrame:
-    """Test accuracies of distilled students and of those alone, one row each, in a column `top1`.
+    """Test accuracies of distilled students and of their baselines, one row each, in a column `top1`.
 
     Args:
         gains: `Results.gains`.
-        alone: what stands in the column of teachers for none.
+        alone: entry of the column `teacher` for baselines.
     """
     each = [name for name in ("student", "epochs", "objective", "seed") if name in gains]
     without = gains.drop_duplicates(each).assign(teacher=alone, top1=lambda table: table.student_top1)

@@ -1,4 +1,4 @@
-"""A study's numbers beside the published ones of the same profile."""
+"""Comparison of a study's numbers with the published ones of the same profile."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -20,16 +20,16 @@ def compare_with_published(
     table: Callable[[Results], pd.DataFrame] = attrgetter("gains"),
     name: str = "reproduced",
 ) -> Table:
-    """Means of a column of a table, here and as published, and whether the spread over runs explains the difference.
+    """Compare means of this machine's runs with published means, given the spread over runs.
 
     Args:
-        study: what was asked.
-        results: what came out here.
-        profile: the scale, whose published records these are compared with.
-        cell: columns that a mean is taken for each entry of.
-        column: what is averaged.
-        table: of results; by default the gains.
-        name: of the table that is made.
+        study: the study.
+        results: its results on this machine.
+        profile: the profile of the published records.
+        cell: columns to group by.
+        column: the column to average.
+        table: function from results to a table; by default the gains.
+        name: name of the returned table.
     """
     ours = table(results)
     try:
@@ -37,29 +37,29 @@ def compare_with_published(
         theirs = table(published)
     except FileNotFoundError:
         means = ours.groupby(cell, sort=False)[column].mean().rename("here").reset_index()
-        return Table(means, name, "Means here; runs with these parameters were not published.")
+        return Table(means, name, "Means here; no runs with these parameters are published.")
     made_by = {run.provenance.get("numerics") for run in published.runs}
     same = "by the same code" if made_by == {numerics_hash()} else "by code that has changed since"
     return Table(
         beside(ours, theirs, cell, column),
         name,
-        f"Means here beside those of the published runs, which were made {same}; within: no more than two standard "
-        "deviations over runs apart.",
+        f"Means here and of the published runs, which were made {same}; within: at most two standard deviations over "
+        "runs apart.",
         digits=4,
     )
 
 
 def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
-    """Means of a column by cell, ours beside the published ones, and whether the seeds' spread explains the difference.
+    """Means of a column by cell in two tables, and whether the spread over seeds explains the difference.
 
     Args:
-        ours, theirs: tidy tables, one row a run.
-        cell: columns that a mean is taken for each entry of.
-        column: what is averaged.
+        ours, theirs: tidy tables with one row per run.
+        cell: columns to group by.
+        column: the column to average.
 
     Returns:
-        One row for each cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
-        whether the difference is at most that large; missing where a cell was not published, or nothing was repeated.
+        One row per cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
+        whether the difference is within these. Entries are missing without a published cell or without repetitions.
     """
     mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
     joined = mine.join(published.add_suffix("_published"), how="left")

@@ -1,4 +1,4 @@
-"""A study: recipes that answer one question together, and how a profile's grid of them is made."""
+"""Studies, and the grid of recipes that a profile defines for one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from lkd.util.checks import check_list, unknown
 
 @dataclass(frozen=True)
 class Study:
-    """Recipes that answer one question together.
+    """A set of recipes for one question.
 
     Args:
-        recipes: what to run; the recipes of their teachers come along.
-        label: what a row about a distilled run says besides who taught whom, how and with which seeds.
+        recipes: the recipes; those of their teachers are included.
+        label: extra columns for a distilled run.
 
     Example:
         >>> from lkd.study import distillation
@@ -36,36 +36,33 @@ class Study:
     label: Label = no_label
 
     def run(self, store: Store | None = None, workers: int | None = None) -> Results:
-        """Carry out what the store does not have, side by side, and collect all.
+        """Run the recipes that a store does not have, in parallel, and return the results of all.
 
         Args:
-            store: where runs are looked for and kept; by default the store in this machine's home.
-            workers: processes; by default one for each GPU or, without any, for each CPU.
+            store: the store of runs; by default the one in this machine's home.
+            workers: number of processes; by default one per GPU or, without GPUs, one per CPU.
         """
         runs = execute_all(self.recipes, store or Store(), workers)
         warn_of_changed_images(runs)
         return Results(runs, self.label)
 
     def published(self, profile: str) -> Results:
-        """The results as they were published for a profile, without training anything.
+        """The published results of a profile; nothing is trained.
 
         Raises:
-            FileNotFoundError: a run that was not published; says how many lack.
+            FileNotFoundError: unpublished runs; the message gives their number.
         """
         store = published(profile)
-        lacking = sum(store.find(recipe) is None for recipe in self.recipes)
-        if lacking:
-            raise FileNotFoundError(
-                f"{lacking} of these {len(self.recipes)} runs are not among those published of profile "
-                f"{profile_name(profile)!r}: "
-                "run the chapter without published=True, or with the profile's own parameters"
-            )
-        found = self.find(store)
-        assert found is not None
-        return found
+        if found := self.find(store):
+            return found
+        missing = sum(store.find(recipe) is None for recipe in self.recipes)
+        raise FileNotFoundError(
+            f"{missing} of these {len(self.recipes)} runs are not published for profile {profile_name(profile)!r}: "
+            "run the chapter without published=True, or with the profile's own parameters"
+        )
 
     def find(self, store: Store) -> Results | None:
-        """The results, where the store has all runs; None where one is missing. Their networks cannot be asked for."""
+        """The results if a store has all runs, else None. The networks of these runs are not loaded."""
         runs = [run for recipe in self.recipes if (run := store.find(recipe))]
         if len(runs) < len(self.recipes):
             return None
@@ -73,30 +70,31 @@ class Study:
 
 
 class WithoutWeightsError(FileNotFoundError):
-    """Something that was not measured is asked of runs that are read from their records alone."""
+    """A measurement that is missing and needs the weights of runs that were read from their records."""
 
 
 def _without_weights() -> nn.Module:
     raise WithoutWeightsError(
-        "these runs are read from their records alone, and what is asked was not measured on them: run the chapter "
+        "these runs come from their records, which have no weights, and this measurement is missing: run the chapter "
         "without published=True, or with the profile's own parameters"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Who teaches whom, and how: a profile's lists, or what a caller gives instead.
+    """A grid of teachers, students, objectives and seeds.
 
     Args:
-        profile: the scale, by its name or file; what is None below is as it has it, for this chapter or else for all.
-        chapter: for which chapter.
+        profile: the scale, by name or file. Arguments that are None below take the profile's values for the chapter,
+            or its general ones.
+        chapter: the chapter.
         teachers, students, objectives: names.
-        teacher_seeds: one trained instance of each teacher for each.
-        seeds: one student for each.
+        teacher_seeds: seeds of the trained instances of each teacher.
+        seeds: seeds of the students.
 
     Raises:
         KeyError: an unknown profile.
-        TypeError, ValueError: an argument that is not a list, or empty, or names something twice.
+        TypeError, ValueError: an argument that is not a list, is empty, or has an entry twice.
     """
 
     profile: str
@@ -114,16 +112,16 @@ class Grid:
 
     @cached_property
     def scale(self) -> Profile:
-        """The profile itself."""
+        """The loaded profile."""
         return Profile.load(self.profile)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the profile says for this chapter."""
+        """The profile's settings for this chapter."""
         return self.scale.chapters.get(self.chapter, {})
 
     def teacher_recipes(self, **overrides: Any) -> list[Recipe]:
-        """A recipe for every teacher and instance of it."""
+        """One recipe per teacher and teacher seed."""
         return [
             self.scale.teacher_recipe(model, seed=seed, **overrides)
             for model in self.teachers or ()
@@ -131,26 +129,26 @@ class Grid:
         ]
 
     def student_recipes(
-        self, teachers: Sequence[Recipe], hows: Sequence[Mapping[str, Any]] | None = None, **overrides: Any
+        self, teachers: Sequence[Recipe], methods: Sequence[Mapping[str, Any]] | None = None, **overrides: Any
     ) -> list[Recipe]:
-        """Every student alone, and taught by each of some teachers in each of some ways, over seeds.
+        """Baseline and distilled recipes of every student and seed.
 
         Args:
             teachers: recipes of the teachers.
-            hows: recipe fields of each way to teach, `objective` among them; by default one for each objective.
+            methods: recipe fields of each method, including `objective`; by default one per objective.
             overrides: recipe fields of every student.
         """
-        ways = [{"objective": name} for name in self.objectives or ()] if hows is None else hows
+        methods = [{"objective": name} for name in self.objectives or ()] if methods is None else methods
         each = [(model, seed) for model in self.students or () for seed in self.seeds or ()]
         recipe = self.scale.student_recipe
-        alone = [recipe(model, seed=seed, **overrides) for model, seed in each]
-        taught = [
-            recipe(model, seed=seed, **{"teacher": teacher, **overrides, **way})
+        baselines = [recipe(model, seed=seed, **overrides) for model, seed in each]
+        distilled = [
+            recipe(model, seed=seed, **{"teacher": teacher, **overrides, **method})
             for teacher in teachers
-            for way in ways
+            for method in methods
             for model, seed in each
         ]
-        return [*alone, *taught]
+        return [*baselines, *distilled]
 
 
 def listed(
@@ -160,12 +158,12 @@ def listed(
     kind: type | tuple[type, ...],
     known: Collection[str] | None = None,
 ) -> list[Any]:
-    """A list that a caller gave, checked, or the default.
+    """The checked list of a caller, or the default.
 
     Raises:
-        KeyError: an entry that is not among the known names.
-        TypeError: not a list, or entries of another kind.
-        ValueError: empty, or something named twice.
+        KeyError: an entry that is not a known name.
+        TypeError: not a list, or entries of another type.
+        ValueError: an empty list, or an entry twice.
     """
     if given is None:
         return default
@@ -177,5 +175,5 @@ def listed(
 
 
 def unique(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """Each recipe once, in the order of its first place."""
+    """Recipes without repetitions, in order of first appearance."""
     return tuple(dict.fromkeys(recipes))

@@ -1,4 +1,4 @@
-"""What is measured on the models of runs, once, and kept beside them."""
+"""Measurements on the models of runs, made once and kept in the runs' folders."""
 
 import hashlib
 import json
@@ -23,20 +23,20 @@ from lkd.util.files import reading, replacing
 Arrays = Mapping[str, np.ndarray]
 
 _OF = "run of this measurement"
-"""Name of the array that holds the run's id."""
+"""Name of the array with the run's id."""
 
 
 def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: Any) -> dict[str, np.ndarray]:
-    """What `measure(run, **arguments)` gives; measured once, then read from the run's folder.
+    """The arrays of `measure(run, **arguments)`, computed once and then read from the run's folder.
 
     Args:
-        run: whose student is measured.
-        name: of the measurement; another one when its code comes to give other arrays.
-        measure: gives arrays by name; equal runs and arguments must give equal arrays.
-        arguments: plain values, that it depends on.
+        run: the run with the student to measure.
+        name: name of the measurement; to be changed when its code returns other arrays.
+        measure: deterministic function that returns arrays by name.
+        arguments: its arguments, as plain values.
 
     Raises:
-        OSError, ValueError: a measurement that cannot be written or read; names the file and the remedy.
+        OSError, ValueError: a measurement that cannot be written or read; the message names the file and the remedy.
     """
     path = place(run, name, **arguments)
     if not path.exists():
@@ -46,24 +46,24 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     again = "remove it, and it is measured again"
     with reading(path, "measurement", again), np.load(path, allow_pickle=False) as file:
         found = dict(file)
-        if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # an earlier lkd wrote none
-            raise ValueError(f"it is of run {of}")
+        if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # files of earlier versions have no id
+            raise ValueError(f"it belongs to run {of}")
     return found
 
 
 def place(run: Run, name: str, **arguments: Any) -> Path:
-    """Where a measurement is kept, or would be."""
+    """The file of a measurement, which may not exist yet."""
     key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
     return run.path / "measured" / f"{name}-{key}.npz"
 
 
 def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int | None = None) -> None:
-    """Measure each of some runs, side by side in processes of one thread each.
+    """Measure runs in parallel processes of one thread each.
 
     Args:
-        measure: one of the functions below, with its arguments bound; what it gives is kept beside the run.
-        runs: which.
-        workers: processes; by default one for each CPU, or a single one where there is a GPU.
+        measure: one of the functions below with its arguments bound; it keeps its result in the run's folder.
+        runs: the runs.
+        workers: number of processes; by default one per CPU, or a single one on a machine with a GPU.
     """
     if not runs:
         return
@@ -73,40 +73,40 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
 
 
 def erf_of(run: Run, size: int, count: int) -> np.ndarray:
-    """The contribution map (see `lkd.erf.contribution_map`) of a run's student, kept in float32.
+    """Contribution map of a run's student (see `lkd.erf.contribution_map`), kept in float32.
 
     Args:
-        run: which.
-        size: side of the images, in pixels; those of the validation split, enlarged.
-        count: how many, with classes in proportion.
+        run: the run.
+        size: side of the enlarged validation images, in pixels.
+        count: number of images, with classes in proportion.
     """
     return measured(run, "erf", _erf, size=size, count=count)["map"].astype(np.float64)
 
 
 def errors_of(run: Run, count: int) -> pd.DataFrame:
-    """Error of a run's student on corrupted test images: one row a corruption and severity, and one without any.
+    """Error of a run's student on test images: one row per corruption and severity, and one for clean images.
 
     Args:
-        run: which.
-        count: how many images, with classes in proportion.
+        run: the run.
+        count: number of images, with classes in proportion.
     """
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
 
 
 def imagenet_errors_of(run: Run, images: str, count: int | None, folder: str | None = None) -> pd.DataFrame:
-    """Errors of a run's student, of ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
+    """Errors of a run's student, with ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
 
     Args:
-        run: which.
-        images: the set's name.
-        count: at most how many images of each of its folders, with classes in proportion; None for all.
-        folder: where the sets lie; None to read what has been measured.
+        run: the run.
+        images: name of the set.
+        count: maximum number of images of each of its folders, with classes in proportion; None for all.
+        folder: folder of the sets; None to read an existing measurement.
     """
     return pd.DataFrame(measured(run, "imagenet", partial(_imagenet_errors, folder=folder), images=images, count=count))
 
 
 def cost_of(run: Run) -> dict[str, float]:
-    """Parameters and multiply-accumulates of an image, as stored and without zeros, and speed, of a run's student."""
+    """Parameters and multiply-accumulates per image of a run's student, with and without zeros, and its speed."""
     return {name: value.item() for name, value in measured(run, "cost", _cost).items()}
 
 
@@ -137,7 +137,7 @@ def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
 def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | None) -> dict[str, np.ndarray]:
     if folder is None:
         raise FileNotFoundError(
-            f"run {run.recipe.run_id} was not measured on ImageNet-{images}: say where the sets lie"
+            f"run {run.recipe.run_id} was not measured on ImageNet-{images}: give the folder of the sets"
         )
     data = load(run.recipe.data, **run.recipe.view)
     assert isinstance(data, Files)

@@ -1,4 +1,4 @@
-"""What a study found: its runs, as tidy tables."""
+"""Results of a study as tidy tables."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Label = Callable[[Recipe], Mapping[str, Any]]
 
 
 def no_label(recipe: Recipe) -> dict[str, Any]:
-    """Nothing more than what every row says."""
+    """No extra columns."""
     return {}
 
 
@@ -26,8 +26,8 @@ class Results:
     """The runs of a study.
 
     Args:
-        runs: in any order; beside a distilled run, that of its teacher and that of its student alone.
-        label: what a row about a distilled run says besides who taught whom, how and with which seeds.
+        runs: distilled runs with those of their teachers and baselines, in any order.
+        label: extra columns for a distilled run.
     """
 
     runs: list[Run]
@@ -35,12 +35,12 @@ class Results:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a run: what was run, its final figures, its id and its seconds."""
+        """One row per run: its settings, final metrics, id and seconds."""
         return pd.DataFrame([_row(run) for run in self.runs])
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row an epoch of a run: what was run, and the figures of its history."""
+        """One row per epoch of a student: the settings of its run, and the metrics of its history."""
         learners = [run for run in self.runs if not self.teaches(run)]
         return pd.concat([run.history.assign(**self.describe(run.recipe)) for run in learners], ignore_index=True)
 
@@ -54,22 +54,22 @@ class Results:
         return self._by_recipe[run.recipe.teacher]
 
     def baseline(self, run: Run) -> Run:
-        """The run of the same student without a teacher: same data, stream, settings and initial weights."""
+        """The run of the same student without a teacher, with equal data, stream, settings and initial weights."""
         return self._by_recipe[run.recipe.baseline]
 
     def teaches(self, run: Run) -> bool:
-        """Whether a run is that of a teacher."""
+        """Whether a run is a teacher of this study."""
         return run.recipe in self._teachers
 
     def describe(self, recipe: Recipe) -> dict[str, Any]:
-        """The columns that say what a run is."""
+        """The columns that describe a run."""
         return {**_describe(recipe), **(self.label(recipe) if recipe.teacher is not None else {})}
 
     @property
     def gains(self) -> pd.DataFrame:
-        """One row a distilled run: test accuracies of teacher, student alone (same seed) and distilled, and both gains.
+        """Direct and effective gain, one row per distilled run, with test accuracies of teacher, baseline and student.
 
-        The effective gain is in per cent, and missing where the teacher is never right.
+        The effective gain is in percent; it is missing if the teacher's accuracy is zero.
         """
         rows = []
         for run in self.distilled:
@@ -93,19 +93,19 @@ class Results:
 
     @property
     def teachers(self) -> pd.DataFrame:
-        """One row a trained teacher: its accuracies in percent, the seconds its training took, and its run."""
+        """One row per trained teacher: its accuracies in percent, the seconds of its training, and its run."""
         rows = [_row(run) for run in self.runs if self.teaches(run)]
         columns = ["student", "seed", "val_top1", "test_top1", "seconds", "run_id"]
         return pd.DataFrame(rows)[columns].rename(columns={"student": "teacher"})
 
     @property
     def objectives(self) -> dict[str, dict[str, Any]]:
-        """The distillation objectives, each with its parameters."""
+        """The distillation objectives with their parameters."""
         return {run.recipe.objective: dict(run.recipe.objective_args) for run in self.distilled}
 
     @property
     def variants(self) -> pd.DataFrame:
-        """One row a named way to teach, with all parameters of its objective."""
+        """One row per variant of a method, with all parameters of its objective."""
         named = {self.label(run.recipe)["variant"]: run.recipe for run in self.distilled}
         rows = [
             {
@@ -119,10 +119,10 @@ class Results:
 
     @property
     def costs(self) -> pd.DataFrame:
-        """One row a model: parameters and multiply-accumulates of an image, as stored and without the zeros, and speed.
+        """Parameters and multiply-accumulates per image, with and without zeros, and speed, one row per model.
 
-        A model that was trained dense and sparse has a row for each. A sparse model's zeros are stored and multiplied
-        like all else. Speed is that of a forward pass of 64 images on one thread, measured where the run lies.
+        A model that was trained dense and sparse has two rows. The zeros of a sparse model are stored and multiplied
+        like other weights. Speed is that of a forward pass of 64 images on one thread, on the machine of the run.
         """
         models: dict[tuple[Any, ...], Run] = {}
         for run in self.runs:
@@ -142,7 +142,7 @@ class Results:
 
 
 def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.DataFrame:
-    """Mean, sd, 95 % interval and n of a column, one row for each cell: each student, teacher and objective, say."""
+    """Mean, sd, 95 % interval and n of a column, one row per cell, by default per student, teacher and objective."""
     if table.empty:
         return pd.DataFrame(columns=[*cell, *Spread._fields])
     cells = table.groupby(cell, sort=False)[column]

@@ -1,4 +1,4 @@
-"""How fast students learn."""
+"""Learning speed of students."""
 
 import pandas as pd
 
@@ -6,12 +6,12 @@ from lkd.study.results import Results
 
 
 def learning_speed(results: Results) -> pd.DataFrame:
-    """One row a distilled run: how fast it learned, beside the same student alone.
+    """Learning speed compared with the baseline, one row per distilled run.
 
-    Accuracies are those of the history: in percent, on up to 500 validation images after each epoch. `area` is their
-    mean over the epochs, the area under the learning curve for an axis of length one; `area_gain` what it is above
-    that of the student alone, in points. `epochs_saved` says how many epochs earlier than the student alone it has
-    reached what that one has at its best, as a share of the schedule; missing where it never does.
+    Accuracies come from the history: in percent, on up to 500 validation images after each epoch. `area` is their mean
+    over epochs, the area under the learning curve for an axis of length one; `area_gain` is its difference to that of
+    the baseline, in points. `epochs_saved` is how much earlier the student reaches the baseline's best accuracy, as a
+    share of the schedule; it is missing if the student never does.
     """
     rows = []
     for run in results.distilled:

@@ -1,4 +1,4 @@
-"""The questions of the chapters, each as a study: which recipes answer it."""
+"""Functions that build the studies of the chapters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,24 +19,23 @@ def distillation(
     train_images: int | None = None,
     epochs: int | None = None,
 ) -> Study:
-    """Every student alone, and taught by every teacher with every objective, over seeds.
+    """Every student as a baseline, and distilled from every teacher with every objective.
 
-    A student has the same initial weights and sees the same stream whoever teaches it, so that runs of one seed make
-    pairs.
+    Runs of one seed have the same initial weights and stream, with any teacher, and can be compared in pairs.
 
     Args:
-        profile: the scale; what is None below is as the profile has it.
-        teachers: models that teach, each trained from labels first.
-        students: models that learn.
-        objectives: how the teachers are used.
-        teacher_seeds: one trained instance of each teacher for each.
-        seeds: one student for each.
-        train_images: images that students learn from.
-        epochs: passes of the students over them.
+        profile: the scale; arguments that are None below take its values.
+        teachers: teacher models, trained from labels first.
+        students: student models.
+        objectives: names of the distillation objectives.
+        teacher_seeds: seeds of the trained instances of each teacher.
+        seeds: seeds of the students.
+        train_images: number of training images of the students.
+        epochs: epochs of the students.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
-        TypeError, ValueError: an argument that is not a list, or empty, or a value that makes no sense.
+        TypeError, ValueError: an argument that is not a list, an empty list, or an invalid value.
     """
     grid = Grid(
         profile=profile,
@@ -48,59 +47,59 @@ def distillation(
         seeds=seeds,
     )
     length = {name: value for name, value in (("train_images", train_images), ("epochs", epochs)) if value is not None}
-    taught = grid.teacher_recipes()
-    return Study(unique([*taught, *grid.student_recipes(taught, None, **length)]))
+    teacher_recipes = grid.teacher_recipes()
+    return Study(unique([*teacher_recipes, *grid.student_recipes(teacher_recipes, None, **length)]))
 
 
 def matched(profile: str = "small", *, top1: float | None = None, **given: Any) -> Study:
-    """Teachers stopped at equal validation accuracy, and what their students gain: the control for better teachers.
+    """Students of teachers stopped at equal validation accuracy: a control for differences in teacher accuracy.
 
     Args:
         profile: the scale.
-        top1: the accuracy, in percent; by default the profile's.
+        top1: the accuracy in percent; by default the profile's.
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="matched", **given)
-    taught = grid.teacher_recipes(stop_top1=grid.settings.get("stop_top1") if top1 is None else top1)
-    return Study(unique([*taught, *grid.student_recipes(taught)]))
+    teacher_recipes = grid.teacher_recipes(stop_top1=grid.settings.get("stop_top1") if top1 is None else top1)
+    return Study(unique([*teacher_recipes, *grid.student_recipes(teacher_recipes)]))
 
 
 def method_variants(
     profile: str = "small", *, chapter: str, variants: Sequence[str] | None = None, **given: Any
 ) -> Study:
-    """Students taught in each of a chapter's named ways: by feature maps, by logits, as published, as meant.
+    """Students distilled with each variant of a chapter's methods.
 
     Args:
         profile: the scale.
-        chapter: whose ways; it has `variants` in the profile.
-        variants: names among them.
+        chapter: a chapter with `variants` in the profile.
+        variants: names of variants; by default all.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter=chapter, **given)
     chosen = _chosen(grid.scale, chapter, "variants", variants)
-    taught = grid.teacher_recipes()
-    made = {
+    teacher_recipes = grid.teacher_recipes()
+    labels = {
         recipe: {"variant": name, "maps": recipe.make_objective().stages}
-        for name, way in chosen.items()
-        for recipe in grid.student_recipes(taught, [grid.scale.way(way)])
+        for name, method in chosen.items()
+        for recipe in grid.student_recipes(teacher_recipes, [grid.scale.method_fields(method)])
     }
-    return Study(unique([*taught, *made]), lambda recipe: made[recipe])
+    return Study(unique([*teacher_recipes, *labels]), lambda recipe: labels[recipe])
 
 
 def schedule_lengths(profile: str = "small", *, factors: Sequence[float] | None = None, **given: Any) -> Study:
-    """The same students over growing schedules.
+    """The same students with schedules of several lengths.
 
     Args:
         profile: the scale.
-        factors: lengths, in the profile's own; those of the paper are 1 and 2.5 (120 and 300 epochs).
+        factors: lengths as multiples of the profile's epochs; the paper has 1 and 2.5 (120 and 300 epochs).
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="longer_training", **given)
     base = int(grid.scale.student["epochs"])
     lengths = [round(base * factor) for factor in listed("factors", factors, grid.settings["factors"], (int, float))]
-    taught = grid.teacher_recipes()
-    recipes = [recipe for epochs in lengths for recipe in grid.student_recipes(taught, epochs=epochs)]
-    return Study(unique([*taught, *recipes]), lambda recipe: {"epochs": recipe.epochs})
+    teacher_recipes = grid.teacher_recipes()
+    recipes = [recipe for epochs in lengths for recipe in grid.student_recipes(teacher_recipes, epochs=epochs)]
+    return Study(unique([*teacher_recipes, *recipes]), lambda recipe: {"epochs": recipe.epochs})
 
 
 def kd_variants(
@@ -111,16 +110,16 @@ def kd_variants(
     variants: Sequence[str] | None = None,
     **given: Any,
 ) -> Study:
-    """Plain KD against its elaborate variants, over training-set sizes and recipe strengths.
+    """Vanilla KD and its variants, over training-set sizes and recipe strengths.
 
-    A recipe's epochs are passes over the largest of the profile's sizes; fewer images are passed over more often, so
-    that students of every size are trained for as many steps.
+    A recipe's epochs refer to the largest of the profile's sizes. Smaller training sets get more epochs, for an equal
+    number of steps.
 
     Args:
         profile: the scale.
         sizes: numbers of training images of the students.
-        strengths: names among the profile's recipes of this chapter.
-        variants: names among the profile's ways to teach of this chapter; that of `BASELINE_VARIANT` is always there.
+        strengths: names of the profile's recipes of this chapter; by default all.
+        variants: names of the profile's methods of this chapter; `BASELINE_VARIANT` is always included.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="vanilla_kd", **given)
@@ -128,24 +127,24 @@ def kd_variants(
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
     plain = {BASELINE_VARIANT: grid.settings["variants"][BASELINE_VARIANT]}
     chosen = plain | _chosen(grid.scale, "vanilla_kd", "variants", variants)
-    taught, largest = grid.teacher_recipes(), max(grid.settings["sizes"])
-    made = {
+    teacher_recipes, largest = grid.teacher_recipes(), max(grid.settings["sizes"])
+    labels = {
         recipe: {"train_images": size, "strength": strength, "variant": name}
         for strength, fields in recipes.items()
         for size in sizes
         for length in [{"train_images": size, "epochs": max(1, round(fields["epochs"] * largest / size))}]
-        for name, way in chosen.items()
-        for recipe in grid.student_recipes(taught, [grid.scale.way(way)], **{**fields, **length})
+        for name, method in chosen.items()
+        for recipe in grid.student_recipes(teacher_recipes, [grid.scale.method_fields(method)], **{**fields, **length})
     }
-    return Study(unique([*taught, *made]), lambda recipe: made[recipe])
+    return Study(unique([*teacher_recipes, *labels]), lambda recipe: labels[recipe])
 
 
 def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
-    """The same teacher with kernels from 3 to larger than the map, and a student of each, to be measured as well.
+    """Teachers that differ in kernel size, from 3 to larger than the feature map, and students of each.
 
     Args:
         profile: the scale.
-        sizes: names among the profile's kernel sizes of this chapter.
+        sizes: names of the profile's kernel sizes; by default all.
         given: `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="kernel_size", **given)
@@ -154,38 +153,38 @@ def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, 
 
 
 def trait_study(profile: str = "small", **given: Any) -> Study:
-    """The teachers, students alone and distilled students whose traits are measured; `logit_kd` has trained them.
+    """The teachers, baselines and distilled students with measured traits; `logit_kd` shares these runs.
 
     Args:
         profile: the scale.
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="traits", **given)
-    taught, settings = grid.teacher_recipes(), _traits(grid.scale)
-    return Study(unique([*taught, *grid.student_recipes(taught)]), lambda recipe: settings)
+    teacher_recipes, settings = grid.teacher_recipes(), _traits(grid.scale)
+    return Study(unique([*teacher_recipes, *grid.student_recipes(teacher_recipes)]), lambda recipe: settings)
 
 
 def teacher_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
-    """Teachers of growing size, and a student of each.
+    """Teachers of several sizes, and students of each.
 
     Args:
         profile: the scale.
-        sizes: names among the profile's teacher sizes.
+        sizes: names of the profile's teacher sizes; by default all.
         given: `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     return _forms("size", Grid(profile=profile, chapter="teacher_size", **given), sizes)
 
 
 def _forms(column: str, grid: Grid, sizes: Sequence[str] | None) -> Study:
-    """Forms of a teacher and a student of each, the form in a column."""
+    """Teachers of several forms and students of each, with the name of the form in a column."""
     forms = _chosen(grid.scale, grid.chapter, "sizes", sizes)
-    made = {
+    teachers = {
         grid.scale.teacher_recipe(seed=seed, **form): {column: size}
         for size, form in forms.items()
         for seed in grid.teacher_seeds or ()
     }
-    pupils = {recipe: made[teacher] for teacher in made for recipe in grid.student_recipes([teacher])}
-    return Study(unique([*made, *pupils]), lambda recipe: pupils[recipe])
+    labels = {recipe: label for teacher, label in teachers.items() for recipe in grid.student_recipes([teacher])}
+    return Study(unique([*teachers, *labels]), lambda recipe: labels[recipe])
 
 
 def _traits(scale: Profile) -> dict[str, int | None]:
@@ -193,6 +192,6 @@ def _traits(scale: Profile) -> dict[str, int | None]:
 
 
 def _chosen(scale: Profile, chapter: str, name: str, given: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
-    """Those of a chapter's named settings that a caller gave, or all."""
+    """The chosen entries of a chapter's named settings, by default all."""
     known = scale.chapters[chapter][name]
     return {key: known[key] for key in listed(name, given, list(known), str, known)}

@@ -1,4 +1,4 @@
-"""What students have of their teachers besides accuracy: effective receptive field and robustness."""
+"""Tables of traits other than accuracy: effective receptive field and robustness."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,10 +22,10 @@ from lkd.util.checks import unknown
 
 
 def check_field_size(study: Study) -> None:
-    """Refuse, before anything is trained, a study with models that do not take images of the size of its fields.
+    """Check, before training, that all models of a study accept images of the size of its receptive-field maps.
 
     Raises:
-        ValueError: names the model, and the size.
+        ValueError: a model that does not; the message names it and the size.
     """
     size = next(study.label(recipe)["erf_size"] for recipe in study.recipes if recipe.teacher is not None)
     models = {(recipe.student, repr(recipe.student_args)): recipe for recipe in study.recipes}
@@ -37,7 +37,7 @@ def check_field_size(study: Study) -> None:
 
 
 def measure_erf(results: Results, workers: int | None = None) -> None:
-    """Measure the effective receptive field of all models of a study that lack it, side by side."""
+    """Measure missing effective receptive fields of a study's models in parallel."""
     settings = _settings(results)
     wanted = {"size": settings["erf_size"], "count": settings["erf_images"]}
     left = [run for run in results.runs if not place(run, "erf", **wanted).exists()]
@@ -45,28 +45,30 @@ def measure_erf(results: Results, workers: int | None = None) -> None:
 
 
 def check_changed_images(study: Study, imagenet: str | None, sets: Sequence[str] = tuple(SETS)) -> None:
-    """Refuse, before anything is trained, a study whose models' robustness could not be measured after that.
+    """Check, before training, that the robustness of a study's models can be measured.
 
     Args:
-        study: whose models.
-        imagenet: the folder of the user's ImageNet-C, -A, -R and -Sketch, for models of images in files.
-        sets: which of these.
+        study: the study.
+        imagenet: folder with ImageNet-C, -A, -R and -Sketch, for models of image files.
+        sets: names of the sets to use.
 
     Raises:
-        FileNotFoundError: a set that is not there; says where to get it.
+        FileNotFoundError: a missing set; the message tells where to get it.
         KeyError: an unknown set.
-        ValueError: no folder for images in files, or one for images in memory; sets without ImageNet-C.
+        ValueError: no folder for image files, a folder for in-memory images, or `sets` without ImageNet-C.
     """
     data = study.recipes[0].data
     if scheme(data) and imagenet is None:
         raise ValueError(
-            f"imagenet is None: corrupted images are made of images in memory, not of {data!r}; give the folder "
-            f"that has {', '.join(found.folders[0] for found in SETS.values())}, for models of ImageNet's 1000 classes"
+            f"imagenet is None: lkd corrupts in-memory images only, not {data!r}; give the folder with "
+            f"{', '.join(found.folders[0] for found in SETS.values())}, for models of ImageNet's 1000 classes"
         )
     if imagenet is not None and not scheme(data):
-        raise ValueError(f"imagenet={imagenet!r} is for models of ImageNet's 1000 classes, this study is of {data!r}")
+        raise ValueError(
+            f"imagenet={imagenet!r} is for models of ImageNet's 1000 classes, not of {data!r}: leave it out"
+        )
     if imagenet is not None and "C" not in sets:
-        raise ValueError(f"sets={list(sets)!r} lacks 'C', which errors by corruption are of")
+        raise ValueError(f"sets={list(sets)!r} must include 'C', the set of the errors by corruption")
     for name in sets:
         if name not in SETS:
             raise KeyError(unknown("entry of sets", name, SETS))
@@ -77,10 +79,10 @@ def check_changed_images(study: Study, imagenet: str | None, sets: Sequence[str]
 def measure_robustness(
     results: Results, workers: int | None = None, imagenet: str | None = None, sets: Sequence[str] = tuple(SETS)
 ) -> None:
-    """Measure the errors on changed images of all models of a study that lack them, side by side.
+    """Measure missing errors of a study's models on changed images, in parallel.
 
-    Corrupted images are made of images in memory, by the first of them for the others; models of images in files are
-    measured on the user's sets of ImageNet: see `check_changed_images`.
+    In-memory images are corrupted once, by the first process, for all models. Models of image files are measured on
+    the sets in `imagenet`: see `check_changed_images`.
     """
     settings = _settings(results)
     count = settings["corrupted_images"]
@@ -95,15 +97,15 @@ def measure_robustness(
 
 
 def erf_table(results: Results) -> pd.DataFrame:
-    """One row a distilled run: its effective receptive field, beside its teacher's and that of the student alone.
+    """Effective receptive fields, one row per distilled run, with those of its teacher and baseline.
 
-    `share` is `lkd.erf.effective_share` in percent, `share_gain` what it is above that of the student alone; `side_50`
-    is the paper's measure at a threshold of 0.5.
+    `share` is `lkd.erf.effective_share` in percent, `share_gain` its difference to the baseline's, and `side_50` the
+    paper's measure at a threshold of 0.5.
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
-        row = _who(results, run)
-        for prefix, each in _beside(results, run).items():
+        row = _keys(results, run)
+        for prefix, each in _related(results, run).items():
             field = _map(each, settings)
             half = area_ratios(field, (0.5,))[0]
             row |= {f"{prefix}share": 100 * effective_share(field), f"{prefix}side_50": half.side}
@@ -112,7 +114,7 @@ def erf_table(results: Results) -> pd.DataFrame:
 
 
 def erf_ratios(results: Results) -> pd.DataFrame:
-    """One row a teacher and threshold: side in pixels and share of the area, of the map with and without logarithm."""
+    """Side in pixels and share of the area, one row per teacher, threshold and map (with and without logarithm)."""
     settings = _settings(results)
     rows = [
         {"teacher": run.recipe.student, "seed": run.recipe.seed, "map": kind, **ratio._asdict()}
@@ -125,7 +127,7 @@ def erf_ratios(results: Results) -> pd.DataFrame:
 
 
 def erf_distances(results: Results) -> pd.DataFrame:
-    """One row a distilled run: `lkd.erf.erf_distance` of its field from its teacher's, and of the student's alone."""
+    """`lkd.erf.erf_distance` to the teacher's field, of each distilled run and of its baseline, one row per run."""
     settings, rows = _settings(results), []
     for run in results.distilled:
         teacher = _map(results.teacher_of(run), settings)
@@ -133,12 +135,12 @@ def erf_distances(results: Results) -> pd.DataFrame:
             name: erf_distance(_map(each, settings), teacher).radial
             for name, each in (("distance", run), ("distance alone", results.baseline(run)))
         }
-        rows.append({**_who(results, run), **distances})
+        rows.append({**_keys(results, run), **distances})
     return pd.DataFrame(rows)
 
 
 def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
-    """Maps by name: of the first instance of each "teacher", and of the "student" of the first seed by its teacher."""
+    """Maps of the first instance of each teacher and of the first student of each, under "teacher" and "student"."""
     settings, first = _settings(results), results.distilled[0].recipe
     teachers: dict[str, np.ndarray] = {}
     students = {"alone": _map(results.baseline(results.distilled[0]), settings)}
@@ -151,7 +153,7 @@ def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
 
 
 def errors_by_type(results: Results) -> pd.DataFrame:
-    """Error in percent by type of corruption, a column each: means over severities and runs of a model and teacher."""
+    """Mean error in percent over severities and runs, one row per model and teacher, one column per corruption."""
     settings = _settings(results)
     rows = [
         _table(run, settings).assign(model=run.recipe.student, teacher=run.recipe.teacher_name or "none")
@@ -163,28 +165,28 @@ def errors_by_type(results: Results) -> pd.DataFrame:
 
 
 def imagenet_table(results: Results, sets: Sequence[str] = tuple(SETS)) -> pd.DataFrame:
-    """One row a run: errors in percent on clean images and on the user's sets of ImageNet."""
+    """Errors in percent on clean images and on sets of ImageNet, one row per run."""
     rows, count = [], _settings(results)["corrupted_images"]
     for run in results.runs:
         tables = {name: imagenet_errors_of(run, name, count) for name in sets}
         corrupted = imagenet_c_scores(tables["C"]) if "C" in tables else {}
         others = {f"ImageNet-{name}": 100 * table.error.mean() for name, table in tables.items() if name != "C"}
         about = results.describe(run.recipe)
-        who = {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
-        rows.append({**who, "clean": 100 - run.metrics["test_top1"], **corrupted, **others})
+        keys = {name: about[name] for name in (*CELL, "teacher_seed", "seed")}
+        rows.append({**keys, "clean": 100 - run.metrics["test_top1"], **corrupted, **others})
     return pd.DataFrame(rows)
 
 
 def robustness_table(results: Results) -> pd.DataFrame:
-    """One row a distilled run: mean errors in percent on clean and corrupted images, beside teacher's and student's.
+    """Mean errors in percent on clean and corrupted images, one row per distilled run, with teacher and baseline.
 
-    `error` is the plain mean over all types and severities, of ImageNet-C for models of images in files; it is not mCE,
-    which is defined for ImageNet-C alone.
+    `error` is the plain mean over all types and severities, of ImageNet-C for models of image files. It is not mCE,
+    which is defined for ImageNet-C only.
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
-        row = _who(results, run)
-        for prefix, each in _beside(results, run).items():
+        row = _keys(results, run)
+        for prefix, each in _related(results, run).items():
             table = _table(each, settings)
             clean = table.corruption == CLEAN
             row |= {
@@ -195,15 +197,15 @@ def robustness_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _who(results: Results, run: Run) -> dict[str, Any]:
+def _keys(results: Results, run: Run) -> dict[str, Any]:
     about, label = results.describe(run.recipe), results.label(run.recipe)
     return {
         name: about[name] for name in (*CELL, "teacher_seed", "seed", *label, "run_id") if name not in TRAIT_SETTINGS
     }
 
 
-def _beside(results: Results, run: Run) -> dict[str, Run]:
-    """A distilled run, the same student alone, and the teacher, by the prefix of their columns."""
+def _related(results: Results, run: Run) -> dict[str, Run]:
+    """A distilled run, its baseline and its teacher, by the prefix of their columns."""
     return {"": run, "alone_": results.baseline(run), "teacher_": results.teacher_of(run)}
 
 
@@ -217,7 +219,7 @@ def _map(run: Run, settings: dict[str, Any]) -> np.ndarray:
 
 
 def _table(run: Run, settings: dict[str, Any]) -> pd.DataFrame:
-    """Errors by corruption and severity, one row without any among them."""
+    """Errors by corruption and severity, with one row of clean images."""
     if scheme(run.recipe.data) is None:
         return errors_of(run, settings["corrupted_images"])
     errors = imagenet_errors_of(run, "C", settings["corrupted_images"]).query("protocol == 'standard'")

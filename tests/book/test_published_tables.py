@@ -45,7 +45,7 @@ def test_blanks_read_not_stated_and_mixed_rows_keep_their_words(book: Book) -> N
     box = first(book.page("notes"), ".lkd-published")
     rows = [cells(row) for row in box.select("tbody tr")]
     assert rows[1][-1] == "source_seen" and rows[2][1:] == ["not stated"] * 3 + ["not_found"]
-    assert "not stated in the sources at hand" in " ".join(box.text.split())
+    assert "not stated in the available sources" in " ".join(box.text.split())
 
 
 def test_a_paper_has_a_section_for_each_table(book: Book) -> None:

@@ -159,7 +159,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            ("SLaK-X", "0 rows of slak_300ep .* there are: ConvNeXt-T; ConvNeXt-S"),
+            ("SLaK-X", "0 rows of slak_300ep .* the entries are ConvNeXt-T; ConvNeXt-S"),
             ({"kernel": "7x7"}, "3 rows of slak_300ep .* name more columns"),
             (6, "must be 0 to 5, got 6"),
             (-1, "must be 0 to 5, got -1"),
@@ -185,8 +185,8 @@ class TestErrors:
             (lambda t: t.update(units={"top": "%"}), "unknown column in units 'top': did you mean 'top1'"),
             (lambda t: t.update(columns=["top1", "top1"]), "columns must differ"),
             (lambda t: t.update(captoin=""), "unknown key 'captoin': did you mean 'caption'"),
-            (lambda t: t.pop("caveat"), "table 'l2s_headline': lacks caveat"),
-            (lambda t: t.update(id="l2s_300ep"), "'l2s_300ep' first: give each table its own"),
+            (lambda t: t.pop("caveat"), "table 'l2s_headline': caveat missing"),
+            (lambda t: t.update(id="l2s_300ep"), "first 'l2s_300ep': give each table its own"),
         ],
     )
     def test_a_file_that_is_not_whole_is_refused(self, tmp_path, spoil: Callable[[dict[str, Any]], Any], message):

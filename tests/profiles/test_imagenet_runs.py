@@ -151,5 +151,5 @@ def test_the_chapter_of_robustness_runs_through(profile: str, tmp_path: Path, mo
     measure_robustness(results, 1, str(tmp_path), ["C"])
     assert robustness_table(results).error.between(0, 100).all()
     assert len(imagenet_table(results, ["C"])) == len(results.runs)
-    with pytest.raises(ValueError, match="imagenet is None: corrupted images are made of images in memory"):
+    with pytest.raises(ValueError, match="imagenet is None: lkd corrupts in-memory images only"):
         check_changed_images(study, None)

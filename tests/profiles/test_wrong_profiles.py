@@ -23,8 +23,8 @@ students: {mini_resnet: {}}
 objectives: {kd: {}}
 """
 WRONG = {
-    "a list": ("- small\n", "must map keys to values, as in `extends: small`, it holds ['small']"),
-    "nothing": ("", "must map keys to values, as in `extends: small`, it holds None"),
+    "a list": ("- small\n", "must map keys to values, as in `extends: small`, got ['small']"),
+    "nothing": ("", "must map keys to values, as in `extends: small`, got None"),
     "no YAML": (SMALL + "seeds: [0, 1\nteacher: {}\n", ", line 3: expected ',' or ']'"),
     "a tab": (SMALL + "teacher:\n\tlr: 1\n", ", line 3: found character '\\t' that cannot start any token"),
     "an object": (SMALL + "seeds: !!python/object/apply:os.getcwd []\n", ", line 2: could not determine a constructor"),
@@ -35,11 +35,11 @@ WRONG = {
         "extends: profile must be a name or the path of a YAML file, got",
     ),
     "extends a stranger": ("extends: smal\n", "extends: unknown profile 'smal': did you mean 'small'?"),
-    "extends no file": ("extends: gone.yaml\n", "extends: there is no file"),
-    "extends itself": ("extends: mine.yaml\n", "extends: it goes in a circle, mine.yaml extends mine.yaml"),
+    "extends no file": ("extends: gone.yaml\n", "extends: profile 'gone.yaml': there is no file"),
+    "extends itself": ("extends: mine.yaml\n", "extends: there is a circle, mine.yaml extends mine.yaml"),
     "an unknown key": (SMALL + "teachrs: {}\n", "unknown key 'teachrs': did you mean 'teachers'?"),
-    "keys that lack": (STANDALONE, "'chapters' must be given, or come from a profile that it extends"),
-    "chapters that lack": (
+    "missing keys": (STANDALONE, "'chapters' must be given here or in a profile that this one extends"),
+    "missing chapters": (
         STANDALONE + "chapters: {traits: {}}\n",
         "chapters: 'matched', 'feature_kd', ",
     ),
@@ -62,7 +62,7 @@ WRONG = {
     "a word for a text": (SMALL + "data: on\n", "data: unknown data set 'on'"),
     "a seed that is no number": (SMALL + "seeds: [0, yes]\n", "seeds must be a list of int, got [0, True]"),
     "an optimizer": (SMALL + "teacher: {optimizer: adamx}\n", "teacher: unknown optimizer 'adamx': did you mean"),
-    "a field said elsewhere": (SMALL + "student: {seed: 1}\n", "student: 'seed' has no place here"),
+    "a field said elsewhere": (SMALL + "student: {seed: 1}\n", "student: 'seed' is not allowed here"),
     "what has no effect": (
         SMALL + "student: {erasing: 0.2}\n",
         "student: erasing is 0.2, but has no effect on images",
@@ -79,7 +79,10 @@ WRONG = {
         SMALL + "teachers: {resnet18: }\n",
         "teachers.resnet18: must map names to values",
     ),
-    "a name that is no text": (SMALL + "students: {18: {}}\n", "students: the name 18 is no text: write it in quotes"),
+    "a name that is no text": (
+        SMALL + "students: {18: {}}\n",
+        "students: the name 18 is not a string: put it",
+    ),
     "an objective": (
         SMALL + "objectives: {nkdd: {}}\n",
         "objectives.nkdd: unknown objective 'nkdd': did you mean 'nkd'",
@@ -109,7 +112,7 @@ WRONG = {
     ),
     "a setting taken away": (
         SMALL + "chapters: {feature_kd: {variants: }}\n",
-        "chapters.feature_kd: 'variants' must be given, or come from a profile that it extends",
+        "chapters.feature_kd: 'variants' must be given here or in a profile that this one extends",
     ),
     "a variant": (
         SMALL + "chapters: {feature_kd: {variants: {FD: {objective: fdd}}}}\n",
@@ -121,7 +124,7 @@ WRONG = {
     ),
     "no plain KD": (
         SMALL + "chapters: {vanilla_kd: {variants: {'vanilla KD, BCE': }}}\n",
-        "chapters.vanilla_kd.variants: 'vanilla KD, BCE' must be among them",
+        "chapters.vanilla_kd.variants: 'vanilla KD, BCE' is missing",
     ),
     "a recipe's strength": (
         SMALL + "chapters: {vanilla_kd: {strengths: {strong: {mixup: -1}}}}\n",
@@ -184,14 +187,14 @@ def test_a_profile_that_is_not_there_is_answered_in_a_line(words: list[str], mes
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"mine.yaml is no text in UTF-8"):
+    with pytest.raises(ValueError, match=r"mine.yaml is not UTF-8 text"):
         Profile.load(str(tmp_path / "mine.yaml"))
 
 
 def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     for name, base in (("a", "b"), ("b", "c"), ("c", "b")):
         (tmp_path / f"{name}.yaml").write_text(f"extends: {base}.yaml\n")
-    with pytest.raises(ValueError, match=r"c.yaml: extends: it goes in a circle, b.yaml extends c.yaml extends b.yaml"):
+    with pytest.raises(ValueError, match=r"c.yaml: extends: there is a circle, b.yaml extends c.yaml extends b.yaml"):
         Profile.load(str(tmp_path / "a.yaml"))
 
 
@@ -204,5 +207,5 @@ def test_a_mistake_in_what_is_extended_is_told_of_that_file(tmp_path: Path) -> N
 
 def test_the_name_of_a_profile_of_lkds_own_is_refused(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text("extends: smoke\n")
-    with pytest.raises(ValueError, match=r"small.yaml has the name of a profile that comes with lkd"):
+    with pytest.raises(ValueError, match=r"small.yaml has the name of a built-in profile"):
         Profile.load(str(tmp_path / "small.yaml"))

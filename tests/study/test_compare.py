@@ -64,7 +64,7 @@ def test_what_is_compared_must_be_there() -> None:
     with pytest.raises(LackingError, match=r"no row has {'teacher': \['c'\]}"):
         effect(rows, "gain", {"teacher": ["c"]})
     lacking = rows[(rows.teacher == "a") | (rows.seed == 0)]
-    with pytest.raises(LackingError, match="were not run with the same seeds: run the missing ones"):
+    with pytest.raises(LackingError, match="have different seeds: run the missing ones"):
         effect(lacking, "gain", A, B)
 
 
