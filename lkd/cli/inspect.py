@@ -1,4 +1,4 @@
-"""Commands on trained models: how accurate they are, what they look at, what they withstand."""
+"""Commands on trained models: accuracy, receptive field, robustness."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -152,7 +152,7 @@ def _on_device(model: Any) -> Any:
 
 
 def _counted(data: "DataSet", bar: Any) -> Any:
-    """A data set whose batches are counted on a bar."""
+    """A data set that advances a progress bar by each batch."""
     from types import SimpleNamespace
 
     def batches(*args: Any) -> Any:
