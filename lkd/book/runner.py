@@ -116,7 +116,7 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
 
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters from which no runs can be built."""
+    """Refuse parameters that no runs can be made of."""
     from lkd.study.chapters import PARAMETERS, studies_of
 
     if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
