@@ -1,7 +1,7 @@
 """Knowledge distillation with large-kernel teachers.
 
-`import lkd` is light: what needs torch is loaded when it is first used, and the models enter timm's registry as soon as
-timm is imported.
+`import lkd` is light: modules that need torch are imported at first use, and models are registered when timm is
+imported.
 """
 
 from importlib import import_module

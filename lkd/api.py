@@ -1,4 +1,4 @@
-"""Distillation and training in one call, for models and data of one's own as well as for names."""
+"""Distillation and training in one call, for named and custom models and data."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,6 +25,9 @@ from lkd.util.torch_defaults import torch_defaults
 Model = str | Path | nn.Module | Recipe | Run
 Data = str | Images | tuple[MapDataset, MapDataset]
 
+_NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "objective_args": {}}
+"""Recipe fields that a profile sets for its studies only, and their values here."""
+
 
 @torch_defaults()
 def distill(
@@ -39,27 +42,29 @@ def distill(
     options: Options | None = None,
     **overrides: Any,
 ) -> Run:
-    """Train a student on labels and on what a teacher says; found in the store if that has been done.
+    """Train a student with a teacher, or load the run if the store has it.
 
     Args:
-        student: a timm name for one with new weights; or one to go on with: a module, which is copied and not changed,
-            the folder of a model that `lkd.models.save_model` or timm wrote, or the recipe or run of a trained one.
-        teacher: a module, a folder, a recipe or a run, as for a student; or a name: of a teacher of the profile, which
-            is then trained on `data` first, or of a pretrained timm model. It sees the images that the student sees; a
-            timm name sees them under the normalisation it was trained with.
-        objective: a name in `lkd.objectives.OBJECTIVES`.
-        data: a name, or a pair (train, test) of map-style data sets of (image, label); a tenth of train is held out
-            for validation. `lkd.data.from_datasets` has more choices.
-        profile: where settings come from that are not given: a name, or the path of a YAML file.
-        store: where runs are looked for and kept; by default the store in this machine's home.
+        student: a timm name for a model with new weights. To continue from trained weights: a module (it is copied, not
+            changed), the folder of a model saved by `lkd.models.save_model` or timm, or a recipe or run.
+        teacher: a module, folder, recipe or run, as for the student; the name of one of the profile's teachers, which
+            is trained on `data` first; or the name of a pretrained timm model. The teacher sees the same augmented
+            images as the student, a timm model with the normalisation it was trained with.
+        objective: a name in `lkd.objectives.OBJECTIVES`. Its parameters keep the objective's own defaults unless they
+            are given here; the profile does not set them. For example, `"kd"` has alpha 0.1, like `kd_loss`.
+        data: a name, or a pair (train, test) of map-style data sets of (image, label). A tenth of train is held out for
+            validation; use `lkd.data.from_datasets` to pass a validation set.
+        profile: default training settings, such as epochs, learning rate, augmentation and batch size: the name of a
+            profile or the path of a YAML file.
+        store: the store of runs; by default the one in this machine's home.
         num_processes, options: as for `lkd.run`.
-        overrides: any field of `Recipe`, and any parameter of the objective.
+        overrides: any field of `Recipe`, and any parameter of the objective, by name or in `objective_args`.
 
     Returns:
         The run, with `metrics`, `history`, `path` and `student`.
 
     Raises:
-        KeyError, TypeError, ValueError: something that does not exist or does not fit, before any training.
+        KeyError, TypeError, ValueError: an argument that is unknown or does not fit, before any training.
 
     Example:
         >>> import lkd
@@ -75,7 +80,7 @@ def distill(
         data_name = given.data(data)
         recipe = scale.student_recipe(
             given.model(student, "student"),
-            **{"data": data_name, "train_images": None, **fields},
+            **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
             teacher=given.teacher(teacher, data_name, scale),
             objective=objective,
         )
@@ -95,10 +100,10 @@ def train(
     options: Options | None = None,
     **overrides: Any,
 ) -> Run:
-    """Train a model on labels alone; found in the store if that has been done.
+    """Train a model from labels, or load the run if the store has it.
 
     Args:
-        model: as a student of `distill`. A teacher of the profile is trained as one.
+        model: as `student` of `distill`. One of the profile's teachers is trained with the settings of a teacher.
         data, profile, store, num_processes, options, overrides: as for `distill`.
 
     Example:
@@ -113,7 +118,7 @@ def train(
         given = _Given()
         name = given.model(model, "model")
         as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
-        recipe = as_role(name, **{"data": given.data(data), "train_images": None, **fields})
+        recipe = as_role(name, **{"data": given.data(data), **_NOT_FROM_PROFILE, **fields})
         return _with_arguments(recipe, arguments), given.objects
 
     return _run(prepare, model, store, num_processes, options)
@@ -126,7 +131,7 @@ def _run(
     num_processes: int,
     options: Options | None,
 ) -> Run:
-    """Carry out what `prepare` makes of a model; one that is a recipe is run first, after all else has been checked."""
+    """Run the recipe that `prepare` makes for a model. A model given as a recipe is trained first, after all checks."""
     check_arguments(store, options)
     store = store or Store()
     if isinstance(model, Recipe):
@@ -142,7 +147,7 @@ def _with_arguments(recipe: Recipe, arguments: dict[str, Any]) -> Recipe:
 
 
 class _Given:
-    """What the caller gave: its names for a recipe, and the objects behind them."""
+    """The caller's models and data: their names in a recipe, and the objects in memory by name."""
 
     def __init__(self) -> None:
         self.objects: dict[str, nn.Module | Images] = {}
@@ -158,7 +163,7 @@ class _Given:
             model = model.student
         if not isinstance(model, nn.Module):
             raise TypeError(
-                f"a model must be a timm name, an nn.Module, a folder, a recipe or a run, got a {type(model).__name__}"
+                f"a model must be a timm name, nn.Module, folder, recipe or run, got a {type(model).__name__}"
             )
         return self._keep(unwrapped(model), role)
 
@@ -171,7 +176,7 @@ class _Given:
             got = f"a {type(data).__name__}" + (f" of {len(data)}" if isinstance(data, tuple) else "")
             raise TypeError(
                 f"data must be a name or a pair (train, test) of data sets, got {got}: "
-                "lkd.data.from_datasets(train, test, val=val) takes a validation set as well"
+                "to pass a validation set, use lkd.data.from_datasets(train, test, val=val)"
             )
         return self._keep(from_datasets(*data), "data")
 
@@ -183,7 +188,7 @@ class _Given:
                 self.objects[teacher.recipe.student] = teacher.build()
             return teacher.recipe
         if isinstance(teacher, str) and teacher in scale.teachers:
-            return scale.teacher_recipe(teacher, data=data)
+            return scale.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
         return self.model(teacher, "teacher")
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:
@@ -193,7 +198,7 @@ class _Given:
 
 
 def _sort(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Overrides as fields of the recipe and as parameters of the objective."""
+    """Split overrides into fields of the recipe and parameters of the objective."""
     if not isinstance(objective, str):
         raise TypeError(f"objective must be a name, one of {', '.join(OBJECTIVES)}, got {objective!r}")
     fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]

@@ -1,4 +1,4 @@
-"""timm's optimizers and learning rate schedules: which of their names and arguments a recipe may hold."""
+"""Checks of the optimizer and learning rate schedule of a recipe: names and arguments of timm."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {
     "wsd": ("min_lr", "decay_epochs", "decay_fn"),
     "rsqrt": ("min_lr", "decay_epochs", "decay_fn", "stable_timescale"),
 }
-"""timm's schedules by name, each with the arguments of `create_scheduler_v2` that it uses beside those in `OF_ALL`."""
+"""timm's schedules by name, with the arguments of `create_scheduler_v2` that each uses in addition to `_OF_ALL`."""
 
 NOISE = ("noise", "noise_pct", "noise_std", "noise_seed")
-OF_ALL = ("warmup_lr", *NOISE)
+_OF_ALL = ("warmup_lr", *NOISE)
 """Arguments that every schedule uses."""
 
 _CYCLES = ("cycle_mul", "cycle_decay", "cycle_limit")
@@ -40,16 +40,16 @@ _OF_EVERY_OPTIMIZER = ("filter_bias_and_bn", "fallback_no_weight_decay")
 
 
 def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse an optimizer that cannot train here, and arguments that it would not use.
+    """Refuse an unsupported optimizer, and arguments without effect.
 
     Args:
-        name: timm's.
-        arguments: for it, beside learning rate and weight decay.
+        name: timm's name of the optimizer.
+        arguments: its arguments, without learning rate and weight decay.
 
     Raises:
-        KeyError: an unknown name, with the nearest known one.
-        ValueError: Lookahead; an optimizer that needs second derivatives; an argument that it does not take, that timm
-            would drop without a word, or that has a field of its own in a recipe.
+        KeyError: an unknown name; the message has the nearest known one.
+        ValueError: Lookahead; an optimizer that needs second derivatives; an argument that the optimizer does not take,
+            that timm silently drops, or that is a recipe field.
 
     Example:
         >>> from lkd.optimization import check_optimizer
@@ -58,13 +58,11 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
     names = [str(known) for known in list_optimizers()]
     inner = str(name).removeprefix("lookahead_")
     if inner != name and inner in names:
-        raise ValueError(f"optimizer is {name!r}, and Lookahead is not supported here: give {inner!r}")
+        raise ValueError(f"optimizer is {name!r}, but Lookahead is not supported: give {inner!r}")
     if name not in names:
         raise KeyError(unknown("optimizer", name, names))
     if get_optimizer_info(name).second_order:
-        raise ValueError(
-            f"optimizer {name!r} needs second derivatives, which training here does not compute: use another"
-        )
+        raise ValueError(f"optimizer {name!r} needs second derivatives, which training does not compute: use another")
     for argument in arguments:
         if reason := _refused(name, argument):
             raise ValueError(f"optimizer {name!r} cannot be made with {dict(arguments)}: {reason}")
@@ -72,24 +70,24 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _refused(optimizer: str, argument: str) -> str | None:
-    """Why an optimizer cannot have an argument; None where it can."""
+    """The reason to refuse an argument of an optimizer, or None."""
     if argument in ("lr", "weight_decay"):
         return f"set the recipe's {argument} instead of optimizer_args {argument!r}"
     if argument in _GROUPS:
-        return f"{argument!r} groups parameters by their names, which training here does not do: leave it out"
-    takes = _taken(optimizer)
-    if takes is None or argument in takes:
+        return f"{argument!r} groups parameters by their names, which is not supported: leave it out"
+    accepted = _accepted(optimizer)
+    if accepted is None or argument in accepted:
         return None
-    return unknown("argument", argument, takes)
+    return unknown("argument", argument, accepted)
 
 
-def _taken(optimizer: str) -> list[str] | None:
-    """The arguments that an optimizer uses; None where its package is imported only when it is made."""
+def _accepted(optimizer: str) -> list[str] | None:
+    """The arguments of an optimizer; None if timm imports its package only when it creates the optimizer."""
     cls = get_optimizer_info(optimizer).opt_class
     if isinstance(cls, str):
         return None
-    own = inspect.signature(cls).parameters.keys() - {"params", "lr", "weight_decay"}
-    return [*own, *_OF_EVERY_OPTIMIZER]
+    specific = inspect.signature(cls).parameters.keys() - {"params", "lr", "weight_decay"}
+    return [*specific, *_OF_EVERY_OPTIMIZER]
 
 
 def _check_betas(optimizer: str, betas: Any) -> None:
@@ -102,15 +100,15 @@ def _check_betas(optimizer: str, betas: Any) -> None:
 
 
 def check_schedule(recipe: "Recipe") -> None:
-    """Refuse an unknown schedule, arguments that it would not use, and values that make no sense.
+    """Refuse an unknown schedule, arguments without effect, and invalid values.
 
     Args:
-        recipe: its `schedule`, `schedule_args`, `lr`, `warmup` and `epochs` are looked at.
+        recipe: only its `schedule`, `schedule_args`, `lr`, `warmup` and `epochs` are read.
 
     Raises:
-        KeyError: an unknown schedule, with the nearest known one.
-        TypeError: an unknown argument, with the nearest known one; a value of another type.
-        ValueError: an argument that has no effect; a value out of range.
+        KeyError: an unknown schedule; the message has the nearest known one.
+        TypeError: an unknown argument, or a value of another type.
+        ValueError: an argument without effect, or a value out of range.
 
     Example:
         >>> from lkd import Recipe
@@ -119,11 +117,11 @@ def check_schedule(recipe: "Recipe") -> None:
     """
     if recipe.schedule not in list(SCHEDULES):
         raise KeyError(unknown("schedule", recipe.schedule, SCHEDULES))
-    known = {*OF_ALL, *_CYCLES}.union(*SCHEDULES.values())
+    known = {*_OF_ALL, *_CYCLES}.union(*SCHEDULES.values())
     for name, value in recipe.schedule_args.items():
         if name not in known:
             raise TypeError(unknown("argument of a schedule", name, known))
-        if _tuples(value) != _DEFAULTS[name]:
+        if _as_tuple(value) != _DEFAULTS[name]:
             _check_used(recipe, name)
         if value is not None or _DEFAULTS[name] is not None:
             _check_value(recipe, name, value)
@@ -132,10 +130,10 @@ def check_schedule(recipe: "Recipe") -> None:
 
 
 def times_were_steps(recipe: "Recipe") -> bool:
-    """Whether a schedule has a time in epochs that earlier versions of lkd took for steps: their runs were other runs.
+    """Whether a schedule has a time that earlier versions of lkd counted in steps, with other results.
 
     Args:
-        recipe: its `schedule` and `schedule_args` are looked at.
+        recipe: only its `schedule` and `schedule_args` are read.
 
     Example:
         >>> from lkd import Recipe
@@ -152,12 +150,12 @@ def times_were_steps(recipe: "Recipe") -> bool:
 
 
 def _check_used(recipe: "Recipe", name: str) -> None:
-    """Refuse an argument that has no effect on a recipe's schedule."""
+    """Refuse an argument without effect on a recipe's schedule."""
     if name in _CYCLES:
         raise ValueError(
             f"schedule_args has {name!r}: a run is one cycle of its schedule, {recipe.epochs} epochs; leave it out"
         )
-    if name not in (uses := (*SCHEDULES[recipe.schedule], *OF_ALL)):
+    if name not in (uses := (*SCHEDULES[recipe.schedule], *_OF_ALL)):
         raise ValueError(
             f"schedule_args has {name!r}, which schedule {recipe.schedule!r} does not use: leave it out (it uses "
             f"{', '.join(uses)})"
@@ -189,24 +187,24 @@ def _check_value(recipe: "Recipe", name: str, value: Any) -> None:
 
 
 def _check_ascending(label: str, value: Any) -> None:
-    """Refuse what is no list of numbers above 0, each larger than the one before."""
+    """Refuse anything but a strictly ascending list of positive numbers."""
     if not isinstance(value, list) or not value:
         raise TypeError(f"{label} must be a list of numbers, got {value!r}")
     for each in value:
         check_number(label, each, 0, above=True)
     if value != sorted(set(value)):
-        raise ValueError(f"{label} must ascend, got {value!r}")
+        raise ValueError(f"{label} must be in ascending order, got {value!r}")
 
 
 def _check_noise(label: str, value: Any) -> None:
-    """Refuse what is not where noise begins, or begins and ends, as shares of the schedule."""
+    """Check the start of the noise, or its start and end, as shares of the schedule."""
     shares = value if isinstance(value, list) else [value]
     if len(shares) not in (1, 2) or shares != sorted(shares):
-        raise ValueError(f"{label} must be one share of the schedule, or two that ascend, got {value!r}")
+        raise ValueError(f"{label} must be a share of the schedule, or two in ascending order, got {value!r}")
     for share in shares:
         check_number(label, share, 0, 1)
 
 
-def _tuples(value: Any) -> Any:
-    """A list as a tuple, which is how timm writes its defaults."""
+def _as_tuple(value: Any) -> Any:
+    """A list as a tuple, as in timm's defaults."""
     return tuple(value) if isinstance(value, list) else value

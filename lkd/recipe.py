@@ -1,4 +1,4 @@
-"""The recipe: all that determines what a training run results in."""
+"""The recipe: everything that determines the result of a training run."""
 
 import dataclasses
 import hashlib
@@ -17,69 +17,68 @@ from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps
-from lkd.recipe_fields import Fields
+from lkd.recipe_fields import RecipeFields
 from lkd.sparse import LAST_RATE, SCOPES
 from lkd.util.checks import check_number, check_unset, check_whole, check_words, unknown
 from lkd.util.identity import UNIQUE, own_code
 
 FORMAT = 4
-"""Raised when the same recipe comes to mean another run, so that older runs are not taken for it."""
+"""Version in every run id; raised when the same recipe starts to give another result."""
 
 IN_MEMORY = "memory:"
-"""Prefix of the names of data sets and models that exist only in the caller's memory; a hash of them follows."""
+"""Prefix of the names of in-memory data sets and models; a hash of their content follows."""
 
 _PRECISIONS = ("no", "bf16", "fp16")
 _FLOAT32 = ("float32", "fp32", "f32", "full", "none", "None", "32")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Fields):
-    """All that determines a run's result; equal recipes have equal results, and what cannot change one is not in it.
+class Recipe(RecipeFields):
+    """Everything that determines the result of a run: equal recipes have equal results.
 
     Args:
-        data: a data set's name; see `lkd.data.load`.
-        train_images: train on this many images, a fixed stratified part of the training split; None for all.
-        student: the timm name of the model that learns, without a tag: it starts from new weights.
-        student_args: its arguments of `timm.create_model`, `{"drop_path_rate": 0.1}` for example; none that load
-            weights or change what the model returns.
-        teacher: who it learns from: the recipe of a trained model, or the timm name of a pretrained one; None for a
-            model that learns from labels alone.
+        data: name of the data set; see `lkd.data.load`.
+        train_images: number of training images, a fixed stratified subset of the training split; None for all.
+        student: timm name of the student, without a tag: training starts from new weights.
+        student_args: arguments of `timm.create_model` for the student, `{"drop_path_rate": 0.1}` for example; arguments
+            that load weights or change the model's output are refused.
+        teacher: recipe of a trained teacher, or timm name of a pretrained one; None to train from labels alone.
         objective: a name in `lkd.objectives.OBJECTIVES`.
-        objective_args: the objective's own parameters.
-        teacher_top_k: of the teacher's distribution only this many classes, the label's probability, and the rest in
-            equal parts (see `lkd.engine.top_k`); None for all of it.
+        objective_args: parameters of the objective.
+        teacher_top_k: truncate the teacher's distribution to its top K classes, the label, and the remaining mass in
+            equal parts (see `lkd.engine.top_k`); None for the full distribution.
         crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
             `lkd.data.Augmentation`.
         image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
-        optimizer: timm's name.
-        optimizer_args: its arguments, `{"betas": [0.9, 0.95]}` for example; only those that it uses.
-        lr: highest learning rate, after warm-up.
-        weight_decay: not on biases, norms and other 1-D parameters.
-        clip: largest norm of the gradient; None for no clipping.
+        optimizer: timm's name of the optimizer.
+        optimizer_args: arguments of the optimizer, `{"betas": [0.9, 0.95]}` for example; unused ones are refused.
+        lr: peak learning rate, after warm-up.
+        weight_decay: weight decay, except on biases, norms and other 1-D parameters.
+        clip: maximum norm of the gradient; None for no clipping.
         epochs: passes over the training images.
-        stop_top1: end training early, at the first of every 50th step at which 2,000 validation images are classified
-            this well, in percent; None for not at all.
+        stop_top1: stop early once this top-1 accuracy, in percent, is reached on 2,000 validation images, evaluated
+            every 50 steps; None for no early stopping.
         warmup: share of all steps in which the learning rate rises from 0.
-        schedule: timm's name of how it falls after that, by the step.
+        schedule: timm's name of the learning rate schedule after warm-up, updated every step.
         schedule_args: arguments of `timm.scheduler.create_scheduler_v2` that the schedule uses, `{"min_lr": 1e-6}` for
-            example. Times, timm's defaults included, are in epochs and begin at the end of warm-up, as with timm's
+            example. Times, including timm's defaults, are in epochs and start at the end of warm-up, as with timm's
             `warmup_prefix=True`; `decay_epochs` below 1 is a share of the schedule for "wsd" and "rsqrt".
-        batch_size: images in an optimiser step, on all processes together.
-        accumulation: parts in which a process takes its share of a batch, one after the other.
-        sync_bn: batch statistics over all processes; on GPUs only.
-        ema: decay of the moving average of the weights, at least 0 and below 1; the average is then what is evaluated
-            and kept; None for none.
+        batch_size: images per optimizer step, over all processes.
+        accumulation: number of gradient accumulation steps into which each process splits its share of a batch.
+        sync_bn: synchronise batch norm statistics over all processes; on GPUs only.
+        ema: decay of the exponential moving average of the weights, at least 0 and below 1; the average is evaluated
+            and saved. None for no average.
         precision: "no" (float32), "bf16" or "fp16".
-        seed: of initial weights, stream, stochastic layers and masks.
+        seed: seed of initial weights, stream, stochastic layers and masks.
         sparsity: share of the weights that is zero throughout (see `lkd.sparse`); 0 for dense training, in which the
             next three have no effect.
-        sparse_scope: which weights these are: "all" or "large_kernels".
-        prune_rate: share of the active weights that move in an update of the masks, at first; it falls to 0.005.
-        prune_every: steps from one update of the masks to the next.
+        sparse_scope: the sparse weights: "all" or "large_kernels".
+        prune_rate: initial share of the active weights that move in an update of the masks; it falls to 0.005.
+        prune_every: steps between two updates of the masks.
 
     Raises:
-        KeyError: an unknown name, with the nearest known one.
-        TypeError, ValueError: a value that makes no sense, named.
+        KeyError: an unknown name; the message has the nearest known one.
+        TypeError, ValueError: an invalid value; the message names the field.
 
     Example:
         >>> from lkd import Recipe
@@ -92,7 +91,7 @@ class Recipe(Fields):
     teacher: Union["Recipe", str, None] = None
 
     own_code: ClassVar[Mapping[str, str]] = {}
-    """By role, the identity of registered code that is neither lkd's nor of an installed package."""
+    """Identities of registered custom code (from neither lkd nor an installed package), by role."""
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -110,26 +109,26 @@ class Recipe(Fields):
     def run_id(self) -> str:
         """Identity of the run: 16 hexadecimal digits of the SHA-256 of the recipe's canonical JSON.
 
-        Fields that have their default are not in it, so that a field that is added later leaves older ids as they were.
-        A data source, model or objective that you registered yourself counts by its code as well.
+        Fields with their default value are left out, so new fields do not change older ids. Custom data sources, models
+        and objectives also count by their code.
         """
         return _digest({"format": FORMAT, **_set(self)})
 
     @property
     def stream_id(self) -> str:
-        """Identity of the stream: recipes that share it show their students the same pixels."""
+        """Identity of the stream: students with the same stream see the same pixels."""
         values = {name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}
         code = {"code": self.own_code["data"]} if "data" in self.own_code else {}
         return _digest({"format": FORMAT, **values, **code})
 
     @property
     def augmentation(self) -> Augmentation:
-        """The augmentation of the training images."""
+        """Augmentation of the training images."""
         return Augmentation(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Augmentation)})
 
     @property
     def view(self) -> dict[str, Any]:
-        """How images in files are shown, as `lkd.data.load` takes it."""
+        """Arguments of `lkd.data.load` for images in files."""
         return {name: getattr(self, name) for name in VIEW_FIELDS}
 
     @property
@@ -139,14 +138,14 @@ class Recipe(Fields):
 
     @cached_property
     def baseline(self) -> "Recipe":
-        """The recipe of the same student without a teacher."""
+        """The recipe of the baseline: the same student without a teacher."""
         return dataclasses.replace(self, teacher=None, objective="label", objective_args={}, teacher_top_k=None)
 
     def check_current(self) -> None:
-        """Refuse a recipe that was made before something that it names was registered anew.
+        """Refuse a recipe created before custom code with one of its names was replaced.
 
         Raises:
-            ValueError: a data source, model or objective whose code is not what it was.
+            ValueError: the code of a data source, model or objective has changed.
         """
         now = _own_code(self)
         for role in self.own_code.keys() | now.keys():
@@ -154,7 +153,7 @@ class Recipe(Fields):
             if before != after and not str(after).startswith(UNIQUE):
                 name = self.teacher_name if role == "teacher" else getattr(self, role)
                 raise ValueError(
-                    f"{role} {name!r} was registered anew, with other code, after this recipe was made: make the "
+                    f"{role} {name!r} was registered again with other code after this recipe was created: create the "
                     "recipe again"
                 )
 
@@ -162,7 +161,7 @@ class Recipe(Fields):
         """The objective, with this recipe's parameters.
 
         Raises:
-            TypeError: `objective_args` has a parameter that the objective does not know.
+            TypeError: an unknown parameter in `objective_args`.
         """
         cls = OBJECTIVES[self.objective]
         for name in self.objective_args:
@@ -171,15 +170,15 @@ class Recipe(Fields):
         return cls(**self.objective_args)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, a teacher's recipe inside it; `from_dict` reads it back."""
+        """The recipe as plain values, with a nested recipe of the teacher; the inverse of `from_dict`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_dict` wrote.
+        """The recipe with the values of `to_dict`.
 
         Raises:
-            TypeError: a field that a recipe does not have.
+            TypeError: an unknown field.
         """
         known = [f.name for f in dataclasses.fields(cls)]
         for name in values:
@@ -209,7 +208,7 @@ _FLOATS: dict[str, tuple[float, float]] = {
     "sparsity": (0, 1), "prune_rate": (LAST_RATE, 1),
 }  # fmt: skip
 _ABOVE, _BELOW = ("lr", "clip", "crop_pct"), ("sparsity", "smoothing", "ema")
-"""Of these, the fields that must lie above the lower bound, and below the upper one."""
+"""Fields with an exclusive lower bound, and with an exclusive upper bound."""
 
 _HIGHEST_SEED = 2**63 - 1
 _OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k", "stop_top1")
@@ -230,9 +229,7 @@ def _check_names(recipe: Recipe) -> None:
     if needs_teacher and recipe.teacher is None:
         raise ValueError(f"objective {recipe.objective!r} needs a teacher, got teacher=None")
     if not needs_teacher and recipe.teacher is not None:
-        raise ValueError(
-            f"objective {recipe.objective!r} looks at no teacher, got {recipe.teacher_name!r}: leave it out"
-        )
+        raise ValueError(f"objective {recipe.objective!r} takes no teacher, got {recipe.teacher_name!r}: leave it out")
     _check_precision(recipe.precision)
     if recipe.sparse_scope not in list(SCOPES):
         raise KeyError(unknown("sparse_scope", recipe.sparse_scope, SCOPES))
@@ -262,7 +259,7 @@ def _check_integers(recipe: Recipe) -> None:
 
 
 def _check_floats(recipe: Recipe) -> None:
-    """Numbers in range, and as floats, so that 1 and 1.0 make the same recipe."""
+    """Check ranges, and convert to float, so that 1 and 1.0 give the same recipe."""
     for name, (low, high) in _FLOATS.items():
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
@@ -274,30 +271,30 @@ def _check_floats(recipe: Recipe) -> None:
 
 
 def _check_arguments(recipe: Recipe) -> None:
-    """Arguments of others' functions: what JSON can hold, so that they can be written down and read back."""
+    """Check arguments for other libraries: their values must be representable in JSON."""
     for field_name in _ARGUMENTS:
         if not isinstance(values := getattr(recipe, field_name), Mapping):
             raise TypeError(f"{field_name} must map names to values, got {values!r}")
         try:
             plain = json.loads(json.dumps(dict(values), allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{field_name} must hold numbers, texts, lists of them or None: {error}") from error
+            raise TypeError(f"{field_name} must contain numbers, strings, lists of them or None: {error}") from error
         check_words(field_name, plain)
         object.__setattr__(recipe, field_name, {name: _shortest(value) for name, value in plain.items()})
     check_arguments(recipe.student_args)
     if recipe.student_args and recipe.student.startswith(IN_MEMORY):
-        raise ValueError(f"student_args is {recipe.student_args}, but the student is a module: make it with them")
+        raise ValueError(f"student_args is {recipe.student_args}, but the student is a module: build it with them")
     check_optimizer(recipe.optimizer, recipe.optimizer_args)
     check_schedule(recipe)
 
 
 def _shortest(value: Any) -> Any:
-    """A whole number as an int, so that 1 and 1.0 make the same recipe."""
+    """A whole number as an int, so that 1 and 1.0 give the same recipe."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_images(recipe: Recipe) -> None:
-    """What is done to images, as far as their kind of data does it."""
+    """Check augmentation and view, and refuse fields without effect on this kind of data."""
     View(**recipe.view)
     check_auto_augment(recipe.auto_augment)
     check_jitter(recipe)
@@ -308,9 +305,9 @@ def _check_images(recipe: Recipe) -> None:
 
 
 def _set(recipe: Recipe) -> dict[str, Any]:
-    """The fields that differ from their defaults, as plain values, a teacher's likewise.
+    """The non-default fields of a recipe and of its teacher, as plain values.
 
-    Beside them stands a word where the same fields meant another schedule before lkd counted its times in epochs.
+    An entry `schedule_times` marks schedules whose times earlier versions of lkd counted in steps.
     """
     values = {}
     for each in dataclasses.fields(recipe):
@@ -324,7 +321,7 @@ def _set(recipe: Recipe) -> dict[str, Any]:
 
 
 def _own_code(recipe: Recipe) -> dict[str, str]:
-    """By role, the identity of code that a user registered with lkd or timm."""
+    """Identities of custom code registered with lkd or timm, by role."""
     named: dict[str, Any] = {"data": SOURCES.get(recipe.data), "objective": OBJECTIVES[recipe.objective]}
     for role, model in (("student", recipe.student), ("teacher", recipe.teacher)):
         if isinstance(model, str) and not model.startswith(IN_MEMORY):

@@ -1,4 +1,4 @@
-"""The fields of a recipe and their defaults, for commands that read recipes and compute nothing."""
+"""The fields of a recipe and their defaults, importable without torch."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -6,14 +6,14 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fields:
-    """The fields of a recipe; `lkd.Recipe` explains and checks them."""
+class RecipeFields:
+    """The fields of a recipe; `lkd.Recipe` documents and checks them."""
 
     data: str
     student: str
     student_args: Mapping[str, Any] = field(default_factory=dict)
     train_images: int | None = None
-    teacher: "Fields | str | None" = None
+    teacher: "RecipeFields | str | None" = None
     objective: str = "label"
     objective_args: Mapping[str, Any] = field(default_factory=dict)
     teacher_top_k: int | None = None
@@ -55,13 +55,13 @@ class Fields:
 
 
 def defaults() -> dict[str, Any]:
-    """The defaults of a recipe's fields, as plain values; `data` and `student` have none.
+    """The defaults of a recipe's fields, as plain values, without `data` and `student`.
 
     Example:
         >>> from lkd.recipe_fields import defaults
         >>> defaults()["objective"]
         'label'
     """
-    plain = {each.name: each.default for each in fields(Fields) if each.default is not MISSING}
-    made = {each.name: each.default_factory() for each in fields(Fields) if each.default_factory is not MISSING}
-    return plain | made
+    every = fields(RecipeFields)
+    plain = {each.name: each.default for each in every if each.default is not MISSING}
+    return plain | {each.name: each.default_factory() for each in every if each.default_factory is not MISSING}

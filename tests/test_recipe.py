@@ -220,7 +220,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"teacher": "mini_slack"}, KeyError, "unknown teacher model 'mini_slack': did you mean 'mini_slak'"),
     ({"teacher": nn.Flatten()}, TypeError, "teacher must be a recipe or a model's name, got a Flatten"),
     ({"teacher": None}, ValueError, "objective 'kd' needs a teacher"),
-    ({"objective": "label", "objective_args": {}}, ValueError, "'label' looks at no teacher, got 'mini_slak'"),
+    ({"objective": "label", "objective_args": {}}, ValueError, "'label' takes no teacher, got 'mini_slak'"),
     ({"objective": "nkdd"}, KeyError, "unknown objective 'nkdd': did you mean 'nkd'"),
     ({"objective_args": {"temprature": 4}}, TypeError, "'temprature': did you mean 'temperature'"),
     ({"objective_args": {"temperature": "4"}}, TypeError, r"temperature must be a number, got '4'"),
@@ -348,11 +348,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"student": "memory:0123456789abcdef", "student_args": {"drop_path_rate": 0.1}},
         ValueError,
-        "student_args is .*, but the student is a module: make it with them",
+        "student_args is .*, but the student is a module: build it with them",
     ),
     # Optimizers
     ({"optimizer": "adahessian"}, ValueError, "optimizer 'adahessian' needs second derivatives"),
-    ({"optimizer": "lookahead_adamw"}, ValueError, "and Lookahead is not supported here: give 'adamw'"),
+    ({"optimizer": "lookahead_adamw"}, ValueError, "but Lookahead is not supported: give 'adamw'"),
     ({"optimizer": "lookahead_no"}, KeyError, "unknown optimizer 'lookahead_no'"),
     ({"optimizer": "AdamW"}, KeyError, "unknown optimizer 'AdamW': did you mean 'adamw'"),
     ({"optimizer_args": {"lr": 0.1}}, ValueError, "set the recipe's lr instead of optimizer_args 'lr'"),
@@ -392,7 +392,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"warmup": 0, "schedule_args": {"warmup_lr": 1e-6}}, ValueError, "'warmup_lr', but warmup is 0: leave it out"),
     ({"schedule": "step", "schedule_args": {"decay_epochs": 0}}, ValueError, "decay_epochs must be above 0, got 0"),
     ({"schedule": "step", "schedule_args": {"decay_rate": 10}}, ValueError, "decay_rate must be above 0 and at most 1"),
-    ({"schedule": "multistep", "schedule_args": {"decay_milestones": [2, 1]}}, ValueError, "milestones must ascend"),
+    (
+        {"schedule": "multistep", "schedule_args": {"decay_milestones": [2, 1]}},
+        ValueError,
+        "milestones must be in ascending",
+    ),
     (
         {"schedule": "multistep", "schedule_args": {"decay_milestones": 3}},
         TypeError,
@@ -402,7 +406,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"schedule": "rsqrt", "warmup": 0}, ValueError, "'rsqrt' needs warmup above 0, got 0"),
     ({"schedule_args": {"noise_pct": 0.5}}, ValueError, "schedule_args has 'noise_pct' without 'noise'"),
     ({"schedule_args": {"noise": 0.5, "noise_pct": 0}}, ValueError, "noise_pct must be above 0 and at most 1, got 0"),
-    ({"schedule_args": {"noise": [0.2, 0.5, 0.9]}}, ValueError, "noise must be one share of the schedule, or two"),
+    ({"schedule_args": {"noise": [0.2, 0.5, 0.9]}}, ValueError, "noise must be a share of the schedule, or two"),
 ]
 
 

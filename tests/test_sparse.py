@@ -549,7 +549,7 @@ def work(rank: int, folder: Path) -> None:
     torch.manual_seed(rank)
     training = Trainer(setting, None, accelerator, Options())
     training.run(lambda images: None, Checkpoints(folder / "checkpoints"))
-    masks, student = training.masks, training.lesson.student
+    masks, student = training.masks, training.task.student
     weights = {name: parameter.data for name, parameter in student.named_parameters()}
     processes = torch.tensor(accelerator.num_processes)
     torch.save({"other batches": sparse.masks, "masks": masks, "weights": weights, "n": processes}, folder / f"{rank}")

@@ -84,9 +84,9 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
 
 def chapter_of(claim: Claim) -> str:
     """The name of the chapter that tests a claim."""
-    from lkd.study.chapters import CHAPTERS as STUDIES_OF
+    from lkd.study.chapters import CHAPTERS
 
-    return next(name for name, studies in STUDIES_OF.items() if claim.study in studies)
+    return next(name for name, chapter in CHAPTERS.items() if claim.study in chapter.studies)
 
 
 def verdict_html(verdict: Verdict) -> str:

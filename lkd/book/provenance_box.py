@@ -124,7 +124,7 @@ def _plan(name: str, profile: str) -> Iterator[str]:
     from lkd.runs.published import published_flops
     from lkd.study.chapters import CHAPTERS
 
-    if not CHAPTERS.get(name):
+    if name not in CHAPTERS or not CHAPTERS[name].studies:
         return
     if flops := published_flops(profile).get(name):
         yield (

@@ -28,7 +28,7 @@ from lkd.util.values import typed
 if TYPE_CHECKING:
     from lkd.profiles import Profile
 
-CHAPTERS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
+NOTEBOOKS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
 """The chapters' clean notebooks, by name."""
 
 _KERNEL = "python3"
@@ -94,7 +94,7 @@ def run_chapter(
     parameters = {**parameters, **({"profile": scale.source} if scale else {})}
     parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
     path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
-    key = _key(CHAPTERS[name], {**parameters, "profile": scale} if "profile" in parameters else parameters)
+    key = _key(NOTEBOOKS[name], {**parameters, "profile": scale} if "profile" in parameters else parameters)
     if again or _key_of(path) != key:
         with replacing(path) as temporary, nullcontext(kernel) if kernel else shared_kernel() as manager:
             _execute(name, parameters, temporary, path, manager)
@@ -105,9 +105,9 @@ def run_chapter(
 def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Check names and values of parameters as `run_chapter` does; return the chapter's declared parameters."""
     require_checkout("chapters")
-    if name not in CHAPTERS:
-        raise KeyError(unknown("chapter", name, CHAPTERS))
-    declared = papermill.inspect_notebook(str(CHAPTERS[name]))
+    if name not in NOTEBOOKS:
+        raise KeyError(unknown("chapter", name, NOTEBOOKS))
+    declared = papermill.inspect_notebook(str(NOTEBOOKS[name]))
     kinds = {each: Declared(about["inferred_type_name"], about["default"]) for each, about in declared.items()}
     check_values(kinds, parameters, f"parameter of chapter {name!r}")
     if parameters.keys() - {"profile", "published"}:
@@ -116,11 +116,12 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
 
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that no runs can be made of."""
-    from lkd.study.chapters import PARAMETERS, studies_of
+    """Refuse parameters from which no runs can be built."""
+    from lkd.study import chapters
 
-    if given := {name: parameters[name] for name in PARAMETERS.get(chapter, ()) if name in parameters}:
-        studies_of(chapter, profile, **given)
+    known = chapters.CHAPTERS[chapter].parameters if chapter in chapters.CHAPTERS else ()
+    if given := {name: parameters[name] for name in known if name in parameters}:
+        chapters.studies_of(chapter, profile, **given)
 
 
 def _scale(parameters: Mapping[str, Any]) -> "Profile | None":
@@ -136,7 +137,7 @@ def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Pa
     try:
         with shown_here():
             papermill.execute_notebook(
-                str(CHAPTERS[name]),
+                str(NOTEBOOKS[name]),
                 str(temporary),
                 dict(parameters),
                 kernel_name=_KERNEL,

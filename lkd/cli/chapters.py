@@ -99,7 +99,7 @@ def chapters(
 
     Example: lkd chapters --profile small
     """
-    from lkd.book.runner import CHAPTERS
+    from lkd.book.runner import NOTEBOOKS
     from lkd.profiles import PROFILES, Profile
     from lkd.runs.published import profiles, published
     from lkd.util.files import require_checkout
@@ -109,7 +109,7 @@ def chapters(
         scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
         records = {scale.name: published(scale.name) for scale in scales if scale.name in profiles()}
         faults: dict[str, None] = {}
-        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(CHAPTERS) for scale in scales]
+        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(NOTEBOOKS) for scale in scales]
     if as_json:
         say_json(costs)
     else:
@@ -142,7 +142,7 @@ def publish(
     """
     from lkd.planning import work
     from lkd.profiles import PROFILES, Profile
-    from lkd.runs.public_names import seen
+    from lkd.runs.public_names import disclosed_names
     from lkd.runs.published import FOLDER, ids
     from lkd.runs.published import publish as write
     from lkd.runs.store import Store
@@ -159,11 +159,12 @@ def publish(
             raise FileNotFoundError(f"no study of profile {profile!r} is done: `lkd run` its chapters first")
         path = FOLDER / f"{profile}.zip"
         before = set(ids(path)) if path.exists() else set()
-        chapters = {chapter: names for chapter, names in CHAPTERS.items() if names and set(names) <= whole.keys()}
-        found = {chapter: work(*(whole[name].recipes for name in names)) for chapter, names in chapters.items()}
-        flops = {chapter: done.flops for chapter, done in found.items() if done}
+        chapters = {name: list(chapter.studies) for name, chapter in CHAPTERS.items() if chapter.studies}
+        done = {name: [whole[each] for each in names] for name, names in chapters.items() if {*names} <= whole.keys()}
+        found = {name: work(*(study.recipes for study in studies)) for name, studies in done.items()}
+        flops = {name: total.flops for name, total in found.items() if total}
         recipes = [recipe for study in whole.values() for recipe in study.recipes]
-        for kind, names in seen(filter(None, map(store.find, recipes))).items():
+        for kind, names in disclosed_names(filter(None, map(store.find, recipes))).items():
             say(f"{path} shows {kind}: {names}")
         write(recipes, store, path, flops)
         missing = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
@@ -257,9 +258,10 @@ def _published(chapter: str) -> str | None:
     from lkd.study.chapters import CHAPTERS, complete
 
     known = [name for name in ("reference", "small") if name in profiles()]
-    for profile in known if CHAPTERS.get(chapter) else ():
+    studies = CHAPTERS[chapter].studies if chapter in CHAPTERS else {}
+    for profile in known if studies else ():
         records = published(profile)
-        if all(complete(study, profile, records) for study in CHAPTERS[chapter]):
+        if all(complete(study, profile, records) for study in studies):
             return profile
     return None
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lkd.data import DataSet
-    from lkd.runs.resolve import Shown
+    from lkd.runs.resolve import ModelWithData
 
 
 @app.command()
@@ -30,13 +30,13 @@ def evaluate(
     Example: lkd evaluate resnet50.a1_in1k --data folder:/data/imagenet --split val --workers 8
     """
     from lkd.engine import evaluate as figures
-    from lkd.runs.resolve import shown
+    from lkd.runs.resolve import load_with_data
     from lkd.runs.store import Store
     from lkd.util.checks import unknown
     from lkd.util.progress import progress_bar
 
     with refusals():
-        chosen = shown(model, Store(), data, image_size)
+        chosen = load_with_data(model, Store(), data, image_size)
         if split not in chosen.data.splits:
             raise KeyError(unknown("split", split, chosen.data.splits))
         images = chosen.data.splits[split]
@@ -71,13 +71,13 @@ def erf(
     Example: lkd erf resnet50.a1_in1k --data folder:/data/imagenet --save map.png
     """
     from lkd.erf import area_ratios, effective_share
-    from lkd.runs.resolve import shown
+    from lkd.runs.resolve import load_with_data
     from lkd.runs.store import Store
 
     if save and save.suffix not in (".npz", ".png"):
         raise typer.BadParameter(f"--save must end in .npz or .png, got {save}")
     with refusals():
-        field = _field(shown(model, Store(), data, 0), data, size, count)
+        field = _field(load_with_data(model, Store(), data, 0), data, size, count)
         if save:
             _save_map(field, save)
     rows = {
@@ -117,12 +117,12 @@ def robustness(
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     from lkd.robustness import imagenet_c_scores, imagenet_robustness
-    from lkd.runs.resolve import resolve, shown, trained
+    from lkd.runs.resolve import load_with_data, resolve, trained
     from lkd.runs.store import Store
 
     with refusals():
         if imagenet is None:
-            table = _errors(shown(model, Store(), data), data, count)
+            table = _errors(load_with_data(model, Store(), data), data, count)
             means: dict[str, Any] = _corruption_means(table)
         else:
             if data is not None:
@@ -163,7 +163,7 @@ def _counted(data: "DataSet", bar: Any) -> Any:
     return SimpleNamespace(batches=batches)
 
 
-def _field(chosen: "Shown", data: str | None, size: int, count: int) -> "np.ndarray":
+def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> "np.ndarray":
     """A model's contribution map; stored with the run if the images are those of the run."""
     from lkd.erf import at_size, contribution_map, sample_images
     from lkd.study.measure import erf_of
@@ -189,7 +189,7 @@ def _save_map(field: "np.ndarray", path: Path) -> None:
             Image.fromarray((255 * brightness / brightness.max()).round().astype(np.uint8)).save(temporary)
 
 
-def _errors(chosen: "Shown", data: str | None, count: int | None) -> "pd.DataFrame":
+def _errors(chosen: "ModelWithData", data: str | None, count: int | None) -> "pd.DataFrame":
     """Errors on corrupted images in memory; stored with the run if the images are those of the run."""
     from lkd.data import Images
     from lkd.robustness import corruption_errors

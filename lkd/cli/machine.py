@@ -25,7 +25,7 @@ from lkd.data.prefetch import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.models.cost import images_per_second
 from lkd.util.files import CHECKOUT, home, home_folder
-from lkd.util.locks import REMEDY, check_locking
+from lkd.util.locks import MOVE_HOME, check_locking
 
 MODELS = ("mini_slak", "mini_resnet")
 """Networks for the speed measurement: a teacher and a student of the book."""
@@ -178,7 +178,7 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     if place["fault"]:
         yield place["fault"]
     elif not place["locks"]:
-        yield f"lkd's home is on a file system without flock, no run can start: {REMEDY}"
+        yield f"lkd's home is on a file system without flock, no run can start: {MOVE_HOME}"
     elif place["written a second"] < _SLOW_DISK:
         yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
     if place["free"] < _LITTLE_SPACE:

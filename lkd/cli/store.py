@@ -41,12 +41,12 @@ def list_runs(
 
     Example: lkd store list --student mini_resnet --objective nkd
     """
-    from lkd.runs.catalogue import chosen, entries
+    from lkd.runs.catalogue import entries, select
     from lkd.util.files import home_folder
 
     with refusals():
         known, faults = entries(home_folder())
-        found = chosen(known, student=student, teacher=teacher, objective=objective, data=data)
+        found = select(known, student=student, teacher=teacher, objective=objective, data=data)
     rows = [_row(entry) for entry in found]
     if as_json:
         say_json(rows)
@@ -187,17 +187,17 @@ def prune(
 
     Example: lkd store prune --objective kd --yes
     """
-    from lkd.runs.catalogue import chosen, entries
-    from lkd.runs.prune import of_runs, remove, useless
+    from lkd.runs.catalogue import entries, select
+    from lkd.runs.prune import of_runs, remove, unused
     from lkd.util.files import home_folder
 
     with refusals():
         here, wanted = home_folder(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
         if any(value is not None for value in wanted.values()):
             known, faults = entries(here)
-            found = of_runs(here, chosen(known, **wanted))
+            found = of_runs(here, select(known, **wanted))
         else:
-            found, faults = useless(here)
+            found, faults = unused(here)
         if not as_json:
             for waste in found:
                 place = waste.path.relative_to(here) if waste.path.is_relative_to(here) else waste.path
@@ -222,7 +222,7 @@ def _entry(folder: Any, beginning: str) -> "Entry":
 
 
 def _row(entry: "Entry") -> dict[str, Any]:
-    recipe = {name: entry.told(name) for name in ("student", "teacher", "objective", "data")}
+    recipe = {name: entry.value(name) for name in ("student", "teacher", "objective", "data")}
     about = {"seed": entry.recipe["seed"], "test_top1": entry.metrics.get("test_top1"), "bytes": entry.bytes}
     return {"id": entry.run_id, "started": entry.started, **recipe, **about}
 

@@ -87,11 +87,11 @@ def _row(tape: "Tape") -> dict[str, Any]:
 def _tapes() -> "tuple[list[Tape], list[str]]":
     """The tapes of the store, and a line for each damaged or foreign entry in their folder."""
     from lkd.engine.tape import Tape
-    from lkd.runs.catalogue import inside
+    from lkd.runs.catalogue import visible
     from lkd.util.files import home_folder
 
     tapes, faults = [], []
-    for path in sorted(inside(home_folder() / "tapes")):
+    for path in sorted(visible(home_folder() / "tapes")):
         if not path.is_dir():
             faults.append(f"{path} is not a tape: move it to another folder")
             continue

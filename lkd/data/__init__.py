@@ -11,9 +11,9 @@ from lkd.data.accounting import accounted
 from lkd.data.custom import from_datasets
 from lkd.data.image_files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
-from lkd.data.protocol import DataSet, Labelled
+from lkd.data.protocol import DataSet
 from lkd.data.sources import SCHEMES, from_files, scheme
-from lkd.data.stream import Augmentation, Batch, Stream
+from lkd.data.stream import Augmentation, Batch, Labelled, Stream
 from lkd.util.checks import check_unset, unknown
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from lkd.data.decoding import WARNED, decoded
 from lkd.data.folders import LARGEST
 from lkd.data.images import whole_indices
 from lkd.data.prefetch import made_ahead
-from lkd.data.protocol import DataSet, Labelled
-from lkd.data.stream import MEMORY_ONLY, Augmentation, Batch, Stream
+from lkd.data.stream import MEMORY_ONLY, Augmentation, Stream
 from lkd.data.transforms import (
     INTERPOLATIONS,
     check_auto_augment,
@@ -31,7 +30,7 @@ from lkd.data.transforms import (
     seeded,
     training_transform,
 )
-from lkd.util.checks import check_number, check_whole, unknown
+from lkd.util.checks import check_number, check_unset, check_whole, unknown
 
 SIZE = 224
 """Side of the images that networks see, where none is named."""
@@ -325,35 +324,29 @@ class Files:
 
 
 class FileStream(Stream):
-    """Shuffled, augmented and mixed batches of images in files; see `Stream` for what holds of both.
+    """Batches of images in files; see `Stream`.
 
-    An image is decoded and augmented once for each position that shows it. timm's transforms draw from global random
-    state: it is set from (seed, epoch, position) for each sample, and is afterwards what it was before.
+    Each position decodes and augments its image anew. timm's transforms draw from global random state, which is seeded
+    with (seed, epoch, position) for each sample and restored afterwards.
 
     Args:
-        data: the data set; its size, interpolation, mean and std are used.
+        data: the data set; its view, mean and std are used.
         split: the images to train on, `data.train` or a part of it.
-        augmentation: what is done to them.
-        batch_size: samples in a global batch.
-        seed: of all draws.
+        augmentation, batch_size, seed: as for `Stream`.
 
     Raises:
         ValueError: fewer images than a batch holds; augmentation that has no effect on images in files.
     """
 
-    kind: ClassVar[str] = "images in files"
-    without_effect: ClassVar[tuple[str, ...]] = MEMORY_ONLY
+    split: FileSplit
 
-    def __init__(self, data: DataSet, split: Labelled, augmentation: Augmentation, batch_size: int, seed: int):
-        super().__init__(data, split, augmentation, batch_size, seed)
+    def __init__(self, data: Files, split: FileSplit, augmentation: Augmentation, batch_size: int, seed: int):
+        check_unset(augmentation, MEMORY_ONLY, "images in files")
+        super().__init__(split, len(data.classes), augmentation, batch_size, seed)
         check_auto_augment(augmentation.auto_augment)
         check_jitter(augmentation)
-        self._transform = cast(Files, data).trained_by(augmentation)
-
-    @property
-    def damaged_files(self) -> tuple[str, ...]:
-        """Names of the damaged images of the data set that this process and its workers have met so far."""
-        return cast(Files, self.data).damaged_files
+        self._transform = data.trained_by(augmentation)
+        self._skip_damaged = data.view.damaged == "skip"
 
     def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         order = self._draws(epoch).order
@@ -361,13 +354,12 @@ class FileStream(Stream):
         return torch.stack([image for image, _ in read]), torch.tensor([label for _, label in read])
 
     def _sample(self, epoch: int, position: int, index: int) -> tuple[Tensor, int]:
-        skip = cast(Files, self.data).view.damaged == "skip"
-        image, label = cast(FileSplit, self.split).read(index, skip)
+        image, label = self.split.read(index, self._skip_damaged)
         with seeded((self.seed, epoch, position)):
             return self._transform(image), label
 
     def _finish(self, images: Tensor) -> Tensor:
         return images
 
-    def _in_turn(self, one: Callable[[int], Batch], steps: range, workers: int) -> Iterator[Batch]:
-        return made_ahead(one, steps, workers)
+    def _workers(self, workers: int) -> int:
+        return workers

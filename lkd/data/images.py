@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lkd.data.plausibility import AXES, look_at, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
-from lkd.data.protocol import DataSet, Labelled
-from lkd.data.stream import Augmentation, Stream
+from lkd.data.protocol import DataSet
+from lkd.data.stream import FILES_ONLY, Augmentation, Labelled, Stream
+from lkd.util.checks import check_unset
 
 AnySplit = TypeVar("AnySplit", bound=Labelled)
 
@@ -199,9 +200,9 @@ class Images:
         for chosen in indices.split(size):
             yield self.normalise(split.images[chosen]), split.labels[chosen]
 
-    def stream(self, split: Split, augmentation: Augmentation, batch_size: int, seed: int) -> Stream:
+    def stream(self, split: Split, augmentation: Augmentation, batch_size: int, seed: int) -> "MemoryStream":
         """The training batches of a split; see `lkd.data.Stream`."""
-        return Stream(self, split, augmentation, batch_size, seed)
+        return MemoryStream(self, split, augmentation, batch_size, seed)
 
     def _check_split(self, name: str, split: Split) -> None:
         ours, theirs = self.train.images, split.images
@@ -234,6 +235,46 @@ class Images:
                 )
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}: each must be above 0 (leave out a channel that never varies)")
+
+
+class MemoryStream(Stream):
+    """Batches of images in memory; see `Stream`.
+
+    Args:
+        data: the data set; its size, mean and std are used.
+        split: the images to train on, `data.train` or a part of it.
+        augmentation, batch_size, seed: as for `Stream`.
+
+    Raises:
+        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory, or that
+            leaves nothing of them.
+    """
+
+    split: Split
+
+    def __init__(self, data: Images, split: Split, augmentation: Augmentation, batch_size: int, seed: int):
+        check_unset(augmentation, FILES_ONLY, "images in memory")
+        _check_sides(augmentation, min(data.size))
+        super().__init__(split, len(data.classes), augmentation, batch_size, seed)
+        self.data = data
+
+    def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        draws = self._draws(epoch)
+        index = draws.order[positions]
+        return draws.augment(positions, self.split.images[index]).float(), self.split.labels[index]
+
+    def _finish(self, images: Tensor) -> Tensor:
+        return self.data.normalise(images)
+
+    def _workers(self, workers: int) -> int:
+        return 0
+
+
+def _check_sides(augmentation: Augmentation, side: int) -> None:
+    """Refuse shifts out of the image, and squares that always cover it."""
+    for name, most in (("crop", side), ("cutout", 2 * side)):
+        if (value := getattr(augmentation, name)) >= most:
+            raise ValueError(f"{name} must be below {most} for images of side {side}, got {value}")
 
 
 def _check_tensor(name: str, value: object) -> None:

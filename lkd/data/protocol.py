@@ -1,26 +1,11 @@
 """What the engine asks of a data set, whether its images lie in memory or in files."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
-import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lkd.data.stream import Augmentation, Stream
-
-
-class Labelled(Protocol):
-    """A split: images in a fixed order, whose labels are known without looking at them."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Int64, shape (N,), at least 0."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> Self:
-        """The images and labels at `indices`, in that order."""
+from lkd.data.stream import Augmentation, Labelled, Stream
 
 
 class DataSet(Protocol):
@@ -83,5 +68,5 @@ class DataSet(Protocol):
             workers: processes that read ahead, where images are read from files.
         """
 
-    def stream(self, split: Any, augmentation: "Augmentation", batch_size: int, seed: int) -> "Stream":
+    def stream(self, split: Any, augmentation: Augmentation, batch_size: int, seed: int) -> Stream:
         """The training batches of a split; see `lkd.data.Stream`."""

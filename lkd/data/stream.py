@@ -1,20 +1,31 @@
-"""The stream: the training batches of a recipe, each a function of (seed, epoch, position) alone."""
+"""The training batches of a recipe: each depends on (seed, epoch, position) and nothing else."""
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lkd.data.augment import boxes, crop_and_flip, soften
-from lkd.data.protocol import DataSet, Labelled
-from lkd.util.checks import check_flag, check_unset
+from lkd.data.prefetch import made_ahead
+from lkd.util.checks import check_flag
 
-if TYPE_CHECKING:
-    from lkd.data.images import Split
+
+class Labelled(Protocol):
+    """A split: images in a fixed order, with labels that are available without reading the images."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Int64, shape (N,), at least 0."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> Self:
+        """The images and labels at `indices`, in that order."""
 
 
 class Batch(NamedTuple):
@@ -87,46 +98,40 @@ FILES_ONLY = ("crop_scale", "color_jitter", "auto_augment", "erasing")
 """Fields of `Augmentation` that have no effect on images in memory."""
 
 
-class Stream:
-    """Shuffled, augmented and mixed batches of a training split; this class reads images in memory.
+class Stream(ABC):
+    """Shuffled, augmented and mixed batches of a training split; `data.stream(...)` makes the stream of a data set.
 
-    Sample order, augmentation and mixing of the sample at a position of an epoch depend on (seed, epoch, position) and
-    on nothing else: not on the process that asks, nor on what was asked before, nor on global random state. A sample is
-    mixed with the one at the mirrored position of its global batch. The last batch of an epoch is dropped when it is
-    not full.
+    Order, augmentation and mixing of samples depend on (seed, epoch, position) only: not on the process, on earlier
+    batches, or on global random state. Each sample is mixed with the one at the mirrored position of its global batch.
+    The last batch of an epoch is dropped when it is not full.
 
-    Several processes share a global batch evenly. Place k of it goes to process `k % processes`; where images are
-    mixed, place k and its mirrored place go to process `min(k, batch_size - 1 - k) % processes` together, so that no
-    image is read twice.
+    Several processes share a global batch evenly. Position k goes to process `k % processes`; with mixing, position k
+    and its mirrored position both go to process `min(k, batch_size - 1 - k) % processes`, to read each image once.
 
     Args:
-        data: the data set; its training split, mean and std are used.
-        split: the images to train on, `data.train` or a part of it.
-        augmentation: what is done to them.
+        split: the images to train on.
+        classes: number of classes.
+        augmentation: how images and labels are augmented.
         batch_size: samples in a global batch.
-        seed: of all draws.
+        seed: seed of all random draws.
 
     Raises:
-        ValueError: fewer images than a batch holds; augmentation that has no effect on images in memory, or that
-            leaves nothing of them.
+        ValueError: fewer images than a batch holds.
 
     Example:
-        >>> from lkd.data import Augmentation, Stream, load
+        >>> from lkd.data import Augmentation, load
         >>> data = load("digits")
-        >>> stream = Stream(data, data.train, Augmentation(flip=True), batch_size=64, seed=0)
+        >>> stream = data.stream(data.train, Augmentation(flip=True), batch_size=64, seed=0)
         >>> stream.steps, stream.batch(epoch=0, step=3).images.shape
         (20, torch.Size([64, 1, 32, 32]))
     """
 
-    kind: ClassVar[str] = "images in memory"
-    without_effect: ClassVar[tuple[str, ...]] = FILES_ONLY
+    split: Labelled
 
-    def __init__(self, data: DataSet, split: Labelled, augmentation: Augmentation, batch_size: int, seed: int):
-        check_unset(augmentation, self.without_effect, self.kind)
-        _check_sides(augmentation, min(data.size))
+    def __init__(self, split: Labelled, classes: int, augmentation: Augmentation, batch_size: int, seed: int):
         if len(split) < batch_size:
             raise ValueError(f"batch_size {batch_size} is more than the {len(split)} training images: lower batch_size")
-        self.data, self.split, self.augmentation = data, split, augmentation
+        self.split, self.classes, self.augmentation = split, classes, augmentation
         self.batch_size, self.seed = batch_size, seed
         self.steps = len(split) // batch_size
         self._latest: tuple[int, _Draws] | None = None
@@ -141,7 +146,7 @@ class Stream:
         images, labels = self._read(epoch, positions)
         if not self.augmentation.mixes and not self.augmentation.smoothing:
             return Batch(self._finish(images), labels, positions)
-        target = soften(labels, len(self.data.classes), self.augmentation.smoothing)
+        target = soften(labels, self.classes, self.augmentation.smoothing)
         if self.augmentation.mixes:
             images, target = self._draws(epoch).mix(positions, images, target, images.flip(0), target.flip(0))
         return Batch(self._finish(images), target, positions)
@@ -161,16 +166,16 @@ class Stream:
             ValueError: a global batch that the processes cannot share evenly; says which ones they can.
 
         Example:
-            >>> from lkd.data import Augmentation, Stream, load
+            >>> from lkd.data import Augmentation, load
             >>> data = load("digits")
-            >>> stream = Stream(data, data.train, Augmentation(), batch_size=64, seed=0)
+            >>> stream = data.stream(data.train, Augmentation(), batch_size=64, seed=0)
             >>> len(list(stream.batches(epoch=0, first_step=15)))
             5
         """
         self._share(0, process, processes)
         self._draws(epoch)
         one = partial(self.batch, epoch, process=process, processes=processes)
-        return self._in_turn(one, range(first_step, self.steps), workers)
+        return made_ahead(one, range(first_step, self.steps), self._workers(workers))
 
     def _share(self, step: int, process: int, processes: int) -> Tensor:
         """Positions in the epoch of the samples of a process, ascending."""
@@ -192,25 +197,17 @@ class Stream:
             self._latest = epoch, _Draws(len(self.split), self.augmentation, (self.seed, epoch))
         return self._latest[1]
 
+    @abstractmethod
     def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented images and labels at some positions of an epoch."""
-        draws, split = self._draws(epoch), cast("Split", self.split)
-        index = draws.order[positions]
-        return draws.augment(positions, split.images[index]).float(), split.labels[index]
+        """Augmented images and labels at positions of an epoch."""
 
+    @abstractmethod
     def _finish(self, images: Tensor) -> Tensor:
-        """What is left to do to images after mixing."""
-        return self.data.normalise(images)
+        """The images after mixing as a network takes them."""
 
-    def _in_turn(self, one: Callable[[int], Batch], steps: range, workers: int) -> Iterator[Batch]:
-        return map(one, steps)
-
-
-def _check_sides(augmentation: Augmentation, side: int) -> None:
-    """Refuse shifts that move an image out of itself, and squares that cover it wherever they are."""
-    for name, most in (("crop", side), ("cutout", 2 * side)):
-        if (value := getattr(augmentation, name)) >= most:
-            raise ValueError(f"{name} must be below {most} for images of side {side}, got {value}")
+    @abstractmethod
+    def _workers(self, workers: int) -> int:
+        """Number of worker processes, out of `workers` that are allowed."""
 
 
 class _Draws:

@@ -1,13 +1,13 @@
-"""Training: recipes carried out on whatever devices Accelerate finds."""
+"""Training and evaluation on the devices that Accelerate finds."""
 
 from typing import Any
 
-from lkd.engine.evaluate import evaluate
+from lkd.engine.evaluate import evaluate, evaluate_batches
 from lkd.engine.options import Options
 from lkd.engine.run import run
 from lkd.util.old_names import renamed
 
-__all__ = ["Options", "evaluate", "run"]
+__all__ = ["Options", "evaluate", "evaluate_batches", "run"]
 
 _OLD_NAMES = {"distill": "lkd.api:distill", "train": "lkd.api:train"}
 

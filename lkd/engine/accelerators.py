@@ -1,4 +1,4 @@
-"""Accelerate's processes and accelerators: made anew for each run, and agreed among processes."""
+"""Accelerate's processes and accelerators: one accelerator per run, and agreement between processes."""
 
 import os
 import socket
@@ -17,27 +17,27 @@ from lkd.runs.store import Store
 from lkd.util.waiting import Patience, acquired, held, holder
 
 _LOCK_SECONDS = 5
-"""The other processes of a run hear as often that the main one still waits for a lock, and do not take it for dead."""
+"""Interval at which the main process, while it waits for a lock, signals the others that it is alive."""
 
 _JOIN_SECONDS, _LOOK_SECONDS = 300, 0.2
-"""Processes of one launcher that have not met after so long will not meet; and from one look for them to the next."""
+"""Timeout and polling interval for the processes of one launcher to join."""
 
 LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Environment variables by which a launcher, such as torchrun, tells its processes of each other."""
+"""Environment variables that a launcher such as torchrun sets for its processes."""
 
 _FOREIGN = {
     "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
     **{f"ACCELERATE_USE_{name}": ("", "false") for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")},
 }
-"""Variables of `accelerate launch` by which others than lkd would decide how a run is trained, and harmless values."""
+"""Variables of `accelerate launch` that would change how a run is trained, and their harmless values."""
 
 
 def processes() -> PartialState:
-    """The processes that carry out this run, on CUDA's GPUs or else, joined or not, on CPUs (not on Apple's GPU).
+    """The processes of this run: on CUDA GPUs if there are any, else on CPUs (never on Apple's GPU).
 
     Raises:
-        ValueError: environment variables of a launcher that do not fit together; names them and the remedy.
-        TimeoutError: the other processes that they announce have not come.
+        ValueError: inconsistent environment variables of a launcher; names them and the remedy.
+        TimeoutError: the launcher's other processes have not joined.
     """
     if PartialState._shared_state:
         return PartialState()
@@ -47,21 +47,21 @@ def processes() -> PartialState:
 
 
 def announced() -> int:
-    """How many processes a launcher has started for this run, by its environment variables; 1 without any.
+    """The number of processes that a launcher has started, from its environment variables; 1 without a launcher.
 
     Raises:
-        ValueError: they do not fit together; names them and the remedy.
+        ValueError: inconsistent variables; names them and the remedy.
     """
     for name, harmless in _FOREIGN.items():
         if os.environ.get(name, "").lower() not in harmless:
-            raise ValueError(f"{name}={os.environ[name]} asks for what lkd does not do: run unset {name}")
+            raise ValueError(f"{name}={os.environ[name]} is not supported by lkd: run unset {name}")
     count = _number("WORLD_SIZE", 1)
     if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # accelerate takes any other for a launcher
         return 1
     if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
         raise ValueError(
             f"the environment has {_left_over()}, but no {', '.join(missing)}: start processes with accelerate launch "
-            f"or torchrun, which set all of them; or, if these are left over, run {_unset()}"
+            f"or torchrun, which set all of them; if these are left over from a launcher, run {_unset()}"
         )
     rank = _number("RANK", 0)
     if not 0 <= rank < count:
@@ -71,15 +71,18 @@ def announced() -> int:
 
 
 def refuse_launcher(what: str) -> None:
-    """Refuse what starts processes of its own in a process that a launcher has started.
+    """Refuse work that starts processes if this process was started by a launcher.
+
+    Args:
+        what: the work's name in the error message.
 
     Raises:
-        ValueError: environment variables of a launcher; names them and the remedy.
+        ValueError: environment variables of a launcher are set; names them and the remedy.
     """
     if announced() > 1:
         raise ValueError(
-            f"{what} starts processes of its own, and the environment has {_left_over()} of a launcher: run "
-            f"{_unset()}, or do without the launcher"
+            f"{what} starts its own processes, but the environment has {_left_over()} of a launcher: run {_unset()}, "
+            "or start it without the launcher"
         )
 
 
@@ -100,7 +103,7 @@ def _unset() -> str:
 
 @contextmanager
 def _met() -> Iterator[None]:
-    """Within this block, all processes of the launcher are there; PyTorch alone would wait for half an hour unsaid."""
+    """Wait, with messages, until all processes of the launcher have joined; PyTorch alone waits silently for 30 min."""
     rank, count, patience = _number("RANK", 0), _number("WORLD_SIZE", 1), Patience(_JOIN_SECONDS)
     others = f"the other process(es) that {_left_over()} announce; if these are left over from a launcher, {_unset()}"
     host, port = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
@@ -129,7 +132,7 @@ def _reachable(host: str, port: int) -> bool:
 
 
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
-    """An accelerator of a precision, whatever others this process has had; see `own_accelerators`."""
+    """A new accelerator with this precision, independent of earlier ones of this process; see `own_accelerators`."""
     processes()
     AcceleratorState._reset_state()
     GradientState._reset_state()
@@ -138,9 +141,9 @@ def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
 
 @contextmanager
 def own_accelerators() -> Iterator[None]:
-    """Within this block accelerators may be made and changed; those made before are then as they were.
+    """Restore the state of the caller's accelerators when the block ends.
 
-    All accelerators of a process share their precision and their place in an accumulation.
+    All accelerators of a process share their precision and their gradient-accumulation state.
     """
     shared = AcceleratorState._shared_state, GradientState._shared_state
     before = [dict(state) for state in shared]
@@ -154,7 +157,7 @@ def own_accelerators() -> Iterator[None]:
 
 @contextmanager
 def exclusive(store: Store, name: str) -> Iterator[None]:
-    """A lock that the main process holds for all processes of this run."""
+    """Hold a lock of the store in the main process, on behalf of all processes of this run."""
     lock, purpose = store.lock(name), f"makes {name} in {store.folder}"
     if processes().num_processes == 1:
         with held(lock, purpose):

@@ -1,36 +1,66 @@
-"""The first lines of a run: its data, student and teacher, as they were counted and checked."""
+"""The first lines of a run: its data, student, teacher and objective, after they were checked."""
+
+import inspect
+from typing import Any
 
 from lkd.data import accounted
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import TeacherCheck
 from lkd.engine.trainer import Trainer
+from lkd.objectives import OBJECTIVES, Objective
+from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
-def announce(setting: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
-    """Write the first lines of a run, at most four.
+def announce(setup: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
+    """Print the first lines of a run: data, student, teacher, objective, steps.
 
     Args:
-        setting: the recipe, with its data.
-        training: before its first step, or its first one after a checkpoint.
-        check: of the teacher; None without one.
-        shown: on the terminal; else in the log.
+        setup: the recipe with its data.
+        training: the trainer, before its first step or resumed from a checkpoint.
+        check: the teacher's check; None without a teacher.
+        shown: print to the terminal; otherwise write to the log.
     """
-    for line in _lines(setting, training, check):
+    for line in _lines(setup, training, check):
         if shown:
             say(line)
         else:
             log.info(line)
 
 
-def _lines(setting: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
-    recipe, weights = setting.recipe, list(training.lesson.student.parameters())
+def _lines(setup: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
+    recipe, weights = setup.recipe, list(training.task.student.parameters())
     count = sum(each.numel() for each in weights)
     trained = sum(each.numel() for each in weights if each.requires_grad)
     share = "all trained" if trained == count else f"{trained / 1e6:.2f} M of them trained"
     resumed = f", resumed after {training.steps_done}" if training.steps_done else ""
-    lines = [accounted(setting.data), f"student {setting.student_name}: {count / 1e6:.2f} M parameters, {share}"]
+    lines = [accounted(setup.data), f"student {setup.student_name}: {count / 1e6:.2f} M parameters, {share}"]
     if check:
         lines.append(f"teacher {check.name}: right on {check.top1:.1f} % of {len(check.labels)} validation images")
-    steps = f"{recipe.epochs} epochs of {setting.stream.steps} steps{resumed}"
-    return [*lines, f"run {recipe.run_id}: {len(setting.stream.split):,} training images, {steps}"]
+    lines.append(f"objective {describe_objective(recipe)}")
+    steps = f"{recipe.epochs} epochs of {setup.stream.steps} steps{resumed}"
+    return [*lines, f"run {recipe.run_id}: {len(setup.stream.split):,} training images, {steps}"]
+
+
+def describe_objective(recipe: Recipe) -> str:
+    """A recipe's objective with all its parameters, the defaults included.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.engine.announce import describe_objective
+        >>> describe_objective(Recipe(data="digits", student="mini_vit", teacher="mini_slak", objective="kd"))
+        'kd: temperature 1, alpha 0.1'
+    """
+    parameters = {**_defaults(OBJECTIVES[recipe.objective]), **recipe.objective_args}
+    values = (f"{value:g}" if isinstance(value, float) else str(value) for value in parameters.values())
+    pairs = ", ".join(map(" ".join, zip(parameters, values, strict=True)))
+    return f"{recipe.objective}: {pairs}" if pairs else recipe.objective
+
+
+def _defaults(objective: type[Objective]) -> dict[str, Any]:
+    """Default values of an objective's parameters, or of those of its parts."""
+    if parts := getattr(objective, "parts", ()):
+        return {name: value for part in parts for name, value in _defaults(part).items()}
+    known = inspect.signature(objective.__init__).parameters
+    names = objective.hyperparameters()
+    return {name: known[name].default for name in names if known[name].default is not inspect.Parameter.empty}

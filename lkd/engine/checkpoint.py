@@ -1,4 +1,4 @@
-"""Checkpoints: from which a run that was interrupted goes on."""
+"""Checkpoints, from which an interrupted run resumes."""
 
 import hashlib
 import os
@@ -16,20 +16,20 @@ from lkd.util.files import reading, remedy_for, reserve
 
 _KEPT = 2
 _OF = "lkd"
-"""Key of the run and the conditions in a checkpoint."""
+"""Key in a checkpoint's dict that holds the run's id and the conditions."""
 _MARGIN = 2**20
-"""Bytes of a checkpoint, at most, besides its tensors."""
+"""Upper bound on the bytes of a checkpoint that are not tensors."""
 
 
 class Checkpoints:
     """The last two checkpoints of a run, each a file `<steps>-<digest of its content>.pt`.
 
-    As a context, it takes the space of the next checkpoint ahead, and gives it back at the end. So the state of a run
-    can be written whatever else fills the disk in the meantime.
+    As a context manager, it frees the space reserved for the next checkpoint at the end. With reserved space, a run can
+    be saved even if the disk fills up in the meantime.
 
     Args:
-        folder: where they lie, called as their run; it need not be there.
-        conditions: values by name that must be the same when the run goes on, such as the hash of the code.
+        folder: folder of the checkpoints, named by the run's id; created when needed.
+        conditions: named values that must be unchanged on resuming, such as the hash of the code.
 
     Example:
         >>> import tempfile
@@ -57,32 +57,31 @@ class Checkpoints:
             self.folder.rmdir()
 
     def reserve(self, tensors: int) -> None:
-        """Take the space of the next checkpoint on the disk.
+        """Reserve disk space for the next checkpoint.
 
         Args:
-            tensors: bytes of the tensors in it.
+            tensors: bytes of its tensors.
 
         Raises:
-            OSError: there is too little, or it cannot be written to; says how much is needed, or the remedy.
+            OSError: too little space, or a folder that cannot be written; names the space needed, or the remedy.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             remedy = f"{remedy_for(error)}, and run again"
-            raise OSError(f"the folder {self.folder} could not be made ({error.strerror}): {remedy}") from error
+            raise OSError(f"the folder {self.folder} could not be created ({error.strerror}): {remedy}") from error
         self.size = tensors + _MARGIN
         reserve(self.reserved, self.size)
 
     def save(self, steps: int, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint into the space that was reserved, and reserve that of the next; the oldest of three goes.
+        """Write a checkpoint into the reserved space, remove the oldest of three, and reserve space for the next.
 
         Args:
-            steps: done so far.
+            steps: number of steps done.
             state: tensors and plain values.
 
         Raises:
-            OSError: it cannot be written, and the checkpoints before it stay; or it was written, and there is no room
-                for the next one.
+            OSError: the checkpoint cannot be written (earlier ones are kept), or there is no space for the next one.
         """
         written = self.write(steps, state)
         others = [path for path in self._files() if path != written]
@@ -92,13 +91,13 @@ class Checkpoints:
             try:
                 reserve(self.reserved, max(self.size, written.stat().st_size + _MARGIN))
             except OSError as error:
-                raise OSError(f"{error}, and run again; step {steps} is kept, nothing is lost") from error
+                raise OSError(f"{error}, and run again; the checkpoint of step {steps} is kept") from error
 
     def write(self, steps: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint into the space that was reserved, and nothing else.
+        """Write a checkpoint into the reserved space, and nothing else.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,19 +111,19 @@ class Checkpoints:
                 self.reserved.unlink()
             raise OSError(
                 f"the checkpoint of step {steps} could not be written to {self.folder} ({error}): {remedy_for(error)}, "
-                "and run again; what was finished before is kept"
+                "and run again; earlier checkpoints are kept"
             ) from error
 
     @contextmanager
     def outlasting(self, steps: int, state: Mapping[str, Any]) -> Iterator[None]:
-        """Keep the state of a finished training where the block, which writes its run, finds no room for it.
+        """Write a checkpoint of the finished training if the block, which saves the run, fails with an OSError.
 
         Args:
-            steps: done.
+            steps: number of steps done.
             state: tensors and plain values.
 
         Raises:
-            OSError: that of the block; says that the state is kept.
+            OSError: the block's error; adds that the state is kept.
         """
         try:
             yield
@@ -133,36 +132,36 @@ class Checkpoints:
             raise OSError(f"{error}; the finished training is kept") from error
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint of this run that is as it was written; None where there is none.
+        """The newest intact checkpoint of this run; None without one.
 
-        Warns of each one that is damaged, or of another run, and passes it over.
+        Warns of each checkpoint that is damaged or of another run, and skips it.
 
         Raises:
-            OSError: it cannot be read; names it and the remedy.
-            ValueError: it was written under other conditions; names them and the remedy.
+            OSError: a checkpoint that cannot be read; names it and the remedy.
+            ValueError: a checkpoint written under other conditions; names them and the remedy.
         """
         for path in self._files():
-            with reading(path, "checkpoint", "remove it, and run again: training goes on from the one before it"):
+            with reading(path, "checkpoint", "remove it, and run again: training resumes from the one before it"):
                 whole = path.is_file() and path.stem.partition("-")[2] == _digest(path)
                 state = torch.load(path, map_location="cpu", weights_only=True) if whole else {}
-            written = state.pop(_OF, {"run": self.folder.name, **self.conditions})  # an earlier lkd wrote none
+            written = state.pop(_OF, {"run": self.folder.name, **self.conditions})  # older checkpoints have none
             if whole and written["run"] == self.folder.name:
                 self._check_conditions(path, written)
                 return state
             problem = f"of run {written['run']}" if whole else "damaged"
-            warnings.warn(f"checkpoint {path} is {problem}: training goes on from the one before it", stacklevel=2)
+            warnings.warn(f"checkpoint {path} is {problem}: training resumes from the one before it", stacklevel=2)
         return None
 
     def _check_conditions(self, path: Path, written: Mapping[str, str]) -> None:
         for name, value in self.conditions.items():
             if written.get(name) != value:
                 raise ValueError(
-                    f"checkpoint {path} was written with {name} {written.get(name)}, now it is {value}: restore that, "
-                    f"or remove {self.folder} to train from the beginning"
+                    f"checkpoint {path} was written with {name} {written.get(name)}, but it is now {value}: restore "
+                    f"the former, or remove {self.folder} to train from the beginning"
                 )
 
     def clear(self) -> None:
-        """Remove all checkpoints, and the space reserved for the next."""
+        """Remove all checkpoints and the reserved space."""
         for path in (*self.folder.glob("*.pt"), *self.folder.glob(".*.pt")):
             _remove(path)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -173,7 +172,7 @@ class Checkpoints:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint, or a folder that lies in its place."""
+    """Remove a checkpoint, or a folder in its place."""
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -183,11 +182,11 @@ def check_digest(path: Path) -> None:
     """Compare a checkpoint's content with the digest in its name.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is damaged; names it and the remedy.
+        OSError, ValueError: the file cannot be read, or is damaged; names it and the remedy.
     """
-    with reading(path, "checkpoint", "remove it: training goes on from the one before it"):
+    with reading(path, "checkpoint", "remove it: training resumes from the one before it"):
         if path.stem.partition("-")[2] != _digest(path):
-            raise ValueError("its content is not that of the digest in its name")
+            raise ValueError("its content does not match the digest in its name")
 
 
 def _digest(path: Path) -> str:

@@ -107,9 +107,9 @@ def check(graph: Graph, rehearsed: bool) -> None:
     """
     different = {_checked_alike(job.recipe): job for job in graph if job.kind == "run"}
     for job in different.values():
-        setting = RunSetup(job.recipe, {})
+        setup = RunSetup(job.recipe, {})
         if rehearsed and graph[job]:
-            rehearse(setting)
+            rehearse(setup)
 
 
 def _checked_alike(recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from lkd.runs.launches import DIGEST, Launch, locked
 from lkd.runs.store import Store
 from lkd.util.files import sha256, writing
 from lkd.util.locks import is_held
-from lkd.util.private import REMEDY
+from lkd.util.private import SET_TMPDIR
 from lkd.util.processes import terminate
 from lkd.util.progress import tallied
 from lkd.util.waiting import Patience, held
@@ -61,7 +61,7 @@ def launch(
             _start(files, num_processes, digest)
     _follow(files, recipe, images)
     if not files.done.exists():
-        raise RuntimeError(f"training in {num_processes} processes failed, as {files.log} says:\n{files.last_words()}")
+        raise RuntimeError(f"training in {num_processes} processes failed, see {files.log}:\n{files.failure_text()}")
 
 
 def _write_task(
@@ -70,7 +70,7 @@ def _write_task(
     """Write down what is to be done, and give the digest of that."""
     for thing in objects.values():
         _check_importable(thing)
-    with writing(files.task, f"make room, or {REMEDY}"):
+    with writing(files.task, f"make room, or {SET_TMPDIR}"):
         try:
             with files.task.open("wb") as file:
                 torch.save((recipe, store, dict(objects), resume, options), file)
@@ -111,8 +111,8 @@ def _start(files: Launch, num_processes: int, digest: str) -> None:
 def _launcher(files: Launch, num_processes: int) -> list[str]:
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     processes = ["--multi_gpu", "--num_machines=1", f"--num_processes={num_processes}", "--main_process_port=0"]
-    setting = ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={threads}"]
-    return ["accelerate.commands.launch", *processes, *setting, f"--log_dir={files.elastic}"]
+    arguments = ["--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={threads}"]
+    return ["accelerate.commands.launch", *processes, *arguments, f"--log_dir={files.elastic}"]
 
 
 def _follow(files: Launch, recipe: Recipe, images: int) -> None:

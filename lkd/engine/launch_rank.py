@@ -20,7 +20,7 @@ _TALLY_SECONDS = 0.3
 
 def work(launch: Launch, rank: int) -> None:
     """Do what a launch is for, and leave word of the outcome."""
-    with launch.at_work(rank):
+    with launch.register_rank(rank):
         try:
             recipe, store, objects, resume, options = read_task(launch)
             main = processes().is_main_process

@@ -14,13 +14,13 @@ from lkd.util.torch_defaults import torch_defaults
 @torch_defaults()
 @own_accelerators()
 @torch.random.fork_rng()
-def rehearse(setting: RunSetup, processes: int = 1, options: Options | None = None) -> None:
+def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
     """Make one step of training in training mode, with the share of a batch that each process gets; keep nothing.
 
     A teacher that is still to be trained takes part with its first weights. Nothing is compiled.
 
     Args:
-        setting: the recipe, with its data and networks.
+        setup: the recipe, with its data and networks.
         processes: how many will share a batch.
         options: how training goes about it.
 
@@ -28,14 +28,14 @@ def rehearse(setting: RunSetup, processes: int = 1, options: Options | None = No
         ValueError: the step fails; says with how many images, and why.
         FloatingPointError: a loss that is not finite.
     """
-    recipe = setting.recipe
+    recipe = setup.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
-    share = setting.stream.batch(0, 0, processes=processes)
-    with failures_named(setting, len(share.images)):
-        accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setting)])
-        teacher = setting.untrained_teacher()
+    share = setup.stream.batch(0, 0, processes=processes)
+    with failures_named(setup, len(share.images)):
+        accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setup)])
+        teacher = setup.untrained_teacher()
         if teacher:
             teacher.model.to(accelerator.device)
-        training = Trainer(setting, teacher, accelerator, plain)
+        training = Trainer(setup, teacher, accelerator, plain)
         training.network.train()
         training.take_step(share)

@@ -30,7 +30,7 @@ from lkd.engine.trainer import Trainer, ddp_arguments
 from lkd.models.copying import copied
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes
-from lkd.runs.provenance import numerics_hash, of_data, provenance
+from lkd.runs.provenance import data_provenance, numerics_hash, provenance
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_flag, check_whole
 from lkd.util.files import reading, writable
@@ -112,28 +112,28 @@ def execute(
         found = found or _found(recipe, store, objects)
         warn_of_changed_images([found])
         return found
-    setting = RunSetup(recipe, objects)
-    check_classes(recipe.teacher, setting.data.classes)
-    for text in length_warnings(recipe, setting.stream.steps):
+    setup = RunSetup(recipe, objects)
+    check_classes(recipe.teacher, setup.data.classes)
+    for text in length_warnings(recipe, setup.stream.steps):
         warnings.warn(text, stacklevel=2)
-    _check_space(store, setting, options)
+    _check_space(store, setup, options)
     sharing = num_processes if num_processes > 1 else processes().num_processes
-    _check_processes(setting, sharing)
-    if num_processes > 1 or _teacher_to_train(setting, store):
-        rehearse(setting, sharing, options)
+    _check_processes(setup, sharing)
+    if num_processes > 1 or _teacher_to_train(setup, store):
+        rehearse(setup, sharing, options)
     if num_processes > 1:
-        launch(recipe, store, objects, resume, num_processes, options, _images(setting))
+        launch(recipe, store, objects, resume, num_processes, options, _images(setup))
     else:
         with exclusive(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
-                teacher = ready_teacher(setting, store, options)
-                with _bar(recipe, setting) if progress is None else nullcontext(progress) as report:
-                    _train(setting, teacher, store, options, report, resume, shown=progress is None)
+                teacher = ready_teacher(setup, store, options)
+                with _bar(recipe, setup) if progress is None else nullcontext(progress) as report:
+                    _train(setup, teacher, store, options, report, resume, shown=progress is None)
     return _found(recipe, store, objects)
 
 
 def _train(
-    setting: RunSetup,
+    setup: RunSetup,
     teacher: FrozenTeacher | None,
     store: Store,
     options: Options,
@@ -141,41 +141,41 @@ def _train(
     resume: bool,
     shown: bool,
 ) -> None:
-    recipe, data = setting.recipe, setting.data
+    recipe, data = setup.recipe, setup.data
     origin, start = provenance(), time.perf_counter()
     accelerator = make_accelerator(
         recipe.precision,
-        kwargs_handlers=[ddp_arguments(setting)],
+        kwargs_handlers=[ddp_arguments(setup)],
         log_with=list(options.trackers) or None,
         project_dir=store.folder / "trackers" / recipe.run_id,
     )
     main = accelerator.is_main_process
     keep_freed_memory()
-    with _checkpoints(setting, store) as checkpoints, torch.random.fork_rng():
-        source = teacher_for(setting, teacher, store, options.tape, accelerator)
-        check = check_teacher(setting, teacher, accelerator, options.workers) if teacher else None
+    with _checkpoints(setup, store) as checkpoints, torch.random.fork_rng():
+        source = teacher_for(setup, teacher, store, options.tape, accelerator)
+        check = check_teacher(setup, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
-        training = Trainer(setting, source, accelerator, options)
+        training = Trainer(setup, source, accelerator, options)
         _resume(training, checkpoints, resume, progress)
         if main:
-            announce(setting, training, check, shown)
+            announce(setup, training, check, shown)
         with tracked(training, progress) as report:
             history = training.run(report, checkpoints)
-        metrics = training.figures("val", data.val) | training.figures("test", data.test)
+        metrics = training.metrics("val", data.val) | training.metrics("test", data.test)
         metrics |= {"teacher_top1": check.top1} if check else {}
         ended = training.state_dict() | {"epoch": recipe.epochs, "step": 0}
         if main:
             origin |= {
                 "threads": torch.get_num_threads(),
                 "processes": accelerator.num_processes,
-                "data": of_data(data) | {"fingerprint": setting.fingerprint},
+                "data": data_provenance(data) | {"fingerprint": setup.fingerprint},
                 "teacher": teacher_origin(recipe, teacher) if teacher else None,
                 "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
                 "options": dataclasses.asdict(options),
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            with checkpoints.outlasting(recipe.epochs * setting.stream.steps, ended):
-                store.save(recipe, training.kept, setting.shape, metrics, history, origin, training.masks)
+            with checkpoints.outlasting(recipe.epochs * setup.stream.steps, ended):
+                store.save(recipe, training.kept, setup.shape, metrics, history, origin, training.masks)
             checkpoints.clear()
             if isinstance(source, TapedTeacher):
                 source.tape.finish()
@@ -195,12 +195,12 @@ def _resume(training: Trainer, checkpoints: Checkpoints, resume: bool, progress:
             training.load_state_dict(state)
         progress(training.steps_done * recipe.batch_size)
     if accelerator.is_main_process and training.epoch < recipe.epochs:
-        checkpoints.reserve(run_bytes(recipe, _bytes(training.lesson))[1] // 3)
+        checkpoints.reserve(run_bytes(recipe, _bytes(training.task))[1] // 3)
 
 
-def _checkpoints(setting: RunSetup, store: Store) -> Checkpoints:
-    conditions = {"numerics hash (the code of lkd)": numerics_hash(), "data fingerprint": setting.fingerprint}
-    return Checkpoints(store.folder / "checkpoints" / setting.recipe.run_id, conditions)
+def _checkpoints(setup: RunSetup, store: Store) -> Checkpoints:
+    conditions = {"numerics hash (the code of lkd)": numerics_hash(), "data fingerprint": setup.fingerprint}
+    return Checkpoints(store.folder / "checkpoints" / setup.recipe.run_id, conditions)
 
 
 def _bytes(network: nn.Module) -> int:
@@ -214,9 +214,9 @@ def _baseline_top1(recipe: Recipe, store: Store) -> float | None:
     return found.metrics.get("val_top1") if found else None
 
 
-def _teacher_to_train(setting: RunSetup, store: Store) -> bool:
-    teacher = setting.recipe.teacher
-    return isinstance(teacher, Recipe) and _find(teacher, store, setting.objects) is None
+def _teacher_to_train(setup: RunSetup, store: Store) -> bool:
+    teacher = setup.recipe.teacher
+    return isinstance(teacher, Recipe) and _find(teacher, store, setup.objects) is None
 
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
@@ -233,13 +233,13 @@ def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
     return run
 
 
-def ready_teacher(setting: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
-    """The teacher of a setting, trained first where that is left to do; None where there is none."""
-    recipe = setting.recipe.teacher
+def ready_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
+    """The teacher of a setup, trained first where that is left to do; None where there is none."""
+    recipe = setup.recipe.teacher
     trained = None
     if isinstance(recipe, Recipe):
-        trained = execute(recipe, store, setting.objects, options=options).student
-    teacher = setting.frozen_teacher(trained)
+        trained = execute(recipe, store, setup.objects, options=options).student
+    teacher = setup.frozen_teacher(trained)
     if teacher and options.channels_last:
         teacher.to_channels_last()
     if teacher and options.compile_teacher:
@@ -247,10 +247,10 @@ def ready_teacher(setting: RunSetup, store: Store, options: Options) -> FrozenTe
     return teacher
 
 
-def _check_processes(setting: RunSetup, processes: int) -> None:
+def _check_processes(setup: RunSetup, processes: int) -> None:
     """Refuse a batch that does not part evenly, and what needs a GPU where there is none."""
-    setting.stream.batches(0, processes=processes)
-    share, count = setting.recipe.batch_size // processes, setting.recipe.accumulation
+    setup.stream.batches(0, processes=processes)
+    share, count = setup.recipe.batch_size // processes, setup.recipe.accumulation
     if share % count:
         raise ValueError(
             f"accumulation {count} does not part evenly the {share} images of a batch that each of {processes} "
@@ -258,9 +258,9 @@ def _check_processes(setting: RunSetup, processes: int) -> None:
         )
     if torch.cuda.is_available():
         return
-    if setting.recipe.sync_bn:
+    if setup.recipe.sync_bn:
         raise ValueError("sync_bn is for GPUs, and there is none: leave it out")
-    if setting.recipe.precision == "fp16":
+    if setup.recipe.precision == "fp16":
         raise ValueError("precision 'fp16' needs a GPU, and there is none: use 'bf16' or 'no'")
 
 
@@ -270,22 +270,22 @@ def title(recipe: Recipe) -> str:
 
 
 @contextmanager
-def _bar(recipe: Recipe, setting: RunSetup) -> Iterator[Progress]:
-    with tqdm(total=_images(setting), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
+def _bar(recipe: Recipe, setup: RunSetup) -> Iterator[Progress]:
+    with tqdm(total=_images(setup), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
         yield bar.update
 
 
-def _images(setting: RunSetup) -> int:
+def _images(setup: RunSetup) -> int:
     """How many images go through training."""
-    return setting.recipe.epochs * setting.stream.steps * setting.recipe.batch_size
+    return setup.recipe.epochs * setup.stream.steps * setup.recipe.batch_size
 
 
-def _check_space(store: Store, setting: RunSetup, options: Options) -> None:
+def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
     """Refuse a run that does not fit: its weights, three checkpoints, and a tape that is still to be made."""
     writable(store.folder, "the store", "give another folder")
-    own = run_bytes(setting.recipe, _bytes(setting.network()))
-    tape = tape_bytes(setting, store) if options.tape else 0
-    there = disk_bytes(_checkpoints(setting, store).folder)
+    own = run_bytes(setup.recipe, _bytes(setup.network()))
+    tape = tape_bytes(setup, store) if options.tape else 0
+    there = disk_bytes(_checkpoints(setup, store).folder)
     needed, free = sum(own) + tape - there, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(

@@ -60,7 +60,7 @@ class RunSetup:
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
-            self._check_teacher()
+            self.teacher_outputs = self._checked_teacher()
             self._check_objective()
             make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
@@ -88,16 +88,9 @@ class RunSetup:
         """The objective, with the layers that fit student and teacher."""
         objective = self.recipe.make_objective()
         if objective.stages:
+            assert self.teacher_outputs is not None
             objective.connect(self.student_outputs, self.teacher_outputs)
         return objective
-
-    @cached_property
-    def teacher_outputs(self) -> Outputs:
-        """What the teacher, trained or not, gives for two images."""
-        live = self.untrained_teacher()
-        assert live is not None
-        positions = torch.arange(2)
-        return self._outputs("teacher", live.model, lambda images: live(0, Batch(images, positions, positions)))
 
     def untrained_teacher(self) -> FrozenTeacher | None:
         """The teacher as far as it exists before anything is trained: one that is a recipe has its first weights."""
@@ -142,29 +135,36 @@ class RunSetup:
             raise KeyError(f"{name} was in the memory of another call: give the model or data set itself once more")
         return self.objects[name]
 
-    def _check_teacher(self) -> None:
+    def _checked_teacher(self) -> Outputs | None:
+        """Refuse a teacher that does not fit; its outputs for two images, where they can be had or are compared.
+
+        A teacher that is a recipe has its first weights. Its network is built only for its feature maps.
+        """
         teacher = self.recipe.teacher
         if isinstance(teacher, Recipe):
-            self._object(teacher.student)
-            if teacher.data.startswith(IN_MEMORY) and teacher.data not in self.objects:
-                return
-            theirs = self._images(teacher)
-            if (theirs.channels, theirs.size, theirs.classes) != (
-                self.data.channels,
-                self.data.size,
-                self.data.classes,
-            ):
-                raise ValueError(
-                    f"teacher {teacher.student!r} learned from {_describe(theirs)}, the student is to learn from "
-                    f"{_describe(self.data)}: train the teacher on the student's data"
-                )
-        elif teacher is not None:
-            self.teacher_outputs  # noqa: B018
+            self._check_teacher_data(teacher)
+        if teacher is None or (isinstance(teacher, Recipe) and not self.stages):
+            return None
+        live = self.untrained_teacher()
+        assert live is not None
+        positions = torch.arange(2)
+        return self._outputs("teacher", live.model, lambda images: live(0, Batch(images, positions, positions)))
+
+    def _check_teacher_data(self, teacher: Recipe) -> None:
+        self._object(teacher.student)
+        if teacher.data.startswith(IN_MEMORY) and teacher.data not in self.objects:
+            return
+        ours, theirs = self.data, self._images(teacher)
+        if (theirs.channels, theirs.size, theirs.classes) != (ours.channels, ours.size, ours.classes):
+            raise ValueError(
+                f"teacher {teacher.student!r} learned from {_describe(theirs)}, the student is to learn from "
+                f"{_describe(ours)}: train the teacher on the student's data"
+            )
 
     def _check_objective(self) -> None:
         """Refuse an objective that cannot be had of these networks and classes."""
         given, labels = self.student_outputs, self.stream.split.labels[:2]
-        taught = self.teacher_outputs if self.stages else given
+        taught = (self.teacher_outputs if self.stages else None) or given
         self.objective()(given, taught, labels)
 
     def _shape(self, recipe: Recipe) -> dict[str, Any]:

@@ -33,16 +33,16 @@ class Verified(NamedTuple):
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
     options = options or Options()
-    setting = RunSetup(recipe, {})
-    teacher = ready_teacher(setting, store, options)
+    setup = RunSetup(recipe, {})
+    teacher = ready_teacher(setup, store, options)
     assert teacher is not None
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)
-    tape = make_tape(setting, teacher, store)
+    tape = make_tape(setup, teacher, store)
     if not tape.complete:
         taped = TapedTeacher(tape, teacher)
         for epoch in range(recipe.epochs):
-            for batch in setting.stream.batches(epoch, workers=options.workers):
+            for batch in setup.stream.batches(epoch, workers=options.workers):
                 for part in parts(batch, recipe.accumulation, accelerator.device):
                     with accelerator.autocast():
                         taped(epoch, part)
@@ -74,8 +74,8 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         raise ValueError(
             f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
         )
-    setting = RunSetup(recipe, {})
-    teacher = ready_teacher(setting, store, Options())
+    setup = RunSetup(recipe, {})
+    teacher = ready_teacher(setup, store, Options())
     assert teacher is not None
     if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
@@ -84,8 +84,8 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
     source = teacher if tape.top_k is None else TopKTeacher(teacher, tape.top_k)
     difference, scale, draw = 0.0, 0.0, random.Random(seed)
     for _ in range(batches):
-        epoch, step = draw.randrange(recipe.epochs), draw.randrange(setting.stream.steps)
-        for part in parts(setting.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
+        epoch, step = draw.randrange(recipe.epochs), draw.randrange(setup.stream.steps)
+        for part in parts(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
             if (taped := tape.read(epoch, part)) is None:
                 first = int(part.positions[0])
                 raise ValueError(f"tape {tape.folder.name} lacks records of epoch {epoch + 1} from position {first} on")

@@ -112,30 +112,28 @@ def checked_images(classes: int) -> int:
     return min(_MOST, max(_FEWEST, _EACH * classes))
 
 
-def check_teacher(
-    setting: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0
-) -> TeacherCheck:
+def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
     """Evaluate a teacher as the student will meet it: folded, under its own normalisation, in the run's precision.
 
     A process evaluates a teacher once on the same images in memory; files may have changed, and are read again.
 
     Args:
-        setting: the recipe, with its data.
+        setup: the recipe, with its data.
         teacher: on the accelerator's device.
         accelerator: device and precision.
         workers: processes that read images ahead, where they are in files.
     """
-    recipe = setting.recipe
+    recipe = setup.recipe
     teacher_id = getattr(recipe.teacher, "run_id", recipe.teacher)
     key = teacher_id, weights_hash(teacher.model), recipe.data, recipe.precision
     if key not in _checks or scheme(recipe.data):
-        _checks[key] = _check(setting, teacher, accelerator, workers)
+        _checks[key] = _check(setup, teacher, accelerator, workers)
     return _checks[key]
 
 
 @torch.no_grad()
-def _check(setting: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
-    data, device = setting.data, accelerator.device
+def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
+    data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
     plain.ask = outputs  # not compiled, which would be done again for these batches
     split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
@@ -147,14 +145,14 @@ def _check(setting: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, 
                 logits = plain(0, batch).logits
         except Exception as error:  # one that was traced for a batch of fixed size, for example
             raise ValueError(
-                f"teacher {setting.teacher_name!r} cannot take {len(images)} images at once ({error}): make it for "
+                f"teacher {setup.teacher_name!r} cannot take {len(images)} images at once ({error}): make it for "
                 "batches of any size"
             ) from error
         if broken := int((~logits.isfinite()).any(1).sum()):
             raise ValueError(
-                f"teacher {setting.teacher_name!r} gives logits that are not finite for {broken} of {len(images)} "
+                f"teacher {setup.teacher_name!r} gives logits that are not finite for {broken} of {len(images)} "
                 "validation images: look at its weights and precision, and at the images"
             )
         predicted.append(logits.argmax(1).cpu())
         labels.append(target)
-    return TeacherCheck(setting.teacher_name, torch.cat(predicted), torch.cat(labels), len(data.classes))
+    return TeacherCheck(setup.teacher_name, torch.cat(predicted), torch.cat(labels), len(data.classes))

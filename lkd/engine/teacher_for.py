@@ -17,39 +17,39 @@ from lkd.runs.store import Store
 
 
 def teacher_for(
-    setting: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
+    setup: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
     """The source of a teacher's outputs: a tape that is there, or made if `write`; else the teacher itself."""
     if teacher is None:
         return None
-    recipe = setting.recipe
+    recipe = setup.recipe
     teacher.model.to(accelerator.device)
-    if agreed(write or _tape_path(content(setting, teacher), recipe.teacher_top_k, store).is_dir()):
-        return TapedTeacher(make_tape(setting, teacher, store), teacher)
+    if agreed(write or _tape_path(content(setup, teacher), recipe.teacher_top_k, store).is_dir()):
+        return TapedTeacher(make_tape(setup, teacher, store), teacher)
     return teacher if recipe.teacher_top_k is None else TopKTeacher(teacher, recipe.teacher_top_k)
 
 
-def make_tape(setting: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
+def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
     """The tape of a recipe's teacher along its stream, made if it was not there.
 
     Raises:
         FileNotFoundError, OSError, ValueError: a tape that is damaged, or whose manifest lists other content; names it
             and the remedy.
     """
-    about = content(setting, teacher)
-    path = _tape_path(about, setting.recipe.teacher_top_k, store)
+    about = content(setup, teacher)
+    path = _tape_path(about, setup.recipe.teacher_top_k, store)
     with exclusive(store, path.name):
         if processes().is_main_process and not path.is_dir():
-            Tape.make(path, **_form(setting), about={**about, "recipe": setting.recipe.to_dict()})
+            Tape.make(path, **_form(setup), about={**about, "recipe": setup.recipe.to_dict()})
     processes().wait_for_everyone()
     tape = Tape(path)
-    tape.check_content({**about, **_form(setting)})
+    tape.check_content({**about, **_form(setup)})
     return tape
 
 
-def content(setting: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
+def content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
     """Everything that decides the outputs on a tape: weights and network of the teacher, its input, and the stream."""
-    recipe = setting.recipe
+    recipe = setup.recipe
     given = recipe.teacher
     return {
         "teacher": weights_hash(teacher.model),
@@ -60,27 +60,27 @@ def content(setting: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
         "stages": teacher.stages,
         "precision": recipe.precision,
         "stream": recipe.stream_id,
-        "images": setting.fingerprint,
+        "images": setup.fingerprint,
     }
 
 
-def tape_bytes(setting: RunSetup, store: Store) -> int:
+def tape_bytes(setup: RunSetup, store: Store) -> int:
     """How much disk a recipe's tape will take; 0 where there is one along its stream already, or no teacher."""
-    recipe = setting.recipe
+    recipe = setup.recipe
     if recipe.teacher is None or any((store.folder / "tapes").glob(f"*-{recipe.stream_id}-*")):
         return 0
-    return bytes_needed(_form(setting))
+    return bytes_needed(_form(setup))
 
 
-def _form(setting: RunSetup) -> dict[str, Any]:
+def _form(setup: RunSetup) -> dict[str, Any]:
     """How many records a recipe's tape has, and what is in one."""
-    recipe = setting.recipe
+    recipe, outputs = setup.recipe, setup.teacher_outputs
     return {
         "epochs": recipe.epochs,
-        "samples": setting.stream.steps * recipe.batch_size,
-        "classes": len(setting.data.classes),
+        "samples": setup.stream.steps * recipe.batch_size,
+        "classes": len(setup.data.classes),
         "top_k": recipe.teacher_top_k,
-        "maps": tuple(tuple(each.shape[1:]) for each in setting.teacher_outputs.maps) if setting.stages else (),
+        "maps": tuple(tuple(each.shape[1:]) for each in outputs.maps) if outputs else (),
     }
 
 

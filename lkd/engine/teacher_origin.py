@@ -68,7 +68,7 @@ def weights_origin(name: str) -> dict[str, str | None]:
     about: dict[str, str | None] = {"name": ".".join(filter(None, (config.architecture, config.tag)))}
     path = Path(config.file) if config.file else None
     if config.hf_hub_id and not path:
-        path = _in_hub_cache(config)
+        path = in_hub_cache(config)
         about |= {"hub_id": config.hf_hub_id, "commit": path.parent.name if path else None}
     elif config.url and not path:
         url = config.url if isinstance(config.url, str) else config.url[0]
@@ -147,8 +147,8 @@ def _check_order(teacher: str, known: list[str], classes: list[str]) -> None:
         )
 
 
-def _in_hub_cache(config: PretrainedCfg) -> Path | None:
-    """The file of a model in the local cache of the Hugging Face hub, as timm chooses it."""
+def in_hub_cache(config: PretrainedCfg) -> Path | None:
+    """The file in the local Hugging Face hub cache that timm loads for a model, or None."""
     repository, _, revision = str(config.hf_hub_id).partition("@")
     named = config.hf_hub_filename or _BIN
     for filename in (named.replace(_BIN, _SAFE), named):

@@ -16,7 +16,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lkd.data import Batch, Labelled, Stream, subset
+from lkd.data import Batch, DataSet, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.optimizer import make_optimizer, make_schedule
@@ -44,7 +44,7 @@ class Trainer:
     """A student's training along a stream, and all that changes in it.
 
     Args:
-        setting: the recipe, with its data and networks.
+        setup: the recipe, with its data and networks.
         teacher: gives the teacher's outputs for a batch; None where the objective needs none.
         accelerator: device, processes and precision.
         options: how to go about it.
@@ -55,25 +55,25 @@ class Trainer:
         history: one row of figures an epoch.
     """
 
-    def __init__(self, setting: RunSetup, teacher: Teacher | None, accelerator: Accelerator, options: Options):
-        self.setting, self.recipe = setting, setting.recipe
+    def __init__(self, setup: RunSetup, teacher: Teacher | None, accelerator: Accelerator, options: Options):
+        self.setup, self.recipe = setup, setup.recipe
         recipe = self.recipe
-        self.data, self.stream, self.teacher = setting.data, setting.stream, teacher
+        self.data, self.stream, self.teacher = setup.data, setup.stream, teacher
         self.accelerator, self.options = accelerator, options
         _seed_all(recipe.seed)
-        lesson = DistillationTask(setting.network(), setting.objective()).to(accelerator.device)
+        task = DistillationTask(setup.network(), setup.objective()).to(accelerator.device)
         if recipe.sync_bn:
-            lesson.student = convert_sync_batchnorm(lesson.student)
+            task.student = convert_sync_batchnorm(task.student)
         if options.channels_last:
-            lesson = lesson.to(memory_format=torch.channels_last)
-        self.lesson, self.sparse = lesson, sparse_training(recipe, lesson.student, self.stream)
-        optimizer = make_optimizer(recipe, lesson)
+            task = task.to(memory_format=torch.channels_last)
+        self.task, self.sparse = task, sparse_training(recipe, task.student, self.data, self.stream)
+        optimizer = make_optimizer(recipe, task)
         self.schedule = make_schedule(recipe, optimizer, self.stream.steps)
-        self.average = ModelEmaV3(lesson.student, decay=recipe.ema) if recipe.ema else None
-        self.kept = self.average.module if self.average else lesson.student
+        self.average = ModelEmaV3(task.student, decay=recipe.ema) if recipe.ema else None
+        self.kept = self.average.module if self.average else task.student
         if options.compile_student:
-            lesson.compile()
-        self.network, self.optimizer = accelerator.prepare(lesson, optimizer)
+            task.compile()
+        self.network, self.optimizer = accelerator.prepare(task, optimizer)
         accelerator.gradient_accumulation_steps = recipe.accumulation
         self.watched, self.judged = (
             subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (_WATCHED, _LOOKED_AT)
@@ -112,16 +112,16 @@ class Trainer:
             for batch in self._batches():
                 if stopped := self._good_enough():
                     break
-                with nullcontext() if self.steps_done else failures_named(self.setting, len(batch.images)):
+                with nullcontext() if self.steps_done else failures_named(self.setup, len(batch.images)):
                     self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.figures("val", self.watched)})
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.watched)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
 
-    def figures(self, name: str, split: Labelled) -> dict[str, float]:
+    def metrics(self, name: str, split: Labelled) -> dict[str, float]:
         """How well the network to keep does on a split, as `<name>_<figure>`; that of the main process counts."""
         if self.accelerator.num_processes > 1:
             for buffer in self.kept.buffers():
@@ -140,7 +140,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "history": self.history,
-            "lesson": self.lesson.state_dict(),
+            "lesson": self.task.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "sparse": self.sparse.state_dict() if self.sparse else None,
@@ -151,7 +151,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where a state was taken; on another number of processes, with new random states."""
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
-        self.lesson.load_state_dict(state["lesson"])
+        self.task.load_state_dict(state["lesson"])
         self.optimizer.load_state_dict(state["optimizer"])
         for part, name in ((self.average, "average"), (self.sparse, "sparse"), (self.accelerator.scaler, "scaler")):
             if part is not None:
@@ -189,7 +189,7 @@ class Trainer:
         if self.average and self.sparse:
             self.sparse.update_average(self.average)
         elif self.average:
-            self.average.update(self.lesson.student)
+            self.average.update(self.task.student)
 
     def _learn(self, part: Batch) -> None:
         """Forward and backward pass of a part of a batch."""
@@ -213,7 +213,7 @@ class Trainer:
         """Whether it is time to look at the accuracy at which training stops, and it has been reached."""
         if self.recipe.stop_top1 is None or self.step == 0 or self.step % _LOOK:
             return False
-        return self.figures("val", self.judged)["val_top1"] >= self.recipe.stop_top1
+        return self.metrics("val", self.judged)["val_top1"] >= self.recipe.stop_top1
 
     def _place(self, part: Batch) -> str:
         first, last = part.positions.aminmax()
@@ -244,11 +244,11 @@ class Trainer:
 
 
 @contextmanager
-def failures_named(setting: RunSetup, images: int) -> Iterator[None]:
+def failures_named(setup: RunSetup, images: int) -> Iterator[None]:
     """Name student, objective and step where a network or objective fails in its first step.
 
     Args:
-        setting: the recipe.
+        setup: the recipe.
         images: in this process's share of the batch.
 
     Raises:
@@ -260,15 +260,15 @@ def failures_named(setting: RunSetup, images: int) -> Iterator[None]:
         raise
     except Exception as error:  # networks and objectives of one's own may fail in any way
         raise ValueError(
-            f"student {setting.student_name!r} cannot be trained with objective {setting.recipe.objective!r}: a step "
-            f"with {images // setting.recipe.accumulation} images in training mode fails with "
+            f"student {setup.student_name!r} cannot be trained with objective {setup.recipe.objective!r}: a step "
+            f"with {images // setup.recipe.accumulation} images in training mode fails with "
             f"{type(error).__name__}: {error}"
         ) from error
 
 
-def ddp_arguments(setting: RunSetup) -> DistributedDataParallelKwargs:
+def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
     """Arguments of PyTorch's data parallelism: an objective of feature maps may leave a network's head without use."""
-    return DistributedDataParallelKwargs(find_unused_parameters=bool(setting.stages))
+    return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages))
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
@@ -277,7 +277,7 @@ def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
     return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]
 
 
-def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> SparseTraining | None:
+def sparse_training(recipe: Recipe, student: nn.Module, data: DataSet, stream: Stream) -> SparseTraining | None:
     """Sparse training, begun with one batch that is neither augmented nor mixed; None for a dense recipe."""
     if not recipe.sparsity:
         return None
@@ -291,7 +291,7 @@ def sparse_training(recipe: Recipe, student: nn.Module, stream: Stream) -> Spars
         seed=recipe.seed,
     )
     first = subset(stream.split, min(recipe.batch_size, _SCORED), seed=0)
-    sparse.start(*next(stream.data.batches(first, torch.arange(len(first)), len(first))))
+    sparse.start(*next(data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
 
 

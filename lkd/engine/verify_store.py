@@ -10,7 +10,7 @@ import numpy as np
 from lkd.engine.checkpoint import check_digest
 from lkd.engine.tape import Tape
 from lkd.recipe import IN_MEMORY
-from lkd.runs.catalogue import inside, run_folders
+from lkd.runs.catalogue import run_folders, visible
 from lkd.runs.manifest import MASKS, STUDENT, check_file, check_records
 from lkd.runs.store import Store, remedy
 from lkd.util.files import reading
@@ -50,7 +50,7 @@ def verify(store: Store) -> Iterator[Verified]:
     folder = store.folder
     yield _verified("runs", run_folders(folder), lambda path: _check_run(store, path))
     yield _verified("measurements", sorted(folder.glob("runs/[!.]*/measured/*.npz")), _check_measurement)
-    yield _verified("tapes", sorted(path for path in inside(folder / "tapes") if path.is_dir()), _check_tape)
+    yield _verified("tapes", sorted(path for path in visible(folder / "tapes") if path.is_dir()), _check_tape)
     yield _verified("checkpoints", sorted(folder.glob("checkpoints/[!.]*/*-*.pt")), check_digest)
 
 

@@ -1,4 +1,4 @@
-"""Students as plain timm models: in a folder with a model card, or on the Hugging Face hub."""
+"""Export of students as timm models: to a folder with a model card, or to the Hugging Face hub."""
 
 from lkd.export.timm_model import export, push
 

@@ -1,4 +1,4 @@
-"""The model card of a student: what it is, how it was made and how to load it, as the Hugging Face hub has cards."""
+"""Model cards of students in the format of the Hugging Face hub."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,16 @@ _CITED = ("L2S", "VanillaKD")
 
 _DATA = {
     "digits": {
-        "what": "scikit-learn's copy of the test part of Optical Recognition of Handwritten Digits "
+        "description": "scikit-learn's copy of the test part of Optical Recognition of Handwritten Digits "
         "(E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998)",
     },
-    "fashion_mnist": {"what": "Fashion-MNIST (Zalando)", "licence": "MIT", "hub": "zalando-datasets/fashion_mnist"},
+    "fashion_mnist": {
+        "description": "Fashion-MNIST (Zalando)",
+        "licence": "MIT",
+        "hub": "zalando-datasets/fashion_mnist",
+    },
 }
-"""What is known of data sets: in words, their licence, and their name on the hub."""
+"""Descriptions, licences and hub names of data sets."""
 
 
 def card(
@@ -38,34 +42,34 @@ def card(
     address: str,
     license: str | None,
 ) -> str:
-    """The text of the card.
+    """The text of the model card.
 
     Args:
-        run: whose student it is.
+        run: the run of the student.
         architecture: timm's name of the exported network.
-        trained_as: that of the network that was trained.
-        data: see `lkd.runs.provenance.of_data`.
-        title: what the student is called.
-        address: what `timm.create_model` loads it by; "local-dir:NAME" from the folder that holds the folder NAME.
-        license: of the weights; None where it is not stated.
+        trained_as: timm's name of the trained network.
+        data: see `lkd.runs.provenance.data_provenance`.
+        title: name of the student.
+        address: name for `timm.create_model`; "local-dir:NAME" works in the parent folder of the folder NAME.
+        license: license of the weights; None if not stated.
     """
     parts = [
         f"---\n{_front_matter(run.recipe, license)}\n---",
         f"# {plain(title)}",
         _summary(run.recipe, architecture, trained_as),
-        "## To load",
+        "## Usage",
         fenced(_loading(architecture, address), "python"),
-        "## Figures",
-        _figures(run, data),
+        "## Evaluation",
+        _evaluation(run, data),
         "## Recipe",
-        "What differs from the defaults of `lkd.Recipe`; `recipe.json` has all of it, the teacher's included.",
-        *_shortened(run.recipe),
-        _table(_changed(run.recipe)),
+        "The differences from the defaults of `lkd.Recipe`; `recipe.json` has all fields, and those of the teacher.",
+        *_shortened_paths(run.recipe),
+        _table(_changed_fields(run.recipe)),
         *_teacher(run),
         "## Data",
-        _table(_of_data(run.recipe, data)),
-        "## Made with",
-        _table(_origin(run.provenance)),
+        _table(_data_rows(run.recipe, data)),
+        "## Training environment",
+        _table(_environment(run.provenance)),
         "## Citation",
         "\n".join(map(_cited, _CITED)),
     ]
@@ -89,26 +93,26 @@ def _front_matter(recipe: Recipe, license: str | None) -> str:
 
 def _summary(recipe: Recipe, architecture: str, trained_as: str) -> str:
     name = recipe.teacher_name
-    taught = f" and from the teacher {code(name)}, by the objective {code(recipe.objective)}" if name else ""
-    words = f"A {code(architecture)} that learned from labels{taught}, trained with lkd."
+    teacher = f" and from the teacher {code(name)}, with the objective {code(recipe.objective)}" if name else ""
+    text = f"A {code(architecture)} that learned from labels{teacher}, trained with lkd."
     if recipe.student.startswith(IN_MEMORY):
-        words += " It began with the weights of a network that was given."
+        text += " Training started from the weights of a given network."
     if architecture != trained_as:
-        words += f" It was trained as {code(trained_as)}; this is timm's plain form of it, with equal outputs."
-    return words
+        text += f" It was trained as {code(trained_as)}, and converted to timm's own network with equal outputs."
+    return text
 
 
 def _loading(architecture: str, address: str) -> str:
     package = model_entrypoint(architecture).__module__.partition(".")[0]
-    imports = "import timm" if package == "timm" else f"import {package}, timm  # the package {package} has the network"
-    place = "# run this where the folder lies\n" if address.startswith(_LOCAL) else ""
+    imports = "import timm" if package == "timm" else f"import {package}, timm  # {package} registers the network"
+    place = "# run this in the parent folder of the model's folder\n" if address.startswith(_LOCAL) else ""
     return (
         f"{imports}\n\n{place}model = timm.create_model({json.dumps(address)}, pretrained=True).eval()\n"
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
     )
 
 
-def _figures(run: Run, data: Mapping[str, Any]) -> str:
+def _evaluation(run: Run, data: Mapping[str, Any]) -> str:
     rows = [
         (
             split,
@@ -121,17 +125,17 @@ def _figures(run: Run, data: Mapping[str, Any]) -> str:
     return markdown_table(("Split", "Images", "Top-1 (%)", "Loss (nats)"), rows, right=(1, 2, 3))
 
 
-def _shortened(recipe: Recipe) -> Iterable[str]:
-    """That names are not whole, where a recipe names folders of the machine that carried it out."""
+def _shortened_paths(recipe: Recipe) -> Iterable[str]:
+    """A note on shortened paths, if the recipe contains paths of the training machine."""
     if public(plain_values := recipe.to_dict()) != plain_values:
         yield (
-            "Folders of the machine that it was trained on are given by their last names, here and in `recipe.json`. "
-            f"The run's id, {code(recipe.run_id)}, is that of the recipe with whole names."
+            "Paths of the training machine are reduced to their last name, here and in `recipe.json`. The run's id, "
+            f"{code(recipe.run_id)}, is that of the recipe with full paths."
         )
 
 
-def _changed(recipe: Recipe) -> dict[str, Any]:
-    """The fields that are not as a recipe has them by default; a teacher by its name."""
+def _changed_fields(recipe: Recipe) -> dict[str, Any]:
+    """The non-default fields of a recipe, with the teacher by name."""
     return changed({**recipe.to_dict(), "teacher": recipe.teacher_name})
 
 
@@ -140,20 +144,20 @@ def _teacher(run: Run) -> Iterable[str]:
     if recipe.teacher is None:
         return
     yield "## Teacher"
-    told = run.provenance.get("teacher") or {}
-    about = {name: _NOT_STATED if value is None else value for name, value in told.items()}
+    origin = run.provenance.get("teacher") or {}
+    about = {name: _NOT_STATED if value is None else value for name, value in origin.items()}
     if isinstance(recipe.teacher, Recipe):
-        about = {"run": recipe.teacher.run_id, **about, **_changed(recipe.teacher)}
+        about = {"run": recipe.teacher.run_id, **about, **_changed_fields(recipe.teacher)}
     if "teacher_top1" in run.metrics:
         about["top-1 on the student's validation images (%)"] = f"{run.metrics['teacher_top1']:.2f}"
     yield _table({"name": recipe.teacher_name, **about})
 
 
-def _of_data(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
+def _data_rows(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
     known = _DATA.get(recipe.data, {})
     return {
         "name": recipe.data,
-        "what": known.get("what", _NOT_STATED),
+        "description": known.get("description", _NOT_STATED),
         "licence": known.get("licence", _NOT_STATED),
         "training images": recipe.train_images or data["images"]["train"],
         "size": data["size"],
@@ -163,10 +167,10 @@ def _of_data(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was carried out with, as far as its record says."""
-    named = ("lkd", "source", "numerics", "python", "hardware", "processes", "threads", "started", "seconds")
-    return {name: provenance[name] for name in named if name in provenance} | provenance["packages"]
+def _environment(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Software and hardware of the run, as far as its provenance has them."""
+    shown = ("lkd", "source", "numerics", "python", "hardware", "processes", "threads", "started", "seconds")
+    return {name: provenance[name] for name in shown if name in provenance} | provenance["packages"]
 
 
 def _cited(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Students as plain timm models: in a folder with a model card, or on the Hugging Face hub."""
+"""Export of students as timm models."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from lkd.models import save_model, to_timm_convnext
 from lkd.models.copying import copied
 from lkd.models.timm_attributes import configuration
 from lkd.recipe import IN_MEMORY
-from lkd.runs.provenance import of_data
-from lkd.runs.public_names import public, seen
+from lkd.runs.provenance import data_provenance
+from lkd.runs.public_names import disclosed_names, public
 from lkd.runs.store import Run
 from lkd.util.checks import check_flag
 from lkd.util.files import replacing
@@ -26,32 +26,31 @@ from lkd.util.progress import say
 from lkd.util.temporary import temporary_folder
 
 _OF_THE_NETWORK = ("architecture", "fixed_input_size", "min_input_size", "first_conv", "classifier")
-"""What timm's configuration of a model says of the network; the rest is about weights that it does not have."""
+"""Keys of timm's model configuration that describe the network; the others describe pretrained weights."""
 
 
 def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> Path:
-    """Write a run's student as timm and the Hugging Face hub have models, with a model card and its recipe.
+    """Export a run's student in the format of timm and the Hugging Face hub, with a model card and the recipe.
 
-    The folder gets `model.safetensors` and `config.json`, with the normalisation, image size and classes that the
-    student was trained with; `README.md`, the card; and `recipe.json`. `timm.create_model("local-dir:FOLDER",
-    pretrained=True)` loads it. A student with batch norm that is a ConvNeXt (`convnext_bn_tiny`, `convnext_bn_small`)
-    becomes timm's own ConvNeXt, with equal outputs; for this project's other networks the card says to `import lkd`.
-    Folders of this machine are given by their last names.
+    The folder contains `model.safetensors`; `config.json`, with normalisation, image size and classes of the training
+    data; `README.md`, the model card; and `recipe.json`. `timm.create_model("local-dir:FOLDER", pretrained=True)` loads
+    it. The ConvNeXt students with batch norm (`convnext_bn_tiny`, `convnext_bn_small`) become timm's own ConvNeXt, with
+    equal outputs; the other networks of this project need `import lkd`, as their card shows. Paths of this machine are
+    reduced to their last name.
 
     Args:
-        run: one with weights.
-        folder: is made; files of these names in it are replaced.
-        repo_id: "OWNER/NAME", for a card that says how to load it from the hub.
-        license: under which you give the weights away, as the hub calls it ("mit", "cc-by-4.0"); "unknown" if it is not
-            given.
+        run: a run with weights.
+        folder: the folder to create; existing files with these names are replaced.
+        repo_id: "OWNER/NAME", for a card with instructions to load the student from the hub.
+        license: the hub's name of the weights' license ("mit", "cc-by-4.0"); "unknown" by default.
 
     Returns:
         The folder.
 
     Raises:
         FileNotFoundError: a run without weights, a published record for example.
-        ValueError: a student that timm did not make, or that was changed since; an impossible `repo_id`; a run of data
-            in memory that was made before runs recorded their data.
+        ValueError: a student that timm did not create, or that was modified; an invalid `repo_id`; a run on in-memory
+            data from before runs recorded their data.
 
     Example:
         >>> import tempfile, timm, lkd
@@ -66,10 +65,10 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
         _check_repo_id(repo_id)
     if not (run.path / "student.safetensors").is_file():
         raise FileNotFoundError(
-            f"run {run.recipe.run_id} has no weights in {run.path}: carry it out with lkd.run first"
+            f"run {run.recipe.run_id} has no weights in {run.path}: run the recipe with lkd.run first"
         )
     data = _data(run)
-    model = _configured(_plain(run.student), run, data)
+    model = _configured(_converted(run.student), run, data)
     folder = save_model(model, folder)
     name = folder.resolve().name
     address = f"local-dir:{name}" if repo_id is None else f"hf-hub:{repo_id}"
@@ -86,20 +85,20 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
 
 
 def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = None) -> str:
-    """Send what `export` writes to the Hugging Face hub, as the user who is logged in there (`hf auth login`).
+    """Export a student and upload it to the Hugging Face hub, as the logged-in user (`hf auth login`).
 
-    What others will see there, names of data, classes, networks and the machine, is said before anything is sent.
+    The disclosed names of data, classes, networks and machine are printed before the upload.
 
     Args:
         run, license: as for `export`.
-        repo_id: "OWNER/NAME"; is made if it is not there.
-        private: whether a repository that is made can be seen by you alone.
+        repo_id: "OWNER/NAME"; created if missing.
+        private: make a new repository private.
 
     Returns:
-        The repository's address.
+        The URL of the repository.
 
     Raises:
-        FileNotFoundError, ValueError: as for `export`, before anything is sent.
+        FileNotFoundError, ValueError: as for `export`, before anything is uploaded.
 
     Example:
         >>> from lkd.export import push
@@ -112,7 +111,7 @@ def push(run: Run, repo_id: str, *, private: bool = True, license: str | None = 
     api = HfApi(library_name="lkd", library_version=version("lkd"))
     with temporary_folder() as folder:
         export(run, folder, repo_id=repo_id, license=license)
-        for kind, names in seen([run]).items():
+        for kind, names in disclosed_names([run]).items():
             say(f"{repo_id} shows {kind}: {names}")
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         message = f"Student of run {run.recipe.run_id}"
@@ -127,26 +126,26 @@ def _check_repo_id(repo_id: str) -> None:
 
 
 def _data(run: Run) -> dict[str, Any]:
-    """What the student expects of images, from the run's record, or else from the data set itself."""
-    if told := run.provenance.get("data"):
-        return dict(told)
+    """Provenance of the run's data, from the run's record or else from the data set."""
+    if recorded := run.provenance.get("data"):
+        return dict(recorded)
     if run.recipe.data.startswith(IN_MEMORY):
         raise ValueError(
-            f"run {run.recipe.run_id} is of data that was in memory, and does not say how its images were normalised: "
-            "train it again with resume=False"
+            f"run {run.recipe.run_id} used in-memory data, and has no record of its normalisation: train it again with "
+            "resume=False"
         )
-    return of_data(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
+    return data_provenance(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
 
 
-def _plain(student: nn.Module) -> Any:
-    """A copy of the student, in timm's own form where there is one with equal outputs."""
+def _converted(student: nn.Module) -> Any:
+    """A copy of the student, as timm's own network if there is one with equal outputs."""
     with suppress(TypeError, ValueError):
         return to_timm_convnext(student)
     return copied(student, "student")
 
 
 def _configured(model: Any, run: Run, data: dict[str, Any]) -> Any:
-    """The model with a configuration of its own weights: the data it learned from, none of timm's."""
+    """The model with the configuration of its training data, instead of that of timm's weights."""
     if config := configuration(model):
         recipe, in_files = run.recipe, scheme(run.recipe.data)
         kept = {name: config[name] for name in _OF_THE_NETWORK if name in config}

@@ -1,4 +1,4 @@
-"""Models registered with timm: `import lkd` makes their names known to `timm.create_model`."""
+"""Models registered with timm: after `import lkd`, `timm.create_model` accepts their names."""
 
 from lkd.models import mini as mini
 from lkd.models import vit as vit

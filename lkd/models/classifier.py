@@ -1,4 +1,4 @@
-"""What SLaK and CSWin have in common: stages of blocks, then one linear layer, and timm's methods for both."""
+"""Base class of SLaK and CSWin: stages of blocks, a linear head, and the methods of a timm model."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """A network that makes a map in each stage, pools the last one, and classifies by a linear layer called `head`."""
+    """A network of stages with a feature map each; the last map is pooled and classified by the linear layer `head`."""
 
     num_classes: int
     num_features: int
@@ -22,19 +22,19 @@ class Classifier(nn.Module):
 
     @abstractmethod
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn."""
+        """Yield the feature map `(B, C, h, w)` of each stage for images `(B, in_chans, H, W)`."""
 
     def normed(self, last: Tensor) -> Tensor:
-        """The last stage's map after the final norm, where that comes before pooling; as it is by default."""
+        """Apply the final norm to the last map, if it comes before pooling; by default, return the map unchanged."""
         return last
 
     @abstractmethod
     def features_of(self, last: Tensor) -> Tensor:
-        """The last stage's map `(B, C, h, w)` as features before pooling."""
+        """Features before pooling, from the last map `(B, C, h, w)`."""
 
     @abstractmethod
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Features before pooling to logits `(B, num_classes)`, or to the pooled features `(B, num_features)`."""
+        """Features before pooling to logits `(B, num_classes)` or, with `pre_logits`, to `(B, num_features)`."""
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images `(B, in_chans, H, W)` to features before pooling."""
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Whether a training step computes each block again in its backward pass, to hold less in memory."""
+        """Enable gradient checkpointing: blocks are recomputed in the backward pass to save memory."""
         self.grad_checkpointing = enable
 
     def forward_intermediates(
@@ -58,18 +58,18 @@ class Classifier(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """timm's method: the maps of the stages in `indices`, after what `forward_features` gives unless left out.
+        """Return intermediate feature maps, with timm's signature: `(features, maps)`, or only the maps.
 
         Args:
-            x: images.
-            indices: stages; all by default, the last n for a number.
-            norm: the last stage's map after the final norm, where that comes before pooling.
-            stop_early: of no effect; later stages are left out whenever `intermediates_only` asks for none of them.
-            output_fmt: `"NCHW"`, the only one here.
-            intermediates_only: give the list of maps alone.
+            x: images `(B, in_chans, H, W)`.
+            indices: stages; all if None, the last n if an int.
+            norm: apply the final norm to the last stage's map, if the norm comes before pooling.
+            stop_early: no effect; with `intermediates_only`, unused later stages are always skipped.
+            output_fmt: only `"NCHW"`.
+            intermediates_only: return only the list of maps.
 
         Raises:
-            ValueError: another `output_fmt`.
+            ValueError: unsupported `output_fmt`.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
@@ -81,11 +81,11 @@ class Classifier(nn.Module):
         return chosen if intermediates_only else (self.features_of(maps[-1]), chosen)
 
     def get_classifier(self) -> nn.Module:
-        """The linear head."""
+        """The linear classification head."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head by a new one; `global_pool` is timm's argument, of which only 'avg' exists here."""
+        """Replace the head with a new one; `global_pool`, an argument of timm's, must be None or 'avg'."""
         if global_pool not in (None, "avg"):
             raise ValueError(f"global_pool must be 'avg', got {global_pool!r}")
         self.num_classes = num_classes
@@ -93,7 +93,7 @@ class Classifier(nn.Module):
 
 
 def linear_head(num_features: int, num_classes: int) -> nn.Module:
-    """A linear layer, initialised; without classes, features pass through."""
+    """An initialised linear layer, or the identity for 0 classes."""
     if not num_classes:
         return nn.Identity()
     head = nn.Linear(num_features, num_classes)
@@ -102,14 +102,14 @@ def linear_head(num_features: int, num_classes: int) -> nn.Module:
 
 
 def initialise(module: nn.Conv2d | nn.Linear) -> None:
-    """Weights from a truncated normal of std 0.02, biases 0."""
+    """Draw weights from a truncated normal distribution with std 0.02; set biases to 0."""
     trunc_normal_(module.weight, std=0.02)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
 def imagenet_cfg(first_conv: str, classifier: str, **values: Any) -> dict[str, Any]:
-    """timm's configuration of a model for ImageNet at 224 pixels."""
+    """timm's default configuration of an ImageNet model at 224x224 pixels."""
     return {
         "input_size": (3, 224, 224),
         "num_classes": 1000,

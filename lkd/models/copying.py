@@ -1,4 +1,4 @@
-"""Copies of models that share nothing with the original, or a refusal that names what cannot be copied."""
+"""Independent copies of models, or an error that names the attribute that cannot be copied."""
 
 import copy
 import functools
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _HOLDERS = (dict, list, tuple, set, frozenset, deque, functools.partial, types.MethodType)
-"""What is looked into for parts of the original; functions and weak references are too."""
+"""Containers searched for references to the original, next to functions and weak references."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside of `torch.compile`, `DataParallel` or `DistributedDataParallel`; any other as it is.
+    """Remove the wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel` from a model.
 
     Example:
         >>> from torch import nn
@@ -31,25 +31,25 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(model.module)
-    dynamo = sys.modules.get("torch._dynamo")  # no model is compiled before it is imported, which takes seconds
+    dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds; before that, no model is compiled
     if dynamo and isinstance(model, dynamo.OptimizedModule):
         return unwrapped(model._orig_mod)
     return model
 
 
 def copied(model: nn.Module, role: str) -> nn.Module:
-    """An independent copy of a model on the CPU, with equal outputs; the model is left as it is.
+    """An independent copy of a model on the CPU, with equal outputs; the original is unchanged.
 
-    Wrappers of `torch.compile` and data parallelism are dropped, of submodules too, and so are gradients. Hooks are
-    kept, of modules and of parameters.
+    Gradients and the wrappers of `torch.compile` and data parallelism are dropped, also in submodules. Hooks of modules
+    and parameters are kept.
 
     Args:
-        model: any module, scripted ones included.
-        role: what to call it in messages, "student" or "teacher".
+        model: any module, including scripted ones.
+        role: name in error messages, "student" or "teacher".
 
     Raises:
         TypeError: not a module.
-        ValueError: it cannot be copied; names the attribute, and what to do about it.
+        ValueError: the model cannot be copied; the message names the attribute and the fix.
 
     Example:
         >>> from torch import nn
@@ -61,7 +61,7 @@ def copied(model: nn.Module, role: str) -> nn.Module:
 
 
 def twin(model: nn.Module, role: str) -> nn.Module:
-    """The copy that `copied` makes, on the devices of the original.
+    """An independent copy of a model, as `copied` makes it, on the original's devices.
 
     Raises:
         TypeError, ValueError: as for `copied`.
@@ -85,7 +85,7 @@ def twin(model: nn.Module, role: str) -> nn.Module:
                 else copy.deepcopy(unwrapped(module), memo)
             )
         made = copy.deepcopy(model, memo)
-    except Exception as error:  # what a class raises when it is copied cannot be foreseen
+    except Exception as error:  # custom classes can raise anything
         raise ValueError(f"{role} cannot be copied: {_culprit(model, error)}") from error
     _check_equal(model, made, role)
     _check_independent(model, made, role)
@@ -94,7 +94,7 @@ def twin(model: nn.Module, role: str) -> nn.Module:
 
 
 def _replaced(model: nn.Module) -> list[nn.Module]:
-    """The wrappers and the outermost scripted modules in a model, which are not copied as other modules are."""
+    """Wrappers and outermost scripted modules: `copy.deepcopy` does not suit them."""
     scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
     inside = {id(part) for module in scripted for part in module.modules() if part is not module}
     return [
@@ -105,9 +105,9 @@ def _replaced(model: nn.Module) -> list[nn.Module]:
 
 
 def _reloaded(module: torch.jit.ScriptModule) -> nn.Module:
-    """A scripted module written and read again: `copy.deepcopy` gives it weights that no optimizer takes."""
+    """Copy a scripted module by saving and loading; optimizers refuse the weights that `copy.deepcopy` makes."""
     file = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of torch.jit itself
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # from torch.jit itself
         torch.jit.save(module, file)
         file.seek(0)
         made: nn.Module = torch.jit.load(file)
@@ -124,7 +124,7 @@ def _on_cpu(model: nn.Module) -> nn.Module:
     return model
 
 
-# What cannot be copied ----------------------------------------------------------------------------------------------
+# Models that cannot be copied ---------------------------------------------------------------------------------------
 
 
 def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
@@ -133,30 +133,30 @@ def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def check_has_weights(model: nn.Module, role: str) -> None:
-    """Refuse a model whose weights have no values yet.
+    """Refuse a model with uninitialised weights.
 
     Raises:
-        ValueError: lazy layers that have seen no batch, or weights on the meta device.
+        ValueError: lazy layers before their first batch, or weights on the meta device.
 
     Example:
         >>> from torch import nn
         >>> from lkd.models.copying import check_has_weights
         >>> check_has_weights(nn.LazyLinear(3), "student")
         Traceback (most recent call last):
-        ValueError: student has weights whose shape is not known yet, 'weight': run it on one batch first
+        ValueError: student has an uninitialised lazy weight, 'weight': run it on one batch first
     """
     for name, tensor in _tensors(model):
         if is_lazy(tensor):
-            raise ValueError(f"{role} has weights whose shape is not known yet, {name!r}: run it on one batch first")
+            raise ValueError(f"{role} has an uninitialised lazy weight, {name!r}: run it on one batch first")
         if tensor.is_meta:
-            raise ValueError(f"{role} has weights on the meta device, {name!r}: make it on the CPU, with their values")
+            raise ValueError(f"{role} has a weight on the meta device, {name!r}: create it on the CPU, with values")
 
 
 def _computed_weights(model: nn.Module, role: str) -> dict[int, Any]:
-    """Copies of the weights that hooks of PyTorch's own compute before each pass, such as weight norm and pruning.
+    """Copies of the weights that PyTorch's own hooks compute before each pass, as in weight norm and pruning.
 
     Raises:
-        ValueError: another tensor that is part of a graph of gradients.
+        ValueError: any other tensor attribute that is part of an autograd graph.
     """
     memo: dict[int, Any] = {}
     for path, module in model.named_modules():
@@ -169,15 +169,15 @@ def _computed_weights(model: nn.Module, role: str) -> dict[int, Any]:
             if not own_hooks:
                 raise ValueError(
                     f"{role} cannot be copied: its attribute {_path(path, name)!r} is a tensor that was computed with "
-                    "gradients. If a forward pass left it there, run one under torch.no_grad() or set it to None; if "
-                    "it is made in __init__, make it in forward, or it is not trained"
+                    "gradients. If a forward pass stored it, run one under torch.no_grad() or set it to None; if "
+                    "__init__ computes it, compute it in forward, or it is not trained"
                 )
             memo[id(value)] = value.detach().clone()
     return memo
 
 
 def _culprit(model: nn.Module, error: Exception) -> str:
-    """Which attribute of which module cannot be copied, and what to do about it."""
+    """The attribute that cannot be copied, with the fix."""
     themselves = {id(module): module for module in model.modules()}
     for path, module in model.named_modules():
         for name, value in vars(module).items():
@@ -188,13 +188,13 @@ def _culprit(model: nn.Module, error: Exception) -> str:
             except Exception as cause:  # as above
                 return (
                     f"its attribute {_path(path, name)!r} is a {type(value).__name__}, which Python cannot copy "
-                    f"({cause}): set it to None before you give the model, or make it in forward"
+                    f"({cause}): set it to None before you pass the model, or create it in forward"
                 )
-    return f"{_copier(model)} does not let itself be copied ({error}): repair its __deepcopy__ or __reduce_ex__"
+    return f"{_copier(model)} cannot be copied ({error}): fix its __deepcopy__ or __reduce_ex__"
 
 
 def _copier(model: nn.Module) -> str:
-    """The first module with a `__deepcopy__` of its own, or else the model."""
+    """The first module with a custom `__deepcopy__`, or else the model."""
     for path, module in model.named_modules():
         if hasattr(module, "__deepcopy__") and not isinstance(module, torch.jit.ScriptModule):
             return f"its module {path!r}, a {type(module).__name__}," if path else f"a {type(module).__name__}"
@@ -205,11 +205,11 @@ def _path(module: str, name: str) -> str:
     return f"{module}.{name}" if module else name
 
 
-# What a copy must be ------------------------------------------------------------------------------------------------
+# Checks of a copy ---------------------------------------------------------------------------------------------------
 
 
 def _check_equal(model: nn.Module, made: Any, role: str) -> None:
-    """Refuse what a `__deepcopy__` of the model's own gives with other weights, or in another mode."""
+    """Refuse a copy whose custom `__deepcopy__` changed the weights or the mode."""
     if isinstance(made, nn.Module):
         theirs, ours = dict(_tensors(model)), dict(_tensors(made))
         plain = {name.replace("_orig_mod.", "").replace("module.", "") for name in theirs}
@@ -217,7 +217,7 @@ def _check_equal(model: nn.Module, made: Any, role: str) -> None:
         if equal and getattr(made, "training", None) == getattr(model, "training", None):
             return
     raise ValueError(
-        f"{role} cannot be copied: {_copier(model)} gives no copy with equal weights in the same mode: repair or "
+        f"{role} cannot be copied: {_copier(model)} gives no copy with equal weights in the same mode: fix or "
         "remove its __deepcopy__"
     )
 
@@ -231,7 +231,7 @@ def _identical(one: Tensor, other: Tensor) -> bool:
 
 
 def _check_independent(model: nn.Module, made: nn.Module, role: str) -> None:
-    """Refuse a copy that would use modules or weights of the original."""
+    """Refuse a copy that shares modules or weights with the original."""
     original = {id(part) for part in (*model.modules(), *(tensor for _, tensor in _tensors(model)))}
     memory = {tensor.data_ptr() for _, tensor in _tensors(model)} - {0}
     copies = {id(module) for module in made.modules()}
@@ -239,20 +239,20 @@ def _check_independent(model: nn.Module, made: nn.Module, role: str) -> None:
         if tensor.data_ptr() in memory:
             raise ValueError(
                 f"{role} cannot be copied: {_copier(model)} gives a copy that shares the weight {name!r} with it: "
-                "repair or remove its __deepcopy__"
+                "fix or remove its __deepcopy__"
             )
     for path, module in made.named_modules():
         for name, value in vars(module).items():
             if _reaches(value, original, copies):
                 raise ValueError(
-                    f"{role} cannot be copied: its attribute {_path(path, name)!r} holds on to the model itself, as a "
-                    "lambda that uses self or a weak reference does, so that a copy would use the original: make it a "
+                    f"{role} cannot be copied: its attribute {_path(path, name)!r} refers to the model itself, as a "
+                    "lambda that uses self or a weak reference does, and a copy would use the original: make it a "
                     "method of the class"
                 )
 
 
 def _reaches(value: Any, targets: set[int], known: set[int]) -> bool:
-    """Whether a value leads to one of the targets, by containers, closures of functions and weak references."""
+    """Whether a value refers to a target, through containers, closures and weak references."""
     left, seen = [value], set(known)
     while left:
         if id(value := left.pop()) in targets:
@@ -281,7 +281,7 @@ def _held(value: Any) -> Iterator[Any]:
 
 
 def _keep_parameter_hooks(model: nn.Module, made: nn.Module) -> None:
-    """Give a copy's parameters the attributes and hooks that `copy.deepcopy` drops, and no gradient."""
+    """Restore the parameters' attributes and hooks that `copy.deepcopy` drops, and clear gradients."""
     for ours, theirs in zip(made.parameters(), model.parameters(), strict=True):
         ours.grad = None
         vars(ours).update(vars(theirs))

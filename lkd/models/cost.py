@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiplications, measured speed."""
+"""Cost of a model: parameters, multiply-accumulates, measured speed."""
 
 import statistics
 import time
@@ -15,16 +15,16 @@ from lkd.models.exact import device_of, in_eval_mode
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model stores and multiplies, and what of it is not zero.
+    """Parameters and multiply-accumulates of a model, in total and non-zero.
 
-    A device stores and multiplies the zeros of a sparse model like all else, so that `parameters` and `macs` are what
-    it costs; papers on sparse models often state the other two.
+    Devices store and multiply the zeros of a sparse model too: `parameters` and `macs` are the real cost. Papers on
+    sparse models often report the non-zero counts.
 
     Attributes:
-        parameters: entries of all parameters.
+        parameters: total number of parameters.
         macs: multiply-accumulates of one image's forward pass: convolutions, matrix products, attention.
-        nonzero_parameters: those without the zeros of matrices and kernels; vectors (biases, norms) count whole.
-        nonzero_macs: those in which a call of a convolution or linear layer counts by its weight's share of non-zeros.
+        nonzero_parameters: parameters without the zeros of matrices and kernels; vectors (biases, norms) count in full.
+        nonzero_macs: multiply-accumulates, with convolutions and linear layers scaled by their weight's non-zero share.
     """
 
     parameters: int
@@ -36,12 +36,12 @@ class Cost:
 def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
     """Count a model's parameters and multiply-accumulates, with and without its zeros.
 
-    PyTorch does not count its fused attention on a CPU, so attention is computed as matrix products here.
+    Attention is computed as matrix products here, because PyTorch does not count fused attention on a CPU.
 
     Args:
-        model: images `(B, channels, H, W)` to logits.
-        channels: of an image.
-        size: height and width of an image.
+        model: maps images `(B, channels, H, W)` to logits.
+        channels: image channels.
+        size: image height and width.
 
     Example:
         >>> import timm, lkd
@@ -63,7 +63,7 @@ def cost(model: nn.Module, channels: int, size: tuple[int, int]) -> Cost:
 
 
 def _macs_of_zeros(model: nn.Module, counter: FlopCounterMode) -> int:
-    """Multiply-accumulates with weights of value 0 in convolutions and linear layers."""
+    """Multiply-accumulates with zero weights in convolutions and linear layers."""
     root = type(model).__name__
     by_path = counter.get_flop_counts()
     counts = {path.removeprefix(root): sum(ops.values()) // 2 for path, ops in by_path.items() if path != "Global"}
@@ -82,7 +82,7 @@ def _zeros(weight: Tensor) -> int:
 def images_per_second(
     model: nn.Module, channels: int, size: tuple[int, int], batch: int = 64, repeats: int = 5
 ) -> float:
-    """Speed of a forward pass in eval mode on one thread: median of `repeats` batches, after one to warm up."""
+    """Inference speed in images/s on one thread: the median of `repeats` batches after one warm-up batch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     images = torch.zeros(batch, channels, *size, device=device_of(model))

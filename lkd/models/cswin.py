@@ -1,6 +1,6 @@
 """CSWin: attention in cross-shaped windows (Dong et al. 2021, arXiv 2107.00652).
 
-Parameter names are those of the authors' release, so that their files fit.
+Parameter names follow the authors' release; their files load unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath, Mlp, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -16,12 +16,12 @@ from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_h
 
 
 class StripeAttention(nn.Module):
-    """Attention inside stripes, plus LePE: a 3x3 depthwise convolution of the values, padded at the stripe's border.
+    """Attention within stripes, plus LePE: a 3x3 depthwise convolution of the values, padded at the stripe's border.
 
     Args:
-        dim: channels of q, k and v each.
+        dim: channels each of q, k and v.
         heads: attention heads.
-        stripe: `(height, width)` of a stripe; None means the whole side of the map.
+        stripe: `(height, width)` of a stripe; None for the full side of the map.
     """
 
     def __init__(self, dim: int, heads: int, stripe: tuple[int | None, int | None]):
@@ -30,7 +30,7 @@ class StripeAttention(nn.Module):
         self.get_v = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, qkv: Tensor, side: tuple[int, int]) -> Tensor:
-        """`(B, H*W, 3, dim)` on a map of `side` (H, W) to `(B, H*W, dim)`."""
+        """`(B, H*W, 3, dim)` of a map of `side` (H, W) to `(B, H*W, dim)`."""
         height, width = side
         tall, broad = self.stripe[0] or height, self.stripe[1] or width
         if height % tall or width % broad:
@@ -51,8 +51,8 @@ class StripeAttention(nn.Module):
 class CSWinBlock(nn.Module):
     """`x + proj(attention(LN x))`, then `x + mlp(LN x)`.
 
-    Half of the channels attends in vertical stripes and half in horizontal ones; with `split=None` all of them attend
-    over the whole map.
+    Half of the channels attend within vertical stripes, half within horizontal ones. With `split=None`, all channels
+    attend over the whole map.
     """
 
     def __init__(self, dim: int, heads: int, split: int | None, drop_path: float):
@@ -71,7 +71,7 @@ class CSWinBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor, side: tuple[int, int]) -> Tensor:
-        """Tokens `(B, H*W, C)` on a map of `side` (H, W) to the same shape."""
+        """Tokens `(B, H*W, C)` of a map of `side` (H, W) to the same shape."""
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, -1)).chunk(len(self.attns), dim=-1)
         attended = [attention(part, side) for attention, part in zip(self.attns, qkv, strict=True)]
         x = x + self.drop_path(self.proj(torch.cat(attended, dim=-1)))
@@ -79,7 +79,7 @@ class CSWinBlock(nn.Module):
 
 
 class Merge(nn.Module):
-    """Between stages: a 3x3 convolution of stride 2, then layer norm."""
+    """Downsampling between stages: a 3x3 convolution of stride 2, then layer norm."""
 
     def __init__(self, before: int, after: int):
         super().__init__()
@@ -92,7 +92,7 @@ class Merge(nn.Module):
 
 
 class ToTokens(nn.Module):
-    """A map to tokens."""
+    """Flatten a map to tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, H*W, C)`."""
@@ -100,14 +100,14 @@ class ToTokens(nn.Module):
 
 
 class CSWin(Classifier):
-    """The CSWin transformer.
+    """CSWin transformer.
 
     Args:
         dims: channels of each stage.
         depths: blocks of each stage.
         heads: attention heads of each stage.
         splits: stripe width of each stage; None for attention over the whole map.
-        embed: kernel, stride and padding of the first convolution.
+        embed: kernel size, stride and padding of the first convolution.
 
     Example:
         >>> import torch
@@ -129,9 +129,7 @@ class CSWin(Classifier):
         drop_path_rate: float = 0.0,
     ):
         super().__init__()
-        rates = [
-            stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
-        ]
+        rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.stage1_conv_embed = nn.Sequential(nn.Conv2d(in_chans, dims[0], *embed), ToTokens(), nn.LayerNorm(dims[0]))
@@ -151,7 +149,7 @@ class CSWin(Classifier):
         self.head = linear_head(dims[-1], num_classes)
 
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn."""
+        """Yield the feature map `(B, C, h, w)` of each stage for images `(B, in_chans, H, W)`."""
         convolution, to_tokens, norm = self.stage1_conv_embed
         x = convolution(x)
         side = (x.shape[2], x.shape[3])
@@ -165,15 +163,15 @@ class CSWin(Classifier):
             yield x.mT.unflatten(2, side)
 
     def normed(self, last: Tensor) -> Tensor:
-        """The last stage's map after the final norm."""
+        """Apply the final norm to the last map."""
         return self.norm(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def features_of(self, last: Tensor) -> Tensor:
-        """The last stage's map `(B, C, h, w)` as normed tokens `(B, h*w, C)`."""
+        """Normalised tokens `(B, h*w, C)`, from the last map `(B, C, h, w)`."""
         return self.norm(last.flatten(2).mT)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Tokens `(B, N, C)` to logits `(B, num_classes)`, or to their mean `(B, C)`."""
+        """Tokens `(B, N, C)` to logits `(B, num_classes)` or, with `pre_logits`, their mean `(B, C)`."""
         x = x.mean(1)
         return x if pre_logits else self.head(x)
 
@@ -185,7 +183,7 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def cswin_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSWin-T: stripes of 1, 2 and 7, so an image's sides are multiples of 112; the last stage sees its whole map."""
+    """CSWin-T: stripes of 1, 2 and 7, then global attention; image sides must be multiples of 112."""
     return build_model_with_cfg(
         CSWin, "cswin_tiny", pretrained, feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **kwargs
     )

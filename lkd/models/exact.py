@@ -1,4 +1,4 @@
-"""Whether a model that was changed for speed still gives the outputs that it gave before."""
+"""Checks that a model optimised for speed keeps its outputs."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ Forward = Callable[[nn.Module], Any]
 
 
 def evaluating(model: nn.Module) -> nn.Module:
-    """The model, put in eval mode, whatever its own `eval` returns.
+    """Put a model in eval mode and return it, whatever its own `eval` returns.
 
     Example:
         >>> from torch import nn
@@ -29,7 +29,7 @@ def evaluating(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """A model in eval mode, and afterwards each of its modules in the mode that it was in before.
+    """Context manager: a model in eval mode; restores the mode of each module on exit.
 
     Example:
         >>> from torch import nn
@@ -50,7 +50,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights lie; the CPU for one without any.
+    """The device of a model's weights; the CPU if it has none.
 
     Example:
         >>> from torch import nn
@@ -63,11 +63,11 @@ def device_of(model: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, forward: Forward) -> list[Tensor]:
-    """All tensors that a copy of a model gives, with the same random numbers each time; the model is left as it is.
+    """All output tensors of a copy of a model, computed with a fixed seed; the model is unchanged.
 
     Args:
-        model: one that `lkd.models.copying.twin` made, or that can be copied as well.
-        forward: runs a model on the images that outputs are compared on.
+        model: made by `lkd.models.copying.twin`, or otherwise safe to deepcopy.
+        forward: runs a model on the images used for the comparison.
 
     Example:
         >>> import torch
@@ -90,10 +90,10 @@ def _tensors(given: Any) -> Iterator[Tensor]:
 
 
 def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
-    """Refuse outputs that differ by more than rounding: the root of their type's precision, times the largest value.
+    """Refuse outputs that differ by more than rounding: `sqrt(eps)` of their dtype times the largest value.
 
     Raises:
-        ValueError: says by how much they differ.
+        ValueError: the outputs differ; the message states by how much.
 
     Example:
         >>> import torch
@@ -113,7 +113,7 @@ def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def two_images(model: nn.Module) -> Tensor | None:
-    """Two random images that a model takes, of its configuration's size or a usual one; None if it takes none of them.
+    """Two random images of a size that a model accepts, from its configuration or 32, 64, 224; None if none fits.
 
     Example:
         >>> import timm, lkd
@@ -130,7 +130,7 @@ def two_images(model: nn.Module) -> Tensor | None:
         images = torch.randn(2, first.in_channels, *size, generator=generator).to(first.weight)
         try:
             outputs_of(model, lambda model, images=images: model(images))  # type: ignore[misc]
-        except Exception:  # what a network raises for images of another size cannot be foreseen
+        except Exception:  # networks can raise anything for a wrong size
             continue
         return images
     return None

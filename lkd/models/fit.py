@@ -1,4 +1,4 @@
-"""A state dict by a model's names: prefixes dropped where that makes it fit, or named where it does not quite."""
+"""State dicts under a model's names: a shared prefix is dropped; otherwise the error suggests one."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,16 +9,16 @@ from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under,
 
 
 def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
-    """The state dict as it fits a model.
+    """Rename the entries of a state dict to fit a model.
 
     Args:
-        state: from a file.
-        model: will get the weights.
-        origin: what to call the file in messages.
-        call: how the caller asked for it.
+        state: state dict from a file.
+        model: model that receives the weights.
+        origin: name of the file in error messages.
+        call: the caller's call, for suggestions in error messages.
 
     Raises:
-        ValueError: it does not fit; names the prefix that would make it fit, with the call, or how they differ.
+        ValueError: it does not fit; the message suggests a call with a prefix that fits, or lists the differences.
 
     Example:
         >>> from torch import nn
@@ -35,11 +35,11 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
         return forms[shared[0]]
     if fitting:
         raise ValueError(
-            f"{origin} holds more than {type(model).__name__}, which fits what is under {fitting[0]!r}: "
+            f"{origin} holds more than a {type(model).__name__}; the entries under {fitting[0]!r} fit: "
             f"{' or '.join(call(prefix=prefix) for prefix in fitting[:2])}"
         )
     if part := _fitting_part(named, model):
-        raise ValueError(f"{origin} fits a part of {type(model).__name__}, not the whole: {call(part)}")
+        raise ValueError(f"{origin} fits a submodule of {type(model).__name__}, not the whole: {call(part)}")
     own = model.state_dict().keys()
     closest = max(forms, key=lambda prefix: len(forms[prefix].keys() & own))
     check_fit(forms[closest], model, f"{origin}, under prefix {closest!r}," if closest else origin)
@@ -47,14 +47,14 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
 
 
 def _forms(state: State, model: nn.Module) -> Iterator[tuple[str, State]]:
-    """The state dict itself, and what is left under each prefix of half as many names as the model has, or more."""
+    """The state dict, and its part under each prefix that has at least half as many names as the model."""
     yield "", state
     for prefix in prefixes(state, max(1, len(model.state_dict()) // 2)):
         yield prefix, under(state, prefix)
 
 
 def _fitting_part(state: State, model: nn.Module) -> str:
-    """The submodule, of more than half of the model's weights, that a state dict fits, as an expression."""
+    """Expression for the submodule, with over half of the model's weights, that a state dict fits; "" if none."""
     size = len(model.state_dict())
     for name, part in model.named_modules():
         if (

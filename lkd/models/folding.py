@@ -1,4 +1,4 @@
-"""Networks in their fastest exact form: batch norm folded, branches merged, the student as timm's ConvNeXt."""
+"""Exact inference forms: fold batch norm, merge branches, convert the student to timm's ConvNeXt."""
 
 import copy
 import re
@@ -18,25 +18,26 @@ from lkd.models.weights import load_checkpoint
 Model = TypeVar("Model", bound=nn.Module)
 
 _METHODS = ("fuse", "reparameterize", "switch_to_deploy")
-"""What `timm.utils.reparameterize_model` calls, in this order, on a module that has it."""
+"""Methods that `timm.utils.reparameterize_model` looks for on a module, in this order."""
 
 
 def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
-    """A copy in eval mode with every batch norm folded into the convolution before it: equal outputs, less work.
+    """A copy in eval mode with each batch norm folded into the convolution before it: equal outputs, less work.
 
     With BN's scale g, shift b, mean m and variance v, a convolution's weight w becomes `w g / sqrt(v + eps)` and its
-    bias `b - m g / sqrt(v + eps)`. Of a decomposed large kernel, k x s and s x k remain, the s x s branch added to the
-    centre of the former; a whole kernel stays one convolution. The outputs on two images are compared with those of
-    the model.
+    bias `b - m g / sqrt(v + eps)`. A decomposed large kernel becomes two convolutions, k x s and s x k, with the s x s
+    branch added to the centre of the first; a whole kernel stays one convolution. Outputs on a few images are compared
+    with the original's.
 
     Args:
-        model: of this package, or any whose modules have the method that `timm.utils.reparameterize_model` calls;
-            one without batch norm comes back as a copy. It is left as it is.
-        images: `(B, C, H, W)` to compare on; by default random ones, of the model's own or a usual size.
+        model: a model of this package, or any model whose modules have a method that
+            `timm.utils.reparameterize_model` calls. Without batch norm, the result is a plain copy. The model is
+            unchanged.
+        images: images `(B, C, H, W)` for the comparison; by default two random ones of the model's or a common size.
 
     Raises:
-        ValueError: a batch norm would be left; a module's method fails or changes the outputs, or would drop its
-            hooks; a model that cannot be copied, or takes no image of a usual size.
+        ValueError: a batch norm cannot be folded; a module's method fails, changes the outputs or would drop hooks;
+            the model cannot be copied, or accepts no common image size.
         TypeError: not a module.
 
     Example:
@@ -52,8 +53,8 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     if foldable(whole):
         if images is None and (images := two_images(original)) is None:
             raise ValueError(
-                f"fold_batchnorm does not know which images {type(model).__name__} takes, to compare outputs on: give "
-                "two of them, as images="
+                f"fold_batchnorm found no image size that {type(model).__name__} accepts, to compare outputs: pass "
+                "two images, as images="
             )
         compared: Tensor = images
 
@@ -66,7 +67,7 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     if left:
         raise ValueError(
             f"fold_batchnorm cannot fold {len(left)} batch norms of {type(model).__name__}, the first is {left[0]}: "
-            "it folds those of SLaK and of its ConvNeXt form"
+            "it folds the batch norms of SLaK and of its ConvNeXt form"
         )
     return folded
 
@@ -76,7 +77,7 @@ def _is_batchnorm(module: nn.Module) -> bool:
 
 
 def foldable(model: nn.Module) -> list[str]:
-    """The names of the submodules that `timm.utils.reparameterize_model` would change.
+    """Names of the submodules that `timm.utils.reparameterize_model` would change.
 
     Example:
         >>> import timm, lkd
@@ -88,16 +89,16 @@ def foldable(model: nn.Module) -> list[str]:
 
 
 def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) -> Model:
-    """A copy with the branches of its submodules merged by `timm.utils.reparameterize_model`, and equal outputs.
+    """A copy with the branches of its submodules merged by `timm.utils.reparameterize_model`; equal outputs.
 
     Args:
-        model: in eval mode, one that `lkd.models.copying.twin` made; is left as it is.
-        forward: runs a model on the images that outputs are compared on.
-        expected: the outputs of the model.
-        role: what to call the model in messages.
+        model: a copy made by `lkd.models.copying.twin`, in eval mode; unchanged.
+        forward: runs a model on the images used for the comparison.
+        expected: the model's outputs.
+        role: name of the model in error messages.
 
     Raises:
-        ValueError: a module's method fails, changes the outputs or would drop its hooks; names the module.
+        ValueError: a module's method fails, changes the outputs or would drop hooks; the message names the module.
 
     Example:
         >>> import timm, lkd, torch
@@ -112,7 +113,7 @@ def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) ->
     try:
         made: Any = reparameterize_model(copy.deepcopy(model), inplace=True)
         check_outputs(outputs_of(made, forward), expected)
-    except Exception as error:  # another meaning of a method's name can raise anything
+    except Exception as error:  # an unrelated method of the same name can raise anything
         raise ValueError(_culprit(model, forward, expected, role) or f"{role} cannot be folded: {error}") from error
     return cast(Model, made)
 
@@ -126,7 +127,7 @@ def _has_hooks(module: nn.Module) -> bool:
 
 
 def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: str) -> str:
-    """The first module whose method, called alone, fails or changes the outputs; empty if it is none of them."""
+    """Error message for the first module that fails or changes the outputs when folded alone; "" if none does."""
     for name in foldable(model):
         alone = copy.deepcopy(model)
         part = alone.get_submodule(name)
@@ -137,17 +138,17 @@ def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: s
         except Exception as error:  # as above
             return (
                 f"{role}'s module {name!r}, a {type(part).__name__}, cannot be folded by its {_method(part)}(), which "
-                f"timm's reparameterize_model calls ({error}): rename it if it is meant for something else"
+                f"timm's reparameterize_model calls ({error}): rename the method if it has another purpose"
             )
     return ""
 
 
 def to_timm_convnext(model: nn.Module) -> nn.Module:
-    """The ConvNeXt student with batch norm as timm's plain ConvNeXt: equal outputs, in eval mode, without drop path.
+    """Convert a ConvNeXt student with batch norm to timm's plain ConvNeXt: equal outputs, eval mode, no drop path.
 
     Raises:
-        ValueError: the model has decomposed kernels, or stages or a stem that timm's ConvNeXt cannot have (it has four
-            stages and a stem of stride 1 or 3 to 7), or outputs that are not those of a `SLaK` with its weights.
+        ValueError: the model has decomposed kernels; stages or a stem that timm's ConvNeXt does not support (it has
+            four stages and a stem of stride 1 or 3 to 7); or a custom forward or hooks that change the outputs.
         TypeError: not a `SLaK`.
 
     Example:
@@ -166,9 +167,9 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     state = {re.sub(r"\.large_kernel\.(\w+\.)?", ".dwconv.", name): value for name, value in folded.items()}
     depths = [len(list(stage.children())) for stage in model.stages]
     if len(state) < len(folded):
-        raise ValueError("timm's ConvNeXt has whole kernels, the model has decomposed ones: its outputs have no equal")
+        raise ValueError("model has decomposed kernels: timm's ConvNeXt supports whole ones only")
     if len(depths) != 4:
-        raise ValueError(f"timm's ConvNeXt has four stages, the model has {len(depths)}")
+        raise ValueError(f"model has {len(depths)} stages: timm's ConvNeXt supports four only")
     stem = state["downsample_layers.0.0.weight"]
     cfg = configuration(model)
     plain: Any = timm.create_model(
@@ -182,7 +183,7 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
         num_classes=model.num_classes,
     ).to(stem)
     if [stage["reduction"] for stage in plain.feature_info] != [stage["reduction"] for stage in model.feature_info]:
-        raise ValueError(f"timm's ConvNeXt has a stem of stride 1 or 3 to 7, the model one of {stem.shape[-1]}")
+        raise ValueError(f"model has a stem of stride {stem.shape[-1]}: timm's ConvNeXt supports 1 and 3 to 7 only")
     plain = load_checkpoint(plain, state).eval()
     _check_converted(plain, evaluating(twin(model, "model")))
     return plain
@@ -194,6 +195,6 @@ def _check_converted(plain: nn.Module, model: nn.Module) -> None:
         check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (plain, model)))
     except ValueError as error:
         raise ValueError(
-            f"{type(model).__name__} cannot become timm's ConvNeXt, {error}: its forward or its hooks are not those of "
-            "a SLaK"
+            f"{type(model).__name__} cannot be converted to timm's ConvNeXt, {error}: its forward or its hooks differ "
+            "from SLaK's"
         ) from error

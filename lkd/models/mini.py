@@ -1,9 +1,9 @@
 """The mini family: the papers' architectures for 32x32 images, small enough to train on a CPU.
 
-Teachers have three stages on 16, 8 and 4 pixels and cost about 7 million multiplications an image; students cost about
-a tenth. Maps are that small that a 7x7 kernel is already large: the counterpart of ConvNeXt's 7 on 56 pixels is 3.
-Linear layers start by fan-in and layer scale at 0.1: the std of 0.02 and the 1e-6 of wide networks stall nets as narrow
-and as briefly trained as these.
+Teachers have three stages, with maps of 16, 8 and 4 pixels, and cost about 7 M multiply-accumulates per image; students
+cost about a tenth. On maps this small a 7x7 kernel is already large: the counterpart of ConvNeXt's 7 on 56 pixels is 3.
+Linear layers are initialised by fan-in and layer scale is 0.1: the std of 0.02 and the 1e-6 of wide networks stall
+narrow networks in short training.
 """
 
 from typing import Any
@@ -56,7 +56,7 @@ def _build(
 
 @register_model
 def mini_slak(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SLaK with kernels 15, 13, 7 on maps of 16, 8, 4 pixels: nearly twice the map, as 51 on 56 in the paper."""
+    """SLaK with kernels 15, 13, 7 on maps of 16, 8, 4 pixels; the paper has 51 on 56."""
     defaults = dict(
         dims=(24, 48, 96), depths=(1, 1, 2), kernel_sizes=(15, 13, 7), small_kernel=5, patch_size=2, layer_scale=0.1
     )
@@ -74,7 +74,7 @@ def mini_convnext(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def mini_convnext_nano(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """A student: `mini_convnext` of a third of the width, kernel 3."""
+    """Student: `mini_convnext` with a third of the width, kernel 3."""
     defaults = dict(
         dims=(8, 16, 32), depths=(1, 1, 1), kernel_sizes=(3, 3, 3), small_kernel=None, patch_size=2, layer_scale=0.1
     )
@@ -98,21 +98,21 @@ def mini_swin(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def mini_cswin(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSWin with stripes of 1, 2 and the whole map."""
+    """CSWin with stripes of 1 and 2, then global attention."""
     defaults = dict(dims=(20, 40, 80), depths=(1, 1, 2), heads=(2, 4, 8), splits=(1, 2, None), embed=(3, 2, 1))
     return _build(CSWin, "mini_cswin", pretrained, defaults, kwargs)
 
 
 @register_model
 def mini_vit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """ViT on patches of 4, without class token."""
+    """ViT with patch size 4, without class token."""
     defaults = dict(img_size=32, patch_size=4, embed_dim=64, depth=2, num_heads=4, class_token=False, global_pool="avg")
     return _build(VisionTransformer, "mini_vit", pretrained, defaults, kwargs)
 
 
 @register_model
 def mini_resnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """A student: three basic blocks of 3x3 convolutions, 8, 16 and 32 channels."""
+    """Student: ResNet of three basic blocks with 8, 16 and 32 channels."""
     blocks = tuple(ByoBlockCfg(type="basic", d=1, c=c, s=s) for c, s in ((8, 1), (16, 2), (32, 2)))
     defaults = dict(model_cfg=ByoModelCfg(blocks=blocks, stem_chs=8, stem_type="3x3", stem_pool=""))
     return _build(ByobNet, "mini_resnet", pretrained, defaults, kwargs)

@@ -1,4 +1,4 @@
-"""Why a state dict does not fit a model: the keys, and the arguments that would make the model fit."""
+"""Diagnosis of a state dict that does not fit a model: differing keys, and model arguments that would fit."""
 
 import copy
 import re
@@ -14,11 +14,11 @@ from lkd.models.timm_attributes import configuration
 
 SHOWN = 5
 WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
-"""The stages of the papers' networks, before their `width_factor`."""
+"""Stage widths of the papers' networks, before `width_factor`."""
 
 
 def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
-    """The names in which a state dict and a model differ, by kind; empty where PyTorch's strict loading accepts it.
+    """Names that differ between a state dict and a model, by kind; empty if PyTorch's strict loading accepts it.
 
     Example:
         >>> from torch import nn
@@ -42,7 +42,7 @@ def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str
 
 
 def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
-    """Whether PyTorch loads what has other names: counters of old batch norms, names that a module itself converts."""
+    """Whether PyTorch loads it despite other names: counters of old batch norms, names that a module converts."""
     try:
         with warnings.catch_warnings(action="ignore"):
             copy.deepcopy(model).load_state_dict(state, strict=True)
@@ -52,10 +52,10 @@ def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
 
 
 def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
-    """Refuse a state dict whose names, shapes or kinds of number are not the model's.
+    """Refuse a state dict with other names, shapes or dtypes than the model's.
 
     Raises:
-        ValueError: names the keys, and how the network behind the state dict differs from the model.
+        ValueError: it does not fit; the message lists the keys and how the two networks differ.
 
     Example:
         >>> from torch import nn
@@ -77,7 +77,7 @@ def _form(tensor: Any) -> str:
 
 
 def _differ(given: Any, own: Any) -> bool:
-    """Whether a value has another form than the model's, and is no whole number for a counter, which PyTorch casts."""
+    """Whether shape or dtype differ; PyTorch casts whole numbers for a counter, which is no difference."""
     return _form(given) != _form(own) and not (_is_counter(own) and _is_whole(given))
 
 
@@ -86,7 +86,7 @@ def _is_counter(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether it is one number without a fraction: 3.0, as `half()` makes of the counter of a batch norm."""
+    """Whether a value is a scalar integer, such as 3.0: `half()` casts the counters of batch norms to float."""
     return isinstance(value, Tensor) and not value.ndim and not value.is_complex() and float(value).is_integer()
 
 
@@ -99,9 +99,9 @@ def _some(names: list[str]) -> str:
 
 
 def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> Iterable[str]:
-    """Sentences that say how the file's network differs from the model, as arguments to type, the likeliest first."""
+    """Sentences on how the file's network differs from the model, as arguments to pass, the likeliest first."""
     if not state.keys() & own.keys():
-        yield "It is of another architecture: they have no key in common."
+        yield "It is of another architecture: the two have no key in common."
         return
     yield from _foreign_forms(state, own)
     there, here = _arguments(state, cfg), _arguments(own, cfg)
@@ -109,67 +109,66 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
     if "dims" in other:
         other |= _width(other["dims"])
     if other:
-        asked, given = (
+        theirs, ours = (
             ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             for arguments in (other, {name: here[name] for name in other if name in here})
         )
-        yield f"The file is of a network with {asked}; the model has {given}: make it with the file's values."
+        yield f"The file is of a network with {theirs}; the model has {ours}: create it with the file's values."
     if there["num_classes"] and here["num_classes"] and "num_classes" in other:
-        yield f"For other classes, load it first, then call model.reset_classifier({here['num_classes']})."
+        yield f"For other classes, load the file first, then call model.reset_classifier({here['num_classes']})."
     if other.get("small_kernel", 0) is None:
-        yield "Whole kernels are those of convnext_bn_tiny and convnext_bn_small."
+        yield "For whole kernels, create convnext_bn_tiny or convnext_bn_small."
     if not other:
         yield from _parts(state, own)
 
 
 def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
-    """Whether the file holds a part of the model alone, or has another number of classes."""
+    """Sentences on a file that holds a part of the model, or has another number of classes."""
     missing = [name for name in own if name not in state]
     differing = [name for name in own if name in state and _differ(state[name], own[name])]
     layers = {name.rpartition(".")[0] for name in differing}
     if len(layers) == 1 and not missing and all(_other_length(state[n], own[n]) for n in differing):
         there, here = (len(tensors[differing[0]]) for tensors in (state, own))
         yield (
-            f"Only {min(layers)!r} differs, with {there} outputs in the file and {here} in the model: make the model "
-            f"with {there} (num_classes={there} in timm), load the file, and then give the model a new last layer"
-            + f" of {here}."
+            f"Only {min(layers)!r} differs, with {there} outputs in the file and {here} in the model: create the model "
+            f"with {there} (num_classes={there} in timm), load the file, then replace that layer by one with {here}."
         )
     elif missing and all(name.endswith("num_batches_tracked") for name in missing):
         yield (
-            "The file lacks only counters of batch norms, which PyTorch requires in a file of its version: give "
-            "dict(state_dict), which notes no version."
+            "Only the counters of batch norms are missing from the file, which PyTorch requires for its version: pass "
+            "dict(state_dict), which has no version."
         )
     elif not differing and missing and not state.keys() - own.keys():
         if len(parents := {name.rpartition(".")[0] for name in missing}) == 1 and len(missing) < len(own) / 2:
             yield (
-                f"The file has all weights but those of {min(parents)!r}: make the model without that layer "
-                "(num_classes=0 in timm), load the file, and then give the model a new one."
+                f"The file has all weights except those of {min(parents)!r}: create the model without that layer "
+                "(num_classes=0 in timm), load the file, then add a new layer."
             )
         else:
-            yield f"The file holds {len(state)} of the model's {len(own)} weights only: give that of the whole network."
+            yield f"The file holds only {len(state)} of the model's {len(own)} weights: pass the whole network's file."
 
 
 def _other_length(given: Tensor, own: Tensor) -> bool:
-    """Whether two tensors differ in their first axis alone."""
+    """Whether two tensors have equal shapes except in their first axis."""
     return given.ndim == own.ndim > 0 and given.shape[1:] == own.shape[1:]
 
 
 def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
-    """Forms of a large kernel that the model cannot have, whatever its arguments."""
+    """Sentences on large kernels in a form that the model cannot have, whatever its arguments."""
     kernels = [name for name in state if ".large_kernel." in name]
     parts = {part for name in kernels for part in name.split(".")}
     if not any(".large_kernel." in name for name in own):
         return
     if any(name.endswith("dwconv.weight") for name in state):
-        yield "The file is of a ConvNeXt without batch norm: load it into timm's, for example convnext_tiny."
+        yield "The file is of a ConvNeXt without batch norm: load it into timm's convnext_tiny, for example."
     elif kernels and "bn" not in parts:
-        yield "The file's kernels have no batch norm (trained with bn=False, or folded): the models here have one."
+        yield "The file's kernels have no batch norm (trained with bn=False, or folded): lkd's models have one."
     elif {"lkb_origin", "small_conv"} <= parts:
-        yield "The file has whole kernels with a small kernel beside them: no model here has this form."
+        yield "The file has whole kernels with a parallel small kernel: no model of lkd has this form."
 
 
 def _arguments(state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that made a network, as far as the names and shapes of its weights tell them."""
+    """Arguments of a network, inferred from the names and shapes of its weights."""
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     found: dict[str, Any] = {"num_classes": shapes.get(f"{cfg.get('classifier')}.weight", (0,))[0]}
     stem = shapes.get(f"{cfg.get('first_conv')}.weight", ())
@@ -184,7 +183,7 @@ def _arguments(state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> dict[str,
 
 
 def _depths(names: Iterable[str]) -> dict[str, Any]:
-    """Blocks of each stage, by names such as `stages.2.8.norm` and `stage3.20.norm1`, or all, by `blocks.7.norm1`."""
+    """Blocks per stage, from names such as `stages.2.8.norm` and `stage3.20.norm1`, or total, from `blocks.7.norm1`."""
     blocks: dict[str, set[str]] = {}
     for name in names:
         if found := re.match(r"(stages\.\d+|stage\d+|blocks)\.(?:blocks\.)?(\d+)\.", name):
@@ -206,7 +205,7 @@ def _slak_arguments(shapes: Mapping[str, tuple[int, ...]], stages: int) -> dict[
 
 
 def _width(dims: tuple[int, ...]) -> dict[str, Any]:
-    """`dims` and `width_factor`: one of the papers' widths times a round factor, or `dims` alone times 1."""
+    """`dims` and `width_factor`: one of the papers' widths and a round factor if they match, else `dims` and 1."""
     for factor in (tenths / 10 for tenths in (10, 13, *range(5, 31))):
         for base in WIDTHS:
             if tuple(int(dim * factor) for dim in base) == dims:

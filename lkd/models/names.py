@@ -1,4 +1,4 @@
-"""timm's names of models and arguments of `timm.create_model`: which of them a recipe may hold."""
+"""timm's model names and arguments of `timm.create_model` that are valid in a recipe."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +11,7 @@ from timm.models._registry import get_deprecated_models
 from lkd.util.checks import check_number, unknown
 
 SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
-"""How a name begins that makes timm read weights from the Hugging Face hub or from a folder."""
+"""Prefixes of names that make timm read weights from the Hugging Face hub or a folder."""
 
 _WEIGHTS = (
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn",
@@ -30,22 +30,22 @@ _NOT_OF_THE_MODEL = (
     "model_name",
 )
 _RATES = ("drop_rate", "drop_path_rate")
-"""How arguments end that are rates of dropout or stochastic depth; networks take any number and fail in training."""
+"""Suffixes of arguments that are dropout or stochastic depth rates; networks accept any number and fail in training."""
 
 _REFUSED = (
     dict.fromkeys(
         _WEIGHTS,
-        "a recipe's student starts from new weights; leave it out, or give lkd.distill or lkd.train a module that "
+        "a recipe's student starts from new weights; leave it out, or pass lkd.distill or lkd.train a module that "
         "timm.create_model made with it",
     )
     | dict.fromkeys(_NO_CLASSIFIER, "a student must return logits, not feature maps; leave it out")
     | dict.fromkeys(_NOT_OF_THE_MODEL, "it does not describe the network; leave it out")
-    | dict.fromkeys(("in_chans", "num_classes"), "it follows from the data, leave it out")
+    | dict.fromkeys(("in_chans", "num_classes"), "it follows from the data; leave it out")
 )
 
 
 def is_name(name: str) -> bool:
-    """Whether timm has a model of exactly this name, tag included; deprecated names count.
+    """Whether timm has a model of exactly this name, including its tag; deprecated names count.
 
     Args:
         name: the model's name.
@@ -61,14 +61,14 @@ def is_name(name: str) -> bool:
 
 
 def check_source(kind: str, name: str) -> None:
-    """Refuse a name that begins with a source of weights, `hf-hub:` for example.
+    """Refuse a name with the prefix of a source of weights, such as `hf-hub:`.
 
     Args:
-        kind: of the name, for the message: "student model" for example.
-        name: the model's name.
+        kind: kind of name for the error message, such as "student model".
+        name: model name.
 
     Raises:
-        ValueError: such a name; the message has the call that works.
+        ValueError: such a name; the message shows a call that works.
 
     Example:
         >>> from lkd.models.names import check_source
@@ -76,21 +76,21 @@ def check_source(kind: str, name: str) -> None:
     """
     if name.lower().startswith(SOURCES):
         raise ValueError(
-            f"{kind} {name!r} names a source of weights, which can change under the same name: give lkd.distill the "
+            f"{kind} {name!r} names a source of weights, which can change under the same name: pass lkd.distill the "
             f"module, timm.create_model({name!r}, pretrained=True), or the folder of a saved model"
         )
 
 
 def check_name(kind: str, name: str) -> None:
-    """Refuse a name, with or without a tag, that timm does not know or has replaced.
+    """Refuse an unknown or deprecated timm name, with or without a tag.
 
     Args:
-        kind: of the name, for the message: "student model" for example.
-        name: the model's name.
+        kind: kind of name for the error message, such as "student model".
+        name: model name.
 
     Raises:
-        KeyError: an unknown model or tag, with the nearest known one; a deprecated name, with the present one.
-        ValueError: a name that begins with a source of weights; see `check_source`.
+        KeyError: an unknown model or tag, with the nearest known one; a deprecated name, with the current one.
+        ValueError: a name with the prefix of a source of weights; see `check_source`.
 
     Example:
         >>> from lkd.models.names import check_name
@@ -106,11 +106,11 @@ def check_name(kind: str, name: str) -> None:
 
 
 def check_new(kind: str, name: str) -> None:
-    """Refuse what `check_name` refuses, and a name with a tag: timm's name of pretrained weights.
+    """Refuse invalid names, as `check_name`, and names with the tag of pretrained weights.
 
     Args:
-        kind: of the name, for the message: "student model" for example.
-        name: the name of a model that gets new weights.
+        kind: kind of name for the error message, such as "student model".
+        name: name of a model that starts from new weights.
 
     Raises:
         KeyError, ValueError: see `check_name`.
@@ -124,7 +124,7 @@ def check_new(kind: str, name: str) -> None:
     if name != (architecture := _architecture(name)):
         raise ValueError(
             f"{kind} {name!r} has the tag of pretrained weights, but a model by name starts from new ones: give "
-            f"{architecture!r}, or for the pretrained weights the module, "
+            f"{architecture!r}, or for pretrained weights the module, "
             f"timm.create_model({name!r}, pretrained=True, in_chans=..., num_classes=...)"
         )
 
@@ -136,8 +136,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         arguments: a recipe's `student_args`.
 
     Raises:
-        TypeError, ValueError: an argument that loads weights, changes what the network returns, follows from the data,
-            or is None, which timm leaves out; a rate of dropout or stochastic depth outside [0, 1).
+        TypeError, ValueError: an argument that loads weights, changes the network's outputs, follows from the data,
+            or is None, which timm ignores; a dropout or stochastic depth rate outside [0, 1).
 
     Example:
         >>> from lkd.models.names import check_arguments
@@ -154,15 +154,15 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 
 @cache
 def _deprecated() -> dict[str, str | None]:
-    """timm's deprecated names, each with the present one; None for a model that timm has removed."""
+    """timm's deprecated names, each with its current one, or None for a removed model."""
     names: dict[str, str | None] = get_deprecated_models()
     return names
 
 
 def _remedy(present: str | None) -> str:
-    """What to give in place of a deprecated name."""
+    """Replacement of a deprecated name, for the error message."""
     if present is None:
-        return "it has been removed, give another model"
+        return "it was removed, give another model"
     new = f"give {_architecture(present)!r} for new weights"
     return new if present == _architecture(present) else f"{new}, {present!r} for pretrained ones"
 

@@ -1,4 +1,4 @@
-"""Files of weights, read without executing anything from them."""
+"""Reading of weight files without executing code from them."""
 
 import json
 import re
@@ -15,17 +15,17 @@ import torch
 
 from lkd.util.checks import some
 
-STATE_DICT = "where its program is, write its weights by torch.save(network.state_dict(), path)"
-"""What to do about a file that holds a whole network."""
+STATE_DICT = "in its own program, save its weights with torch.save(network.state_dict(), path)"
+"""Fix for a file that holds a whole network."""
 
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""The files that hold the weights of a folder, as timm and the Hugging Face hub call them."""
+"""Names of weight files in a folder, as timm and the Hugging Face hub write them."""
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.\w+)")
 
 
 class LeftAside:
-    """Stands for an object in a file whose class is not loaded: takes anything, keeps nothing.
+    """Stand-in for an object of a class that is not loaded: accepts any arguments and keeps nothing.
 
     Attributes:
         kind: full name of the object's class.
@@ -36,7 +36,7 @@ class LeftAside:
     module = False
 
     def __new__(cls, *_: Any) -> Any:
-        """An empty object, whatever the arguments."""
+        """An empty object; all arguments are ignored."""
         return object.__new__(cls)
 
     def __init__(self, *_: Any) -> None: ...
@@ -46,29 +46,29 @@ class LeftAside:
 
 
 class _List(LeftAside, list[Any]):
-    """Stands for a list or a queue."""
+    """Stand-in for a list or queue."""
 
     def __new__(cls, *_: Any) -> Any:
         return list.__new__(cls)
 
 
 class _Dict(LeftAside):
-    """Stands for a subclass of dict: gives a plain one, whose entries are kept."""
+    """Stand-in for a subclass of dict: creates an OrderedDict, which keeps its entries."""
 
     def __new__(cls, *_: Any) -> Any:
         return OrderedDict()
 
 
 def read(path: Path) -> Any:
-    """What a file of weights holds: tensors and plain values, all other objects as `LeftAside`.
+    """Read a weight file: tensors and plain values, all other objects as `LeftAside`.
 
     Args:
-        path: a file of `torch.save`, safetensors or `numpy.savez`; the index or any shard of a file in shards; or a
-            folder with one of `NAMES`.
+        path: a `torch.save`, safetensors or `numpy.savez` file; the index or any shard of a sharded file; or a folder
+            with one of `NAMES`.
 
     Raises:
-        FileNotFoundError: no such file, or a shard of it is missing.
-        ValueError: the file is damaged, of another format, or would execute something.
+        FileNotFoundError: the file or one of its shards is missing.
+        ValueError: the file is damaged, has another format, or would execute code.
 
     Example:
         >>> from pathlib import Path
@@ -93,15 +93,15 @@ def _weights_of(folder: Path) -> Path:
     if found := next((folder / name for name in NAMES if (folder / name).is_file()), None):
         return found
     others = [path.name for path in folder.iterdir() if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".safetensors")]
-    there = f"give the path of a file in it: {some(others)}" if others else f"expected one of {', '.join(NAMES)}"
-    raise FileNotFoundError(f"no file of weights in the folder {folder}: {there}")
+    remedy = f"give the path of a file in it: {some(others)}" if others else f"expected one of {', '.join(NAMES)}"
+    raise FileNotFoundError(f"no weight file in the folder {folder}: {remedy}")
 
 
 # Shards -------------------------------------------------------------------------------------------------------------
 
 
 def _indexed(path: Path) -> set[str]:
-    """The shards that an index names."""
+    """The shards listed in an index."""
     try:
         names = set(json.loads(path.read_text("utf8"))["weight_map"].values())
         inside = all(Path(name).name == name for name in names)
@@ -109,30 +109,30 @@ def _indexed(path: Path) -> set[str]:
         inside = False
     if not inside:
         raise ValueError(
-            f"{path} was not read: it is no index of shards, a JSON file with a weight_map of names to files beside it"
+            f"{path} was not read: it is not an index of shards (JSON with a weight_map of names to files)"
         )
     return names
 
 
 def _siblings(shard: re.Match[str]) -> set[str]:
-    """All shards of the file that one belongs to."""
+    """Names of all shards of a file, from the name of one."""
     width, count = len(shard["number"]), shard["count"]
     return {f"{shard['stem']}-{i:0{width}}-of-{count}{shard['ending']}" for i in range(1, int(count) + 1)}
 
 
 def _joined(path: Path, names: Iterable[str]) -> dict[str, Any]:
-    """The content of all shards beside a file."""
+    """The joined content of all shards in the folder of a file."""
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"no file {path.parent / min(missing)}: {path} needs {len(missing)} shard(s) that are missing beside it, "
-            f"{some(missing)}: get them, then give {path.name} again"
+            f"no file {path.parent / min(missing)}: {path} needs {len(missing)} shard(s) that are missing in its "
+            f"folder, {some(missing)}: get them, then load {path.name} again"
         )
     whole: dict[str, Any] = {}
     for name in sorted(names):
         part = _read_file(path.parent / name)
         if not isinstance(part, Mapping) or part.keys() & whole.keys():
-            raise ValueError(f"{path.parent / name} was not read: it is no shard of {path}, or repeats another one")
+            raise ValueError(f"{path.parent / name} was not read: it is not a shard of {path}, or repeats another one")
         whole |= part
     return whole
 
@@ -142,25 +142,25 @@ def _joined(path: Path, names: Iterable[str]) -> dict[str, Any]:
 _FORMATS = {
     b"version https://git-lfs": "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository",
     b"\x89HDF\r\n\x1a\n": "it is an HDF5 file, as Keras and TensorFlow write: convert it to PyTorch's names first",
-    b"GGUF": "it is a GGUF file, of llama.cpp: get the weights as safetensors",
+    b"GGUF": "it is a GGUF file of llama.cpp: get the weights as safetensors",
     b"\x93NUMPY": "it is a single NumPy array: give a file with the names of the weights",
     b"\x1f\x8b": "it is compressed by gzip: unpack it, and give the file inside",
     b"BZh": "it is compressed by bzip2: unpack it, and give the file inside",
     b"\xfd7zXZ": "it is compressed by xz: unpack it, and give the file inside",
     b"7z\xbc\xaf": "it is a 7z archive: unpack it, and give the file inside",
 }
-"""How files of other formats begin, and what to do about them."""
+"""First bytes of other formats, with the reason and the fix."""
 
 _ENDINGS = {
-    ".onnx": "it is an ONNX graph: give the weights that it was exported from",
+    ".onnx": "it is an ONNX graph: give the weights it was exported from",
     ".tflite": "it is a TensorFlow Lite model: give PyTorch's weights",
     ".pb": "it is a TensorFlow graph: give PyTorch's weights",
-    ".msgpack": "it is a file of Flax: convert it to PyTorch's names first",
+    ".msgpack": "it is a Flax file: convert it to PyTorch's names first",
 }
 
 
 def _read_file(path: Path) -> Any:
-    with path.open("rb") as file:  # a file without permission is no damaged one
+    with path.open("rb") as file:  # raises PermissionError as such, not as a damaged file
         begin = file.read(512)
     if reason := _other_format(path, begin):
         raise ValueError(f"{path} was not read: {reason}")
@@ -172,17 +172,17 @@ def _read_file(path: Path) -> Any:
         return _read_pickle(path)
     except _Refused as error:
         reason = str(error)
-    except Exception as error:  # what a damaged or hostile file raises cannot be foreseen
+    except Exception as error:  # a damaged or hostile file can raise anything
         reason = _damage(path, begin, error)
     raise ValueError(f"{path} was not read: {reason}") from None
 
 
 class _Refused(Exception):
-    """Why a file that is not damaged is not read."""
+    """An undamaged file is refused; the message gives the reason."""
 
 
 def _other_format(path: Path, begin: bytes) -> str:
-    """Why a file is no checkpoint, as far as its first bytes tell it; empty where it may be one."""
+    """Why a file is not a checkpoint, judged by its first bytes; "" if it may be one."""
     if not begin:
         return "it is empty (0 bytes): get it again"
     if begin[257:262] == b"ustar":
@@ -198,17 +198,17 @@ def _damage(path: Path, begin: bytes, error: Exception) -> str:
     if begin.startswith((b"PK", b"\x80")) and (found := re.search(r"Unsupported operand|Invalid magic", str(error))):
         return (
             f"it is a pickle of another protocol than torch.save writes, or of other objects ({found[0]}); nothing "
-            "from it was executed: where you trust it, load it, and write its tensors by torch.save(tensors, path)"
+            "from it was executed: if you trust it, load it and save its tensors with torch.save(tensors, path)"
         )
     if begin[:2] == b"PK" or begin[8:9] == b"{":
         return f"it is damaged or cut short, at {path.stat().st_size:,} bytes: get it again"
     if path.suffix in _ENDINGS:
         return _ENDINGS[path.suffix]
     if "DTensor" in str(error):
-        return "its weights are sharded over GPUs (DTensor): write a full state dict where it was trained"
+        return "its weights are sharded over GPUs (DTensor): save a full state dict where it was trained"
     if _is_text(begin):
         return f"it is a text file that begins with {begin[:30].decode('utf8', 'replace')!r}: give a file of weights"
-    return f"it is damaged or no checkpoint ({type(error).__name__}): get it again"
+    return f"it is damaged or not a checkpoint ({type(error).__name__}): get it again"
 
 
 def _is_text(begin: bytes) -> bool:
@@ -220,7 +220,7 @@ def _is_text(begin: bytes) -> bool:
 
 
 def _read_zip(path: Path) -> Any:
-    """A zip archive of `torch.save` or `numpy.savez`."""
+    """Read a zip archive of `torch.save` or `numpy.savez`."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if names and all(name.endswith(".npy") for name in names):
@@ -228,7 +228,7 @@ def _read_zip(path: Path) -> Any:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
         raise _Refused(
-            "it is a TorchScript archive, a whole network: load it by torch.jit.load, and give its state_dict()"
+            "it is a TorchScript archive, a whole network: load it with torch.jit.load, and give its state_dict()"
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise _Refused(f"it is a zip archive of {some(names)}: unpack it, and give the file inside")
@@ -241,18 +241,18 @@ _EXECUTING = re.compile(
     r"(builtins\.(eval|exec|compile|__import__|open|input|breakpoint|getattr|setattr|delattr|globals|vars)"
     r"|(code|ctypes|importlib|marshal|nt|os|_?pickle|posix|pty|runpy|shutil|socket|subprocess|sys|webbrowser)\..*)"
 )
-"""What a file of weights has no use for, and a hostile one has. No function is called in any case."""
+"""Names that occur in hostile files only. No function is called in any case."""
 
 
 def _read_pickle(path: Path) -> Any:
-    """A file of `torch.save`; each class that PyTorch does not know as weights is replaced by a stand-in."""
+    """Read a `torch.save` file; classes outside PyTorch's allow-list are replaced by stand-ins."""
     stand_ins: dict[str, type[LeftAside]] = {"collections.defaultdict": _stand_in(_Dict, "collections.defaultdict")}
     while True:
         try:
             with (
                 torch.serialization.safe_globals([(kind, name) for name, kind in stand_ins.items()]),
                 warnings.catch_warnings(action="ignore"),  # about protocols
-                path.open("rb") as file,  # of a path, PyTorch reads the format from its name
+                path.open("rb") as file,  # given a path, PyTorch infers the format from the name
             ):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -263,10 +263,10 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _wanted(message: str) -> tuple[str | None, type[LeftAside]]:
-    """The class that a pickle needs a stand-in for, by PyTorch's message, and the kind of stand-in.
+    """The class that a pickle needs a stand-in for, from PyTorch's error message, and the base of the stand-in.
 
     Raises:
-        _Refused: what it needs belongs to no weights.
+        _Refused: the class does not belong in weight files.
     """
     if found := re.search(rf"Can only (append|SETITEM).*got <class '{__name__}\.(.+)'>", message):
         return found[2], _List if found[1] == "append" else _Dict
@@ -274,7 +274,7 @@ def _wanted(message: str) -> tuple[str | None, type[LeftAside]]:
         return None, LeftAside
     name = found[1] if "." in found[1] else f"builtins.{found[1]}"
     if _EXECUTING.fullmatch(name):
-        raise _Refused(f"it asks for {name}, which is no part of weights; nothing from it was executed")
+        raise _Refused(f"it refers to {name}, which does not belong in weights; nothing from it was executed")
     return name, LeftAside
 
 
@@ -283,7 +283,7 @@ def _stand_in(base: type[LeftAside], name: str) -> type[LeftAside]:
 
 
 def described(value: Any) -> str:
-    """The type of a value from a file.
+    """The type name of a value from a file.
 
     Example:
         >>> from lkd.models.reading import described

@@ -1,4 +1,4 @@
-"""Teachers from the files that the papers' authors released, each file known again by its checksum."""
+"""Teachers from the papers' released weight files, verified by checksum after the first use."""
 
 import json
 import os
@@ -23,14 +23,14 @@ _KNOWN = "authors_files.json"
 
 
 class AuthorsFile(NamedTuple):
-    """A released file of weights, as far as the sources at hand state it; None is not stated.
+    """A released weight file, as the sources describe it; None if not stated.
 
     Args:
-        model: the network, by its name for `timm.create_model`.
-        file: what it is called.
-        url: of the file, or of the page that gives it.
-        where: in words.
-        source: where this was read.
+        model: name of the network for `timm.create_model`.
+        file: file name.
+        url: address of the file or its download page.
+        where: location in words.
+        source: where this is documented.
     """
 
     model: str
@@ -41,13 +41,13 @@ class AuthorsFile(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """How to get it."""
-        return f"get {self.file or 'it'} from {self.url or self.where + ' (its address is not stated in the sources)'}"
+        """How to get the file."""
+        return f"get {self.file or 'it'} from {self.url or self.where + ' (its address is not in the sources)'}"
 
 
 @cache
 def authors_files() -> Mapping[str, AuthorsFile]:
-    """The released files by the names that `authors_teacher` takes.
+    """The released files, by their names for `authors_teacher`.
 
     Example:
         >>> from lkd.models.released import authors_files
@@ -58,19 +58,19 @@ def authors_files() -> Mapping[str, AuthorsFile]:
 
 
 def authors_teacher(name: str, path: str | os.PathLike[str]) -> nn.Module:
-    """The network of a released file, with its weights, in eval mode: a teacher for `lkd.distill`.
+    """Load the network of a released file in eval mode, as a teacher for `lkd.distill`.
 
-    The sources state no checksums. That of the file is written down when it is first read, in `authors_files.json` of
-    lkd's home, and another file under the same name is refused from then on.
+    The sources state no checksums. The first use of a file records its checksum in `authors_files.json` of lkd's home;
+    later, another file under the same name is refused.
 
     Args:
         name: a key of `authors_files`.
-        path: of the file, as you have downloaded it; nothing in it is executed.
+        path: path of the downloaded file; nothing in it is executed.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
-        FileNotFoundError: there is no such file; says where to get it.
-        ValueError: another file than before, or one that is damaged or of another network.
+        FileNotFoundError: the file is missing; the message states where to get it.
+        ValueError: another file than at first use, a damaged file, or one of another network.
 
     Example:
         >>> from lkd.models.released import authors_teacher
@@ -88,18 +88,18 @@ def authors_teacher(name: str, path: str | os.PathLike[str]) -> nn.Module:
         "file": str(path.resolve()),
         "first_used": datetime.now(UTC).date().isoformat(),
     }
-    book = home() / _KNOWN
-    with held(lock_at(Path(f"{book}.lock")), f"checks {name}"):
-        known = read_json(book, "remove it: teachers' files are then known anew") if book.exists() else {}
+    register = home() / _KNOWN
+    with held(lock_at(Path(f"{register}.lock")), f"checks {name}"):
+        known = read_json(register, "remove it: checksums are then recorded again") if register.exists() else {}
         first = known.get(name, entry)
         if first["sha256"] != entry["sha256"]:
             raise ValueError(
                 f"{path} is not the file that was first used as {name} ({first['file']}, on {first['first_used']}): "
-                f"its SHA-256 is {entry['sha256']}, that one's {first['sha256']}. If it is damaged, {about.remedy}; "
-                f"if the authors replaced theirs, remove {name} from {book}"
+                f"its SHA-256 is {entry['sha256']}, not {first['sha256']}. If it is damaged, {about.remedy}; "
+                f"if the authors replaced their file, remove {name} from {register}"
             )
         model: nn.Module = load_checkpoint(timm.create_model(about.model), path).eval()
         if first is entry:
-            with replacing(book) as temporary:
+            with replacing(register) as temporary:
                 temporary.write_text(json.dumps({**known, name: entry}, indent=1))
     return model

@@ -1,6 +1,6 @@
 """SLaK: ConvNeXt with large decomposed depthwise kernels (Liu et al. 2022, arXiv 2207.03620).
 
-Parameter names are those of the authors' release, so that their files fit.
+Parameter names follow the authors' release; their files load unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
+from timm.layers import DropPath, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from lkd.ops import DepthwiseConv2d, depthwise_branches
 
 
 class ConvBN(nn.Module):
-    """Depthwise convolution without bias, then batch norm: one branch of a `LargeKernel`, which runs it."""
+    """Depthwise convolution without bias, then batch norm: a branch of `LargeKernel`, which runs it."""
 
     def __init__(self, channels: int, kernel: tuple[int, int]):
         super().__init__()
@@ -27,7 +27,7 @@ class ConvBN(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the convolution that does both in eval mode."""
+        """Weight and bias of the equivalent convolution in eval mode."""
         bn = self.bn
         assert bn.running_mean is not None and bn.running_var is not None
         scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
@@ -50,9 +50,7 @@ class LargeKernel(nn.Module):
             self.LoRA2 = ConvBN(channels, (small, kernel))
             self.small_conv = ConvBN(channels, (small, small))
         else:
-            raise ValueError(
-                f"kernel must be larger than small_kernel={small}, got {kernel}; small_kernel=None for none"
-            )
+            raise ValueError(f"kernel must be larger than small_kernel={small}, got {kernel}; None for a whole kernel")
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
@@ -67,12 +65,12 @@ class LargeKernel(nn.Module):
         return first
 
     def fuse(self) -> nn.Module:
-        """Without batch norm: one convolution for a whole kernel, two for a decomposed one."""
+        """Equivalent without batch norm: one convolution for a whole kernel, two for a decomposed one."""
         return TwoBranches(self) if hasattr(self, "LoRA1") else _convolution(*self.lkb_origin.folded())
 
 
 class TwoBranches(nn.Module):
-    """A decomposed large kernel in eval mode: k x s, with s x s added to its centre, plus s x k, and one bias."""
+    """A folded decomposed kernel: k x s, with s x s added to its centre, plus s x k, with one bias."""
 
     def __init__(self, kernel: LargeKernel):
         super().__init__()
@@ -124,8 +122,8 @@ class Block(nn.Module):
 
 
 _HIDDEN_BYTES = 2**24
-"""Of the MLP's hidden layer at once on a CPU. An allocation above 32 MiB comes fresh from the system each time, page by
-page, which takes longer than the arithmetic on it."""
+"""Size limit of the MLP's hidden layer per pass on a CPU: the system maps an allocation above 32 MiB anew each time,
+which takes longer than the arithmetic on it."""
 
 
 def _images_at_once(x: Tensor) -> int:
@@ -142,15 +140,15 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class SLaK(Classifier):
-    """The SLaK network, and with `small_kernel=None` the ConvNeXt with batch norm that the papers use as a student.
+    """SLaK; with `small_kernel=None`, the ConvNeXt with batch norm that the papers use as a student.
 
     Args:
         dims: channels of each stage before `width_factor`.
         depths: blocks of each stage.
-        kernel_sizes: the long side k of each stage's kernels.
-        small_kernel: the short side s of the decomposed kernels; None for whole k x k kernels (timm drops arguments
-            that are None: for whole kernels ask it for `convnext_bn_tiny`).
-        patch_size: side and stride of the stem's convolution.
+        kernel_sizes: long side k of the kernels of each stage.
+        small_kernel: short side s of the decomposed kernels; None for whole k x k kernels. `timm.create_model` drops
+            arguments that are None: for whole kernels, create `convnext_bn_tiny`.
+        patch_size: kernel size and stride of the stem.
         layer_scale: initial value of gamma.
 
     Example:
@@ -180,9 +178,7 @@ class SLaK(Classifier):
                 f"dims, depths and kernel_sizes need one entry for each stage, got {dims=}, {depths=}, {kernel_sizes=}"
             )
         dims = [int(dim * width_factor) for dim in dims]
-        rates = [
-            stage.tolist() for stage in torch.linspace(0, drop_path_rate, sum(depths), device="cpu").split(list(depths))
-        ]
+        rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = dims[-1]
         self.downsample_layers = nn.ModuleList(
@@ -206,7 +202,7 @@ class SLaK(Classifier):
         self.head = linear_head(dims[-1], num_classes)
 
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Images `(B, in_chans, H, W)` to the map `(B, C, h, w)` of each stage in turn, channels last in memory."""
+        """Yield the map `(B, C, h, w)` of each stage, channels last in memory, for images `(B, in_chans, H, W)`."""
         x = x.contiguous(memory_format=torch.channels_last)
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = downsample(x)
@@ -214,17 +210,17 @@ class SLaK(Classifier):
             yield x
 
     def features_of(self, last: Tensor) -> Tensor:
-        """The last stage's map `(B, C, h, w)` as it is: the final norm comes after pooling."""
+        """The last map `(B, C, h, w)` unchanged: the final norm comes after pooling."""
         return last
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """A map `(B, C, h, w)` to logits `(B, num_classes)`, or to the pooled features `(B, C)`."""
+        """A map `(B, C, h, w)` to logits `(B, num_classes)` or, with `pre_logits`, pooled features `(B, C)`."""
         x = self.norm(x.mean((2, 3)))
         return x if pre_logits else self.head(x)
 
 
 def build_slak(name: str, pretrained: bool, defaults: dict[str, Any], given: dict[str, Any]) -> nn.Module:
-    """A registered SLaK, with timm's options of `create_model`."""
+    """Build a registered SLaK with the options of `timm.create_model`."""
     arguments = {**defaults, **given}
     stages = tuple(range(len(arguments["depths"])))
     feature_cfg = {"out_indices": stages, "feature_cls": "getter"}
@@ -249,30 +245,30 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def slak_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SLaK-T: 50.7 M parameters stored, 30 M of them not zero in the paper's sparse teachers."""
+    """SLaK-T: 50.7 M parameters, 30 M of them non-zero in the paper's sparse teachers."""
     return build_slak("slak_tiny", pretrained, dict(depths=_TINY, width_factor=1.3), kwargs)
 
 
 @register_model
 def slak_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SLaK-S: 91.1 M parameters stored, 55 M not zero."""
+    """SLaK-S: 91.1 M parameters, 55 M of them non-zero in the paper's sparse teachers."""
     return build_slak("slak_small", pretrained, dict(depths=_SMALL, width_factor=1.3), kwargs)
 
 
 @register_model
 def slak_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SLaK-B: 158 M parameters stored, 95 M not zero."""
+    """SLaK-B: 158 M parameters, 95 M of them non-zero in the paper's sparse teachers."""
     wide = dict(depths=_SMALL, dims=(128, 256, 512, 1024), width_factor=1.3)
     return build_slak("slak_base", pretrained, wide, kwargs)
 
 
 @register_model
 def convnext_bn_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The paper's student ConvNeXt-T: SLaK's skeleton with whole 7 x 7 kernels, each with batch norm."""
+    """The paper's student ConvNeXt-T: SLaK with whole 7 x 7 kernels, each with batch norm."""
     return build_slak("convnext_bn_tiny", pretrained, dict(depths=_TINY, **_WHOLE), kwargs)
 
 
 @register_model
 def convnext_bn_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The paper's student ConvNeXt-S."""
+    """The paper's student ConvNeXt-S: SLaK with whole 7 x 7 kernels, each with batch norm."""
     return build_slak("convnext_bn_small", pretrained, dict(depths=_SMALL, **_WHOLE), kwargs)

@@ -1,4 +1,4 @@
-"""State dicts in what a training script saved: where they are, and the names of their weights."""
+"""State dicts in checkpoints: location in the file, and names of the weights."""
 
 import inspect
 import re
@@ -16,24 +16,24 @@ from lkd.util.checks import some, unknown
 State = OrderedDict[str, Tensor]
 
 KEYS = ("model", "state_dict_ema", "state_dict", "model_ema")
-"""Where a training script's file holds its weights, in the order in which the released scripts read them."""
+"""Entries of a checkpoint that hold weights, in the order in which the released scripts read them."""
 
 PROJECTORS = ("project.", "projects.", "projector.")
-"""Layers that the released code adds to a student for feature distillation, and that no prediction uses."""
+"""Prefixes of layers that the released code adds to a student for feature distillation; inference does not use them."""
 
 COUNTERS = ("n_averaged", "total_ops", "total_params")
-"""What `torch.optim.swa_utils.AveragedModel` and thop add to a network's weights."""
+"""Entries that `torch.optim.swa_utils.AveragedModel` and thop add to a state dict."""
 
 _WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)(?:\.|$)")
-"""What data parallelism and compilation add to a name."""
+"""Parts of names added by data parallelism and compilation."""
 
 
 class Call:
-    """The text of a call of `load_checkpoint`.
+    """Text of a `load_checkpoint` call, for error messages.
 
     Args:
-        source: the second argument, as text.
-        given: the keyword arguments of the call that was made.
+        source: text of the second argument.
+        given: keyword arguments of the original call.
 
     Example:
         >>> from lkd.models.state import Call
@@ -45,26 +45,26 @@ class Call:
         self.source, self.given = source, given
 
     def __call__(self, model: str = "model", **changed: str) -> str:
-        """The call with another model or other keyword arguments."""
+        """The call with another model or changed keyword arguments."""
         named = {name: value for name, value in (self.given | changed).items() if value is not None}
         return f"load_checkpoint({', '.join([model, self.source, *(f'{n}={v!r}' for n, v in named.items())])})"
 
 
-# Where --------------------------------------------------------------------------------------------------------------
+# Location -----------------------------------------------------------------------------------------------------------
 
 
 def weights_in(content: Any, key: str | None, origin: str, call: Call) -> State:
-    """The state dict in a file's content, with the versions that PyTorch noted.
+    """Find the state dict in a file's content, with PyTorch's version metadata.
 
     Args:
-        content: what the file holds.
-        key: the entry that holds the weights, `"outer.inner"` for an entry of an entry; None to look under `KEYS`.
-        origin: what to call the content in messages.
-        call: how the caller asked for it.
+        content: content of the file.
+        key: entry that holds the weights, `"outer.inner"` for a nested one; None to search `KEYS`.
+        origin: name of the content in error messages.
+        call: the caller's call, for suggestions in error messages.
 
     Raises:
         KeyError: no such entry.
-        ValueError: no state dict of dense, finite tensors; names the entries that are one.
+        ValueError: not a state dict of dense, finite tensors; the message names the entries that are.
     """
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be the name of an entry, got {key!r}")
@@ -73,7 +73,7 @@ def weights_in(content: Any, key: str | None, origin: str, call: Call) -> State:
     _check_mapping(found, origin if key is None else f"{origin}, under {key!r},")
     _check_values(found, origin)
     if not found:
-        raise ValueError(f"{origin} holds no weights: give a state dict that has some, a network's state_dict()")
+        raise ValueError(f"{origin} holds no weights: give the state_dict() of a network")
     state = State(found)
     state._metadata = dict(getattr(found, "_metadata", {}))  # type: ignore[attr-defined]
     return state
@@ -91,7 +91,7 @@ def _check_mapping(value: Any, origin: str) -> None:
 
 
 def _default(content: Mapping[Any, Any], origin: str, call: Call) -> Any:
-    """The entry that the released scripts read, or the content itself."""
+    """The entry under one of `KEYS`, or the content itself."""
     held = [name for name in KEYS if isinstance(content.get(name), Mapping | LeftAside | nn.Module)]
     if found := next((name for name in held if _is_state(content[name])), None):
         return content[found]
@@ -111,7 +111,7 @@ def _default(content: Mapping[Any, Any], origin: str, call: Call) -> Any:
 
 
 def _entry(content: Mapping[Any, Any], key: str) -> Any:
-    """The entry called `key`, or the one that it leads to entry by entry."""
+    """The entry named `key`, or the nested entry at this dotted path."""
     if key in content:
         return content[key]
     outer, _, inner = key.partition(".")
@@ -121,7 +121,7 @@ def _entry(content: Mapping[Any, Any], key: str) -> Any:
 
 
 def _states(content: Mapping[Any, Any], depth: int = 3) -> Iterator[str]:
-    """Where a file's content holds state dicts, such as `"ema"` and `"ema.shadow"`."""
+    """Keys of the state dicts in a file's content, such as `"ema"` and `"ema.shadow"`."""
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Mapping):
             continue
@@ -139,14 +139,14 @@ def _is_state(value: Any) -> bool:
 
 
 def _check_values(state: Mapping[Any, Any], origin: str) -> None:
-    """Refuse what is no state dict of dense, finite tensors."""
+    """Refuse a state dict whose values are not dense, finite tensors."""
     for name, value in state.items():
         if isinstance(name, str) and name.endswith("_extra_state"):
             continue
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(
-                f"{origin} has {described(value)} under {name!r}: expected names and tensors only; if it holds weights "
-                "as well, read it by torch.load, and give a dict of those alone"
+                f"{origin} has {described(value)} under {name!r}: expected names and tensors only; if it also holds "
+                "weights, read it with torch.load, and give a dict of the weights alone"
             )
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ValueError(f"{origin} has no plain dense tensor under {name!r}")
@@ -158,10 +158,10 @@ def _check_values(state: Mapping[Any, Any], origin: str) -> None:
 
 
 def under(state: State, prefix: str) -> State:
-    """The weights whose names begin with a prefix, without it.
+    """Select the weights under a prefix, and drop the prefix from their names.
 
     Raises:
-        KeyError: there are none; names the nearest prefix.
+        KeyError: no such weights; the message names the nearest prefix.
 
     Example:
         >>> from torch import nn
@@ -170,7 +170,7 @@ def under(state: State, prefix: str) -> State:
         ['weight', 'bias']
     """
     if not isinstance(prefix, str):
-        raise TypeError(f"prefix must be a text such as 'backbone.', got {prefix!r}")
+        raise TypeError(f"prefix must be a string such as 'backbone.', got {prefix!r}")
     prefix = prefix.rstrip(".") + "."
     part = State((name.removeprefix(prefix), value) for name, value in state.items() if name.startswith(prefix))
     if not part:
@@ -185,7 +185,7 @@ def under(state: State, prefix: str) -> State:
 
 
 def as_named_in(model: nn.Module, state: State) -> State:
-    """The state dict by the model's names, whatever data parallelism or compilation added to the names of either."""
+    """Rename entries to the model's names, ignoring what data parallelism or compilation added to either."""
     own = {_WRAPPERS.sub("", name): name for name in model.state_dict()}
     plain = {name: _WRAPPERS.sub("", name) for name in state}
     if len(set(plain.values())) < len(plain):
@@ -197,7 +197,7 @@ def as_named_in(model: nn.Module, state: State) -> State:
 
 
 def without_counters(state: State, model: nn.Module) -> State:
-    """The state dict without `COUNTERS`, as far as the model has none of that name."""
+    """Drop `COUNTERS` from a state dict, unless the model has entries of that name."""
     own = {name.rpartition(".")[2] for name in model.state_dict()}
     dropped = {name for name in state if (last := name.rpartition(".")[2]) in COUNTERS and last not in own}
     kept = State((name, value) for name, value in state.items() if name not in dropped)
@@ -206,7 +206,7 @@ def without_counters(state: State, model: nn.Module) -> State:
 
 
 def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
-    """The prefixes that so many names or more begin with, the most frequent first.
+    """Prefixes of at least `at_least` names, the most frequent first.
 
     Example:
         >>> from torch import nn
@@ -221,12 +221,12 @@ def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
 
 
 def adapted(state: State, model: nn.Module) -> Mapping[str, Tensor]:
-    """A state dict without projectors, as the loader of the model's architecture in timm, if any, adapts it."""
+    """Drop projectors, and apply timm's `checkpoint_filter_fn` of the model's architecture, if it has one."""
     own = model.state_dict().keys()
     kept = State((name, value) for name, value in state.items() if name in own or not name.startswith(PROJECTORS))
     kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
     adapt = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None) if configuration(model) else None
     try:
         return adapt(kept, model) if adapt else kept
-    except Exception:  # not of this architecture: the comparison of names says so
+    except Exception:  # another architecture: the later check of names reports it
         return kept

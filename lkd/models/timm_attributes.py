@@ -1,4 +1,4 @@
-"""timm's attributes of a model, told from attributes of the same names with another meaning."""
+"""timm's attributes of a model, distinguished from unrelated attributes of the same name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def configuration(model: nn.Module) -> Mapping[str, Any]:
-    """timm's configuration of a model, its `pretrained_cfg`; empty for a model that timm did not make.
+    """The `pretrained_cfg` of a timm model; empty for other models.
 
     Example:
         >>> import timm, lkd

@@ -1,8 +1,8 @@
 """The "small" ViT of 2020, the paper's ViT teacher: 768 wide, 8 deep; not today's ViT-S (384 wide, 12 deep).
 
-Its released weights divide the attention scores by sqrt(768), the root of the width, where every later ViT divides by
-sqrt(96), the root of a head's width. timm's fused attention knows only the latter, so the difference moves into the
-weights: the queries of a released file are multiplied by sqrt(96 / 768) when it is read.
+The released model divides attention scores by sqrt(768), the root of the width; every later ViT divides by sqrt(96),
+the root of the head width, and timm's fused attention supports only that. The difference is folded into the weights:
+when a released file is read, its queries are multiplied by sqrt(96 / 768).
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from lkd.models.classifier import imagenet_cfg
 
 
 class VisionTransformer2020(VisionTransformer):
-    """timm's ViT; the version that its state dicts carry tells them from those of the release."""
+    """timm's ViT; the version in its state dicts distinguishes them from released ones."""
 
     _version = 2
 
@@ -28,11 +28,11 @@ default_cfgs = generate_default_cfgs({"vit_small_2020": _CFG})
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
-    """The state dict for timm's attention: the scale of a released one folded into its queries, any other as it is.
+    """Convert a state dict to timm's attention: fold the scale of released weights into the queries.
 
-    A released state dict is known by its patch embedding, which is a matrix `(768, 768)` and here a convolution, or by
-    the version that PyTorch notes in a state dict, which is not that of `VisionTransformer2020`. As in timm, position
-    embeddings are resampled to the model's image size.
+    A released state dict is recognised by its patch embedding, a matrix `(768, 768)` where timm has a convolution, or
+    by a version in PyTorch's metadata other than that of `VisionTransformer2020`. Other state dicts keep their
+    queries. As in timm, position embeddings are resampled to the model's image size.
 
     Example:
         >>> import timm, lkd, torch
@@ -64,14 +64,14 @@ def _is_released(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def _fold_scale(qkv: Tensor, heads: int) -> Tensor:
-    """From scores over sqrt(width) to scores over sqrt(width / heads): queries times heads^(-1/2)."""
+    """Convert from scores over sqrt(width) to scores over sqrt(width / heads): multiply queries by heads^(-1/2)."""
     query, rest = qkv.tensor_split([qkv.shape[1]])
     return torch.cat([query * heads**-0.5, rest])
 
 
 @register_model
 def vit_small_2020(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's `vit_small_patch16_224` of 2020: patches of 16, class token, MLP ratio 3, no bias in q, k and v."""
+    """timm's `vit_small_patch16_224` of 2020: patch size 16, class token, MLP ratio 3, no bias in q, k and v."""
     defaults = dict(
         patch_size=16, embed_dim=768, depth=8, num_heads=8, mlp_ratio=3.0, qkv_bias=False, norm_layer=nn.LayerNorm
     )

@@ -1,4 +1,4 @@
-"""Weights read from the authors' files, and models written with what it takes to make them again."""
+"""Loading of released checkpoints; saving and loading of models with their configuration."""
 
 import os
 import shutil
@@ -35,30 +35,32 @@ def load_checkpoint(
     key: str | None = None,
     prefix: str | None = None,
 ) -> Model:
-    """Load weights as the authors' training scripts wrote them, all of them or none.
+    """Load weights from a training script's checkpoint, either all of them or none.
 
-    A file is read without executing anything from it: tensors and plain values only. What it carries beside the
-    weights, such as an optimizer's state, options or a configuration of any class, is left aside. The weights may
-    stand alone or under `model`, `state_dict_ema`, `state_dict` or `model_ema`; where there are several, the first of
-    these is taken, which is the one that the released scripts evaluate. What data parallelism and compilation add to
-    names is dropped, and so are a prefix that all names share, if the rest fits exactly, the projectors of feature
-    distillation (`project`, `projects`, `projector`), and the counters of `AveragedModel` (`n_averaged`) and thop
-    (`total_ops`, `total_params`). What timm's own loader of an architecture adapts is adapted: a
-    ConvNeXt's or Swin's original names, a ViT's position embeddings. Names that PyTorch's strict loading accepts are
-    accepted: batch norms without `num_batches_tracked`, for example.
+    The file is read without executing code from it: tensors and plain values only. Other content, such as optimizer
+    states, options or configurations of any class, is ignored.
+
+    The weights may be the whole content or an entry `model`, `state_dict_ema`, `state_dict` or `model_ema`; of several
+    entries, the first in this order is loaded, as in the released scripts. Names are adapted as follows:
+
+    - Prefixes of data parallelism and compilation are dropped, and a prefix that all names share if the rest fits.
+    - Projectors of feature distillation (`project`, `projects`, `projector`) and the counters of `AveragedModel`
+      (`n_averaged`) and thop (`total_ops`, `total_params`) are dropped.
+    - timm's filter of the architecture is applied: original names of ConvNeXt and Swin, position embeddings of ViT.
+    - Names that PyTorch's strict loading accepts are accepted, such as batch norms without `num_batches_tracked`.
 
     Args:
-        model: gets the weights; is left as it is if anything is wrong.
-        path_or_state_dict: a file of `torch.save`, safetensors or `numpy.savez`; the index or any shard of a file in
-            shards, which are all read; a folder with `model.safetensors` or `pytorch_model.bin`; or what was read from
-            one of these.
-        key: the entry that holds the weights, for example `"model_ema"`, or `"ema.shadow"` for an entry of an entry.
-        prefix: take only the weights whose names begin with it, and drop it: `"backbone."` of a detector, for example.
+        model: receives the weights; unchanged in case of an error.
+        path_or_state_dict: a `torch.save`, safetensors or `numpy.savez` file; the index or any shard of a sharded file
+            (all shards are read); a folder with `model.safetensors` or `pytorch_model.bin`; or the content of one of
+            these.
+        key: entry that holds the weights, for example `"model_ema"`, or `"ema.shadow"` for a nested one.
+        prefix: load only the weights under this prefix, and drop it, for example `"backbone."` of a detector.
 
     Raises:
-        FileNotFoundError: no such file, or one of its shards is missing.
-        ValueError: the file is damaged, of another format, would execute something, holds no weights, or does not fit
-            the model; the message lists the keys and gives the call or the arguments that fit.
+        FileNotFoundError: the file or one of its shards is missing.
+        ValueError: the file is damaged, has another format, would execute code, holds no weights, or does not fit the
+            model; the message lists the keys and shows a call or arguments that fit.
         KeyError: no such `key` or `prefix` in the file.
         TypeError: an argument of another type.
 
@@ -91,12 +93,12 @@ def load_checkpoint(
 
 
 def _load(model: nn.Module, state: Mapping[str, Any], origin: str) -> None:
-    """Load a state dict that fits; if a method of the model's own fails, the model is left as it was."""
+    """Load a state dict that fits; restore the weights if a custom method of the model fails."""
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     before = {name: value.clone() for name, value in own.items()}
     try:
         model.load_state_dict(state)
-    except Exception as error:  # a model's own methods can raise anything
+    except Exception as error:  # custom methods can raise anything
         for name, value in own.items():
             value.copy_(before[name])
         raise ValueError(f"{origin} was not loaded: {type(model).__name__}.load_state_dict fails: {error}") from error
@@ -106,15 +108,15 @@ def _load(model: nn.Module, state: Mapping[str, Any], origin: str) -> None:
 
 
 def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
-    """Write `model.safetensors` and `config.json`, from which `load_model`, or timm alone, makes the model again.
+    """Write `model.safetensors` and `config.json`, which `load_model` and timm can load.
 
-    The configuration is timm's: architecture, the arguments that `timm.create_model` got, preprocessing. timm reads
-    the folder as `timm.create_model("local-dir:FOLDER", pretrained=True)`, and `timm.models.push_to_hf_hub` sends the
-    same two files to the Hugging Face hub.
+    The configuration is timm's: architecture, arguments of `timm.create_model`, preprocessing. timm loads the folder
+    with `timm.create_model("local-dir:FOLDER", pretrained=True)`; `timm.models.push_to_hf_hub` uploads the same two
+    files to the Hugging Face hub.
 
     Raises:
-        ValueError: not made by `timm.create_model`, or changed since then (folded, pruned, given another forward), so
-            that its configuration would make another model.
+        ValueError: the model was not made by `timm.create_model`, or was changed since (folded, pruned, another
+            forward) and its configuration would create another model.
         TypeError: not a module.
 
     Example:
@@ -130,9 +132,9 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     model = unwrapped(model)
     if not configuration(model):
-        raise ValueError(f"{type(model).__name__} has no configuration to save: make it with timm.create_model")
+        raise ValueError(f"{type(model).__name__} has no configuration to save: create it with timm.create_model")
     with temporary_folder() as temporary:
-        plain = twin(model, "model").to(memory_format=torch.contiguous_format)  # what safetensors asks for
+        plain = twin(model, "model").to(memory_format=torch.contiguous_format)  # required by safetensors
         save_for_hf(plain, str(temporary), safe_serialization=True)
         _check_made_again(plain, temporary)
         for name in (WEIGHTS, CONFIG):
@@ -142,26 +144,26 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
 
 def _check_made_again(model: nn.Module, folder: Path) -> None:
-    """Refuse a model that its configuration makes with other weights or other outputs."""
+    """Refuse a model whose configuration and weights do not reproduce its outputs."""
     try:
         with torch.random.fork_rng(devices=[]):
             again = evaluating(load_model(folder))
         if (images := two_images(again)) is not None:
             check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (again, evaluating(model))))
-    except Exception as error:  # what a model of another kind raises cannot be foreseen
+    except Exception as error:  # other models can raise anything
         raise ValueError(
-            f"{type(model).__name__} is not what timm.create_model makes of its configuration, so it could not be "
-            f"loaded again: save it before it is folded or changed otherwise ({str(error).splitlines()[0]})"
+            f"{type(model).__name__} differs from the model that timm.create_model makes of its configuration, so it "
+            f"could not be loaded again: save it before it is folded or changed ({str(error).splitlines()[0]})"
         ) from error
 
 
 def load_model(folder: str | os.PathLike[str], **kwargs: Any) -> nn.Module:
-    """The model that `save_model` wrote.
+    """Load a model that `save_model` wrote.
 
     Args:
-        folder: holds `config.json`, and `model.safetensors` or another file of weights that `load_checkpoint` reads
-            from a folder.
-        kwargs: for `timm.create_model`, over those saved; for example `drop_path_rate`, which is not saved.
+        folder: contains `config.json`, and `model.safetensors` or another weight file that `load_checkpoint` accepts.
+        kwargs: arguments of `timm.create_model` that override the saved ones, for example `drop_path_rate`, which is
+            not saved.
 
     Raises:
         FileNotFoundError: one of the two files is missing.
@@ -173,14 +175,14 @@ def load_model(folder: str | os.PathLike[str], **kwargs: Any) -> nn.Module:
     folder = Path(folder).expanduser()
     if folder.is_file():
         raise ValueError(
-            f"{folder} is a file, and load_model takes a folder with {CONFIG}: make the model by timm.create_model, "
+            f"{folder} is a file, but load_model needs a folder with {CONFIG}: create the model by timm.create_model, "
             f"then call load_checkpoint(model, {str(folder)!r})"
         )
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"no file {folder / CONFIG}: give a folder that lkd.models.save_model wrote")
     try:
         model = timm.create_model(f"local-dir:{folder}", **kwargs)
-    except Exception as error:  # timm does not check what it reads
+    except Exception as error:  # timm does not validate the configuration
         with_them = f" with {kwargs}" if kwargs else ""
         raise ValueError(
             f"{folder / CONFIG} makes no model{with_them} ({type(error).__name__}: {error}): give a folder that "

@@ -1,4 +1,4 @@
-"""Objectives: what a student minimises. One file a method: a pure loss function and the class that recipes name."""
+"""Training objectives, one file per method: a pure loss function, and the class that recipes refer to by name."""
 
 from lkd.objectives.base import Objective, Outputs
 from lkd.objectives.dist import DIST, dist_loss

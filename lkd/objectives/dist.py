@@ -22,20 +22,20 @@ def dist_loss(
     beta: float = 1.0,
     gamma: float = 1.0,
 ) -> Tensor:
-    r"""How little student and teacher correlate, over the classes and over the batch: `T^2 (beta inter + gamma intra)`.
+    r"""Lack of correlation of student and teacher, over classes and over the batch: `T^2 (beta inter + gamma intra)`.
 
     With `p = softmax(z/T)` and Pearson's `rho(a, b) = <a - mean a, b - mean b> / (|a - mean a| |b - mean b| + 1e-8)`:
-    `inter = 1 - mean_b rho(p_s[b, :], p_t[b, :])`, `intra = 1 - mean_c rho(p_s[:, c], p_t[:, c])`. Only the 1e-8 keeps
-    it from 0 at equal logits, and it shows in classes of tiny probability. There is no hard-label term here; the
+    `inter = 1 - mean_b rho(p_s[b, :], p_t[b, :])`, `intra = 1 - mean_c rho(p_s[:, c], p_t[:, c])`. At equal logits, the
+    loss is 0 except for the 1e-8, which matters for classes of tiny probability. There is no hard-label term; the
     official sum (hunto/DIST_KD, code in hunto/image_classification_sota, `dist_kd.py`) is `1 CE + 2 DIST`, VanillaKD's
-    (`losses/dist.py`) is `1 CE + 1 DIST`. Code of the authors without a temperature (segmentation) is T = 1.
+    (`losses/dist.py`) is `1 CE + 1 DIST`. The authors' code without a temperature (segmentation) has T = 1.
 
-    intra is a statistic of the batch that is given: on several devices, or over micro-batches, it is not that of the
-    whole batch. With B = 1 it is the constant 1 and teaches nothing.
+    intra is a statistic of the given batch: on several devices, or over micro-batches, it differs from the statistic of
+    the whole batch. With B = 1 it is the constant 1, without gradient.
 
-    With two classes, inter is a sign: each correlation is 1 where student and teacher prefer the same class, -1 where
-    they do not and 0 where the student's logits are equal. It counts in the loss and teaches nothing: its gradient
-    comes from the 1e-8 alone, and is 0 at equal logits. intra teaches as it does with more classes.
+    With two classes, inter is a sign: each correlation is 1 if student and teacher prefer the same class, -1 if they do
+    not, and 0 if the student's logits are equal. It adds to the loss without useful gradient: the gradient comes from
+    the 1e-8 alone, and is 0 at equal logits. intra has the same gradient as with more classes.
 
     Args:
         student_logits: `(B, C)` float, C >= 2.
@@ -62,7 +62,7 @@ def dist_loss(
 
 
 class DIST(Objective):
-    """`dist_loss` plus `label` times the label loss, as an objective."""
+    """Objective: `dist_loss` plus `label` times the label loss."""
 
     def __init__(
         self, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0, label: float = 1.0, hard: str = "ce"
@@ -74,7 +74,7 @@ class DIST(Objective):
         self.temperature, self.beta, self.gamma, self.label, self.hard = temperature, beta, gamma, label, hard
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The correlation over the classes and over the batch, and the label's part where it has weight."""
+        """Terms `inter`, `intra` and, if its weight is not 0, `label`."""
         terms = _terms(student.logits, teacher.logits, self.temperature, self.beta, self.gamma)
         return {**terms, **weighted_label(self.label, student.logits, target, self.hard)}
 
@@ -98,9 +98,9 @@ def _terms(
 
 
 def _over_classes(p_student: Tensor, p_teacher: Tensor) -> Tensor:
-    """The correlation of each row; with two classes, a tie of the student's passes no gradient.
+    """Correlation of each row; with two classes, ties of the student's logits pass no gradient.
 
-    Logits of low precision tie often with two classes, where `1 / EPSILON` would be the slope.
+    With two classes, low-precision logits often tie, and the slope would be `1 / EPSILON`.
     """
     correlation = _correlation(p_student, p_teacher, dim=1)
     if p_student.shape[1] > 2:
@@ -109,7 +109,7 @@ def _over_classes(p_student: Tensor, p_teacher: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """Pearson's correlation along a dimension."""
+    """Pearson correlation along a dimension."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     return (a * b).sum(dim) / (norms + EPSILON)

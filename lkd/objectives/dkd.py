@@ -20,19 +20,19 @@ def dkd_loss(
     alpha: float = 1.0,
     beta: float = 2.0,
 ) -> Tensor:
-    r"""Target and non-target part of the divergence, weighted apart: `T^2 (alpha TCKD + beta NCKD)`, batch means.
+    r"""Target and non-target parts of the divergence, weighted separately: `T^2 (alpha TCKD + beta NCKD)`, batch means.
 
     TCKD is `KL(b_t || b_s)` of the pairs `b = (p_y, 1 - p_y)`, NCKD is `KL(N(z_t/T) || N(z_s/T))` with N the softmax
-    over the C-1 classes other than the label y; `p = softmax(z/T)`. Of each sample
-    `KL(p_t || p_s) = TCKD + (1 - p_t,y) NCKD`: DKD has weights of its own in place of this coupling. Zero at equal
-    logits. There is no hard-label term here; the sources add the cross-entropy with weight 1. The defaults are
-    VanillaKD's (Hao840/vanillaKD, `losses/dkd.py`); the authors (megvii-research/mdistiller, `DKD.py`) have beta 8
-    and T 4 on CIFAR-100, and beta 0.5 on ImageNet, and let the loss grow over the first epochs.
+    over the C-1 classes other than the label y; `p = softmax(z/T)`. For each sample,
+    `KL(p_t || p_s) = TCKD + (1 - p_t,y) NCKD`; DKD replaces this coupling by independent weights. The loss is 0 at
+    equal logits. There is no hard-label term; the sources add the cross-entropy with weight 1. The defaults are
+    VanillaKD's (Hao840/vanillaKD, `losses/dkd.py`); the authors (megvii-research/mdistiller, `DKD.py`) use beta 8 and
+    T 4 on CIFAR-100 and beta 0.5 on ImageNet, and warm the loss up over the first epochs.
 
     Args:
         student_logits: `(B, C)` float, C >= 2; at C = 2 NCKD is 0.
         teacher_logits: `(B, C)` float; no gradient flows into it.
-        target: `(B,)` int64, or `(B, C)` float, which counts by its argmax: under mixing, half of the label is lost.
+        target: `(B,)` int64, or `(B, C)` float, reduced to its argmax: with mixup or CutMix, the second label is lost.
         temperature: T > 0.
         alpha: weight of TCKD, at least 0.
         beta: weight of NCKD, at least 0.
@@ -54,7 +54,7 @@ def dkd_loss(
 
 
 class DKD(Objective):
-    """`dkd_loss` plus `label` times the label loss, as an objective."""
+    """Objective: `dkd_loss` plus `label` times the label loss."""
 
     def __init__(
         self, temperature: float = 1.0, alpha: float = 1.0, beta: float = 2.0, label: float = 1.0, hard: str = "ce"
@@ -66,7 +66,7 @@ class DKD(Objective):
         self.temperature, self.alpha, self.beta, self.label, self.hard = temperature, alpha, beta, label, hard
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The target's and the non-target classes' part, and the label's where it has weight."""
+        """Terms `target`, `non_target` and, if its weight is not 0, `label`."""
         terms = _terms(student.logits, teacher.logits, target, self.temperature, self.alpha, self.beta)
         return {**terms, **weighted_label(self.label, student.logits, target, self.hard)}
 
@@ -90,7 +90,7 @@ def _terms(
 
 
 def _log_target_or_not(logits: Tensor, label: Tensor) -> Tensor:
-    """`(B, 2)`: the logarithms of the label's probability and of all others' together."""
+    """`(B, 2)`: log-probabilities of the label and of all other classes together."""
     log_p = F.log_softmax(logits, dim=1)
     log_others = torch.logsumexp(without_label(log_p, label), dim=1, keepdim=True)
     return torch.cat((log_p.gather(1, label[:, None]), log_others), dim=1)

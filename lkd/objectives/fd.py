@@ -1,4 +1,4 @@
-"""FD: distillation of feature maps (Wei et al. 2022, arXiv 2205.14141), in the forms of its own and of SLaK's code."""
+"""FD: feature distillation (Wei et al. 2022, arXiv 2205.14141), as in the original code and in SLaK's."""
 
 from functools import partial
 
@@ -23,15 +23,15 @@ def fd_loss(
 
     Smooth L1 is `d^2 / (2 beta)` for `|d| < beta` and `|d| - beta / 2` beyond; "mse" is `d^2`. Only the teacher's map
     is normalised: "channels" is a layer norm over C at each position, "chw" over C, H and W, both with eps 1e-5 and
-    no weights of their own. The original (SwinTransformer/Feature-Distillation, `feature_distillation.py`) is
-    `normalize="channels"`; SLaK's release (`engine_kd.py`) is "none": its flag for "chw" builds norms and uses none.
+    without affine weights. The original (SwinTransformer/Feature-Distillation, `feature_distillation.py`) uses
+    "channels". SLaK's release (`engine_kd.py`) uses "none": its flag for "chw" builds norms but does not apply them.
 
     Args:
         student_map: `(B, C, H, W)` float, already projected to the teacher's channels and size.
         teacher_map: `(B, C, H, W)` float; no gradient flows into it.
         normalize: "none", "channels" or "chw".
         kind: "smooth_l1" or "mse".
-        beta: width of the quadratic zone of smooth L1, above 0; of no effect on "mse".
+        beta: width of the quadratic zone of smooth L1, above 0; no effect on "mse".
 
     Returns:
         A scalar, float32 (float64 for float64 maps).
@@ -54,14 +54,14 @@ def fd_loss(
 
 
 class Features(Objective):
-    """`weight` times the mean of `fd_loss` over the last `stages` stages, and nothing for the label.
+    """`weight` times the mean of `fd_loss` over the last `stages` stages, without a label term.
 
-    For each of these stages it has a projector, a 1x1 convolution with bias from the student's channels to the
-    teacher's, in float32 (also under autocast; float64 for float64 maps). `connect` makes them from the maps that it
-    is given, on their device, with PyTorch's initialisation and global generator: seed it before. A projected map of
-    another size than the teacher's is resized to it by the nearest neighbour, as in SLaK's release. `stages` counts
-    from the last; networks that have fewer maps are refused. Record `weight`, `normalize`, `kind`, `beta` and the
-    stages with a result: publications differ in all of them.
+    Each of these stages has a projector, a 1x1 convolution with bias from the student's channels to the teacher's, in
+    float32 (also under autocast; float64 for float64 maps). `connect` creates the projectors on the device of the given
+    maps, with PyTorch's initialisation and global generator: seed it before. If the sizes differ, the projected map is
+    resized to the teacher's by nearest neighbour, as in SLaK's release. `stages` counts from the last stage; networks
+    with fewer maps are refused. Report `weight`, `normalize`, `kind`, `beta` and `stages` with a result: publications
+    differ in all of them.
 
     Example:
         >>> import torch
@@ -90,19 +90,19 @@ class Features(Objective):
         self.projectors = nn.ModuleList()
 
     def connect(self, student: Outputs, teacher: Outputs) -> None:
-        """Make new projectors from the student's to the teacher's channels.
+        """Create new projectors from the student's to the teacher's channels.
 
         Raises:
-            TypeError, ValueError: too few maps, or a map that is not `(B, c, h, w)` floats.
+            TypeError, ValueError: too few maps, or a map that is not a float `(B, c, h, w)`.
         """
         self.projectors = nn.ModuleList(_projector(s, t) for s, t in self._pairs(student, teacher))
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The feature maps' part, the mean over the stages.
+        """Term `fd`, the mean over the stages.
 
         Raises:
             RuntimeError: `connect` was not called.
-            TypeError, ValueError: too few maps, or a map that is not what `connect` saw.
+            TypeError, ValueError: too few maps, or other channels than in `connect`.
         """
         if not self.projectors:
             raise RuntimeError(f"{type(self).__name__} has no projectors yet: call connect(student, teacher) first")
@@ -112,17 +112,17 @@ class Features(Objective):
         return {"fd": self.weight * torch.stack(losses).mean()}
 
     def _pairs(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
-        """The maps of the last stages, the student's and the teacher's."""
+        """The student's and the teacher's maps of the last stages."""
         for owner, maps in (("student", student.maps), ("teacher", teacher.maps)):
             if len(maps) < self.stages:
-                raise ValueError(f"stages={self.stages} needs as many maps, got {len(maps)} of the {owner}")
+                raise ValueError(f"stages={self.stages} needs {self.stages} maps, got {len(maps)} of the {owner}")
             for feature_map in maps[-self.stages :]:
                 check_map(f"{owner}_map", feature_map)
         return list(zip(student.maps[-self.stages :], teacher.maps[-self.stages :], strict=True))
 
 
 class FD(Features):
-    """`Features` plus `label` times the cross-entropy; the original has no labels, which is `label=0`."""
+    """Objective: `Features` plus `label` times the cross-entropy; the original uses no labels, `label=0`."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class FD(Features):
         self.label = label
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The feature maps' part, and the label's where it has weight."""
+        """Terms `fd` and, if its weight is not 0, `label`."""
         return {**super().terms(student, teacher, target), **weighted_label(self.label, student.logits, target)}
 
 
@@ -162,12 +162,10 @@ def _projector(student_map: Tensor, teacher_map: Tensor) -> nn.Conv2d:
 
 
 def _projected(projector: nn.Module, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """The student's map with the teacher's channels and size."""
+    """Project the student's map to the teacher's channels and size."""
     channels, connected = (student_map.shape[1], teacher_map.shape[1]), (projector.in_channels, projector.out_channels)
     if channels != connected:
-        raise ValueError(
-            f"the student's and teacher's map must have {connected} channels as in connect, got {channels}"
-        )
+        raise ValueError(f"student and teacher maps must have {connected} channels, as in connect, got {channels}")
     with torch.autocast(student_map.device.type, enabled=False):
         projected = projector(upcast(student_map))
     size = teacher_map.shape[2:]

@@ -1,4 +1,4 @@
-"""What every objective asks of its inputs."""
+"""Input checks shared by all objectives."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from lkd.util.checks import unknown
 
 
 def check_logits(student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> None:
-    """`check_labelled`, and refuse teacher logits that are not of the student's shape.
+    """Check as `check_labelled`, and refuse teacher logits of another shape than the student's.
 
     Raises:
         TypeError: a wrong dtype.
@@ -20,7 +20,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, target: Tensor)
 
 
 def check_unlabelled(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """`check_logits` of a loss that looks at no target.
+    """Check as `check_logits`, for a loss without a target.
 
     Raises:
         TypeError: a wrong dtype.
@@ -31,9 +31,9 @@ def check_unlabelled(student_logits: Tensor, teacher_logits: Tensor) -> None:
 
 
 def check_labelled(student_logits: Tensor, target: Tensor) -> None:
-    """Refuse logits that are not `(B, C)` floats with C >= 2, and a target that does not fit them.
+    """Refuse logits that are not float `(B, C)` with C >= 2, and a target that does not fit them.
 
-    Values are looked at on CPU only, where that costs no synchronisation.
+    Values are checked on the CPU only, to avoid synchronising a GPU.
 
     Raises:
         TypeError: a wrong dtype.
@@ -47,7 +47,7 @@ def check_labelled(student_logits: Tensor, target: Tensor) -> None:
 
 
 def check_maps(student_map: Tensor, teacher_map: Tensor) -> None:
-    """Refuse feature maps that are not `(B, C, H, W)` floats of equal shape.
+    """Refuse feature maps that are not float `(B, C, H, W)` of equal shape.
 
     Raises:
         TypeError: a wrong dtype.
@@ -62,7 +62,7 @@ def check_maps(student_map: Tensor, teacher_map: Tensor) -> None:
 
 
 def check_map(name: str, tensor: Tensor) -> None:
-    """Refuse a feature map that is not `(B, C, H, W)` floats.
+    """Refuse a feature map that is not float `(B, C, H, W)`.
 
     Raises:
         TypeError: a wrong dtype.
@@ -74,7 +74,7 @@ def check_map(name: str, tensor: Tensor) -> None:
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Refuse a name that is not among the known ones.
+    """Refuse an unknown name.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
@@ -135,8 +135,8 @@ def _check_shares(target: Tensor, student_logits: Tensor) -> None:
         low, off = target.min().item(), (target.sum(1, dtype=torch.float32) - 1).abs().max().item()
         if low < 0 or off > 0.01:
             raise ValueError(
-                f"a soft target must have rows that sum to 1 and nothing negative, "
-                f"got a sum that is {off:.3g} off, and {low:.3g} as the least value"
+                f"a soft target must have non-negative rows that sum to 1, "
+                f"got a sum that is off by {off:.3g} and a smallest value of {low:.3g}"
             )
 
 

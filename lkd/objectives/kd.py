@@ -1,4 +1,4 @@
-"""KD: knowledge distillation by softened logits (Hinton et al. 2015, arXiv 1503.02531), in the form of SLaK's code."""
+"""KD: distillation of softened logits (Hinton et al. 2015, arXiv 1503.02531), as in SLaK's code."""
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ def kd_loss(
 ) -> Tensor:
     r"""Distillation and label loss, `alpha T^2 KL(p_t^T || p_s^T) + (1 - alpha) CE(z_s, target)`, batch means.
 
-    `p^T = softmax(z / T)`; KL sums over classes. A soft target counts as a whole. The defaults are those of the
-    released code (VITA-Group/SLaK, `engine_kd.py` and `main_KD.py`): one tenth teacher, nine tenths label.
+    `p^T = softmax(z / T)`; KL sums over classes. A soft target is used in full. The defaults follow the released code
+    (VITA-Group/SLaK, `engine_kd.py` and `main_KD.py`): one tenth teacher, nine tenths label.
 
     Args:
         student_logits: `(B, C)` float, C >= 2.
@@ -41,7 +41,7 @@ def kd_loss(
 
 
 class KD(Objective):
-    """`kd_loss` as an objective."""
+    """Objective: `kd_loss`."""
 
     def __init__(self, temperature: float = 1.0, alpha: float = 0.1):
         super().__init__()
@@ -49,7 +49,7 @@ class KD(Objective):
         self.temperature, self.alpha = temperature, alpha
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The teacher's and the label's part."""
+        """Terms `kd` and `label`."""
         return _terms(student.logits, teacher.logits, target, self.temperature, self.alpha)
 
 

@@ -1,4 +1,4 @@
-"""The label loss: what a student trained alone minimises."""
+"""The label loss, which trains the baseline without a teacher."""
 
 from torch import Tensor
 
@@ -7,14 +7,14 @@ from lkd.objectives.inputs import check_choice, check_labelled
 from lkd.objectives.tensors import binary_cross_entropy, cross_entropy, upcast
 
 HARD = {"ce": cross_entropy, "bce": binary_cross_entropy}
-"""The label losses by the names that the parameter `hard` takes."""
+"""Label losses by their names for the parameter `hard`."""
 
 
 def label_loss(student_logits: Tensor, target: Tensor, *, hard: str = "ce") -> Tensor:
-    """Cross-entropy with the label, `-mean_B sum_i q_i log p_s,i`, or binary cross-entropy of each class by itself.
+    """Cross-entropy with the label, `-mean_B sum_i q_i log p_s,i`, or binary cross-entropy of each class.
 
-    The binary form is the mean over B and C, as in timm, so that with a thousand classes it is a thousandth of its sum
-    over the classes. A hard target counts as one-hot, without smoothing (timm's class smooths it by 0.1).
+    The binary form is the mean over B and C, as in timm: with 1000 classes, it is 1/1000 of the sum over classes. A
+    hard target is converted to one-hot without smoothing (timm's class smooths by 0.1).
 
     Args:
         student_logits: `(B, C)` float.
@@ -42,7 +42,7 @@ def label_loss(student_logits: Tensor, target: Tensor, *, hard: str = "ce") -> T
 
 
 def weighted_label(weight: float, student_logits: Tensor, target: Tensor, hard: str = "ce") -> dict[str, Tensor]:
-    """The term `label` of an objective that adds the label loss with a weight; no term where the weight is 0."""
+    """The term `label`: `weight` times the label loss, or no term if the weight is 0."""
     return {"label": weight * label_loss(student_logits, target, hard=hard)} if weight else {}
 
 
@@ -56,7 +56,7 @@ def check_hard(hard: str) -> None:
 
 
 class Label(Objective):
-    """`label_loss` as an objective; it needs no teacher."""
+    """Objective: `label_loss`, without a teacher."""
 
     needs_teacher = False
 
@@ -66,5 +66,5 @@ class Label(Objective):
         self.hard = hard
 
     def terms(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
-        """The label's part; the teacher is not looked at."""
+        """Term `label`; the teacher is ignored."""
         return {"label": label_loss(student.logits, target, hard=self.hard)}

@@ -1,4 +1,4 @@
-"""NKD: normalised knowledge distillation (Yang et al. 2023, arXiv 2303.13005), in the form of SLaK's code."""
+"""NKD: normalised knowledge distillation (Yang et al. 2023, arXiv 2303.13005), as in SLaK's code."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,18 +13,18 @@ from lkd.util.checks import check_number
 def nkd_loss(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0, gamma: float = 1.0
 ) -> Tensor:
-    r"""Target and non-target part of the teacher's distribution, each normalised by itself; means over the batch.
+    r"""Target and non-target parts of the teacher's distribution, each normalised separately; means over the batch.
 
     `-p_t,y log p_s,y  -  gamma T^2 sum_{i != y} N(z_t/T)_i log N(z_s/T)_i`, with N the softmax over the C-1 classes
-    other than the label y. The first term is at T = 1 always. The second is a cross-entropy, not a divergence: its
-    minimum is the entropy of N(z_t/T), and the gradient at equal logits is not zero. There is no hard-label term here;
-    the official NKD (yzd-v/cls_KD, `nkd.py`) adds the plain cross-entropy and uses `gamma=1.5`: `NKD(gamma=1.5,
-    label=1.0)`. SLaK's code (`engine_kd.py`) has `gamma=1.0` and adds nothing.
+    other than the label y. The first term always has T = 1. The second is a cross-entropy, not a divergence: its
+    minimum is the entropy of N(z_t/T), and the gradient at equal logits is not zero. There is no hard-label term; the
+    official NKD (yzd-v/cls_KD, `nkd.py`) adds the cross-entropy and uses `gamma=1.5`: `NKD(gamma=1.5, label=1.0)`.
+    SLaK's code (`engine_kd.py`) uses `gamma=1.0` without cross-entropy.
 
     Args:
         student_logits: `(B, C)` float, C >= 2; at C = 2 the second term is 0.
         teacher_logits: `(B, C)` float; no gradient flows into it.
-        target: `(B,)` int64, or `(B, C)` float, which counts by its argmax: under mixing, half of the label is lost.
+        target: `(B,)` int64, or `(B, C)` float, reduced to its argmax: with mixup or CutMix, the second label is lost.
         temperature: T > 0.
         gamma: weight of the non-target term, at least 0.
 
@@ -45,7 +45,7 @@ def nkd_loss(
 
 
 class NKD(Objective):
-    """`nkd_loss` plus `label` times the cross-entropy, as an objective."""
+    """Objective: `nkd_loss` plus `label` times the cross-entropy."""
 
     def __init__(self, temperature: float = 1.0, gamma: float = 1.0, label: float = 0.0):
         super().__init__()
@@ -54,7 +54,7 @@ class NKD(Objective):
         self.temperature, self.gamma, self.label = temperature, gamma, label
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The target's and the non-target classes' part, and the label's where it has weight."""
+        """Terms `target`, `non_target` and, if its weight is not 0, `label`."""
         terms = _terms(student.logits, teacher.logits, target, self.temperature, self.gamma)
         return {**terms, **weighted_label(self.label, student.logits, target)}
 

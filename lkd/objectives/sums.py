@@ -1,4 +1,4 @@
-"""Sums of objectives: logits and feature maps together, as in SLaK's code (VITA-Group/SLaK, `engine_kd.py`)."""
+"""Sums of objectives, such as logit plus feature distillation in SLaK's code (VITA-Group/SLaK, `engine_kd.py`)."""
 
 from collections import Counter
 from typing import Any, ClassVar, cast
@@ -13,10 +13,10 @@ from lkd.util.checks import unknown
 
 
 class Sum(Objective):
-    """The sum of several objectives, named as a subclass; it takes the hyperparameters of all of them by name.
+    """Sum of several objectives, defined as a subclass; takes the hyperparameters of all parts as keywords.
 
     Raises:
-        TypeError: where the class is made, a hyperparameter that two parts have; where it is used, an unknown one.
+        TypeError: two parts share a hyperparameter (when the class is defined); an unknown one (when it is used).
 
     Example:
         >>> from lkd.objectives import KD, Features, Sum
@@ -38,7 +38,7 @@ class Sum(Objective):
 
     @classmethod
     def hyperparameters(cls) -> list[str]:
-        """Names of the parameters that a recipe may set: those of all parts."""
+        """Names of the hyperparameters of all parts."""
         return [name for part in cls.parts for name in part.hyperparameters()]
 
     def __init__(self, **hyperparameters: float | str):
@@ -53,12 +53,12 @@ class Sum(Objective):
         self.stages = max(objective.stages for objective in self._objectives())
 
     def connect(self, student: Outputs, teacher: Outputs) -> None:
-        """Make each part's layers."""
+        """Create the layers of each part."""
         for objective in self._objectives():
             objective.connect(student, teacher)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The terms of all parts.
+        """Terms of all parts.
 
         Raises:
             ValueError: two parts have a term of the same name.
@@ -76,8 +76,8 @@ class Sum(Objective):
 
 
 class KDAndFD(Sum, parts=(KD, Features)):
-    """`KD + weight FD`; the label counts once, within KD."""
+    """`KD + weight FD`; the label loss is part of KD."""
 
 
 class NKDAndFD(Sum, parts=(NKD, Features)):
-    """`NKD + weight FD`; a cross-entropy beside them is NKD's `label`."""
+    """`NKD + weight FD`; set NKD's `label` to add a cross-entropy."""

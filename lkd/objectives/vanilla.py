@@ -1,4 +1,4 @@
-"""Vanilla KD: the label loss and plain distillation side by side (Hao et al. 2023, arXiv 2305.15781)."""
+"""Vanilla KD: label loss plus plain distillation (Hao et al. 2023, arXiv 2305.15781)."""
 
 from torch import Tensor
 
@@ -11,15 +11,15 @@ from lkd.objectives.tensors import divergence, upcast
 def vanilla_kd_loss(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, hard: str = "bce") -> Tensor:
     r"""Label loss and distillation with weight 1 each, `L_hard + KL(p_t || p_s)`, at T = 1.
 
-    KL sums over the classes and is a batch mean. `hard="bce"` is the binary cross-entropy of each class by itself, the
-    mean over B and C: at C = 1000 it is a thousandth of its sum over the classes, and KL dominates. `hard="ce"` is the
-    cross-entropy. A soft target counts as a whole. This is the released code (Hao840/vanillaKD, `losses/kd.py` and
-    `train-kd.py`); half of it is the sum with weights 0.5 and 0.5.
+    KL sums over classes and is a batch mean. `hard="bce"` is the binary cross-entropy of each class, averaged over B
+    and C: at C = 1000 it is 1/1000 of the sum over classes, and KL dominates. `hard="ce"` is the cross-entropy. A soft
+    target is used in full. This is the released code (Hao840/vanillaKD, `losses/kd.py` and `train-kd.py`); multiply by
+    0.5 for weights of 0.5 each.
 
     Args:
         student_logits: `(B, C)` float, C >= 2.
         teacher_logits: `(B, C)` float; no gradient flows into it.
-        target: `(B,)` int64, which counts as one-hot without smoothing, or `(B, C)` float with rows that sum to 1.
+        target: `(B,)` int64, converted to one-hot without smoothing, or `(B, C)` float with rows that sum to 1.
         hard: "bce" or "ce".
 
     Returns:
@@ -40,7 +40,7 @@ def vanilla_kd_loss(student_logits: Tensor, teacher_logits: Tensor, target: Tens
 
 
 class Vanilla(Objective):
-    """`vanilla_kd_loss` as an objective."""
+    """Objective: `vanilla_kd_loss`."""
 
     def __init__(self, hard: str = "bce"):
         super().__init__()
@@ -48,7 +48,7 @@ class Vanilla(Objective):
         self.hard = hard
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
-        """The teacher's and the label's part."""
+        """Terms `kd` and `label`."""
         return _terms(student.logits, teacher.logits, target, self.hard)
 
 

@@ -1,21 +1,21 @@
-"""What named GPUs can do at most, by their vendor's data sheets."""
+"""Peak rates and memory of common GPUs, from their vendor's data sheets."""
 
 from typing import NamedTuple
 
 from lkd.util.checks import check_number, unknown
 
 UTILISATION = 0.3
-"""Share of the peak that training of networks of ImageNet's size is taken to reach; small networks do not reach it."""
+"""Assumed share of the peak rate for networks of ImageNet's size; small networks reach less."""
 
 
 class GPU(NamedTuple):
-    """Peak rates in TFLOP/s of dense matrix products, and memory.
+    """Peak rates of dense matrix products, in TFLOP/s, and memory.
 
     Args:
-        name: in full.
-        half: in bf16 or fp16 with sums in float32.
-        single: in float32; in TF32, which PyTorch lets convolutions use, where the GPU has it.
-        gigabytes: of memory.
+        name: full name.
+        half: rate in bf16 or fp16 with float32 accumulation.
+        single: rate in TF32, PyTorch's default for convolutions, or in float32 on GPUs without TF32.
+        gigabytes: memory.
     """
 
     name: str
@@ -39,23 +39,23 @@ GPUS = {
 """GPUs by short name.
 
 Sources: NVIDIA's data sheets of V100, T4, A10, A100, L4, L40S, H100 and H200; its whitepapers of the GA102 and Ada
-architectures for the GeForce cards. Where a sheet states rates with structured sparsity, half of them stands here.
-V100 and T4 have neither TF32 nor bf16: float32 there is that of their ordinary cores.
+architectures for the GeForce cards. Rates that a sheet states with structured sparsity are halved here. V100 and T4
+have neither TF32 nor bf16: `single` is the float32 rate of their ordinary cores.
 """
 
 
 def seconds_on(gpu: str, flops: float, half: bool, utilisation: float = UTILISATION) -> float:
-    """Seconds that work takes on a GPU at a share of its peak.
+    """Seconds on a GPU at a share of its peak rate.
 
     Args:
         gpu: a key of `GPUS`.
-        flops: floating-point operations, two for each multiply-accumulate.
-        half: whether they are in bf16 or fp16.
-        utilisation: the share, above 0 and at most 1.
+        flops: floating-point operations, two per multiply-accumulate.
+        half: whether they are in bf16 or fp16 instead of float32.
+        utilisation: share of the peak rate, above 0 and at most 1.
 
     Raises:
         KeyError: an unknown GPU.
-        TypeError, ValueError: a share that makes no sense.
+        TypeError, ValueError: an invalid `utilisation`.
 
     Example:
         >>> from lkd.planning import seconds_on

@@ -1,4 +1,4 @@
-"""What a network takes, counted on one without data: weights, work, and what its backward pass needs."""
+"""Weights, multiply-accumulates and activation memory of a network, counted without data."""
 
 import json
 from functools import cache
@@ -20,14 +20,14 @@ _BATCH = 2
 
 
 class NetworkCost(NamedTuple):
-    """What a network takes.
+    """Size and cost of a network.
 
     Args:
-        parameter_bytes: of the weights that are trained.
-        state_bytes: of all that is kept of it, buffers too.
-        macs: multiply-accumulates of an image's forward pass.
-        activation_bytes: that autograd keeps of an image for the backward pass, in float32.
-        maps: shape of each of the last feature maps that an objective compares.
+        parameter_bytes: trainable weights.
+        state_bytes: weights and buffers.
+        macs: multiply-accumulates of the forward pass of one image.
+        activation_bytes: saved by autograd for one image, in float32.
+        maps: shapes of the last feature maps that an objective compares.
     """
 
     parameter_bytes: int
@@ -38,14 +38,12 @@ class NetworkCost(NamedTuple):
 
 
 def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
-    """What the student of a recipe takes, on images of a shape.
-
-    It is run on PyTorch's device "meta", where tensors have shapes and no content, so that large networks cost little.
+    """Cost of a recipe's student, found by a forward pass on PyTorch's device "meta", which allocates no memory.
 
     Args:
-        recipe: whose student; of a teacher, its own recipe.
-        shape: of the data.
-        stages: how many feature maps are asked for.
+        recipe: the recipe; for a teacher, its own.
+        shape: shape of the data.
+        stages: number of feature maps in `NetworkCost.maps`.
 
     Example:
         >>> from lkd import Recipe
@@ -55,14 +53,14 @@ def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
         >>> network_cost(recipe, data_shape(recipe).shape).parameter_bytes // 4
         19810
     """
-    return _anatomy(recipe.student, json.dumps(recipe.student_args), shape, stages)
+    return _count(recipe.student, json.dumps(recipe.student_args), shape, stages)
 
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _anatomy(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
-    made: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
-    network = timm.create_model(model, **made).to("meta")
+def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
+    keywords: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
+    network = timm.create_model(model, **keywords).to("meta")
     images = torch.zeros(_BATCH, shape.channels, *shape.size, device="meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         given = outputs(network.eval(), images, stages)
@@ -70,27 +68,27 @@ def _anatomy(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCo
         _bytes(list(network.parameters())),
         _bytes(list(network.state_dict().values())),
         counter.get_total_flops() // 2 // _BATCH,
-        _kept_for_backward(network, images) // _BATCH,
+        _saved_bytes(network, images) // _BATCH,
         tuple(tuple(each.shape[1:]) for each in given.maps),
     )
 
 
-def _kept_for_backward(network: nn.Module, images: Tensor) -> int:
-    """Bytes that autograd keeps of a forward pass, each piece of memory once, weights left out."""
-    own = {_memory(tensor) for tensor in network.state_dict().values()}
-    kept: dict[int, Tensor] = {}
+def _saved_bytes(network: nn.Module, images: Tensor) -> int:
+    """Bytes that autograd saves in a forward pass, each storage once, without weights."""
+    state = {_storage(tensor) for tensor in network.state_dict().values()}
+    saved: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        if _memory(tensor) not in own:
-            kept.setdefault(_memory(tensor), tensor)
+    def save(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in state:
+            saved.setdefault(_storage(tensor), tensor)
         return tensor
 
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_tensors_hooks(save, lambda tensor: tensor):
         network.train()(images)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
-def _memory(tensor: Tensor) -> int:
+def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 

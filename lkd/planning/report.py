@@ -1,4 +1,4 @@
-"""A plan as people and programs read it: in words, as a table, as JSON."""
+"""The report of a plan: sentences, a table and JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,36 +9,35 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lkd.planning.duration import Duration
 from lkd.planning.gpus import GPUS
+from lkd.planning.timing import Duration
 from lkd.planning.work import Work
 from lkd.tables import Table
 
-_UNKNOWN = "not known, as the size of the data is not"
+_UNKNOWN = "unknown, as the size of the data is"
 _ROLES = {"teachers": "teacher", "alone": "alone", "distilled": "distilled"}
 _COUNTED = ("jobs", "left", "steps", "images", "pixels", "batch")
 _MIB = 2**20
-_ALONE = 0.8
-"""Share of a CPU below which a process was not alone on it."""
+_BUSY = 0.8
+"""Share of a CPU below which other programs must have been running."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What studies ask for, and what is left to do. The last word of a notebook's cell, it is shown as a table.
+    """Remaining jobs of studies, with their work, time, memory and disk space. Notebooks show it as a table.
 
     Args:
-        title: what is planned.
-        runs: one row a run that is asked for, teachers too: its id, who learns from whom and how, and whether the store
-            has it.
-        frame: one row for each kind of job, runs and tapes: how many are asked for and left, and of those left the
-            steps, images, TFLOP, hours of work by a process of this device, and disk; memory is that of one process.
-        work: of what is left; None where the size of the data is not known.
-        workers: processes side by side on this device.
-        duration: on this device; None where nothing was timed.
-        gpu, utilisation, gpus: which GPUs hours are estimated for, at which share of their peak, how many.
-        disk: bytes for runs, for checkpoints of those in training, for tapes, and free ones.
-        missing: what is not at hand, each with its remedy.
-        notes: what figures leave out, a sentence each.
+        title: title of the plan.
+        runs: one row per run, teachers included: its id, student, teacher, settings, and whether the store has it.
+        frame: one row per kind of job, runs and tapes: number of jobs, number of remaining jobs, and their steps,
+            images, TFLOP, hours in one process of this device, and disk space; memory is that of one process.
+        work: remaining work; None if the size of the data is unknown.
+        workers: number of parallel processes on this device.
+        duration: remaining time on this device; None if not timed.
+        gpu, utilisation, gpus: the GPU of the estimated hours, the share of its peak rate, and the number of GPUs.
+        disk: bytes of runs, of checkpoints of concurrent runs and of tapes, and free bytes.
+        missing: missing things, each with its remedy.
+        notes: sentences about what the figures leave out.
     """
 
     title: str
@@ -56,7 +55,7 @@ class Plan:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Numbers of runs asked for, by role, of those that the store has, of those left, and of tapes to be made."""
+        """Number of runs: in total, by role, stored, and remaining; and number of remaining tapes."""
         by_role = {name: int((self.runs.role == role).sum()) for name, role in _ROLES.items()}
         stored = int(self.runs.stored.sum())
         tapes = int(self.frame[self.frame.role == "tape"].left.sum())
@@ -64,26 +63,26 @@ class Plan:
 
     @property
     def hours(self) -> float | None:
-        """On this device, side by side; None where nothing was timed."""
+        """Hours on this device with all workers; None if not timed."""
         return self.duration.seconds / 3600 if self.duration else None
 
     @property
     def gpu_hours(self) -> float | None:
-        """On the named GPUs; None where the size of the data is not known."""
+        """Estimated hours on the plan's GPUs; None if the size of the data is unknown."""
         return self.hours_on(self.gpu)
 
     def hours_on(self, gpu: str) -> float | None:
-        """Hours that what is left takes on a named GPU; see `lkd.planning.Work.hours_on`."""
+        """Estimated hours on another kind of GPU; see `lkd.planning.Work.hours_on`."""
         return self.work.hours_on(gpu, self.utilisation, self.gpus) if self.work else None
 
     @property
     def table(self) -> Table:
-        """The kinds of jobs, as a chapter shows them."""
+        """The table of jobs, as a chapter shows it."""
         return Table(self.frame, "plan", " ".join(self.sentences()))
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as plain values, None for what is not known."""
-        work = self.work
+        """All figures as plain values, None if unknown."""
+        work, duration = self.work, self.duration
         return {
             "title": self.title,
             "counts": self.counts,
@@ -93,8 +92,8 @@ class Plan:
             "this_device": {
                 "hours": self.hours,
                 "workers": self.workers,
-                "timed_batches": self.duration and {str(whole): few for whole, few in self.duration.batches.items()},
-                "cpu_share": self.duration and self.duration.share,
+                "timed_batches": duration and {str(whole): few for whole, few in duration.batches.items()},
+                "cpu_share": duration and duration.share,
             },
             "gpu": {"name": self.gpu, "utilisation": self.utilisation, "gpus": self.gpus, "hours": self.gpu_hours},
             "disk_bytes": dict(self.disk),
@@ -104,45 +103,49 @@ class Plan:
         }
 
     def sentences(self) -> Iterator[str]:
-        """What the plan says, a sentence a subject."""
-        yield from (self._asked(), self._work(), self._here(), self._there(), self._memory(), self._disk())
+        """Yield the report, one sentence or two per subject."""
+        runs = (
+            "{runs} runs ({teachers} teachers, {alone} baselines, {distilled} distilled), {stored} of them in the "
+            "store. Remaining: {left} runs and {tapes} tapes."
+        )
+        yield f"{self.title}: {runs.format(**self.counts)}"
+        work = _UNKNOWN
+        if self.work:
+            work = (
+                f"{self.work.steps:,} steps, {self.work.images:,} images, {_short(self.work.flops)}FLOP "
+                "(two per multiply-accumulate; forward and backward count as three passes)"
+            )
+        yield f"Work: {work}."
+        yield from (self._this_device(), self._gpu(), self._memory())
+        sizes = {name: "unknown" if size is None else f"{size / _MIB:,.0f} MiB" for name, size in self.disk.items()}
+        disk = (
+            "Disk: {runs} for runs, {checkpoints} for checkpoints of concurrent runs, {tapes} for tapes; {free} free."
+        )
+        yield disk.format(**sizes)
         yield from self.notes
         yield from (f"Missing: {lack}." for lack in self.missing)
 
-    def _asked(self) -> str:
-        told = (
-            "{runs} runs ({teachers} teachers, {alone} students alone, {distilled} distilled), of which the store has "
-            "{stored}; {left} are left to do, and {tapes} tapes."
-        )
-        return f"{self.title}: {told.format(**self.counts)}"
-
-    def _work(self) -> str:
-        if self.work is None:
-            return f"Work: {_UNKNOWN}."
-        return (
-            f"Work: {self.work.steps:,} steps, {self.work.images:,} images, {_short(self.work.flops)}FLOP "
-            "(two for each multiply-accumulate; forward and backward are three passes)."
-        )
-
-    def _here(self) -> str:
+    def _this_device(self) -> str:
         if self.duration is None or self.hours is None:
             return "On this device: not timed."
+        text = f"On this device: about {_time(self.hours)} with {self.workers} workers, from a short measurement."
         smaller = [f"{few} images instead of {batch}" for batch, few in self.duration.batches.items() if few < batch]
-        told = f" Timed with batches of {', '.join(smaller)}." if smaller else ""
-        if self.duration.share < _ALONE and not torch.cuda.is_available():
-            told += (
-                f" Meanwhile each had {self.duration.share:.0%} of a CPU; left alone they would take about "
-                f"{_time(self.hours * self.duration.share)}."
+        if smaller:
+            text += f" Timed with batches of {', '.join(smaller)}."
+        if self.duration.share < _BUSY and not torch.cuda.is_available():
+            text += (
+                f" Each process had {self.duration.share:.0%} of a CPU during timing; on an idle machine it would take "
+                f"about {_time(self.hours * self.duration.share)}."
             )
-        return f"On this device: about {_time(self.hours)} by {self.workers} workers, from a short measurement.{told}"
+        return text
 
-    def _there(self) -> str:
+    def _gpu(self) -> str:
         if self.gpu_hours is None:
             return f"On a GPU: {_UNKNOWN}."
         gpus = f"{self.gpus} x {GPUS[self.gpu].name}" if self.gpus > 1 else GPUS[self.gpu].name
         return (
-            f"On {gpus}: {_time(self.gpu_hours)}, if {self.utilisation:.0%} of the peak are reached; small networks do "
-            "not reach that, and reading images may take longer."
+            f"On {gpus}: {_time(self.gpu_hours)} at {self.utilisation:.0%} of the peak rate; small networks reach "
+            "less, and reading images may take longer."
         )
 
     def _memory(self) -> str:
@@ -152,16 +155,9 @@ class Plan:
         over = most > 1024 * GPUS[self.gpu].gigabytes
         remedy = f", more than {GPUS[self.gpu].name} has: raise accumulation or the number of GPUs" if over else ""
         return (
-            f"Memory: up to {most:,.0f} MiB a process for weights, gradients, optimizer and activations, besides what "
-            f"Python, PyTorch and images in memory take{remedy}."
+            f"Memory: up to {most:,.0f} MiB per process for weights, gradients, optimizer and activations, without "
+            f"Python, PyTorch and images in memory{remedy}."
         )
-
-    def _disk(self) -> str:
-        sizes = {name: "unknown" if size is None else f"{size / _MIB:,.0f} MiB" for name, size in self.disk.items()}
-        told = (
-            "Disk: {runs} for runs, {checkpoints} for checkpoints of those in training, {tapes} for tapes; {free} free."
-        )
-        return told.format(**sizes)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return self.table._repr_mimebundle_(include, exclude)
@@ -171,12 +167,12 @@ class Plan:
 
 
 def plain(frame: pd.DataFrame) -> str:
-    """A table in text."""
+    """A table as text."""
     return shown(frame).to_string(index=False)
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table whose entries are texts: numbers rounded, a dash for what is not known."""
+    """A table of texts: numbers rounded, a dash for missing values."""
     return frame.apply(lambda column: column.map(lambda value: _cell(value, column.name in _COUNTED)))
 
 
@@ -185,11 +181,11 @@ def _cell(value: Any, whole: bool) -> str:
         return value or "–"
     if pd.isna(value):
         return "–"
-    return f"{value:,.0f}" if whole or value == int(value) else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:,.0f}" if whole or value == int(value) or value >= 1000 else f"{value:,.3g}"
 
 
 def _short(number: float) -> str:
-    """A number with a unit's prefix, up to peta."""
+    """A number with a unit prefix, up to peta."""
     for prefix in ("", "k", "M", "G", "T"):
         if number < 1000:
             return f"{number:.3g} {prefix}"
@@ -198,7 +194,7 @@ def _short(number: float) -> str:
 
 
 def _time(hours: float) -> str:
-    """Hours in the unit that reads best."""
+    """Hours in a readable unit."""
     if hours < 1 / 30:
         return f"{3600 * hours:.0f} s" if 3600 * hours >= 1 else "less than 1 s"
     return f"{60 * hours:.1f} min" if hours < 2 else f"{hours:,.1f} h"

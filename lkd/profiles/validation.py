@@ -65,10 +65,10 @@ def check_form(values: Mapping[str, Any]) -> None:
         with at(key):
             _check_entries(values[key], _check_mapping if key == "objectives" else _check_fields)
     with at("chapters"):
-        _check_keys(values["chapters"], CHAPTERS, [name for name, settings in CHAPTERS.items() if settings])
+        _check_keys(values["chapters"], SETTINGS, [name for name, settings in SETTINGS.items() if settings])
         for name, settings in values["chapters"].items():
             with at(name):
-                _check_keys(settings, {*_lists_of(name), *CHAPTERS[name]}, CHAPTERS[name])
+                _check_keys(settings, {*_lists_of(name), *SETTINGS[name]}, SETTINGS[name])
 
 
 def check_recipes(profile: "Profile") -> None:
@@ -103,7 +103,7 @@ def check_recipes(profile: "Profile") -> None:
     for chapter, settings in profile.chapters.items():
         for name, value in settings.items():
             with at(f"chapters.{chapter}.{name}"):
-                {**_OF_LISTS, **CHAPTERS[chapter]}[name](profile, value)
+                {**_OF_LISTS, **SETTINGS[chapter]}[name](profile, value)
 
 
 def _check_keys(values: Any, known: Collection[str], needed: Collection[str] = ()) -> None:
@@ -144,7 +144,7 @@ def _check_fields(values: Any, needed: Collection[str] = ()) -> None:
 
 def _lists_of(chapter: str) -> set[str]:
     """Lists that have an effect on a chapter: variants stand in place of objectives, forms in place of teachers."""
-    settings = CHAPTERS[chapter]
+    settings = SETTINGS[chapter]
     without = {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _forms else set()
     return set(LISTS) - without
 
@@ -247,7 +247,7 @@ Check = Callable[["Profile", Any], None]
 _OF_LISTS: dict[str, Check] = {
     "teachers": _teachers, "students": _students, "objectives": _objectives, "teacher_seeds": _seeds, "seeds": _seeds
 }  # fmt: skip
-CHAPTERS: dict[str, dict[str, Check]] = {
+SETTINGS: dict[str, dict[str, Check]] = {
     "logit_kd": {},
     "matched": {"stop_top1": _stop},
     "feature_kd": {"variants": _variants},

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from lkd.data import Images, Split
 from lkd.data.images import stratified_order
-from lkd.engine import evaluate
+from lkd.engine import evaluate_batches
+from lkd.engine.evaluate import BATCH_SIZE
 from lkd.robustness.corruptions import SEED, check_choice, check_images, checked_indices, chosen_pairs, corrupt
 from lkd.robustness.scores import CORRUPTIONS, SEVERITIES
 from lkd.util.checks import check_whole
@@ -100,14 +101,20 @@ def corruption_errors(
     pairs = chosen_pairs(corruptions, severities)
     split, numbers = _chosen(data, count)
     folder = _folder(split.images, numbers)
-    rows = [(CLEAN, 0, evaluate(model, data, split)["top1"])]
+    rows = [(CLEAN, 0, _top1(model, data, split.images, split.labels))]
     with progress_bar(len(pairs)) as bar:
         for name, severity in pairs:
-            pictures = Split(_kept(folder, split.images, name, severity, numbers), split.labels)
-            rows.append((name, severity, evaluate(model, data, pictures)["top1"]))
+            pictures = _kept(folder, split.images, name, severity, numbers)
+            rows.append((name, severity, _top1(model, data, pictures, split.labels)))
             bar.update()
     table = pd.DataFrame(rows, columns=["corruption", "severity", "top1"])
     return table.assign(images=len(split), error=1 - table.pop("top1") / 100)
+
+
+def _top1(model: nn.Module, data: Images, images: Tensor, labels: Tensor) -> float:
+    """Accuracy in percent on images that are not normalised yet."""
+    batches = zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)
+    return evaluate_batches(model, ((data.normalise(part), target) for part, target in batches))["top1"]
 
 
 def _chosen(data: Images, count: int | None) -> tuple[Split, Tensor]:

@@ -1,8 +1,7 @@
 """ImageNet-C, -A, -R and -Sketch, from folders of the user's own, each under a protocol that has a name."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +10,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-from lkd.data import Files, View, subset
-from lkd.data.image_files import SIZE
-from lkd.engine import evaluate
+from lkd.data import subset
+from lkd.data.image_files import SIZE, FileSplit
+from lkd.data.prefetch import made_ahead
+from lkd.engine import evaluate_batches
+from lkd.engine.evaluate import BATCH_SIZE, process_share
 from lkd.models.exact import device_of, in_eval_mode
 from lkd.robustness.corruptions import SEED, chosen_pairs
 from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
@@ -107,27 +108,19 @@ def imagenet_robustness(
             split = images_of(part, answers)
             if count is not None:
                 split = subset(split, min(count, len(split)), SEED)
-            data = Shown("", (), split, split, split, View(), mean, std, PROTOCOLS[part.protocol])
-            top1 = evaluate(_Among(model, answers), data, split, accelerator, workers)["top1"]
+            transform = Compose([*PROTOCOLS[part.protocol], ToTensor(), Normalize(mean, std)])
+            chosen = [indices for indices in process_share(len(split), accelerator).split(BATCH_SIZE) if len(indices)]
+            batches = made_ahead(partial(_batch, split, transform), chosen, workers)
+            top1 = evaluate_batches(_Among(model, answers), batches, accelerator)["top1"]
             rows.append((*part[:-1], len(answers), len(split), 1 - top1 / 100))
             bar.update()
     return pd.DataFrame(rows, columns=[*Part._fields[:-1], "classes", "images", "error"])
 
 
-@dataclass(frozen=True, eq=False)
-class Shown(Files):
-    """Images of one folder as a protocol shows them.
-
-    Args:
-        geometry: what is done to a picture before it becomes a normalised tensor.
-    """
-
-    geometry: tuple[nn.Module, ...] = ()
-
-    @cached_property
-    def evaluated_by(self) -> Compose:
-        """The transform of images that are evaluated."""
-        return Compose([*self.geometry, ToTensor(), Normalize(self.mean, self.std)])
+def _batch(split: FileSplit, transform: Compose, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The images at `indices` as a protocol shows them, and their labels."""
+    images, labels = zip(*(split.read(index, skip_damaged=False) for index in indices.tolist()), strict=True)
+    return torch.stack([transform(image) for image in images]), torch.tensor(labels)
 
 
 class _Among(nn.Module):

@@ -1,4 +1,4 @@
-"""What a store holds, told from its files alone: finished runs by id, chosen, and compared."""
+"""Lists, selects and compares the finished runs of a store, from its files alone."""
 
 import re
 import stat
@@ -15,7 +15,7 @@ from lkd.util.checks import check_number, some, unknown
 from lkd.util.files import read_json, reading
 
 FILTERS = ("student", "teacher", "objective", "data")
-"""By what runs are chosen."""
+"""Names by which runs are selected."""
 
 _FILES = ("recipe", "metrics", "provenance")
 _NEEDED = ("data", "student", "teacher", "objective", "seed")
@@ -24,13 +24,13 @@ _ID = re.compile("[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished run, as its files tell of it.
+    """A finished run, read from its files.
 
     Attributes:
-        path: its folder.
-        recipe: what was run, as plain values; a field that was added to recipes later is not in it.
-        metrics: final figures by name.
-        provenance: what it comes from.
+        path: the run's folder.
+        recipe: the recipe as plain values, without fields that were added to recipes later.
+        metrics: final metrics by name.
+        provenance: versions, hardware and start of the run.
     """
 
     path: Path
@@ -51,25 +51,25 @@ class Entry:
 
     @property
     def started(self) -> str:
-        """When the run began, in UTC, as ISO 8601 has it; empty where nothing tells."""
+        """Start of the run in UTC, in ISO 8601 format; empty if it was not recorded."""
         return self.provenance.get("started", "")
 
     @cached_property
     def bytes(self) -> int:
-        """What it takes on disk, with what was measured on it."""
+        """Size on disk, including measurements of the run."""
         return disk_bytes(self.path)
 
-    def told(self, name: str) -> str:
-        """What one of `FILTERS` looks at."""
+    def value(self, name: str) -> str:
+        """The value of the run for a name in `FILTERS`."""
         return self.teacher if name == "teacher" else self.recipe[name]
 
 
 class Catalogue(NamedTuple):
-    """What lies in the folder of a store's runs.
+    """The content of a store's folder `runs`.
 
     Attributes:
-        runs: the finished runs, the earliest first.
-        faults: what could not be read as a run, in one line each: its path, the reason, and what to do.
+        runs: the finished runs, earliest first.
+        faults: one line per unreadable run or foreign file, with its path, the reason and the remedy.
     """
 
     runs: list[Entry]
@@ -77,16 +77,16 @@ class Catalogue(NamedTuple):
 
 
 def entry(path: Path) -> Entry:
-    """The finished run in a folder.
+    """Read the finished run in a folder.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: one of its files is missing or damaged; names it and the remedy.
+        FileNotFoundError, OSError, ValueError: a file is missing or damaged; names it and the remedy.
     """
     remedy = f"remove {path}, and run it again"
     recipe, metrics, provenance = (read_json(path / f"{name}.json", remedy) for name in _FILES)
     with reading(path / "recipe.json", "recipe", remedy):
         _check_recipe(recipe)
-    with reading(path / "metrics.json", "figures of a run", remedy):
+    with reading(path / "metrics.json", "metrics of a run", remedy):
         for name, value in metrics.items():
             check_number(name, value, -sys.float_info.max)
     with reading(path / "provenance.json", "provenance of a run", remedy):
@@ -95,14 +95,14 @@ def entry(path: Path) -> Entry:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folders of a store's finished runs: those whose name has the form of an id, 16 hexadecimal digits."""
-    return [path for path in inside(folder / "runs") if _ID.fullmatch(path.name) and path.is_dir()]
+    """The folders of a store's finished runs, named by 16 hexadecimal digits."""
+    return [path for path in visible(folder / "runs") if _ID.fullmatch(path.name) and path.is_dir()]
 
 
 def entries(folder: Path) -> Catalogue:
-    """The finished runs in a store's folder, and what is wrong with the rest of its folder `runs`.
+    """The finished runs in a store's folder, and the faults of its folder `runs`.
 
-    Hidden files and folders are left aside: files of operating systems, and what a kill left half-written.
+    Hidden files and folders are ignored: they are the operating system's, or were left unfinished by a killed process.
 
     Example:
         >>> from lkd.runs.catalogue import entries
@@ -111,51 +111,51 @@ def entries(folder: Path) -> Catalogue:
         True
     """
     runs, faults = [], []
-    for path in sorted(inside(folder / "runs")):
+    for path in sorted(visible(folder / "runs")):
         if not (_ID.fullmatch(path.name) and path.is_dir()):
-            faults.append(f"{path} is no run: move it to another folder")
+            faults.append(f"{path} is not a run: move it to another folder")
             continue
         try:
             runs.append(entry(path))
         except (OSError, ValueError) as error:
-            if path.is_dir():  # it may have been removed in the meantime
+            if path.is_dir():  # another process may have removed it
                 faults.append(str(error))
     return Catalogue(sorted(runs, key=lambda run: (run.started, run.run_id)), faults)
 
 
-def chosen(known: Sequence[Entry], **wanted: str | None) -> list[Entry]:
-    """The runs that have all of the values asked for.
+def select(known: Sequence[Entry], **wanted: str | None) -> list[Entry]:
+    """The runs with all of the given values.
 
     Args:
-        known: runs to choose from.
-        wanted: by name in `FILTERS`, the value; None for any.
+        known: runs to select from.
+        wanted: values by name in `FILTERS`; None for any.
 
     Raises:
-        KeyError: a value that none of the runs has, with the nearest that one has.
+        KeyError: no run has the value; names the nearest existing value.
     """
     for name, value in wanted.items():
-        if value is not None and value not in (values := {entry.told(name) for entry in known}):
+        if value is not None and value not in (values := {entry.value(name) for entry in known}):
             raise KeyError(unknown(f"{name} of the runs in this store", value, values))
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    return [entry for entry in known if all(entry.told(name) == value for name, value in asked.items())]
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return [entry for entry in known if all(entry.value(name) == value for name, value in given.items())]
 
 
 def full_id(folder: Path, beginning: str) -> str:
-    """The id of the finished run that begins like this.
+    """The id of the only finished run with this prefix.
 
     Raises:
-        KeyError: there is none, or more than one.
+        KeyError: no run, or several runs, have the prefix.
     """
     ids = [path.name for path in run_folders(folder) if path.name.startswith(beginning)]
     if not ids:
-        raise KeyError(f"no run has an id that begins with {beginning!r}: `lkd store list` shows those of {folder}")
+        raise KeyError(f"no run has an id that begins with {beginning!r}: `lkd store list` lists the runs of {folder}")
     if len(ids) > 1:
-        raise KeyError(f"{len(ids)} runs have an id that begins with {beginning!r} ({some(ids)}): give more of it")
+        raise KeyError(f"{len(ids)} runs have an id that begins with {beginning!r} ({some(ids)}): give more digits")
     return ids[0]
 
 
 def changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe that differ from their defaults; those of a teacher as "teacher.NAME".
+    """The fields of a recipe that differ from their defaults; fields of a teacher as "teacher.NAME".
 
     Example:
         >>> from lkd import Recipe
@@ -176,23 +176,23 @@ def changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The fields in which recipes differ, each with its value in every recipe.
+    """The fields that differ between recipes, each with its value in every recipe.
 
-    Fields within fields are named "teacher.lr" or "objective_args.alpha"; None stands for one that a recipe lacks.
+    Nested fields are named "teacher.lr" or "objective_args.alpha"; None marks a field that a recipe does not have.
     """
     return _apart([completed(recipe) for recipe in recipes])
 
 
 def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
-    """By how much a metric is larger in the second run than in the first, for every seed that the store has of both.
+    """Differences of a metric between two runs, second minus first, for every seed available for both.
 
     Args:
         first, second: the runs.
-        known: all runs of the store; those are paired that differ from `first` and `second` in their seed alone.
-        metric: a key of their metrics.
+        known: all runs of the store; runs that differ from `first` or `second` only in their seed are paired.
+        metric: name of the metric.
 
     Returns:
-        The difference by seed; empty where the two runs differ in their seed alone, so that they make no pair.
+        The difference by seed; empty if the two runs differ only in their seed.
     """
     if _but_for_seed(first) == _but_for_seed(second):
         return {}
@@ -206,7 +206,7 @@ def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> 
 
 
 def disk_bytes(path: Path) -> int:
-    """Size of a file, or of all files in a folder; without those that are removed in the meantime."""
+    """Size of a file, or of all files in a folder, ignoring files that are removed meanwhile."""
     return sum(map(_bytes, (path, *path.rglob("*"))))
 
 
@@ -217,17 +217,17 @@ def _bytes(path: Path) -> int:
     return 0
 
 
-def inside(folder: Path) -> list[Path]:
-    """What lies in a folder and is not hidden; nothing where the folder is missing."""
+def visible(folder: Path) -> list[Path]:
+    """The entries of a folder that are not hidden; empty if the folder is missing."""
     with reading(folder, "folder", "allow this user to read it"), suppress(FileNotFoundError):
         return [path for path in folder.iterdir() if not path.name.startswith(".")]
     return []
 
 
 def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    """Refuse what is no recipe, as far as a list of runs shows it."""
-    if lacking := [name for name in _NEEDED if name not in recipe]:
-        raise ValueError(f"it lacks {lacking[0]!r}")
+    """Check the fields of a recipe that lists of runs show."""
+    if missing := [name for name in _NEEDED if name not in recipe]:
+        raise ValueError(f"{missing[0]!r} is missing")
     for name in ("data", "student", "objective"):
         _check_text(name, recipe[name])
     if not isinstance(recipe["seed"], int):
@@ -239,11 +239,11 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
 
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r}, not a text")
+        raise TypeError(f"{name} is {value!r}, not a string")
 
 
 def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe with all fields of today's recipes, and its teacher likewise."""
+    """A recipe, and its teacher's recipe, with defaults for all missing fields."""
     teacher = recipe["teacher"]
     return {**defaults(), **recipe, "teacher": completed(teacher) if isinstance(teacher, Mapping) else teacher}
 

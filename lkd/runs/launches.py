@@ -1,7 +1,7 @@
-"""Launches: the files by which several processes of one run and those who wait for them know of each other.
+"""Launch files: they coordinate the processes of a multi-process run, and processes that wait for the run.
 
-They lie in a folder of this user on this machine, which nobody else can open, and not in the store, which may be shared
-with others or come from them: ranks load a pickle, which can execute code, and are ended by the ids that stand there.
+They are in a private folder of this user, not in the store, which others may share or provide: ranks load a pickle,
+which can execute code, and are terminated by the process ids in these files.
 """
 
 import hashlib
@@ -14,32 +14,32 @@ from threading import Thread
 from typing import IO
 
 from lkd.util.files import writing
-from lkd.util.locks import is_held, keep, take, wait_for_holder
-from lkd.util.private import REMEDY, own_folder, own_folder_there
+from lkd.util.locks import is_held, share_until_exit, take, wait_for_holder
+from lkd.util.private import SET_TMPDIR, existing_private_folder, private_folder
 from lkd.util.waiting import Patience
 
 DIGEST = "LKD_TASK"
-"""Environment variable: the SHA-256 of the task, which the ranks alone are told."""
+"""Environment variable of the ranks: the SHA-256 of the task."""
 
 _LOOK_SECONDS = 0.3
-_SAID = 12
-"""Lines at the end of what failed processes printed that are shown."""
+_SHOWN_LINES = 12
+"""Last lines of a failed launch's log to show."""
 
 
 class Launch:
-    """One run in several processes: their launcher, and the ranks that it starts.
+    """The files of one run in several processes: a launcher, and the ranks that it starts.
 
-    Each of them holds a file locked as long as it lives, in which its id stands.
+    Each process writes its id to a file, and holds the file's lock until it ends.
 
     Attributes:
-        folder: of the files.
-        task: a pickle of what the ranks have to do.
-        log: what all of them print.
+        folder: the folder of the files.
+        task: a pickle of the ranks' task.
+        log: output of all processes.
         elastic: the folder of torchrun's own logs.
-        progress: how many images have gone through training.
-        done: is there when the work is done.
-        failed: the error of the first rank that had one.
-        launcher: the file that the launcher holds locked.
+        progress: number of images trained on.
+        done: exists when the work is done.
+        failed: the first error of a rank.
+        launcher: the file locked by the launcher.
     """
 
     def __init__(self, folder: Path):
@@ -50,33 +50,33 @@ class Launch:
 
     @classmethod
     def of(cls, store: Path, run_id: str) -> "Launch":
-        """That of a run in a store; its folder is made if it is not there.
+        """The launch of a run in a store; its folder is created if missing.
 
         Raises:
-            OSError: see `own_folder`.
+            OSError: see `private_folder`.
         """
-        folder = own_folder() / f"{run_id}-{_key(store)}"
-        with writing(folder, REMEDY):
+        folder = private_folder() / f"{run_id}-{_key(store)}"
+        with writing(folder, SET_TMPDIR):
             folder.mkdir(mode=0o700, exist_ok=True)
         return cls(folder)
 
     def ranks(self) -> list[Path]:
-        """The files of the ranks that have begun, which they hold locked."""
+        """The locked files of the ranks that have started."""
         return list(self.folder.glob("alive-*"))
 
     def processes(self) -> list[int]:
-        """The ids of the launcher and its ranks, as far as they live."""
+        """The process ids of the launcher and ranks that still run."""
         texts = [path.read_text() for path in (self.launcher, *self.ranks()) if is_held(path)]
         return [int(text) for text in texts if text]
 
-    def at_work(self, rank: int) -> IO[str]:
-        """The file of a rank, locked until it is closed; this process ends when the launcher has ended.
+    def register_rank(self, rank: int) -> IO[str]:
+        """Register this process as a rank: returns its file, locked until closed; the process ends with the launcher.
 
         Args:
             rank: the number of this process.
         """
         file = locked(self.folder / f"{self.launcher.name}-{rank}")
-        keep(self.folder)
+        share_until_exit(self.folder)
         file.write(str(os.getpid()))
         file.flush()
         Thread(target=self._end_with_launcher, daemon=True).start()
@@ -87,20 +87,20 @@ class Launch:
         os._exit(1)
 
     def clear(self) -> None:
-        """Remove what an earlier launch has left, but not the files that may be locked."""
+        """Remove the files of an earlier launch, except those that may be locked."""
         shutil.rmtree(self.elastic, ignore_errors=True)
         for left in (self.task, self.progress, self.done, self.failed):
             left.unlink(missing_ok=True)
 
-    def last_words(self) -> str:
-        """The error that ended a rank, or the last of what all of them printed."""
-        if self.failed.exists() and (said := self.failed.read_text()):
-            return said
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SAID:])
+    def failure_text(self) -> str:
+        """The first error of a rank, or the last lines of the log."""
+        if self.failed.exists() and (error := self.failed.read_text()):
+            return error
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:])
 
 
 def locked(path: Path) -> IO[str]:
-    """An empty file to write to, locked until it is closed; waits for a process that holds it."""
+    """Open an empty file for writing, locked until it is closed; waits for another holder of the lock."""
     file, patience = path.open("a"), Patience()
     while not take(file):
         patience(f"an earlier process of this launch, which holds {path}")
@@ -109,20 +109,20 @@ def locked(path: Path) -> IO[str]:
     return file
 
 
-def ended(store: Path) -> Iterator[tuple[str, Path]]:
-    """The folders of launches that have ended, each with the id of its run.
+def ended_launches(store: Path) -> Iterator[tuple[str, Path]]:
+    """The folders of ended launches, each with the id of its run.
 
     Args:
-        store: the folder of the store that has the runs.
+        store: the folder of the runs' store.
     """
-    own = own_folder_there()
-    for folder in own.glob(f"*-{_key(store)}*") if own else ():
+    private = existing_private_folder()
+    for folder in private.glob(f"*-{_key(store)}*") if private else ():
         if not any(map(is_held, folder.glob("alive*"))):
             yield folder.name.lstrip(".").partition("-")[0], folder
 
 
-def left_in(store: Path) -> Iterator[tuple[str, Path]]:
-    """The files of launches that have ended, as earlier versions left them in a store, each with the id of its run."""
+def legacy_files(store: Path) -> Iterator[tuple[str, Path]]:
+    """Files of ended launches that earlier versions kept in the store, each with the id of its run."""
     for file in (store / "launches").glob("*"):
         run_id = file.name.lstrip(".").partition(".")[0]
         if not any(map(is_held, file.parent.glob(f"{run_id}.alive*"))):

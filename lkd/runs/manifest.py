@@ -1,4 +1,4 @@
-"""The manifest of a run: its id, and size and SHA-256 of each of its files, compared whenever the run is opened."""
+"""The manifest of a run: its id, and the size and SHA-256 of each file, verified whenever the run is opened."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,17 @@ from lkd.util.files import read_json, reading, replacing, sha256
 
 MANIFEST = "manifest.json"
 RECORDS = ("recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv")
-"""Files that every run has, of a few kilobytes each."""
+"""Files of every run, a few kilobytes each."""
 STUDENT, MASKS = "student.safetensors", "masks.safetensors"
-"""Files of any size: the trained weights, and the masks of sparse training."""
+"""The trained weights, and the masks of sparse training."""
 _NAMES = (*RECORDS, STUDENT, MASKS)
 
 
 def write_manifest(folder: Path, run_id: str) -> None:
-    """Write the manifest of the files that a folder holds now.
+    """Write the manifest of a run's folder.
 
     Raises:
-        OSError: it cannot be written; names it and the remedy.
+        OSError: the file cannot be written; names it and the remedy.
 
     Example:
         >>> import tempfile
@@ -31,26 +31,26 @@ def write_manifest(folder: Path, run_id: str) -> None:
         >>> check_records(folder, "0123456789abcdef", "make it again")
         True
     """
-    there = [folder / name for name in _NAMES if (folder / name).exists()]
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in there}
+    paths = [folder / name for name in _NAMES if (folder / name).exists()]
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths}
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps({"run": run_id, "files": files}, indent=1))
 
 
 def check_records(folder: Path, run_id: str, remedy: str) -> bool:
-    """Compare the records of a run with its manifest, and the sizes of its weights.
+    """Compare a run's records, and the sizes of its other files, with its manifest.
 
     Args:
-        folder: of the run.
-        run_id: the id that it should have.
-        remedy: for a file that was altered.
+        folder: the run's folder.
+        run_id: the expected id.
+        remedy: the fix for an altered file, for the error message.
 
     Returns:
-        True; False for a run that was made before lkd wrote manifests, of which nothing was compared.
+        True if the files were compared; False for a run from before manifests.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: a file that is missing or was altered, or a folder of another run; names
-            it and the remedy.
+        FileNotFoundError, OSError, ValueError: a missing or altered file, or a folder of another run; names it and the
+            remedy.
     """
     if not (folder / MANIFEST).exists() and not _expected(folder, remedy):
         return False
@@ -58,7 +58,7 @@ def check_records(folder: Path, run_id: str, remedy: str) -> bool:
     for name in files:
         with reading(folder / name, "file of a run", remedy):
             if (size := (folder / name).stat().st_size) != files[name]["bytes"]:
-                raise ValueError(f"it has {size:,} bytes, its manifest lists {files[name]['bytes']:,}")
+                raise ValueError(f"it has {size:,} bytes, {MANIFEST} lists {files[name]['bytes']:,}")
     for name in RECORDS:
         _compare(folder / name, files[name], remedy)
     return True
@@ -79,7 +79,7 @@ def check_file(folder: Path, name: str, run_id: str, remedy: str) -> None:
 
 
 def _expected(folder: Path, remedy: str) -> bool:
-    """Whether the provenance of a run says that it was made with a manifest."""
+    """Whether a run's provenance states that the run has a manifest."""
     return bool(read_json(folder / "provenance.json", remedy).get("manifest"))
 
 
@@ -88,14 +88,14 @@ def _files(folder: Path, run_id: str, remedy: str) -> dict[str, Any]:
     content = read_json(path, remedy)
     with reading(path, "manifest of a run", remedy):
         files = dict(content["files"])
-        if lacking := set(RECORDS) - set(files):
-            raise ValueError(f"it does not list {', '.join(sorted(lacking))}")
+        if missing := set(RECORDS) - set(files):
+            raise ValueError(f"it does not list {', '.join(sorted(missing))}")
         if unknown := set(files) - set(_NAMES):
-            raise ValueError(f"it lists {', '.join(sorted(unknown))}")
+            raise ValueError(f"it lists unknown files {', '.join(sorted(unknown))}")
         if not all({"bytes", "sha256"} <= set(each) for each in files.values()):
-            raise ValueError("it lacks a size or a digest")
+            raise ValueError("a size or a digest is missing")
     if content.get("run") != run_id:
-        raise ValueError(f"{folder} holds run {content.get('run')}, not {run_id}: {remedy}")
+        raise ValueError(f"{folder} contains run {content.get('run')}, not {run_id}: {remedy}")
     return files
 
 

@@ -1,4 +1,4 @@
-"""What a result comes from."""
+"""Provenance of results: versions, code, hardware and data."""
 
 import ast
 import hashlib
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _COMPUTED_BY = ("engine/trainer.py", "engine/evaluate.py", "erf", "robustness")
-"""Code that makes numbers; the code that it imports counts as well."""
-_MAKES_NO_NUMBERS = ("util", "runs")
+"""Code that computes results; modules that it imports also count."""
+_COMPUTES_NOTHING = ("util", "runs")
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 
 
 @lru_cache
 def source_hash() -> str:
-    """12 hexadecimal digits that change with any line of the package."""
+    """12 hexadecimal digits that depend on every line of the package."""
     digest = hashlib.sha256()
     for path in sorted(p for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".yaml")):
         digest.update(f"{path.relative_to(_PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
@@ -32,15 +32,15 @@ def source_hash() -> str:
 
 @lru_cache
 def numerics_hash() -> str:
-    """12 hexadecimal digits that change with code that can change a run's numbers.
+    """12 hexadecimal digits that depend on all code that can change a run's numbers.
 
-    Names of files, comments and docstrings do not change it.
+    File names, comments and docstrings do not count.
     """
     left = [path for place in _COMPUTED_BY for path in _modules(_PACKAGE / place)]
     contents: dict[Path, str] = {}
     while left:
         path = left.pop()
-        if path not in contents and path.relative_to(_PACKAGE).parts[0] not in _MAKES_NO_NUMBERS:
+        if path not in contents and path.relative_to(_PACKAGE).parts[0] not in _COMPUTES_NOTHING:
             tree = ast.parse(path.read_text())
             left += _imported(tree)
             contents[path] = ast.dump(_OnlyCode().visit(tree))
@@ -49,10 +49,10 @@ def numerics_hash() -> str:
 
 
 class _OnlyCode(ast.NodeTransformer):
-    """Drops docstrings, and imports from this package."""
+    """Removes docstrings, and imports from this package."""
 
     def visit(self, node: ast.AST) -> Any:
-        """The node without them; None for such an import."""
+        """The reduced node; None for an import from this package."""
         if isinstance(node, ast.ImportFrom) and _is_lkd(node):
             return None
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -65,7 +65,7 @@ def _is_lkd(node: ast.ImportFrom) -> bool:
 
 
 def _imported(tree: ast.Module) -> Iterator[Path]:
-    """The files of this package that a module imports, at its top or inside a function."""
+    """The files of this package that a module imports, at the top level or inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and _is_lkd(node):
             place = _PACKAGE.joinpath(*str(node.module).split(".")[1:])
@@ -75,7 +75,7 @@ def _imported(tree: ast.Module) -> Iterator[Path]:
 
 
 def _files(place: Path) -> Iterator[Path]:
-    """The file of a module or of a package, if there is one."""
+    """The file of a module or package, if it exists."""
     yield from (path for path in (place.with_name(f"{place.name}.py"), place / "__init__.py") if path.is_file())
 
 
@@ -84,7 +84,7 @@ def _modules(place: Path) -> Iterator[Path]:
 
 
 def provenance() -> dict[str, Any]:
-    """What a result made now comes from: versions, source hash, hardware, time.
+    """Provenance of a result computed now: versions, hashes of the code, hardware, time.
 
     Example:
         >>> from lkd.runs.provenance import provenance
@@ -102,13 +102,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def of_data(data: "DataSet") -> dict[str, Any]:
-    """The data that a network learned from: form, statistics and number of its images, and its classes.
+def data_provenance(data: "DataSet") -> dict[str, Any]:
+    """Provenance of a data set: size, mean, std and number of images, and classes.
 
     Example:
         >>> from lkd.data import load
-        >>> from lkd.runs.provenance import of_data
-        >>> of_data(load("digits"))["size"]
+        >>> from lkd.runs.provenance import data_provenance
+        >>> data_provenance(load("digits"))["size"]
         [1, 32, 32]
     """
     return {

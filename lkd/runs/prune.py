@@ -1,4 +1,4 @@
-"""What of a store has no use any more, and its removal."""
+"""Finds and removes unused files of a store."""
 
 import json
 import re
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from filelock import Timeout
 
-from lkd.runs.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, inside
-from lkd.runs.launches import ended, left_in
+from lkd.runs.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, visible
+from lkd.runs.launches import ended_launches, legacy_files
 from lkd.runs.manifest import RECORDS, STUDENT
 from lkd.util.files import read_json, reading, writing
 from lkd.util.locks import is_held, lock_at
@@ -24,33 +24,33 @@ LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
     "tape",
     "run",
 )
-"""Kinds of what is removed."""
+"""Kinds of removable files and folders."""
 
 _HALF = {
     "runs": re.compile(r"\.([0-9a-f]{16})\.[^.]+"),
     "checkpoints": re.compile(r"\.([0-9a-f]{16})\.removed"),
     "tapes": re.compile(r"\.(.+)\.(?:\d+|tmp-[0-9a-f]{8}|removed)"),
 }
-"""By folder, the names of what is being written or removed; each holds that of its lock."""
+"""By folder, the names of files and folders that are being written or removed; group 1 is the name of the lock."""
 
 _WRITTEN_TO = (
     "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "data/fashion-mnist",
     "data/corrupted/*"
 )  # fmt: skip
-"""Beside the store's own, folders in which lkd writes files under a temporary name first; none with a user's data."""
+"""Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
 
 _REMOVED = ".removed"
 _OF_A_RUN = (*RECORDS, STUDENT)
 
 
 class Waste(NamedTuple):
-    """A file or folder that may go.
+    """A removable file or folder.
 
     Attributes:
         kind: LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE or RUN.
-        path: where it lies.
-        bytes: what it takes.
-        lock: name of the lock that is held by whoever works on it; "" for TEMPORARY, see `lkd.util.temporary.is_left`.
+        path: its path.
+        bytes: its size on disk.
+        lock: name of the lock that a process using it holds; "" for TEMPORARY, see `lkd.util.temporary.is_left`.
     """
 
     kind: str
@@ -59,51 +59,51 @@ class Waste(NamedTuple):
     lock: str
 
 
-class Useless(NamedTuple):
-    """What has no use any more in a store.
+class Unused(NamedTuple):
+    """The unused files and folders of a store.
 
     Attributes:
         found: the files and folders.
-        faults: what is damaged or foreign and stays, in one line each: its path, the reason, and what to do.
+        faults: one line per damaged or foreign file, which is kept, with its path, the reason and the remedy.
     """
 
     found: list[Waste]
     faults: list[str]
 
 
-def useless(folder: Path) -> Useless:
-    """What in a store's folder, and in TMPDIR, nothing needs and nobody is working on.
+def unused(folder: Path) -> Unused:
+    """Find unused files and folders in a store's folder and in TMPDIR.
 
-    These are: what kills and launches left; temporary files; checkpoints of runs that are finished; and, where no run
-    is at work or waits half-done to be gone on with, tapes whose own run is finished. A tape is a copy of what its
-    teacher says: without it, a further student of the same stream asks the teacher again.
+    These are leftovers of killed processes and launches; temporary files; checkpoints of finished runs; and, if no run
+    of the store is active or interrupted, tapes of finished runs. Without its tape, a teacher is evaluated again for
+    the next student of the same stream.
 
-    A whole run under a temporary name stays, unless the run itself is in its place.
+    A complete run under a temporary name is kept if the run itself is missing.
     """
     known = entries(folder)
     finished = {run.run_id for run in known.runs}
     faults = list(known.faults)
     found = [*_leftovers(folder, faults), *_temporaries(folder), *_checkpoints(folder, finished)]
     tapes = list(_tapes(folder, known, faults))
-    if not _at_work(folder, finished):
+    if not _has_unfinished_work(folder, finished):
         found += tapes
-    return Useless([waste for waste in found if _is_free(folder, waste)], faults)
+    return Unused([waste for waste in found if _is_free(folder, waste)], faults)
 
 
 def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
-    """Finished runs as what is to be removed, without those that something is training anew."""
+    """Finished runs as removable folders, except runs that are being retrained."""
     found = [Waste(RUN, run.path, run.bytes, run.run_id) for run in chosen]
     return [waste for waste in found if _is_free(folder, waste)]
 
 
 def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
-    """Remove what was found in a store's folder, as far as nobody has begun to work on it since.
+    """Remove files and folders found in a store's folder, except those in use by now.
 
     Returns:
-        What has been removed.
+        The removed files and folders.
 
     Raises:
-        OSError: something cannot be removed; names it.
+        OSError: a file or folder cannot be removed; names it.
     """
     removed = []
     for waste in found:
@@ -115,7 +115,7 @@ def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
 
 
 def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
-    """What was being written or removed when a process was killed."""
+    """Files and folders that a killed process was writing or removing."""
     for kind, name in _HALF.items():
         for path in sorted((folder / kind).glob(".*")):
             if not (match := name.fullmatch(path.name)):
@@ -124,15 +124,15 @@ def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
             if not (whole := _only_copy(path)):
                 yield waste
             elif _is_free(folder, waste):
-                faults.append(f"{whole} is a whole run, which a kill left there: rename it to {path.parent / match[1]}")
+                faults.append(f"{whole} is a complete run left by a kill: rename it to {path.parent / match[1]}")
     for path in (folder / "checkpoints").glob("[!.]*/.*.pt"):
         yield Waste(LEFTOVER, path, disk_bytes(path), path.parent.name)
-    for run_id, path in (*left_in(folder), *ended(folder)):
+    for run_id, path in (*legacy_files(folder), *ended_launches(folder)):
         yield Waste(LEFTOVER, path, disk_bytes(path), f"launch-{run_id}")
 
 
 def _only_copy(path: Path) -> Path | None:
-    """The folder of the whole run that lies under a temporary name, where the run is not in its place."""
+    """The folder of a complete run under a temporary name, if the run itself is missing; else None."""
     name = _HALF["runs"].fullmatch(path.name)
     if name is None or path.name.endswith(_REMOVED):
         return None
@@ -151,14 +151,14 @@ def _temporaries(folder: Path) -> Iterator[Waste]:
 
 
 def _checkpoints(folder: Path, finished: Collection[str]) -> Iterator[Waste]:
-    for path in inside(folder / "checkpoints"):
+    for path in visible(folder / "checkpoints"):
         if path.name in finished:
             yield Waste(CHECKPOINTS, path, disk_bytes(path), path.name)
 
 
 def _tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]:
     """Tapes of finished runs."""
-    if not (paths := sorted(inside(folder / "tapes"))):
+    if not (paths := sorted(visible(folder / "tapes"))):
         return
     finished = {_canonical(run.recipe) for run in known.runs}
     for path in paths:
@@ -172,9 +172,9 @@ def _tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]
 
 
 def _recorded_for(path: Path) -> Mapping[str, Any] | None:
-    """The recipe that a tape was recorded for; None where its manifest does not say."""
+    """The recipe that a tape was recorded for; None if its manifest has none."""
     if not path.is_dir():
-        raise ValueError(f"{path} is no tape: move it to another folder")
+        raise ValueError(f"{path} is not a tape: move it to another folder")
     remedy = f"remove {path}: the tape is recorded again when a run needs it"
     manifest = read_json(path / "manifest.json", remedy)
     with reading(path / "manifest.json", "manifest of a tape", remedy):
@@ -187,12 +187,12 @@ def _canonical(recipe: Mapping[str, Any]) -> str:
     return json.dumps(completed(recipe), sort_keys=True)
 
 
-def _at_work(folder: Path, finished: Collection[str]) -> bool:
-    """Whether something holds a lock of this store, or waits to be gone on with."""
-    half_done = [
-        path for path in inside(folder / "checkpoints") if any(path.glob("*-*.pt")) and path.name not in finished
+def _has_unfinished_work(folder: Path, finished: Collection[str]) -> bool:
+    """Whether the store has an interrupted run, or a process holds one of its locks."""
+    interrupted = [
+        path for path in visible(folder / "checkpoints") if any(path.glob("*-*.pt")) and path.name not in finished
     ]
-    return bool(half_done) or any(is_held(path) for path in (folder / "locks").glob("*.lock"))
+    return bool(interrupted) or any(is_held(path) for path in (folder / "locks").glob("*.lock"))
 
 
 def _is_free(folder: Path, waste: Waste) -> bool:
@@ -201,7 +201,7 @@ def _is_free(folder: Path, waste: Waste) -> bool:
 
 @contextmanager
 def _kept_free(folder: Path, waste: Waste) -> Iterator[bool]:
-    """Keep others from what is removed within the block; False where somebody works on it."""
+    """Lock a file or folder within the block, for its removal; yields False if it is in use."""
     if not waste.lock:
         yield is_left(waste.path)
         return
@@ -221,7 +221,7 @@ def _kept_free(folder: Path, waste: Waste) -> Iterator[bool]:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file or folder; one that is removed in part has a name of a leftover, not its own."""
+    """Remove a file or folder; a folder is renamed first, so that a partly removed one is a leftover."""
     with writing(path, "allow this user to remove it"):
         if not path.is_dir():
             path.unlink(missing_ok=True)

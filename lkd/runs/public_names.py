@@ -1,4 +1,4 @@
-"""What leaves this machine: names, without the folders that lead to them here."""
+"""Names for publication, without the paths of this machine."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 _PREFIX = r"((?:folder|tar|hfds|wds|local-dir|file):(?://(?=/))?)?"
 _FAR = r"~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|\.\.[\\/]"
-"""How a path begins from a home, a drive, a share, or the folder above."""
+"""Start of a path from a home, a drive, a network share, or the parent folder."""
 
 _CHARACTER = r"[^\s\"'`<>|()\[\],;]"
-"""Of a path that stands among other words."""
+"""A character of a path within other text."""
 
 _WHOLE = re.compile(rf"{_PREFIX}((?:{_FAR}|/(?!/)).*)", re.DOTALL)
 _QUOTED = re.compile(rf"(?<=[\"']){_PREFIX}((?:{_FAR}|/(?!/))[^\"'\n]*)(?=[\"'])")
 _WITHIN = re.compile(rf"(?<![\w.:/\\~<-]){_PREFIX}((?:{_FAR}|/(?!/)(?={_CHARACTER}*/)){_CHARACTER}*)")
 
-_SEEN = ("data", "classes", "students", "teachers", "damaged files", "machines")
+_DISCLOSED = ("data", "classes", "students", "teachers", "damaged files", "machines")
 
 
 def public(value: Any, root: str | Path = "") -> Any:
-    """A plain value as others may see it: paths that lead through folders of this machine, by their last name.
+    """A copy of a value for publication: paths on this machine are reduced to their last name.
 
     Args:
-        value: texts, numbers, and mappings and lists of them.
-        root: a folder; paths within it are given from there on.
+        value: strings, numbers, and mappings and lists of them.
+        root: a folder; paths inside it become relative to it.
 
     Example:
         >>> from lkd.runs.public_names import public
@@ -46,7 +46,7 @@ def public(value: Any, root: str | Path = "") -> Any:
 
 
 def called(names: Iterable[str]) -> dict[str, str]:
-    """Names as others may see them, by themselves; those that become alike are numbered.
+    """Public names by name; names that become equal are numbered.
 
     Example:
         >>> from lkd.runs.public_names import called
@@ -60,13 +60,9 @@ def called(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def seen(runs: Iterable["Run"]) -> dict[str, str]:
-    """What others will see of runs that are given away, by kind: names of data, classes and networks, and the machine.
-
-    Args:
-        runs: which.
-    """
-    names: dict[str, set[str]] = {kind: set() for kind in _SEEN}
+def disclosed_names(runs: Iterable["Run"]) -> dict[str, str]:
+    """The names that published runs show, by kind: data, classes, networks, damaged files and machines."""
+    names: dict[str, set[str]] = {kind: set() for kind in _DISCLOSED}
     for run in runs:
         recipe, origin = run.recipe, run.provenance
         names["data"].add(recipe.data)
@@ -87,17 +83,17 @@ def _text(text: str, root: str) -> str:
 
 
 def _shortened(path: str, root: str) -> str:
-    """A path from a folder on, if it lies there, or else its last name."""
+    """A path relative to the root, or its last name if it is outside."""
     if root and path.startswith(f"{root.rstrip('/')}/"):
         return path[len(root.rstrip("/")) + 1 :]
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or path
 
 
 def profile_name(profile: str) -> str:
-    """The name of a profile, given its name or the path of its YAML file.
+    """The name of a profile, from its name or the path of its YAML file.
 
     Raises:
-        TypeError: no text.
+        TypeError: not a string.
 
     Example:
         >>> from lkd.runs.public_names import profile_name

@@ -1,8 +1,8 @@
-"""Published records: what committed runs were and gave, without their weights, so that pages need no training.
+"""Published records: committed results of runs, without weights, from which pages are built without training.
 
-The records of a profile are one archive, `book/published/<profile>.zip`: of each run its recipe, figures, history,
-provenance, and what was measured on it. An index holds a digest of each; beside it stands what chapters take. Anybody
-may have made an archive: `lkd.util.archives` reads it.
+The records of a profile are one archive, `book/published/<profile>.zip`, with the recipe, metrics, history, provenance
+and measurements of each run, an index with a digest of each run, and the operations of each chapter. Archives are
+untrusted, and read by `lkd.util.archives`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from lkd.recipe import Recipe
 from lkd.runs.manifest import RECORDS, write_manifest
 from lkd.runs.public_names import profile_name, public
 from lkd.runs.store import Store, check_shape, remedy
-from lkd.util.archives import Archive, inside, opened
+from lkd.util.archives import Archive, open_archive, path_within
 from lkd.util.files import PUBLISHED as FOLDER
 from lkd.util.files import home, reading, replacing, require_checkout, sha256, writing
 from lkd.util.waiting import held
@@ -30,7 +30,7 @@ _INDEX, _FLOPS = "index.json", "flops.json"
 _PROVENANCE = "provenance.json"
 
 _HEX = re.compile("[0-9a-f]{16}")
-"""The form of run ids, and of digests."""
+"""Pattern of run ids and digests."""
 _OF_A_RUN = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
 _NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_OF_A_RUN.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
@@ -44,17 +44,17 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 def publish(
     recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int] = MappingProxyType({})
 ) -> None:
-    """Write the records of some runs, equal runs to equal bytes.
+    """Write the records of runs to an archive; equal runs give equal bytes.
 
     Args:
-        recipes: which.
-        store: where the runs are.
-        path: of the archive; it is replaced.
-        flops: floating-point operations of all runs of a chapter, by its name.
+        recipes: recipes of the runs.
+        store: the store with the runs.
+        path: the archive to write or replace.
+        flops: floating-point operations of all runs of a chapter, by chapter.
 
     Raises:
-        FileNotFoundError: a run that the store lacks.
-        ValueError: a recipe that names folders of this machine, which its id holds; more than an archive may have.
+        FileNotFoundError: a run is missing in the store.
+        ValueError: a recipe, which determines the run's id, contains paths of this machine; the archive is too large.
     """
     ordered = sorted(set(recipes), key=lambda recipe: recipe.run_id)
     for recipe in ordered:
@@ -64,21 +64,21 @@ def publish(
         try:
             ids(temporary)
         except ValueError as error:
-            raise ValueError(f"{path} is not written, as it could not be read again: {error.__cause__}") from error
+            raise ValueError(f"{path} is not written, because it would not be readable: {error.__cause__}") from error
 
 
 def _check_public(recipe: Recipe) -> None:
-    """Refuse a recipe that would show folders of this machine: without them it would be that of another run."""
+    """Refuse a recipe with paths of this machine: without them, its run id would change."""
     for name, value in recipe.to_dict().items():
         if public(value) != value:
             raise ValueError(
-                f"run {recipe.run_id} cannot be published: {name} of its recipe names a folder of this machine, "
-                f"{value!r:.200}: put the data into {home() / 'data'}, name it from there, and run it again"
+                f"run {recipe.run_id} cannot be published: {name} of its recipe is a path of this machine, "
+                f"{value!r:.200}: put the data into {home() / 'data'}, use a path relative to it, and run it again"
             )
 
 
 def _public(provenance: bytes, recipe: Recipe) -> bytes:
-    """The provenance of a run as others may see it, files of its data by their names within the data."""
+    """The provenance of a run for publication, with paths of image files relative to the data's folder."""
     folder = home() / "data" / Path(recipe.data.partition(":")[2]).expanduser()
     return json.dumps(public(json.loads(provenance), folder), indent=1).encode()
 
@@ -90,7 +90,7 @@ def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[st
         for recipe in recipes:
             run = store.find(recipe)
             if run is None:
-                raise FileNotFoundError(f"the store {store.folder} lacks run {recipe.run_id}: run it first")
+                raise FileNotFoundError(f"run {recipe.run_id} is missing in the store {store.folder}: run it first")
             with reading(run.path, "run", remedy(run.path)):
                 contents = _contents(run.path)
                 contents[_PROVENANCE] = _public(contents[_PROVENANCE], recipe)
@@ -102,7 +102,7 @@ def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[st
 
 
 def profiles() -> list[str]:
-    """The profiles of which there are records.
+    """The profiles with published records.
 
     Example:
         >>> from lkd.runs.published import profiles
@@ -119,7 +119,7 @@ def ids(path: Path) -> list[str]:
 
 
 def published_flops(profile: str) -> dict[str, int]:
-    """Floating-point operations of all runs of a chapter, by its name, where they are published."""
+    """Published floating-point operations of all runs of a chapter, by chapter."""
     path = FOLDER / f"{profile}.zip"
     if not path.is_file():
         return {}
@@ -132,47 +132,47 @@ def published_flops(profile: str) -> dict[str, int]:
 
 
 def published(profile: str) -> Store:
-    """A store with the published records of a profile: its runs have no weights.
+    """A store with the published records of a profile; its runs have no weights.
 
     Args:
-        profile: its name; of a file of the user's there are none.
+        profile: name of the profile; custom profiles have no published records.
 
     Raises:
-        FileNotFoundError: there are none; says of which profiles there are.
-        ValueError: a record that was altered.
+        FileNotFoundError: the profile has no records; names the profiles that have.
+        ValueError: a record was altered.
     """
     require_checkout("published records")
     name = profile_name(profile)
     path = FOLDER / f"{name}.zip"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no runs of profile {name!r} are published, but of {', '.join(profiles()) or 'none'}: run the chapter "
-            "without published=True"
+            f"no runs of profile {name!r} are published (published profiles: {', '.join(profiles()) or 'none'}): run "
+            "the chapter without published=True"
         )
     return unpacked(path)
 
 
 def recipe_file(run_id: str) -> Path:
-    """Where the recipe of a run lies, by its id: a run of this machine's store, or one that was published.
+    """The path of a run's recipe, by the id of a run in this machine's store or the published records.
 
     Raises:
-        KeyError: no run has that id.
+        KeyError: no run has this id.
     """
     for store in (Store(), *map(published, profiles())):
         file = store.folder / "runs" / run_id / "recipe.json"
         if file.is_file():
             return file
-    raise KeyError(f"{run_id!r} is no file, and neither this machine's runs nor the published ones have that id")
+    raise KeyError(f"{run_id!r} is neither a file nor the id of a run in this machine's store or the published records")
 
 
 def unpacked(path: Path) -> Store:
-    """A store with the records of an archive, each checked against its id and its digest.
+    """A store with the records of an archive, each verified against its id and its digest.
 
-    Records that were unpacked before are compared with their digests again; one that was altered is unpacked anew.
+    Records that are already unpacked are verified again, and replaced if they were altered.
 
     Raises:
         OSError: the archive cannot be read, or the records cannot be written.
-        ValueError: an archive that is damaged, or a record that was altered; says which.
+        ValueError: the archive is damaged, or a record was altered; names it.
         TimeoutError: another process has been unpacking for ten minutes.
     """
     with reading(path, "archive of records", _REMEDY):
@@ -183,11 +183,11 @@ def unpacked(path: Path) -> Store:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    """Write the records of an archive that a folder lacks or has otherwise, once all of these have been checked."""
+    """Write missing and altered records of a folder from an archive, after checking all of them."""
     with _opened(path) as archive:
         index, files = _index(archive), _files(archive)
-        lacking = [run_id for run_id, digest in index.items() if not _is_there(folder / "runs" / run_id, digest)]
-        records = {run_id: {name: archive.read(f"{run_id}/{name}") for name in files[run_id]} for run_id in lacking}
+        needed = [run_id for run_id, digest in index.items() if not _is_unpacked(folder / "runs" / run_id, digest)]
+        records = {run_id: {name: archive.read(f"{run_id}/{name}") for name in files[run_id]} for run_id in needed}
     for run_id, contents in records.items():
         _check(path, run_id, index[run_id], contents)
     for run_id, contents in records.items():
@@ -195,19 +195,19 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _write(folder: Path, record: str, contents: Mapping[str, bytes]) -> None:
-    """Put the files of a record into a folder, in place of what is there."""
-    place = inside(folder, record)
+    """Write the files of a record, replacing an existing record."""
+    place = path_within(folder, record)
     with writing(place):
         shutil.rmtree(place, ignore_errors=True)
         for name, content in contents.items():
-            target = inside(folder, f"{record}/{name}")
+            target = path_within(folder, f"{record}/{name}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         write_manifest(place, place.name)
 
 
-def _is_there(folder: Path, digest: str) -> bool:
-    """Whether a folder has the record of that digest."""
+def _is_unpacked(folder: Path, digest: str) -> bool:
+    """Whether a folder contains the record with this digest."""
     try:
         return _digest(_contents(folder)) == digest
     except (OSError, ValueError):
@@ -215,33 +215,33 @@ def _is_there(folder: Path, digest: str) -> bool:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """The files of a run that its record has, by name."""
+    """The files of a run's record, by name."""
     files = [folder / name for name in RECORDS] + sorted((folder / "measured").glob("*.npz"))
     contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
     if strange := [name for name in contents if not _OF_A_RUN.fullmatch(name)]:
-        raise ValueError(f"{strange[0]!r} is not named as measurements are")
+        raise ValueError(f"{strange[0]!r} is not the name of a measurement")
     return contents
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Archive]:
-    with reading(path, "archive of records", _REMEDY), opened(path, _NAMES) as archive:
+    with reading(path, "archive of records", _REMEDY), open_archive(path, _NAMES) as archive:
         yield archive
 
 
 def _index(archive: Archive) -> dict[str, str]:
-    """The digest of each record, by the id of its run."""
+    """The digest of each record, by run id."""
     index = _object(archive, _INDEX)
     for run_id, digest in index.items():
         if not (_HEX.fullmatch(run_id) and isinstance(digest, str) and _HEX.fullmatch(digest)):
-            raise ValueError(f"{_INDEX} gives {digest!r:.80} for {run_id!r:.80}, and not a digest for the id of a run")
+            raise ValueError(f"{_INDEX} has {digest!r:.80} for {run_id!r:.80}, expected a digest for a run id")
     if strange := index.keys() ^ _files(archive).keys():
-        raise ValueError(f"{min(strange)} is in {_INDEX} or among the records, not in both")
+        raise ValueError(f"{min(strange)} is either in {_INDEX} or among the records, expected in both")
     return index
 
 
 def _files(archive: Archive) -> dict[str, list[str]]:
-    """Names of the files of each record, by the id of its run."""
+    """File names of each record, by run id."""
     files: dict[str, list[str]] = {}
     for run_id, _, name in (name.partition("/") for name in archive.names):
         if name:
@@ -253,25 +253,27 @@ def _object(archive: Archive, name: str) -> dict[str, Any]:
     """The object in a JSON file of an archive."""
     content = json.loads(archive.read(name))
     if not isinstance(content, dict):
-        raise ValueError(f"{name} holds a {type(content).__name__}, no object")
+        raise ValueError(f"{name} contains a {type(content).__name__}, expected an object")
     return content
 
 
 def _check(path: Path, run_id: str, digest: str, contents: Mapping[str, bytes]) -> None:
-    """Refuse a record that is not what its id and digest say, or that would make more than its files show."""
-    told = f"the record {run_id} in {path} was altered"
+    """Refuse a record that does not match its id and digest, or has an unexpected student shape or measurement."""
+    altered = f"the record {run_id} in {path} was altered"
     if _digest(contents) != digest:
-        raise ValueError(f"{told}: its content is not what its digest says; {_REMEDY}")
-    if lacking := [name for name in RECORDS if name not in contents]:
-        raise ValueError(f"{told}: it lacks {lacking[0]}; {_REMEDY}")
+        raise ValueError(f"{altered}: its content does not match its digest; {_REMEDY}")
+    if missing := [name for name in RECORDS if name not in contents]:
+        raise ValueError(f"{altered}: {missing[0]} is missing; {_REMEDY}")
     with reading(path / run_id / "recipe.json", "recipe of this version of lkd", _REMEDY):
         recipe = Recipe.from_dict(json.loads(contents["recipe.json"]))
     if recipe.run_id != run_id:
-        raise ValueError(f"{told}: its recipe is that of run {recipe.run_id}; publish it anew with this version of lkd")
+        raise ValueError(
+            f"{altered}: its recipe is that of run {recipe.run_id}; publish it again with this version of lkd"
+        )
     with reading(path / run_id / "student.json", "shape of a student", _REMEDY):
         check_shape(json.loads(contents["student.json"]), recipe)
     for name in contents.keys() - set(RECORDS):
-        with reading(path / run_id / name, "measurement", _REMEDY), opened(io.BytesIO(contents[name]), _ARRAYS):
+        with reading(path / run_id / name, "measurement", _REMEDY), open_archive(io.BytesIO(contents[name]), _ARRAYS):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Models by what people call them: a timm name, a folder, the id of a run; and the data that each of them expects."""
+"""Loads models by timm name, folder or run id, with data as each model expects it."""
 
 import dataclasses
 import re
@@ -21,13 +21,13 @@ from lkd.util.files import fetching
 _ID = re.compile("[0-9a-f]{1,16}")
 
 
-class Shown(NamedTuple):
-    """A trained model, and images as it expects them.
+class ModelWithData(NamedTuple):
+    """A trained model, and a data set as it expects it.
 
     Attributes:
-        model: in eval mode.
-        data: normalised, and where they are files sized, as the model expects.
-        run: whose student the model is; None for others.
+        model: the model, in eval mode.
+        data: images normalised, and image files resized, for the model.
+        run: the run of the model; None for other models.
     """
 
     model: nn.Module
@@ -36,16 +36,16 @@ class Shown(NamedTuple):
 
 
 def resolve(text: str, store: Store) -> str | Path | Run:
-    """What a text stands for: a name that timm knows, a folder that is there, or how the id of a finished run begins.
+    """Resolve a string to a timm name, an existing folder, or the finished run whose id has it as a prefix.
 
     Args:
-        text: as typed.
-        store: where runs are looked for.
+        text: the string.
+        store: the store of the runs.
 
     Raises:
-        FileNotFoundError: a path that is no folder.
-        KeyError: none of these, a deprecated timm name, or the beginning of several ids.
-        ValueError: a name that begins with a source of weights, `hf-hub:` for example.
+        FileNotFoundError: a path that is not a folder.
+        KeyError: none of these, a deprecated timm name, or the prefix of several ids.
+        ValueError: a name that starts with a source of weights, `hf-hub:` for example.
 
     Example:
         >>> from lkd.runs.resolve import resolve
@@ -56,7 +56,7 @@ def resolve(text: str, store: Store) -> str | Path | Run:
     check_source("model", text)
     path = Path(text).expanduser()
     if "/" in text and not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}: give one that `lkd.models.save_model` wrote")
+        raise FileNotFoundError(f"there is no folder {path}: give one written by `lkd.models.save_model`")
     if path.is_dir() and ("/" in text or not is_name(text)):
         return path
     if timm.is_model(text):
@@ -64,74 +64,71 @@ def resolve(text: str, store: Store) -> str | Path | Run:
         return text
     if _ID.fullmatch(text):
         return store.by_id(full_id(store.folder, text))
-    raise KeyError(
-        f"{unknown('model', text, timm.list_models())} Neither is it a folder or the beginning of a run's id"
-    )
+    raise KeyError(f"{unknown('model', text, timm.list_models())} It is neither a folder nor the prefix of a run id")
 
 
 def trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
-    """The trained network that a text stands for (see `resolve`), and its run if it has one.
+    """The trained network of a string (see `resolve`), and its run or None.
 
     Raises:
         FileNotFoundError, KeyError: as for `resolve`.
-        ValueError: a timm name without pretrained weights, a model that only its author's program can build.
+        ValueError: a timm name without pretrained weights, or a model that only its author's program can build.
     """
     return _network(resolve(text, store))
 
 
 def _network(given: str | Path | Run) -> tuple[nn.Module, Run | None]:
-    """The trained network of what a text stands for, and its run if it has one."""
+    """The trained network of a resolved name, and its run or None."""
     if isinstance(given, Run):
         if given.recipe.student.startswith(IN_MEMORY):
             raise ValueError(
-                f"run {given.recipe.run_id} is of a model that exists in its author's program only: ask there, by "
-                "lkd.run or lkd.distill"
+                f"run {given.recipe.run_id} has a model that exists only in its author's program: call lkd.run or "
+                "lkd.distill there"
             )
         return given.student, given
     if isinstance(given, Path):
         return load_model(given).eval(), None
     if not ((config := timm.get_pretrained_cfg(given)) and config.has_weights):
         raise ValueError(
-            f"{given!r} has no pretrained weights: give the id of a run (`lkd store list`), or a folder that "
-            "`lkd.models.save_model` wrote"
+            f"{given!r} has no pretrained weights: give the id of a run (`lkd store list`), or a folder written by "
+            "`lkd.models.save_model`"
         )
     with fetching(given):
         return timm.create_model(given, pretrained=True).eval(), None
 
 
-def shown(text: str, store: Store, data: str | None = None, image_size: int = 0) -> Shown:
-    """A trained model with images as it expects them.
+def load_with_data(text: str, store: Store, data: str | None = None, image_size: int = 0) -> ModelWithData:
+    """Load a trained model, and images as it expects them.
 
-    A run's model sees images as it saw them in training, and a folder's model as `data` says, which is how
-    `lkd.distill` shows them; a model by timm name sees them under its own mean and std, image files at its own size,
-    crop and interpolation.
+    Images are prepared as in training for a run's model, and as in `lkd.distill` for a folder's model. For a timm name,
+    they have the model's mean and std, and image files also its size, crop and interpolation.
 
     Args:
-        text: what the model is called; see `resolve`.
-        store: where runs are looked for.
-        data: name of the data set; None for that of the run.
-        image_size: for images in files, their side; 0 for the model's own.
+        text: timm name, folder or run id; see `resolve`.
+        store: the store of the runs.
+        data: name of the data set; None for the run's data.
+        image_size: side of images in files; 0 for the model's own.
 
     Raises:
-        FileNotFoundError, KeyError, ValueError: no such model or data, or a model that does not fit the data's images
-            or classes.
+        FileNotFoundError, KeyError, ValueError: an unknown model or data set, or a model that does not fit the data's
+            images or classes.
     """
     given = resolve(text, store)
     model, run = _network(given)
     by_timm = isinstance(given, str)
     if data is None and run is None:
-        raise ValueError(f"data is not known: {text!r} is no run's id, so name the images")
+        raise ValueError(f"data is missing: {text!r} is not the id of a run, so name a data set")
     name = data or run.recipe.data  # type: ignore[union-attr]
     images = load(name, **_view(name, model, run, by_timm, image_size))
     _check_fit(text, model, images)
     if by_timm and isinstance(images, Files | Images):
         config = timm.data.resolve_data_config(model=model)
         images = dataclasses.replace(images, mean=config["mean"], std=config["std"])
-    return Shown(model, images, run)
+    return ModelWithData(model, images, run)
 
 
 def _view(data: str, model: nn.Module, run: Run | None, by_timm: bool, image_size: int) -> dict[str, Any]:
-    """How image files are brought to what a model sees; nothing for images in memory."""
+    """Arguments of `load` for the size, crop and interpolation that a model expects."""
     if not scheme(data):
         return {"image_size": image_size}
     if run is not None:
@@ -149,12 +146,12 @@ def _check_fit(text: str, model: nn.Module, data: DataSet) -> None:
     try:
         with torch.no_grad():
             logits = model(torch.zeros(1, data.channels, *data.size))
-    except Exception as error:  # what a network raises for images of another shape cannot be foreseen
+    except Exception as error:  # a network can raise anything for images of another shape
         shape = f"{data.channels} x {data.size[0]} x {data.size[1]}"
         raise ValueError(f"{text!r} does not take the images of {data.name} ({shape}): {error}") from error
     classes = logits.shape[-1] if isinstance(logits, Tensor) else None
     if classes != len(data.classes):
         raise ValueError(
-            f"{text!r} tells {classes} classes apart, and {data.name} has {len(data.classes)}: give the data it was "
-            "trained on, or distil or train it on these"
+            f"{text!r} has {classes} classes, but {data.name} has {len(data.classes)}: give the data it was trained "
+            "on, or train or distil it on this data"
         )

@@ -1,4 +1,4 @@
-"""Runs on disk: found by their recipe's id, written whole or not at all, compared with their manifest when read."""
+"""Runs on disk: found by the recipe's id, written atomically, verified with their manifest when read."""
 
 import json
 import math
@@ -27,20 +27,20 @@ from lkd.util.locks import lock_at
 from lkd.util.torch_defaults import torch_defaults
 
 _SHAPE = {"in_chans": 2**10, "num_classes": 2**20}
-"""The arguments of a student that follow from its data, and the largest value of each."""
+"""Student arguments that follow from the data, with their maxima."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A recipe carried out.
+    """A finished run.
 
-    Reading what is missing or damaged raises FileNotFoundError, OSError or ValueError with the file and the remedy.
+    Reading a missing or damaged file raises FileNotFoundError, OSError or ValueError with the file and the remedy.
 
     Attributes:
-        recipe: what was run.
-        path: its folder in the store.
-        metrics: final figures by name: accuracies in percent, losses in nats, on `val` and `test`.
-        build: makes the student's network, without its trained weights.
+        recipe: the recipe.
+        path: the run's folder in the store.
+        metrics: final metrics by name: accuracies in percent, losses in nats, on `val` and `test`.
+        build: builds the student's network, without its trained weights.
     """
 
     recipe: Recipe
@@ -50,7 +50,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: mean training loss and its terms, figures on at most 500 validation images."""
+        """One row per epoch: mean training loss and its terms, metrics on at most 500 validation images."""
         return read_history(self.path / "history.csv", remedy(self.path))
 
     @cached_property
@@ -74,7 +74,7 @@ class Run:
 
     @cached_property
     def masks(self) -> dict[str, Tensor]:
-        """Where weights of sparse training may differ from 0: bool, by parameter's name; empty for dense training."""
+        """Boolean masks of the active weights of sparse training, by parameter name; empty for dense training."""
         path = self.path / MASKS
         if not (self.recipe.sparsity or path.exists()):
             return {}
@@ -83,35 +83,35 @@ class Run:
             return load_file(path)
 
     def verify(self) -> None:
-        """Read all files of the run; one from before lkd wrote manifests gets one.
+        """Read and check all files of the run, and write its manifest if the run is from before manifests.
 
         Raises:
-            FileNotFoundError, OSError, ValueError: a file that is missing, damaged or altered; names it and the remedy.
+            FileNotFoundError, OSError, ValueError: a file is missing, damaged or altered; names it and the remedy.
         """
         for part in ("history", "provenance", "student", "masks"):
             getattr(self, part)
 
     def _compare(self, name: str) -> bool:
-        """Compare a file with the manifest; False for a run from before lkd wrote manifests."""
+        """Compare a file with the manifest; return False for a run from before manifests."""
         listed = (self.path / MANIFEST).exists()
         if listed:
             check_file(self.path, name, self.recipe.run_id, remedy(self.path))
         return listed
 
     def _list(self) -> None:
-        """Write the manifest of a run from before lkd wrote manifests, once its other files have been read."""
+        """Write the manifest of a run from before manifests, after reading its other files."""
         epochs = len(self.history)
         if epochs < self.recipe.epochs and self.recipe.stop_top1 is None:
             path = self.path / "history.csv"
             raise ValueError(f"{path} has {epochs} of {self.recipe.epochs} epochs: {remedy(self.path)}")
         for file in ("provenance", "masks"):
             getattr(self, file)
-        with suppress(OSError):  # of a store that can only be read
+        with suppress(OSError):  # a read-only store
             write_manifest(self.path, self.recipe.run_id)
 
 
 def _check_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Refuse weights of another dtype than the network's, which PyTorch would cast, and values that are not finite."""
+    """Refuse weights with another dtype than the network's, which PyTorch would cast, and non-finite weights."""
     for name, tensor in model.state_dict().items():
         if name in weights and weights[name].dtype != tensor.dtype:
             raise ValueError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
@@ -123,37 +123,37 @@ def _check_finite(values: Mapping[str, Tensor]) -> None:
         raise FloatingPointError(f"{some(names)}: not finite")
 
 
-def _figure(name: str, value: Any) -> float:
+def _finite_number(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}, not a finite number")
     return float(value)
 
 
 def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuse arguments of a student that its recipe does not have: timm takes some that read files.
+    """Refuse student arguments that are not in the recipe: some arguments of timm read files.
 
     Raises:
         TypeError, ValueError: names the argument.
     """
     if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
-        raise ValueError(f"it has {', '.join(shape)[:80]}, which are not the arguments that its recipe says")
+        raise ValueError(f"its arguments {', '.join(shape)[:80]} are not those of its recipe")
     for name, value in shape.items():
         if name in _SHAPE:
             check_whole(name, value, 1, _SHAPE[name])
         elif value != recipe.student_args[name]:
-            raise ValueError(f"{name} is not as its recipe has it")
+            raise ValueError(f"{name} differs from its recipe")
 
 
 def remedy(path: Path) -> str:
-    """What to do about a run in a folder that is damaged."""
-    return f"remove {path}, and repeat the command: the run is made again"
+    """The remedy for a damaged run in a folder."""
+    return f"remove {path}, and repeat the command, which runs the recipe again"
 
 
 class Store:
     """A folder of runs, shared by any number of processes.
 
     Args:
-        folder: where it lies; by default the home of this machine's files.
+        folder: the store's folder; by default lkd's home folder.
 
     Example:
         >>> import tempfile
@@ -167,18 +167,18 @@ class Store:
         self.folder = home_folder() if folder is None else Path(folder).expanduser().resolve()
 
     def path(self, recipe: Recipe) -> Path:
-        """Where the run of a recipe lies, or would lie."""
+        """The folder of a recipe's run, whether it exists or not."""
         return self.folder / "runs" / recipe.run_id
 
     def find(self, recipe: Recipe, build: Callable[[], nn.Module] | None = None) -> Run | None:
-        """The finished run of a recipe; None when there is none.
+        """The finished run of a recipe, or None.
 
         Args:
-            recipe: what to look for.
-            build: makes the student's network; needed only for one that timm does not know.
+            recipe: the recipe.
+            build: builds the student's network; needed only if timm does not know the student.
 
         Raises:
-            FileNotFoundError, OSError, ValueError: one of its files is missing, damaged or altered, or its folder holds
+            FileNotFoundError, OSError, ValueError: a file is missing, damaged or altered, or the folder contains
                 another run; names the file and the remedy.
         """
         path = self.path(recipe)
@@ -187,34 +187,34 @@ class Store:
             return None
         _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
         metrics, shape = (read_json(path / f"{name}.json", remedy(path)) for name in ("metrics", "student"))
-        with reading(path / "metrics.json", "figures of a run", remedy(path)):
-            metrics = {name: _figure(name, value) for name, value in metrics.items()}
+        with reading(path / "metrics.json", "metrics of a run", remedy(path)):
+            metrics = {name: _finite_number(name, value) for name, value in metrics.items()}
 
-        def named() -> nn.Module:
+        def build_from_timm() -> nn.Module:
             with reading(path / "student.json", f"arguments of {recipe.student!r}", remedy(path)):
                 check_shape(shape, recipe)
                 return timm.create_model(recipe.student, **shape)
 
-        return Run(recipe, path, metrics, build or named)
+        return Run(recipe, path, metrics, build or build_from_timm)
 
     def by_id(self, run_id: str) -> Run:
-        """The finished run of an id.
+        """The finished run with an id.
 
         Raises:
-            FileNotFoundError: there is none.
-            KeyError, TypeError, ValueError: its recipe names what this version of the package, or this process, does
-                not have.
+            FileNotFoundError: no run has this id.
+            KeyError, TypeError, ValueError: the recipe needs another version of the package, or code that this process
+                has not registered.
         """
         path = self.folder / "runs" / run_id / "recipe.json"
         if not path.is_file():
-            raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` shows what it has")
+            raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` lists its runs")
         recipe = Recipe.from_dict(read_json(path, remedy(path.parent)))
         if (run := self.find(recipe)) is None:
             raise ValueError(f"run {run_id} was made by another version of lkd, which is needed to use it")
         return run
 
     def lock(self, name: str) -> FileLock:
-        """A lock that one process at a time holds, as often as it likes, to make what is called `name`.
+        """A reentrant lock between processes, for work called `name`.
 
         Raises:
             OSError: files of this store cannot be written or locked; names the folder and the remedy.
@@ -234,20 +234,20 @@ class Store:
         provenance: Mapping[str, Any],
         masks: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write a run; it appears in the store whole, replacing one of the same recipe.
+        """Write a run atomically, replacing an earlier run of the same recipe.
 
         Args:
-            recipe: what was run.
+            recipe: the recipe.
             student: the trained network.
-            shape: what timm needs to build it again: `in_chans` and `num_classes`.
-            metrics: final figures.
-            history: one row an epoch.
+            shape: arguments with which timm rebuilds it: `in_chans` and `num_classes`.
+            metrics: final metrics.
+            history: one row per epoch.
             provenance: see `provenance`.
-            masks: of sparse training, by parameter's name.
+            masks: masks of sparse training, by parameter name.
 
         Raises:
-            FloatingPointError: a figure or a weight that is not finite.
-            OSError: the folder cannot be written; names it and the remedy. Nothing is left behind.
+            FloatingPointError: a metric or weight is not finite.
+            OSError: the folder cannot be written; names it and the remedy. No partial files remain.
         """
         _check_finite({name: torch.tensor(value) for name, value in metrics.items()} | dict(student.named_parameters()))
         provenance = {**provenance, "manifest": True}
@@ -259,13 +259,13 @@ class Store:
             save_model(student, str(folder / STUDENT))
             if masks:
                 save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / MASKS)
-            for weights in folder.glob("*.safetensors"):  # that library makes files which only their owner can read
+            for weights in folder.glob("*.safetensors"):  # safetensors makes files readable by their owner only
                 weights.chmod((folder / "recipe.json").stat().st_mode)
             write_manifest(folder, recipe.run_id)
 
     @contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
-        """A temporary folder beside `path`; becomes `path` when the block ends well, and is removed otherwise."""
+        """A temporary folder next to `path`, which becomes `path` if the block succeeds; else it is removed."""
         with writing(path, "make room, and run again"):
             path.parent.mkdir(parents=True, exist_ok=True)
             for left_by_a_kill in path.parent.glob(f".{path.name}.tmp-*"):
@@ -284,7 +284,7 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def _replace(self, path: Path, temporary: Path) -> None:
-        """Put a finished folder in its place; between the two renames, the one before it lies aside, whole."""
+        """Move a finished folder to its path; between the two renames, the earlier run is kept aside."""
         with self.lock(f"replace-{path.name}"):
             if path.exists():
                 shutil.rmtree(_aside(path), ignore_errors=True)
@@ -293,7 +293,7 @@ class Store:
         shutil.rmtree(_aside(path), ignore_errors=True)
 
     def _recover(self, path: Path) -> None:
-        """Put back the run that a process had moved aside when it was killed."""
+        """Restore a run that a killed process had moved aside."""
         if path.is_dir() or not _aside(path).is_dir():
             return
         with self.lock(f"replace-{path.name}"):
@@ -306,7 +306,7 @@ def _aside(path: Path) -> Path:
 
 
 def _check_whole(path: Path, run_id: str) -> None:
-    """Compare a run's records with its manifest, or its recipe's id where it is from before lkd wrote manifests."""
+    """Compare a run's records with its manifest; for a run from before manifests, its recipe's id with the run's id."""
     if not check_records(path, run_id, remedy(path)):
         with reading(path / "recipe.json", "recipe", remedy(path)):
             if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:
@@ -314,7 +314,7 @@ def _check_whole(path: Path, run_id: str) -> None:
 
 
 def _unless_replaced(path: Path, check: Callable[[], None]) -> None:
-    """Check a folder; once more where another process has replaced it meanwhile."""
+    """Check a folder, and check again if another process has replaced it meanwhile."""
     before = path.stat().st_ino
     try:
         check()

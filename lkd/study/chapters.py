@@ -1,12 +1,12 @@
-"""What claims are judged by: the studies of the chapters, and the tidy tables that come of them."""
+"""The table of the book's chapters, the studies behind each, and the tables that claims are judged by."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
 from lkd.study import (
     Results,
@@ -26,63 +26,61 @@ from lkd.study.studies import BASELINE_VARIANT
 from lkd.study.trait_tables import erf_table, robustness_table
 from lkd.util.checks import unknown
 
-STUDIES: dict[str, Callable[..., Study]] = {
-    "logit_kd": distillation,
-    "matched": matched,
-    "feature_kd": partial(method_variants, chapter="feature_kd"),
-    "released_code": partial(method_variants, chapter="released_code"),
-    "longer_training": schedule_lengths,
-    "erf": trait_study,
-    "robustness": trait_study,
-    "kernel_size": kernel_sizes,
-    "teacher_size": teacher_sizes,
-    "vanilla_kd": kd_variants,
-}
-"""By name, the study of a profile; takes what chapters let a reader choose."""
+_SEEDS = ("teacher_seeds", "seeds")
+_MODELS = ("teachers", "students", *_SEEDS)
+_GRID = ("teachers", "students", "objectives", *_SEEDS)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The runs of a chapter.
+
+    Args:
+        studies: functions that build a study from a profile, by name. The first takes all `parameters`; the others are
+            controls and take the seeds only.
+        parameters: the notebook's parameters that choose runs.
+        measured: the table of traits that are measured on the trained models, if any.
+    """
+
+    studies: Mapping[str, Callable[..., Study]] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    measured: Callable[[Results], pd.DataFrame] | None = None
+
 
 CHAPTERS = {
-    "logit_kd": ("logit_kd", "matched"),
-    "feature_kd": ("feature_kd",),
-    "longer_training": ("longer_training",),
-    "erf": ("erf",),
-    "robustness": ("robustness",),
-    "vanilla_kd": ("vanilla_kd", "teacher_size"),
-    "kernel_size": ("kernel_size",),
-    "released_code": ("released_code",),
-    "your_own": (),
+    "logit_kd": Chapter({"logit_kd": distillation, "matched": matched}, (*_GRID, "train_images", "epochs")),
+    "feature_kd": Chapter({"feature_kd": partial(method_variants, chapter="feature_kd")}, (*_MODELS, "variants")),
+    "longer_training": Chapter({"longer_training": schedule_lengths}, (*_GRID, "factors")),
+    "kernel_size": Chapter(
+        {"kernel_size": kernel_sizes}, ("sizes", "students", "objectives", *_SEEDS), measured=erf_table
+    ),
+    "erf": Chapter({"erf": trait_study}, _GRID, erf_table),
+    "robustness": Chapter({"robustness": trait_study}, _GRID, robustness_table),
+    "vanilla_kd": Chapter(
+        {"vanilla_kd": kd_variants, "teacher_size": teacher_sizes}, (*_MODELS, "sizes", "strengths", "variants")
+    ),
+    "released_code": Chapter(
+        {"released_code": partial(method_variants, chapter="released_code")}, (*_MODELS, "variants")
+    ),
+    "your_own": Chapter(),
 }
-"""By chapter, the studies that it asks."""
+"""All chapters in the order of the book, by the name of their notebook."""
 
-_GRID = ("teachers", "students", "objectives", "teacher_seeds", "seeds")
-_WITHOUT_OBJECTIVES = ("teachers", "students", "teacher_seeds", "seeds")
-PARAMETERS = {
-    "logit_kd": (*_GRID, "train_images", "epochs"),
-    "feature_kd": (*_WITHOUT_OBJECTIVES, "variants"),
-    "longer_training": (*_GRID, "factors"),
-    "erf": _GRID,
-    "robustness": _GRID,
-    "vanilla_kd": (*_WITHOUT_OBJECTIVES, "sizes", "strengths", "variants"),
-    "kernel_size": ("sizes", "students", "objectives", "teacher_seeds", "seeds"),
-    "released_code": (*_WITHOUT_OBJECTIVES, "variants"),
-}
-"""By chapter that asks studies, those of its parameters that say which runs these are."""
-
-_OF_CONTROLS = ("teacher_seeds", "seeds")
-"""Parameters that a chapter hands on to the studies that it asks after its first."""
+STUDIES = {name: make for chapter in CHAPTERS.values() for name, make in chapter.studies.items()}
+"""The functions that build the studies of all chapters, by name."""
 
 
 def studies_of(chapter: str, profile: str, **given: Any) -> list[Study]:
-    """The studies that a chapter asks, in its order.
+    """Build the studies of a chapter.
 
     Args:
         chapter: its name.
         profile: the scale.
-        given: the chapter's parameters that choose runs. The first study has all of them; those that come after it are
-            controls, which have the seeds alone.
+        given: values of the chapter's `parameters`. The first study gets all of them, its controls the seeds only.
 
     Raises:
         KeyError: an unknown chapter, profile or parameter, with the nearest known name.
-        TypeError, ValueError: a parameter that makes no sense.
+        TypeError, ValueError: an invalid parameter value.
 
     Example:
         >>> from lkd.study.chapters import studies_of
@@ -91,16 +89,16 @@ def studies_of(chapter: str, profile: str, **given: Any) -> list[Study]:
     """
     if chapter not in CHAPTERS:
         raise KeyError(unknown("chapter", chapter, CHAPTERS))
-    known = PARAMETERS.get(chapter, ())
+    entry = CHAPTERS[chapter]
     for name in given:
-        if name not in known:
-            raise KeyError(unknown(f"parameter of the study of chapter {chapter!r}", name, known))
-    handed_on = {name: value for name, value in given.items() if name in _OF_CONTROLS}
-    return [STUDIES[name](profile, **(handed_on if number else given)) for number, name in enumerate(CHAPTERS[chapter])]
+        if name not in entry.parameters:
+            raise KeyError(unknown(f"parameter of the study of chapter {chapter!r}", name, entry.parameters))
+    seeds = {name: value for name, value in given.items() if name in _SEEDS}
+    return [STUDIES[name](profile, **(seeds if number else given)) for number, name in enumerate(entry.studies)]
 
 
 def gains(results: Results) -> pd.DataFrame:
-    """`Results.gains`; where schedules differ as the paper's do, 2.5 times, `length` says which is the longest."""
+    """`Results.gains`, with a column `length` ("longest" or "shorter") where schedules differ by a factor of 2.5."""
     table = results.gains
     if "epochs" not in table:
         return table
@@ -109,9 +107,9 @@ def gains(results: Results) -> pd.DataFrame:
 
 
 def gaps(results: Results) -> pd.DataFrame:
-    """One row a student of a variant: by how much it is better than that of vanilla KD with BCE, in points.
+    """Gap of each student to vanilla KD with BCE, in points: one row per run of another variant.
 
-    `scale` names the corners of the grid: least and most data with the weak and the strong recipe.
+    `scale` names the corners of the grid: least and most data, with the weak and the strong recipe.
     """
     table = results.gains
     keys = ["train_images", "strength", "student", "teacher", "teacher_seed", "seed"]
@@ -132,44 +130,35 @@ TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "erf": erf_table,
     "robustness": robustness_table,
 }
-"""By name, a table of a study's results."""
+"""Tables of a study's results that claims refer to, by name."""
 
 
-MEASURED = {"erf": erf_table, "robustness": robustness_table, "kernel_size": erf_table}
-"""By study, a table that needs more than the runs: that something was measured on them."""
-
-
-def complete(name: str, profile: str, store: Store) -> bool:
-    """Whether a store has all runs of a study, and what its chapter needs to have been measured on them."""
-    results = STUDIES[name](profile).find(store)
+def complete(study: str, profile: str, store: Store) -> bool:
+    """Whether a store has all runs of a study, and the measurements that its chapter needs."""
+    measured = next(chapter.measured for chapter in CHAPTERS.values() if study in chapter.studies)
+    results = STUDIES[study](profile).find(store)
     try:
-        return results is not None and (name not in MEASURED or len(MEASURED[name](results)) > 0)
+        return results is not None and (measured is None or len(measured(results)) > 0)
     except WithoutWeightsError:
         return False
 
 
 def costs(profile: str, store: Store) -> pd.DataFrame:
-    """One row a chapter of which a store has all runs: how many, and minutes of one CPU core; then all of them.
+    """Number of runs and minutes of one CPU core, one row per chapter with all its runs in a store, then two totals.
 
-    All of them stand there twice: as the store carries them out, each run once, and as they would be carried out one
-    chapter after the other without it.
+    Chapters share runs. The first total counts each run once, as the store does; the second counts it in every chapter.
     """
-    found = {name: _runs(studies, profile, store) for name, studies in CHAPTERS.items()}
-    done = {name: runs for name, runs in found.items() if runs and all(runs.values())}
-    once = {recipe: run for runs in done.values() for recipe, run in runs.items()}
-    again = {(name, recipe): run for name, runs in done.items() for recipe, run in runs.items()}
-    sums: dict[str, Mapping[Any, Run | None]] = {"all, each run once": once, "all, one chapter after the other": again}
+    done: dict[str, dict[Any, Run]] = {}
+    for name, chapter in CHAPTERS.items():
+        recipes = dict.fromkeys(recipe for study in chapter.studies for recipe in STUDIES[study](profile).recipes)
+        runs = {recipe: run for recipe in recipes if (run := store.find(recipe))}
+        if runs and len(runs) == len(recipes):
+            done[name] = runs
+    every = [item for runs in done.values() for item in runs.items()]
+    groups = {name: list(runs.values()) for name, runs in done.items()}
+    groups["all, each run once"] = list(dict(every).values())
+    groups["all, one chapter after the other"] = [run for _, run in every]
+    seconds = {name: [run.provenance["seconds"] for run in runs] for name, runs in groups.items()}
     return pd.DataFrame(
-        [
-            {"chapter": name, "runs": len(runs), "minutes": _minutes(runs.values())}
-            for name, runs in [*done.items(), *sums.items()]
-        ]
+        [{"chapter": name, "runs": len(each), "minutes": sum(each) / 60} for name, each in seconds.items()]
     )
-
-
-def _runs(studies: Iterable[str], profile: str, store: Store) -> dict[Recipe, Run | None]:
-    return {recipe: store.find(recipe) for name in studies for recipe in STUDIES[name](profile).recipes}
-
-
-def _minutes(runs: Iterable[Run | None]) -> float:
-    return sum(run.provenance["seconds"] for run in runs if run) / 60

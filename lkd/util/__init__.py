@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of distillation: checks, files, locks, progress, text."""
+"""Small helpers without knowledge of distillation: checks, files, locks, progress, text."""

@@ -1,7 +1,7 @@
-"""Zip archives that anybody may have made: nothing of one is believed before it is checked.
+"""Reading of untrusted zip archives.
 
-An archive is read into memory, file by file. It holds only files whose names its reader knows, each once; none is a
-link, a folder or encrypted; sizes are capped before anything is read, and while it is.
+Files are read into memory, one at a time. Every name must match the reader's pattern and occur once. Links, folders and
+encrypted files are refused. Sizes are limited both by the list of files and during decompression.
 """
 
 import os
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 LARGEST_FILE = 16 * 2**20
-"""Bytes that a file of an archive may have; the largest of the published records has 60 thousand."""
+"""Maximum bytes of one file; the largest published record has 60 thousand."""
 
 LARGEST_WHOLE = 256 * 2**20
-"""Bytes that all files of an archive may have together; the published records of a profile have 5 million."""
+"""Maximum bytes of all files together; the published records of a profile have 5 million."""
 
 _LARGEST_DIRECTORY = 4 * 2**20
-"""Bytes of the list of files at an archive's end; that of 3,600 published files has 330 thousand."""
+"""Maximum bytes of the list of files at an archive's end; 3,600 published files take 330 thousand."""
 
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _END_BYTES, _END_64_BYTES = 22, 20
@@ -34,8 +34,8 @@ class Archive:
     """The files of an archive, by name.
 
     Args:
-        zipped: where they are read.
-        files: the archive's own entry for each, by name.
+        zipped: the open archive.
+        files: its entry for each file, by name.
     """
 
     def __init__(self, zipped: zipfile.ZipFile, files: Mapping[str, zipfile.ZipInfo]):
@@ -50,41 +50,41 @@ class Archive:
         """The content of a file.
 
         Raises:
-            Exception: it is not there, or damaged; each library has errors of its own for that.
+            Exception: the file is missing or damaged; each library raises its own errors.
         """
         if name not in self._files:
-            raise ValueError(f"it lacks {name!r}")
+            raise ValueError(f"{name!r} is missing")
         size = self._files[name].file_size
         with self._zipped.open(self._files[name]) as file:
             content = file.read(size + 1)
         if len(content) != size:
-            raise ValueError(f"{name!r} has {len(content):,} bytes where {size:,} are announced")
+            raise ValueError(f"{name!r} has {len(content):,} bytes, its entry lists {size:,}")
         return content
 
 
 @contextmanager
-def opened(file: Path | BinaryIO, known: re.Pattern[str]) -> Iterator[Archive]:
+def open_archive(file: Path | BinaryIO, known: re.Pattern[str]) -> Iterator[Archive]:
     """Open an archive and check its list of files.
 
     Args:
-        file: where it is.
+        file: the archive, or its path.
         known: pattern that every file name must match as a whole.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: a file that should not be in it, or sizes above the limits of this module; says which.
-        Exception: no zip archive, or a damaged one.
+        OSError: the archive cannot be read.
+        ValueError: an unexpected file, or a size above the limits of this module; names it.
+        Exception: not a zip archive, or a damaged one.
 
     Example:
         >>> import io, re, zipfile
-        >>> from lkd.util.archives import opened
+        >>> from lkd.util.archives import open_archive
         >>> file = io.BytesIO()
         >>> with zipfile.ZipFile(file, "w") as archive:
         ...     archive.writestr("../note.txt", "text")
-        >>> with opened(file, re.compile("note[.]txt")) as archive:
+        >>> with open_archive(file, re.compile("note[.]txt")) as archive:
         ...     archive.read("note.txt")
         Traceback (most recent call last):
-        ValueError: it holds '../note.txt', a name that has no place in it
+        ValueError: unexpected file '../note.txt'
     """
     with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
         _check_end(stream)
@@ -92,54 +92,56 @@ def opened(file: Path | BinaryIO, known: re.Pattern[str]) -> Iterator[Archive]:
             yield Archive(zipped, _checked(zipped.infolist(), known))
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a file in a folder, with all links followed.
+def path_within(folder: Path, name: str) -> Path:
+    """The resolved path of a file in a folder.
 
     Raises:
-        ValueError: it lies elsewhere.
+        ValueError: the path is outside the folder.
 
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.util.archives import inside
-        >>> inside(Path(tempfile.mkdtemp()), "runs/recipe.json").name
+        >>> from lkd.util.archives import path_within
+        >>> path_within(Path(tempfile.mkdtemp()), "runs/recipe.json").name
         'recipe.json'
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder / name} leads to {path}, out of its folder: remove {folder}, and repeat the command")
+        raise ValueError(
+            f"{folder / name} links to {path}, outside its folder: remove {folder}, and repeat the command"
+        )
     return path
 
 
 def _check_end(stream: BinaryIO) -> None:
-    """Refuse an archive that does not end as the reader of zip files takes it to end, or whose list of files is large.
+    """Refuse an archive that is too large, has no plain end record, or has a long list of files.
 
-    The list is read whole, so that its size is looked at before.
+    `zipfile` reads the whole list at once, so its size is checked first.
     """
     size = stream.seek(0, os.SEEK_END)
     if size > LARGEST_WHOLE:
-        raise ValueError(f"it has {size:,} bytes, and may have {LARGEST_WHOLE:,}")
+        raise ValueError(f"it has {size:,} bytes, at most {LARGEST_WHOLE:,} are allowed")
     stream.seek(max(0, size - _END_BYTES - _END_64_BYTES))
     before, end = (tail := stream.read())[:-_END_BYTES], tail[-_END_BYTES:]
     if not end.startswith(_END) or not end.endswith(b"\0\0"):
-        raise ValueError("it does not end as a zip archive ends")
+        raise ValueError("the end record of a zip archive is missing")
     if before.startswith(_END_64):
-        raise ValueError("it is a zip archive of the 64-bit form, for more files than it may have")
+        raise ValueError("64-bit zip archives are not supported")
     (listed,) = struct.unpack("<L", end[12:16])
     if listed > _LARGEST_DIRECTORY:
-        raise ValueError(f"its list of files has {listed:,} bytes, and may have {_LARGEST_DIRECTORY:,}")
+        raise ValueError(f"its list of files has {listed:,} bytes, at most {_LARGEST_DIRECTORY:,} are allowed")
 
 
 def _checked(listed: list[zipfile.ZipInfo], known: re.Pattern[str]) -> dict[str, zipfile.ZipInfo]:
-    """The files of an archive by name, none of them read."""
+    """Check the entries of an archive, and return them by name."""
     files: dict[str, zipfile.ZipInfo] = {}
     for info in listed:
         _check_file(info, known)
         if info.orig_filename in files:
-            raise ValueError(f"it holds {info.orig_filename!r} twice")
+            raise ValueError(f"it contains {info.orig_filename!r} twice")
         files[info.orig_filename] = info
     if (whole := sum(info.file_size for info in listed)) > LARGEST_WHOLE:
-        raise ValueError(f"its files have {whole:,} bytes together, and may have {LARGEST_WHOLE:,}")
+        raise ValueError(f"its files have {whole:,} bytes together, at most {LARGEST_WHOLE:,} are allowed")
     return files
 
 
@@ -148,12 +150,12 @@ def _check_file(info: zipfile.ZipInfo, known: re.Pattern[str]) -> None:
     name = repr(info.orig_filename[:_LONGEST_SHOWN])
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not known.fullmatch(info.orig_filename):
-        raise ValueError(f"it holds {name}, a name that has no place in it")
+        raise ValueError(f"unexpected file {name}")
     if kind not in (0, stat.S_IFREG) or info.external_attr & _DOS_FOLDER:
-        raise ValueError(f"{name} is a link, a folder or another thing that is no regular file")
+        raise ValueError(f"{name} is not a regular file")
     if info.flag_bits & _ENCRYPTED:
         raise ValueError(f"{name} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in another way than by deflate")
+        raise ValueError(f"{name} is not compressed with deflate")
     if info.file_size > LARGEST_FILE:
-        raise ValueError(f"{name} has {info.file_size:,} bytes, and may have {LARGEST_FILE:,}")
+        raise ValueError(f"{name} has {info.file_size:,} bytes, at most {LARGEST_FILE:,} are allowed")

@@ -1,4 +1,4 @@
-"""Checks of what a user gives, and what to say when it is wrong."""
+"""Checks of user input, with error messages."""
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ _WORDS = ("true", "false", "yes", "no", "on", "off")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """One line that says which `kind` of name is not known, which one is nearest, and which there are.
+    """The error message for an unknown name, with the nearest known name and up to 30 known names.
 
     Example:
         >>> from lkd.util.checks import unknown
@@ -28,7 +28,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first names in order, and how many more there are.
+    """The first five names in sorted order, and the number of others.
 
     Example:
         >>> from lkd.util.checks import some
@@ -43,7 +43,7 @@ def some(names: Iterable[str]) -> str:
 def check_number(
     name: str, value: float, low: float, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> None:
-    """Refuse a number outside [low, high], at `low` itself where it must lie `above`, at `high` where `below`.
+    """Refuse a number outside [low, high]; `above` excludes `low`, and `below` excludes `high`.
 
     Raises:
         TypeError: not a number.
@@ -64,7 +64,7 @@ def check_number(
 
 
 def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None:
-    """Refuse what is not a whole number in [low, high].
+    """Refuse anything but a whole number in [low, high].
 
     Raises:
         TypeError: not a whole number.
@@ -80,7 +80,7 @@ def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None
 
 
 def check_flag(name: str, value: bool) -> None:
-    """Refuse what is neither True nor False: a text such as "false" would count as True.
+    """Refuse anything but True and False: a string such as "false" would count as True.
 
     Raises:
         TypeError: anything else.
@@ -94,10 +94,10 @@ def check_flag(name: str, value: bool) -> None:
 
 
 def check_words(name: str, values: Mapping[str, Any]) -> None:
-    """Refuse texts that stand for True or False among values of any type.
+    """Refuse strings such as "yes" or "false" among values of any type.
 
     Raises:
-        TypeError: one such text; says which.
+        TypeError: names the string and its key.
 
     Example:
         >>> from lkd.util.checks import check_words
@@ -105,15 +105,15 @@ def check_words(name: str, values: Mapping[str, Any]) -> None:
     """
     for key, value in values.items():
         if isinstance(value, str) and value.lower() in _WORDS:
-            raise TypeError(f"{name} has the text {value!r} for {key!r}, which counts as true: write True or False")
+            raise TypeError(f"{name} has the string {value!r} for {key!r}, which counts as true: use True or False")
 
 
 def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -> None:
-    """Refuse what is no list of one or more entries of a kind, each once.
+    """Refuse anything but a non-empty list of distinct entries of a type.
 
     Raises:
-        TypeError: not a list, or entries of another kind.
-        ValueError: empty, or something named twice.
+        TypeError: not a list, or an entry of another type.
+        ValueError: an empty list, or a repeated entry.
 
     Example:
         >>> from lkd.util.checks import check_list
@@ -130,15 +130,15 @@ def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -
 
 
 def check_unset(settings: Any, names: Iterable[str], kind: str) -> None:
-    """Refuse fields of a dataclass that are set where they have no effect.
+    """Refuse non-default values of dataclass fields that have no effect.
 
     Args:
         settings: an instance of the dataclass.
         names: fields that must have their default.
-        kind: what they have no effect on.
+        kind: completes "has no effect on" in the message.
 
     Raises:
-        ValueError: one that has another value.
+        ValueError: names a field with another value.
 
     Example:
         >>> from lkd.util.checks import check_unset

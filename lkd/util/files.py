@@ -1,4 +1,4 @@
-"""Where this machine's files live, and how they are written."""
+"""Locations of lkd's files, and reading and writing with clear errors."""
 
 import errno
 import hashlib
@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 PUBLISHED = CHECKOUT / "book" / "published"
-"""Where the published records lie."""
+"""The folder of the published records."""
 
 
 def in_checkout() -> bool:
-    """Whether the package lies in a checkout of the project, with its chapters and published records."""
+    """Whether the package is in a checkout of the project, with chapters and published records."""
     return (CHECKOUT / "notebooks").is_dir() and (CHECKOUT / "pyproject.toml").is_file()
 
 
 def require_checkout(what: str) -> None:
-    """Refuse what needs a checkout where there is none.
+    """Raise an error outside a checkout of the project.
+
+    Args:
+        what: files that only a checkout has, in the plural.
 
     Raises:
-        FileNotFoundError: `what`, in the plural, is not here.
+        FileNotFoundError: the package is not in a checkout.
     """
     if not in_checkout():
         raise FileNotFoundError(
@@ -40,9 +43,9 @@ def require_checkout(what: str) -> None:
 
 
 def home_folder() -> Path:
-    """Where the home of this machine's files is; it may be missing, or such that it can only be read.
+    """The path of lkd's home folder, which may be missing or read-only.
 
-    `LKD_HOME` if it is set; `.lkd/` in a checkout of the project; else the user's data folder.
+    This is `LKD_HOME` if set; `.lkd/` in a checkout of the project; else the user's data folder.
 
     Example:
         >>> from lkd.util.files import home_folder
@@ -55,10 +58,10 @@ def home_folder() -> Path:
 
 
 def home() -> Path:
-    """The folder that holds all that this machine produces: data, runs, executed chapters; see `home_folder`.
+    """The folder of all local files (data, runs, executed chapters), created if missing; see `home_folder`.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written to.
 
     Example:
         >>> from lkd.util.files import home
@@ -69,10 +72,15 @@ def home() -> Path:
 
 
 def writable(folder: Path, role: str, remedy: str) -> Path:
-    """The folder, made if it was not there.
+    """Create a folder if it is missing, and check that it is writable.
+
+    Args:
+        folder: its path.
+        role: its use, for the error message.
+        remedy: the fix, for the error message.
 
     Raises:
-        OSError: it cannot be made or written; says what it is for and what to do.
+        OSError: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,17 +98,17 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
-    """Turn any error of the block, which reads a file, into one that names the file and the remedy.
+    """Replace any error of a block that reads a file by one that names the file and the remedy.
 
     Args:
-        path: the file, or the folder.
-        kind: what it should be, "JSON" for example.
-        remedy: what to do about a file that cannot be read.
+        path: the file or folder.
+        kind: the expected content, "JSON" for example.
+        remedy: the fix for an unreadable file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: it cannot be read.
-        ValueError: it is damaged, or something else.
+        FileNotFoundError: the file is missing.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged or has other content.
 
     Example:
         >>> from pathlib import Path
@@ -116,17 +124,17 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
         raise FileNotFoundError(f"{path} is missing: {remedy}") from error
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
-    except Exception as error:  # each library has errors of its own for a damaged file
+    except Exception as error:  # each library raises its own errors for a damaged file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} is damaged or no {kind} ({reason}): {remedy}") from error
 
 
 @contextmanager
 def fetching(name: str) -> Iterator[None]:
-    """Turn an error of the block, which makes a pretrained timm model, into one that names it and the remedy.
+    """Replace any error of a block that loads a pretrained timm model by one that names the model and the remedy.
 
     Raises:
-        OSError: its weights are neither on this machine nor to be had from the hub, or are damaged.
+        OSError: the weights are damaged, or neither on this machine nor available from the hub.
     """
     try:
         yield
@@ -134,8 +142,7 @@ def fetching(name: str) -> Iterator[None]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise OSError(
             f"the pretrained weights of timm model {name!r} could not be fetched or read ({reason}): let this machine "
-            "reach the Hugging Face hub once, copy the hub's cache (HF_HOME) from one that can, or give a model of "
-            "your own"
+            "reach the Hugging Face hub once, copy the hub's cache (HF_HOME) from one that can, or use your own model"
         ) from error
 
 
@@ -143,20 +150,20 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: see `reading`; also where the file holds no object.
+        FileNotFoundError, OSError, ValueError: see `reading`; also for JSON that is not an object.
     """
     with reading(path, "JSON object", remedy):
         content = json.loads(path.read_text("utf8"))
         if not isinstance(content, dict):
-            raise TypeError(f"it holds a {type(content).__name__}")
+            raise TypeError(f"it contains a {type(content).__name__}")
     return content
 
 
 def read_history(path: Path, remedy: str) -> "pd.DataFrame":
-    """The history of a run in a CSV file: one row an epoch.
+    """The history of a run from its CSV file: one row per epoch.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: see `reading`; also where the file ends within a row, or has no epochs.
+        FileNotFoundError, OSError, ValueError: see `reading`; also for a truncated last row or a missing epoch column.
     """
     import pandas as pd
 
@@ -167,12 +174,12 @@ def read_history(path: Path, remedy: str) -> "pd.DataFrame":
         if not path.read_bytes().endswith(b"\n"):
             raise ValueError("its last row is cut off")
         if texts := [str(name) for name, column in table.items() if column.dtype.kind not in "biuf"]:
-            raise ValueError(f"column {texts[0]!r} holds text")
+            raise ValueError(f"column {texts[0]!r} contains text")
     return table
 
 
 def remedy_for(error: Exception) -> str:
-    """What to do where the system did not write a file or make a folder.
+    """The remedy for a failure to write a file or create a folder.
 
     Example:
         >>> import errno
@@ -190,10 +197,10 @@ def remedy_for(error: Exception) -> str:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make a file of `size` bytes that takes all of its space on the disk now, where the file system can do that.
+    """Create a file of `size` bytes, and allocate its disk space now if the file system supports that.
 
     Raises:
-        OSError: there is too little space, or the file cannot be made; nothing is left behind.
+        OSError: too little space, or the file cannot be created; no file remains.
 
     Example:
         >>> import tempfile
@@ -220,10 +227,10 @@ def reserve(path: Path, size: int) -> None:
 
 @contextmanager
 def writing(path: Path, remedy: str = "make room, or give another folder") -> Iterator[None]:
-    """Turn an error of the system, while the block writes a file or folder, into one that names it and the remedy.
+    """Replace a system error of a block that writes a file or folder by one that names the path and the remedy.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the path cannot be written.
     """
     try:
         yield
@@ -234,7 +241,7 @@ def writing(path: Path, remedy: str = "make room, or give another folder") -> It
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name beside `path` that no other process uses, of something that is being written.
+    """A unique temporary name in the folder of `path`.
 
     Example:
         >>> from pathlib import Path
@@ -247,10 +254,10 @@ def temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; becomes `path` when the block ends well, and is removed otherwise.
+    """Write a file atomically: yields a temporary file, which replaces `path` if the block succeeds.
 
     Raises:
-        OSError: it cannot be written; names it and the remedy.
+        OSError: the file cannot be written; names it and the remedy.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Content digests of Python objects: equal content and equal code give equal digests, in every process.
+"""Content digests of Python objects: equal content and code have equal digests in every process.
 
-A digest covers the code that runs (bytecode, without comments and line numbers), every attribute, and all tensors. It
-depends on no address, no hash order and no class's module name. Code of installed packages counts by name and version,
-that of PyTorch, torchvision, timm, NumPy and lkd by name alone: provenance records their versions.
+A digest covers bytecode (without comments and line numbers), every attribute and all tensors. It does not depend on
+addresses, hash order or module names of classes. Code of an installed package counts by name and version; PyTorch,
+torchvision, timm, NumPy and lkd count by name only, because provenance records their versions.
 """
 
 import copyreg
@@ -30,7 +30,7 @@ from torch.nn.modules import module as modules
 from lkd.util.installed import code_of, package, replaced
 
 UNIQUE = "unique-"
-"""Prefix of an identity that no other object has."""
+"""Prefix of identities that are never equal to another."""
 
 _LOADS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _LRU_CACHE = type(functools.lru_cache(repr))
@@ -50,19 +50,19 @@ _WITHOUT_CONTENT = (types.GeneratorType, types.CoroutineType, types.FrameType, i
 
 
 class NoStableContentError(TypeError):
-    """An object that cannot be compared with one of another process; the message says where it was found."""
+    """An object cannot be compared across processes; the message has its location."""
 
 
 def digest(thing: Any, name: str = "object") -> str:
-    """16 hexadecimal digits that change with any code, attribute or tensor that an object holds.
+    """16 hexadecimal digits that depend on all code, attributes and tensors of an object.
 
     Args:
         thing: a module, function, class, data set or plain value.
-        name: what errors call it.
+        name: its name in error messages.
 
     Raises:
-        NoStableContentError: part of it has no content to compare: an open file, a lock, a generator, a network in
-            TorchScript (PyTorch numbers its classes in the order in which a process compiles them).
+        NoStableContentError: a part has no comparable content: an open file, a lock, a generator, or a TorchScript
+            network (PyTorch numbers its classes in the process's order of compilation).
 
     Example:
         >>> from torch import nn
@@ -74,16 +74,16 @@ def digest(thing: Any, name: str = "object") -> str:
         return _Reader().read(thing, name).hex()[:16]
     except NoStableContentError:
         raise
-    except Exception as error:  # an attribute's own code may fail in any way
+    except Exception as error:  # custom code of an attribute can raise anything
         raise NoStableContentError(f"{name} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def identity(thing: Any, name: str) -> str:
-    """The digest of an object; where its content cannot be compared, a warning and an identity that never comes again.
+    """The digest of an object, or a warning and a unique identity if its content cannot be compared.
 
     Args:
         thing: as for `digest`.
-        name: what the warning calls it.
+        name: its name in the warning.
 
     Example:
         >>> from lkd.util.identity import identity
@@ -93,14 +93,14 @@ def identity(thing: Any, name: str) -> str:
     try:
         return digest(thing, name)
     except NoStableContentError as error:
-        warnings.warn(f"{error}: its runs are trained anew each time, and cannot be resumed", stacklevel=2)
+        warnings.warn(f"{error}: its runs are retrained each time, and cannot be resumed", stacklevel=2)
         return UNIQUE + secrets.token_hex(8)
 
 
 def own_code(function: Callable[..., Any], name: str) -> str | None:
-    """The identity of a function or class of one's own; None for one of lkd or of an installed package.
+    """The identity of a custom function or class; None for code of lkd or an installed package.
 
-    Methods of one's own that replace those of the package's classes in the same module count as well.
+    Custom methods that replace methods of the package's classes in the same module also count.
 
     Example:
         >>> import torch
@@ -122,7 +122,7 @@ def own_code(function: Callable[..., Any], name: str) -> str | None:
 
 
 class _Reader:
-    """Walks through an object once; what it holds twice, and circles, are read once."""
+    """Traverses an object and reads each part once, also in cycles."""
 
     def __init__(self) -> None:
         self.done: dict[int, bytes] = {}
@@ -132,7 +132,7 @@ class _Reader:
         self.memory: dict[int, int] = {}
 
     def read(self, thing: Any, place: str) -> bytes:
-        """The digest of an object; `place` says where it was found."""
+        """The digest of an object; `place` is its location, for errors."""
         if isinstance(thing, _ATOMS) and type(thing) in _ATOMS:
             return _hash(type(thing).__name__, repr(thing))
         key = id(thing)
@@ -148,12 +148,12 @@ class _Reader:
         return found
 
     def _parts(self, thing: Any, place: str) -> Iterator[bytes | str]:
-        """What decides an object's digest, kind by kind."""
+        """The parts of an object's digest, by its type."""
         if isinstance(thing, _WITHOUT_CONTENT):
             raise NoStableContentError(f"{place} is a {type(thing).__name__}, which has no content to compare")
         if installed := package(thing):
             yield from ("package", installed, getattr(thing, "__qualname__", type(thing).__name__))
-            yield from self._own_in_package(thing, place)
+            yield from self._custom_in_package(thing, place)
         elif isinstance(thing, nn.Module):
             yield from self._module(thing, place)
         elif isinstance(thing, Tensor):
@@ -178,7 +178,7 @@ class _Reader:
             yield from self._value(thing, place)
 
     def _value(self, thing: Any, place: str) -> Iterator[bytes | str]:
-        """Containers, callables that hold others, and objects by their state."""
+        """Containers, wrappers of callables, and objects by their state."""
         if type(thing) in (list, tuple):
             yield type(thing).__name__
             yield from (self.read(value, f"{place}[{number}]") for number, value in enumerate(thing))
@@ -210,7 +210,7 @@ class _Reader:
             yield from self._object(thing, place)
 
     def _object(self, thing: Any, place: str) -> Iterator[bytes | str]:
-        """An object of any other class: the class, and the state that pickle would keep."""
+        """An object of any other class: the class, and the state that pickle saves."""
         kind = type(thing)
         if kind in (_LRU_CACHE, _STATE_HOOK):
             yield from ("wrapper", self.read(thing.__wrapped__, place))
@@ -245,7 +245,7 @@ class _Reader:
             yield self.read(value, f"{place}.{key}" if attributes else f"{place}[{key!r}]")
 
     def _module(self, module: nn.Module, place: str) -> Iterator[bytes | str]:
-        """A network: its class, tensors, modules, hooks and attributes; not its mode, which lkd sets."""
+        """A network: its class, tensors, modules, hooks and attributes, without its mode, which lkd sets."""
         yield from ("network", self.read(type(module), place))
         for kind in ("_parameters", "_buffers", "_modules"):
             yield kind
@@ -263,7 +263,7 @@ class _Reader:
                 yield self.read(value, f"{place}.{name}")
 
     def _tensor(self, tensor: Tensor, place: str) -> Iterator[bytes | str]:
-        """A tensor's class, form, values and hooks, and its place among all tensors: tied weights are one tensor."""
+        """A tensor's class, shape, values, hooks, and index among all tensors: tied weights are one tensor."""
         if tensor.is_meta:
             raise NoStableContentError(f"{place} is a tensor on the meta device, which has no values")
         self.tensors += 1
@@ -294,8 +294,8 @@ class _Reader:
             if name not in _OF_EVERY_CLASS:
                 yield from (name, self.read(value, f"{kind.__qualname__}.{name}"))
 
-    def _own_in_package(self, thing: Any, place: str) -> Iterator[bytes | str]:
-        """Code of one's own in installed code: a method replaced, a function wrapped by a decorator, a bound list."""
+    def _custom_in_package(self, thing: Any, place: str) -> Iterator[bytes | str]:
+        """Custom code in installed code: a replaced method, a function in a decorator's closure, a bound object."""
         if isinstance(thing, type):
             yield from (self.read(base, place) for base in thing.__bases__)
             inside = dict(replaced(thing))
@@ -313,11 +313,11 @@ class _Reader:
                 yield from (name, value.__module__, value.__qualname__)
 
     def _function(self, function: types.FunctionType, place: str) -> Iterator[bytes | str]:
-        """A function: its code without the docstring, defaults, attributes, and the globals that the code names."""
+        """A function: its code (without the docstring), defaults, attributes and globals."""
         yield "function"
         yield from self._code(function.__code__, place, function.__doc__)
         outside = (function.__defaults__, function.__kwdefaults__, function.__closure__)
-        yield from (self.read(each, f"what {function.__qualname__} holds") for each in outside)
+        yield from (self.read(each, f"a default or closure of {function.__qualname__}") for each in outside)
         for name, value in _globals_of(function):
             yield from (name, self.read(value, f"{name}, a global of {function.__qualname__}"))
         for name in sorted(set(_imports(function))):
@@ -343,7 +343,7 @@ def _hash(*parts: bytes | str) -> bytes:
 
 
 def _unzipped(content: bytes) -> Iterator[bytes | str]:
-    """The members of an archive of PyTorch's without its own name, version notes and positions in source files."""
+    """The members of a PyTorch archive, without its name, versions and source positions."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for name in sorted(archive.namelist()):
             inner = name.partition("/")[2]
@@ -353,14 +353,14 @@ def _unzipped(content: bytes) -> Iterator[bytes | str]:
 
 @functools.cache
 def _plain_module() -> frozenset[str]:
-    """The attributes that every network has."""
+    """The attributes of every network."""
     return frozenset(vars(nn.Module()))
 
 
 def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function's code names, and what it names of modules: all of one's own, else what was replaced.
+    """A function's globals, and the module attributes that it uses: all of custom modules, custom code in others.
 
-    An attribute's name is looked for in every module that the code names.
+    Every attribute name in the code is looked up in every module that the code names.
     """
     codes = list(_codes(function.__code__))
     names = {each.argval for code in codes for each in dis.get_instructions(code) if each.opname in _LOADS_GLOBAL}
@@ -368,18 +368,18 @@ def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     left: list[tuple[str, dict[str, Any], set[str], bool]] = [("", function.__globals__, names, True)]
     seen: set[int] = set()
     while left:
-        prefix, namespace, wanted, own = left.pop()
+        prefix, namespace, wanted, custom = left.pop()
         for name in sorted(wanted & namespace.keys()):
             value, place = namespace[name], f"{prefix}{name}"
             if isinstance(value, types.ModuleType) and id(value) not in seen:
                 seen.add(id(value))
                 left.append((f"{place}.", vars(value), attributes, not package(value)))
-            if own or (isinstance(value, types.FunctionType | type) and not package(value)):
+            if custom or (isinstance(value, types.FunctionType | type) and not package(value)):
                 yield place, value
 
 
 def _imports(function: types.FunctionType) -> Iterator[str]:
-    """Names of the modules that a function imports when it runs, and of what it imports from them."""
+    """Modules that a function imports when it runs, and names that it imports from them."""
     for code in _codes(function.__code__):
         instructions = list(dis.get_instructions(code))
         for place, each in enumerate(instructions):
@@ -393,7 +393,7 @@ def _imports(function: types.FunctionType) -> Iterator[str]:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Code, and the code of the functions and classes inside of it."""
+    """A code object, and those of nested functions and classes."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -401,7 +401,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _content(cell: types.CellType) -> Any:
-    """The content of a closure's cell; its type for one that is empty."""
+    """The content of a closure's cell; `types.CellType` for an empty one."""
     try:
         return cell.cell_contents
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which code is of an installed package, and which is one's own."""
+"""Tells code of installed packages from custom code."""
 
 import functools
 import importlib.metadata
@@ -18,9 +18,9 @@ _PYTHON = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platst
 
 
 def package(thing: Any) -> str | None:
-    """The installed package, with its version, that a function, class or module is part of; None for one's own.
+    """The installed package of a function, class or module, with its version; None for custom code.
 
-    PyTorch, torchvision, timm, NumPy, lkd and Python itself are named without a version.
+    PyTorch, torchvision, timm, NumPy, lkd and Python are named without a version.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ def package(thing: Any) -> str | None:
 
 
 def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
-    """The methods of a class that have another name than they had where they were defined, or are one's own code.
+    """The methods of a class that are custom code, or were defined under another name.
 
     Args:
         kind: a class of an installed package.
@@ -53,14 +53,16 @@ def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
     """
     for name, value in sorted(vars(kind).items()):
         for function in _functions(value):
-            if _is_generated(function) or function.__module__.startswith("torch._dynamo."):  # which counts networks
+            if _is_generated(function) or function.__module__.startswith(
+                "torch._dynamo."
+            ):  # patches, to count networks
                 continue
             if not package(function) or function.__qualname__ != f"{kind.__qualname__}.{name}":
                 yield name, function
 
 
 def code_of(module: str) -> types.CodeType | bytes | None:
-    """The code of a module's file, an extension's as it is; None for an installed package's, or without a file."""
+    """The compiled code of a module, or the bytes of an extension; None for an installed package or without a file."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if module not in sys.modules:
         with suppress(ImportError, ValueError):
@@ -72,7 +74,7 @@ def code_of(module: str) -> types.CodeType | bytes | None:
 
 
 def _functions(value: Any) -> list[types.FunctionType]:
-    """The functions behind an entry of a class."""
+    """The functions of a class attribute."""
     held: list[Any]
     if isinstance(value, staticmethod | classmethod):
         held = [value.__func__]
@@ -84,12 +86,12 @@ def _functions(value: Any) -> list[types.FunctionType]:
 
 
 def _is_generated(function: types.FunctionType) -> bool:
-    """Whether a function was made at run time, as a dataclass's methods are; a notebook's cells have longer names."""
+    """Whether a function was generated at run time, as a dataclass's methods are; notebook cells have longer names."""
     return function.__code__.co_filename == "<string>"
 
 
 def _is_found(kind: type) -> bool:
-    """Whether a class is what its module holds under its name, not one made at run time."""
+    """Whether a class is the attribute of its module under its name, and not created at run time."""
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -105,7 +107,7 @@ def _package_of_module(name: str) -> str | None:
 
 @functools.cache
 def _installed(file: str) -> str | None:
-    """The package that a file of code is installed with; None for a file of one's own, or a notebook's cell."""
+    """The package of an installed file; None for a custom file or a notebook's cell."""
     parts = Path(file).parts
     if file.startswith(_LKD):
         return "lkd"

@@ -1,4 +1,4 @@
-"""Locks on files: held by one process at a time, and free as soon as that process ends, however it does."""
+"""File locks, held by one process at a time and released when that process ends or is killed."""
 
 import fcntl
 import os
@@ -11,18 +11,18 @@ from filelock import FileLock
 
 from lkd.util.files import writing
 
-REMEDY = "put it on one that has, for lkd's home by LKD_HOME"
-"""What to do about a folder where files cannot be locked."""
+MOVE_HOME = "move it to a file system with flock (lkd's home: set LKD_HOME)"
+"""Remedy for a folder without file locking."""
 
 
 def lock_at(path: Path) -> FileLock:
-    """The lock of a file; the same object for all of this process, which may hold it several times.
+    """The lock of a file: one reentrant object per process.
 
     Args:
-        path: of the file, in a folder that is there.
+        path: the lock's file, in an existing folder.
 
     Raises:
-        OSError: files cannot be locked there; names the folder, the reason and the remedy.
+        OSError: the folder does not support locks; names the folder, the reason and the remedy.
 
     Example:
         >>> import tempfile
@@ -37,8 +37,8 @@ def lock_at(path: Path) -> FileLock:
 
 
 @cache
-def check_locking(folder: Path, remedy: str = REMEDY) -> None:
-    """Refuse a folder where files cannot be locked: there, a lock would outlive a process that is killed.
+def check_locking(folder: Path, remedy: str = MOVE_HOME) -> None:
+    """Refuse a folder where files cannot be locked: a lock there would outlive a killed process.
 
     Raises:
         OSError: names the folder, the reason and the remedy.
@@ -53,12 +53,12 @@ def check_locking(folder: Path, remedy: str = REMEDY) -> None:
 
 
 def take(file: IO[str]) -> bool:
-    """Lock an open file until it is closed; False, at once, where another process holds it locked."""
+    """Lock an open file until it is closed; return False at once if another process holds the lock."""
     return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process that lives holds a file locked; False where there is no file."""
+    """Whether a process holds the lock of a file; False if the file is missing."""
     try:
         with path.open() as file:
             return not _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -67,13 +67,13 @@ def is_held(path: Path) -> bool:
 
 
 def wait_for_holder(path: Path) -> None:
-    """Return when no process holds a file locked."""
+    """Wait until no process holds the lock of a file."""
     with path.open() as file:
         _flock(file, fcntl.LOCK_SH)
 
 
-def keep(folder: Path) -> None:
-    """Lock a folder until this process ends, beside others that do so: systemd-tmpfiles removes no old file from it."""
+def share_until_exit(folder: Path) -> None:
+    """Hold a shared lock of a folder until this process ends: systemd-tmpfiles then keeps the folder's old files."""
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
 
 

@@ -1,4 +1,4 @@
-"""Names of version 0.1 that have changed: they work for one more version, with a warning."""
+"""Deprecated names of version 0.1: they work for one more version, with a warning."""
 
 import sys
 import warnings
@@ -24,11 +24,13 @@ MODULES = {
     "lkd.store": "lkd.runs.store",
     "lkd.teachers": "lkd.models.released",
 }
-"""By old name, the module's name now."""
+"""New module names, by old name."""
+
+_REMOVED = "will be removed in the next version"
 
 
 class _OldModules(MetaPathFinder, Loader):
-    """Imports a module under its old name: it is the same module, not a copy."""
+    """Imports a module under its old name, as the same object."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -37,7 +39,7 @@ class _OldModules(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new = MODULES[spec.name]
-        warnings.warn(f"{spec.name} is now {new}: the old name goes with the next version", FutureWarning, stacklevel=2)
+        warnings.warn(f"{spec.name} is now {new}: the old name {_REMOVED}", FutureWarning, stacklevel=2)
         module = import_module(new)
         self.spec = module.__spec__
         return module
@@ -47,20 +49,20 @@ class _OldModules(MetaPathFinder, Loader):
 
 
 def accept_old_modules() -> None:
-    """Let `import` find modules by their old names."""
+    """Make modules importable by their old names."""
     sys.meta_path.append(_OldModules())
 
 
 def renamed(module: str, name: str, names: Mapping[str, str]) -> Any:
-    """The object that a module had under an old name; for a module's `__getattr__`.
+    """Look up a module's attribute by its old name, with a warning; for the module's `__getattr__`.
 
     Args:
-        module: its `__name__`.
-        name: as it was looked up.
-        names: by old name, "module:name" now.
+        module: the module's `__name__`.
+        name: the old name.
+        names: new names as "module:name", by old name.
 
     Raises:
-        AttributeError: there is and was none of that name.
+        AttributeError: not an old name.
 
     Example:
         >>> from lkd.util.old_names import renamed
@@ -71,7 +73,5 @@ def renamed(module: str, name: str, names: Mapping[str, str]) -> Any:
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     place, _, new = names[name].partition(":")
-    warnings.warn(
-        f"{module}.{name} is now {place}.{new}: the old name goes with the next version", FutureWarning, stacklevel=3
-    )
+    warnings.warn(f"{module}.{name} is now {place}.{new}: the old name {_REMOVED}", FutureWarning, stacklevel=3)
     return getattr(import_module(place), new)

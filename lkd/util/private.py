@@ -1,4 +1,4 @@
-"""Folders that no other user can write to: a pickle, which can execute code, is loaded from nowhere else."""
+"""Folders that no other user can write to: pickles, which can execute code, are loaded only from these."""
 
 import os
 import platform
@@ -9,42 +9,42 @@ from pathlib import Path
 from lkd.util.files import writing
 from lkd.util.locks import check_locking
 
-REMEDY = "set TMPDIR to a folder of your own"
-"""What to do where the folder for temporary files does not do."""
+SET_TMPDIR = "set TMPDIR to a folder of your own"
+"""Remedy for an unsuitable temporary folder."""
 
 
-def own_folder() -> Path:
-    """The folder of this user on this machine for what processes hand each other; made if it is not there.
+def private_folder() -> Path:
+    """This user's private folder on this machine, for files that processes exchange; created if missing.
 
     Raises:
-        OSError: it cannot be made, others can open it, or its files cannot be locked; names it and the remedy.
+        OSError: it cannot be created, is open to others, or does not support locks; names it and the remedy.
 
     Example:
-        >>> from lkd.util.private import own_folder
-        >>> oct(own_folder().stat().st_mode & 0o777)
+        >>> from lkd.util.private import private_folder
+        >>> oct(private_folder().stat().st_mode & 0o777)
         '0o700'
     """
-    folder = _own()
-    with writing(folder, REMEDY):
+    folder = _path()
+    with writing(folder, SET_TMPDIR):
         folder.mkdir(mode=0o700, exist_ok=True)
-    if fault := _fault(folder):
-        raise PermissionError(f"{folder} {fault}: remove it, or {REMEDY}")
-    check_locking(folder, REMEDY)
+    if problem := _problem(folder):
+        raise PermissionError(f"{folder} {problem}: remove it, or {SET_TMPDIR}")
+    check_locking(folder, SET_TMPDIR)
     return folder
 
 
-def own_folder_there() -> Path | None:
-    """That folder if it is there and this user's alone."""
-    folder = _own()
-    return folder if folder.exists() and not _fault(folder) else None
+def existing_private_folder() -> Path | None:
+    """The private folder, or None if it is missing or open to others."""
+    folder = _path()
+    return folder if folder.exists() and not _problem(folder) else None
 
 
 def check_guarded(folder: Path, remedy: str) -> None:
-    """Refuse a folder that other users can write to or replace, because of its own mode or that of one above it.
+    """Refuse a folder that other users can write to or replace, by its own mode or that of a parent.
 
     Args:
         folder: an absolute path.
-        remedy: what to do about it.
+        remedy: the fix, for the error message.
 
     Raises:
         PermissionError: names the folder that is open to others.
@@ -62,15 +62,15 @@ def check_guarded(folder: Path, remedy: str) -> None:
             raise PermissionError(f"{each} can be written by others (mode {stat.S_IMODE(found.st_mode):o}): {remedy}")
 
 
-def _own() -> Path:
+def _path() -> Path:
     return Path(tempfile.gettempdir()) / f"lkd-{os.getuid()}@{platform.node()}"
 
 
-def _fault(folder: Path) -> str:
-    """Why something is no folder that this user alone can open; empty if it is one."""
+def _problem(folder: Path) -> str:
+    """Why a path is not a folder that only this user can open; empty if it is."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        return "is no folder"
+        return "is not a folder"
     if found.st_uid != os.getuid():
         return f"belongs to user {found.st_uid}, not to {os.getuid()}"
     if mode := stat.S_IMODE(found.st_mode) & 0o077:

@@ -1,4 +1,4 @@
-"""The end of processes that were started from here, also of those that are stopped or do not listen."""
+"""Termination of child processes, including stopped and unresponsive ones."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 _SECONDS = 5.0
-"""What processes get to end by themselves, and then the system to end them."""
+"""Time for processes to end by themselves, and then for the system to kill them."""
 
 _LOOK_SECONDS = 0.05
 
 
 def terminate(alive: Callable[[], Collection[int]]) -> None:
-    """Terminate all of some processes, and kill those that live some seconds later, or at a second Ctrl-C.
+    """Terminate processes, and kill the remaining ones after 5 seconds or at a second Ctrl-C.
 
     Args:
-        alive: the ids of those that live.
+        alive: returns the ids of the processes that still run.
 
     Example:
         >>> import subprocess, sys
@@ -27,17 +27,17 @@ def terminate(alive: Callable[[], Collection[int]]) -> None:
         -15
     """
     try:
-        _tell(alive(), signal.SIGTERM)
+        _send(alive(), signal.SIGTERM)
         _wait(alive)
     finally:
-        _tell(alive(), signal.SIGKILL)
+        _send(alive(), signal.SIGKILL)
         _wait(alive)
 
 
-def _tell(processes: Collection[int], what: signal.Signals) -> None:
+def _send(processes: Collection[int], sent: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
-            os.kill(process, what)
+            os.kill(process, sent)
 
 
 def _wait(alive: Callable[[], Collection[int]]) -> None:

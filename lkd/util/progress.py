@@ -1,4 +1,4 @@
-"""Progress of long work, shown on the terminal of whoever waits for it."""
+"""Progress of long computations: messages, bars, and counts shared between processes."""
 
 import logging
 import os
@@ -16,21 +16,21 @@ from lkd.util.files import writing
 from lkd.util.temporary import temporary_folder
 
 Progress = Callable[[int], object]
-"""Called with a number of images whenever so many more have gone through training."""
+"""Called with the number of images trained on since the last call."""
 
 log = logging.getLogger("lkd")
 log.addHandler(logging.NullHandler())
 
 _PIPE = "LKD_PROGRESS"
-"""Environment variable: where progress is written by a process whose own terminal nobody sees, such as a kernel."""
+"""Environment variable: the pipe for progress of a process without a visible terminal, such as a kernel."""
 
 
 class Tally:
-    """A count that grows, in a file, for whoever follows it from another process.
+    """A growing count in a file, for readers in other processes.
 
     Args:
-        path: of the file.
-        seconds: least time between two writings.
+        path: the file.
+        seconds: minimum interval between two writes.
 
     Example:
         >>> import tempfile
@@ -49,7 +49,7 @@ class Tally:
             path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, more: int) -> None:
-        """Count so many more."""
+        """Add to the count."""
         self.count += more
         if time.monotonic() - self.written >= self.seconds:
             with suppress(OSError):  # a full disk stops the display of progress, not the work
@@ -58,7 +58,7 @@ class Tally:
 
 
 def tallied(path: Path) -> int:
-    """The count in a file that a `Tally` writes; 0 where there is none, or none yet."""
+    """The count in the file of a `Tally`; 0 if the file is missing or empty."""
     try:
         return int(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -66,7 +66,7 @@ def tallied(path: Path) -> int:
 
 
 def say(line: str) -> None:
-    """A line for whoever waits, on stderr; in a notebook, where it would stand on the page, in the log instead."""
+    """Print a line to stderr; in a notebook, log it, to keep it off the page."""
     if _in_notebook():
         log.info(line)
     else:
@@ -81,7 +81,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
-    """A bar with the time passed and to go: on the terminal if there is one, or where `shown_here` listens."""
+    """A progress bar on the terminal, or on that of `shown_here` in a parent process, if there is one."""
     with _listener() or nullcontext() as file:
         with tqdm(
             total=total,
@@ -95,7 +95,7 @@ def progress_bar(total: float) -> Iterator["tqdm[None]"]:
 
 
 def _listener() -> TextIO | None:
-    """Where `shown_here` listens; None where nobody listens any more, and opening the pipe would wait for ever."""
+    """The pipe of `shown_here`; None without a reader, since opening it would then block forever."""
     if not (path := os.environ.get(_PIPE)):
         return None
     try:
@@ -108,7 +108,7 @@ def _listener() -> TextIO | None:
 
 @contextmanager
 def shown_here() -> Iterator[None]:
-    """Within this block, show on this terminal the bars of processes started from here."""
+    """Show the progress bars of child processes on this terminal within the block."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""Temporary files and folders: names that tell them apart, and whether a process still uses them."""
+"""Temporary files and folders: their names, and whether a process still uses them."""
 
 import fcntl
 import os
@@ -12,16 +12,16 @@ from pathlib import Path
 
 _PREFIX = "lkd-tmp-"
 _FOLDER = re.compile(f"{_PREFIX}[a-z0-9_]{{8}}")
-_BESIDE = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}|tmp-[0-9a-f]{8})(?P<suffix>\.\w+)?")
-"""Names that `lkd.util.files.replacing` writes to: `.metrics.npz.1a2b3c4d.npz`."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}|tmp-[0-9a-f]{8})(?P<suffix>\.\w+)?")
+"""Temporary names of `lkd.util.files.replacing`, such as `.metrics.npz.tmp-1a2b3c4d.npz`; earlier without `tmp-`."""
 
 UNTOUCHED = {"file": 24 * 3600, "folder": 3600}
-"""Seconds after which a temporary file that nothing has written to counts as left, and an unlocked folder."""
+"""Seconds without a write after which a file, or an unlocked folder, counts as abandoned."""
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder in TMPDIR, removed when the block ends; locked meanwhile, so that it is known to be in use.
+    """A folder in TMPDIR that is removed when the block ends; a lock marks it as in use.
 
     Example:
         >>> from lkd.util.temporary import is_left, temporary_folder
@@ -39,21 +39,21 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def folders_left() -> list[Path]:
-    """Temporary folders that a kill has left in TMPDIR."""
+    """Temporary folders in TMPDIR left by killed processes."""
     paths = sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
     return [path for path in paths if _FOLDER.fullmatch(path.name) and is_left(path)]
 
 
 def files_left_in(folder: Path) -> list[Path]:
-    """Temporary files that a kill has left in a folder: those that nothing has written to for a day."""
-    return [path for path in sorted(folder.glob(".*")) if _is_beside(path.name) and is_left(path)]
+    """Temporary files in a folder left by killed processes: those without a write for a day."""
+    return [path for path in sorted(folder.glob(".*")) if _is_temporary(path.name) and is_left(path)]
 
 
 def is_left(path: Path) -> bool:
-    """Whether no process uses a temporary file or folder any more.
+    """Whether a temporary file or folder is abandoned.
 
-    A file counts as used for a day after it was last written to. A folder counts as used while it is locked, which ends
-    with the process, and for its first hour. Those of other users count as used, and links.
+    A file is in use for a day after its last write. A folder is in use while its process holds the lock, and for an
+    hour after its last change. Links, and files and folders of other users, always count as in use.
     """
     try:
         found = path.lstat()
@@ -78,6 +78,6 @@ def _is_locked(folder: Path) -> bool:
     return False
 
 
-def _is_beside(name: str) -> bool:
-    found = _BESIDE.fullmatch(name)
+def _is_temporary(name: str) -> bool:
+    found = _TEMPORARY.fullmatch(name)
     return found is not None and Path(found["name"]).suffix == (found["suffix"] or "")

@@ -1,4 +1,4 @@
-"""PyTorch's global state as it is when Python starts, whatever a caller has set."""
+"""PyTorch's initial global state, independent of a caller's settings."""
 
 import random
 from collections.abc import Iterator
@@ -19,12 +19,11 @@ _GLOBAL_HOOKS = (
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Within this block, or a function that it decorates, the state that a caller left behind has no effect.
+    """Reset global state within the block or decorated function, and restore it afterwards.
 
-    That is: gradient and inference mode, autocast, default dtype and device, modes that change functions, deterministic
-    algorithms, the precision of float32 products, hooks on all modules, optimizers and saved tensors, the cache of
-    parametrizations, the random numbers of Python and NumPy, and NumPy's treatment of errors. Afterwards all is as it
-    was.
+    Resets gradient and inference mode, autocast, default dtype and device, function modes, deterministic algorithms,
+    float32 matmul precision, global hooks on modules, optimizers and saved tensors, the parametrization cache, and
+    NumPy's error handling. The random states of Python and NumPy are only restored.
 
     Example:
         >>> import torch
@@ -64,7 +63,7 @@ def _set_algorithms(stack: ExitStack) -> None:
 
 
 def _set_precision(stack: ExitStack) -> None:
-    """Products in full float32; a backend that has no setting of its own follows the one before it."""
+    """Set full float32 precision; a backend without its own setting follows the one before it."""
     if not hasattr(torch.backends, "fp32_precision"):  # before PyTorch 2.9
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
@@ -84,7 +83,7 @@ def _take_global_hooks(stack: ExitStack) -> None:
 
 
 def _take_modes(stack: ExitStack) -> None:
-    """Modes that change PyTorch's functions, a default device among them, and hooks on what autograd saves."""
+    """Remove function modes (a default device is one), hooks on saved tensors, and the parametrization cache."""
     while torch._C._len_torch_function_stack():
         stack.callback(torch._C._push_on_torch_function_stack, torch._C._pop_torch_function_stack())
     autograd: Any = torch._C._autograd

@@ -1,4 +1,4 @@
-"""Values as people type them: on a command line, and in YAML files."""
+"""Parsing of values from the command line and YAML files."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ TEXTS = frozenset(
     | {"profile", "extends", "description", "imagenet", "sets", "optimizer", "schedule", "precision", "sparse_scope"}
     | {"interpolation", "damaged", "auto_augment"}
 )
-"""Names of parameters, of fields of recipes and of keys of profiles that take texts."""
+"""Parameters, recipe fields and profile keys with string values."""
 
 _TAG = "tag:yaml.org,2002:"
 _BOOL, _INT, _FLOAT, _DATE, _STR = (_TAG + name for name in ("bool", "int", "float", "timestamp", "str"))
@@ -23,20 +23,19 @@ _DECIMAL = re.compile(
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that reads what people mean.
+    """Safe YAML without the surprises of YAML 1.1.
 
-    `yes`, `no`, `on` and `off` are texts where a text belongs, as a name or as the value of one of `TEXTS`, and True or
-    False elsewhere. Numbers are those of Python and YAML 1.2: `1e-3` is one; `010`, `1:30` and dates are texts. No key
-    stands twice in a mapping.
+    `yes`, `no`, `on` and `off` are strings as keys and as values of `TEXTS`, and booleans elsewhere. Numbers follow
+    Python and YAML 1.2: `1e-3` is a number; `010`, `1:30` and dates are strings. Duplicate keys are an error.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping, with words made texts where texts belong."""
+        """A mapping, with boolean words as strings in keys and values of `TEXTS`."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
             seen.add(str(key.value))
             entries = value.value if isinstance(value, yaml.SequenceNode) else [value]
             for each in [key, *(entries if str(key.value) in TEXTS else [])]:
@@ -54,10 +53,10 @@ Loader.add_implicit_resolver(_FLOAT, _DECIMAL, list("-+.0123456789"))
 
 
 def read_value(text: str) -> Any:
-    """A value as typed on a command line: a Python literal, else YAML, else the text itself.
+    """Parse a command-line value: a Python literal, else YAML, else the string itself.
 
-    `True` and `true` are booleans. The words `yes`, `no`, `on` and `off` alone are texts: what takes True or False
-    refuses them, and `precision=no` means what it says.
+    `True` and `true` are booleans. `yes`, `no`, `on` and `off` are strings: boolean parameters refuse them, and
+    `precision=no` works.
 
     Example:
         >>> from lkd.util.values import read_value
@@ -71,7 +70,7 @@ def read_value(text: str) -> Any:
 
 
 def typed(value: Any) -> str:
-    """A value as `read_value` reads it back.
+    """Format a value for `read_value`.
 
     Example:
         >>> from lkd.util.values import typed
@@ -82,26 +81,26 @@ def typed(value: Any) -> str:
 
 
 def _literal(text: str) -> Any:
-    """A Python literal in which no key stands twice."""
+    """A Python literal without duplicate keys."""
     tree = ast.parse(text.strip(), mode="eval")
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict) and len({ast.dump(key) for key in node.keys if key}) < len(node.keys):
-            raise ValueError(f"a key stands twice in {text}")
+            raise ValueError(f"duplicate key in {text}")
     return ast.literal_eval(tree)
 
 
 def _yaml(text: str) -> Any:
-    """A value in YAML that takes up the whole text: no comment is cut off, and no word is made a boolean."""
+    """A YAML value that spans the whole text: no comment is dropped, and `yes` or `off` is no boolean."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()
-        if node is None or (isinstance(node, yaml.ScalarNode) and not _means_itself(node, text)):
-            raise ValueError(f"{text!r} is a text")
+        if node is None or (isinstance(node, yaml.ScalarNode) and not _spans(node, text)):
+            raise ValueError(f"{text!r} is a string")
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _means_itself(node: yaml.ScalarNode, text: str) -> bool:
+def _spans(node: yaml.ScalarNode, text: str) -> bool:
     word = node.tag == _BOOL and node.value.lower() not in ("true", "false")
     return node.value == text.strip() and not word

@@ -1,4 +1,4 @@
-"""Waiting for others: said on stderr, and given up after a time where nothing can come any more."""
+"""Waiting for other processes, with messages on stderr and an optional timeout."""
 
 import math
 import sys
@@ -13,16 +13,16 @@ from tqdm import tqdm
 from lkd.util.files import writing
 
 FIRST, NEXT = 5.0, 60.0
-"""Seconds of waiting until it is said for the first time, and from one time to the next."""
+"""Seconds until the first message, and between messages."""
 
 _LOOK = 0.5
 
 
 class Patience:
-    """A wait that is said on stderr after 5 seconds and then every minute, and given up after a time.
+    """A wait with a message on stderr after 5 seconds and then every minute, and a timeout.
 
     Args:
-        seconds: when it is given up; by default never.
+        seconds: the timeout; no timeout by default.
 
     Example:
         >>> from lkd.util.waiting import Patience
@@ -36,13 +36,13 @@ class Patience:
         self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST
 
     def __call__(self, what: str) -> None:
-        """Wait on; to be called again and again while the wait lasts.
+        """Report the wait if it is time to, or give up; call this repeatedly while waiting.
 
         Args:
-            what: is waited for.
+            what: the object of the wait.
 
         Raises:
-            TimeoutError: the wait has lasted too long.
+            TimeoutError: the timeout has passed.
         """
         waited = time.monotonic() - self.start
         if waited >= self.seconds:
@@ -55,15 +55,15 @@ class Patience:
 
 @contextmanager
 def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[None]:
-    """Hold a lock within the block; while another process holds it, say so.
+    """Hold a lock within the block, and report the wait for another holder.
 
     Args:
-        lock: which.
-        purpose: what its holder does, "trains run 3f2a" for example.
-        seconds: when the wait is given up; by default never: a lock is free as soon as its holder ends.
+        lock: the lock.
+        purpose: the holder's work, "trains run 3f2a" for example.
+        seconds: the timeout; none by default, since a lock is released when its holder ends.
 
     Raises:
-        TimeoutError: another process has held it for so long.
+        TimeoutError: another process held the lock until the timeout.
     """
     patience = Patience(seconds)
     while not acquired(lock, _LOOK):
@@ -75,10 +75,10 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
 
 
 def acquired(lock: FileLock, seconds: float) -> bool:
-    """Whether a lock could be had within some time; if so, it is held.
+    """Try to acquire a lock for some seconds; return whether it is now held.
 
     Raises:
-        OSError: its file cannot be written; names it and the remedy.
+        OSError: the lock's file cannot be written; names it and the remedy.
     """
     try:
         with writing(Path(lock.lock_file)):
@@ -89,7 +89,7 @@ def acquired(lock: FileLock, seconds: float) -> bool:
 
 
 def holder(lock: FileLock) -> str:
-    """The process that holds a lock, in words; Linux tells its id where it runs on this machine."""
+    """A description of the process that holds a lock, with its id on Linux if it runs on this machine."""
     try:
         number = Path(lock.lock_file).stat().st_ino
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]

@@ -21,7 +21,7 @@ from throwaway import CONFIG, Book, executed, figure, first
 
 from lkd import figures
 from lkd.book.figure_output import figure_html
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.book.summary import headline_html
 from lkd.book.table_output import table_html
 from lkd.export.card import _table
@@ -124,7 +124,7 @@ def sly_profile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("imagenet", [None, f"/data/{SLY}"], ids=["no folder", "folder"])
-@pytest.mark.parametrize("chapter", [name for name, path in CHAPTERS.items() if "Markdown(" in path.read_text()])
+@pytest.mark.parametrize("chapter", [name for name, path in NOTEBOOKS.items() if "Markdown(" in path.read_text()])
 def test_what_chapters_write_in_markdown_has_no_markup_of_names(
     chapter: str, imagenet: str | None, sly_profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +132,7 @@ def test_what_chapters_write_in_markdown_has_no_markup_of_names(
     monkeypatch.setattr(IPython.display, "Markdown", written.append)
     results = SimpleNamespace(objectives={SLY: {SLY: LINES}})
     variables = {"profile": str(sly_profile), "imagenet": imagenet, "results": results}
-    for cell in json.loads(CHAPTERS[chapter].read_text())["cells"]:
+    for cell in json.loads(NOTEBOOKS[chapter].read_text())["cells"]:
         source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
         for statement in ast.parse(source).body if "Markdown" in source else ():
             with suppress(Exception):  # of a statement that would train: its parameters are not here

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from throwaway import Book, executed, first
 
 from lkd.book.ledger import chapter_of, ledger_html
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.paper.claims import VERDICTS, Verdict, claims
 from lkd.study import Effect
 from lkd.util.files import CHECKOUT
@@ -57,7 +57,7 @@ def test_words_are_no_markup() -> None:
 
 @pytest.mark.parametrize("chapter", sorted({chapter_of(claim) for claim in claims().values()}))
 def test_what_a_claim_leads_to_stands_in_its_chapter(chapter: str) -> None:
-    sources = [cell.source for cell in nbformat.read(CHAPTERS[chapter], 4).cells]
+    sources = [cell.source for cell in nbformat.read(NOTEBOOKS[chapter], 4).cells]
     assert "## Verdicts" in sources and any(source.startswith('Table(results.table, "runs"') for source in sources)
 
 

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from lkd.book import runner, sources
-from lkd.book.runner import CHAPTERS, run_chapter, shared_kernel
+from lkd.book.runner import NOTEBOOKS, run_chapter, shared_kernel
 from lkd.cli import app
 
 PARAMETERS = """
@@ -45,7 +45,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [new_markdown_cell("# Tiny"), parameters, new_code_cell(BODY)]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
-    monkeypatch.setitem(CHAPTERS, "tiny", path)
+    monkeypatch.setitem(NOTEBOOKS, "tiny", path)
     return path
 
 
@@ -203,16 +203,16 @@ def test_a_chapter_that_fails_leaves_the_good_copy_and_keeps_its_own_beside_it(
 # Clean sources ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_source_is_clean_and_says_what_its_parameters_mean(name: str) -> None:
-    notebook = nbformat.read(CHAPTERS[name], 4)
+    notebook = nbformat.read(NOTEBOOKS[name], 4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert len([cell for cell in code if "parameters" in cell.metadata.get("tags", [])]) == 1
-    declared = papermill.inspect_notebook(str(CHAPTERS[name]))
+    declared = papermill.inspect_notebook(str(NOTEBOOKS[name]))
     assert next(iter(declared)) == "profile"
     assert all(about["help"] and about["inferred_type_name"] != "None" for about in declared.values())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -221,7 +221,7 @@ def test_a_source_is_clean_and_says_what_its_parameters_mean(name: str) -> None:
 
 
 def test_there_are_chapters() -> None:
-    assert "logit_kd" in CHAPTERS
+    assert "logit_kd" in NOTEBOOKS
 
 
 # One kernel for several --------------------------------------------------------------------------------------------

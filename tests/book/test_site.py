@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser
 
 from lkd.book.offline import MATHJAX
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.util.files import CHECKOUT
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("site")
     site = Site(folder)
-    site.run("lkd", "run", *CHAPTERS, "-p", "profile=smoke")
+    site.run("lkd", "run", *NOTEBOOKS, "-p", "profile=smoke")
     site.run("jupyter-book", "build", ".", "--path-output", str(folder), "-W", "--keep-going")
     return site
 
@@ -60,7 +60,7 @@ def test_every_page_of_the_table_of_contents_is_there_and_marked_as_smoke(site: 
     assert all("Smoke build" in site.soup(page).get_text() for page in site.pages)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.parametrize("chapter", NOTEBOOKS)
 def test_a_chapter_shows_each_figure_with_its_sentence_and_its_numbers(site: Site, chapter: str) -> None:
     executed = nbformat.read(site.home / "chapters" / f"{chapter}.ipynb", 4)
     drawn = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from calling import lkd, save, told
 
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.paper.claims import claims
 from lkd.runs import published as records
 from lkd.runs.store import Store
@@ -21,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_chapters_cost_is_told_to_programs() -> None:
     found = {row["chapter"]: row for row in told("chapters", "--profile", "smoke")}
-    assert found.keys() == CHAPTERS.keys()
+    assert found.keys() == NOTEBOOKS.keys()
     recipes = {recipe for study in (kd_variants, teacher_sizes) for recipe in study("smoke").recipes}
     images = sum(recipe.epochs * (recipe.train_images or 1297) for recipe in recipes)
     assert found["vanilla_kd"] == {

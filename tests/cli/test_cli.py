@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lkd import run
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.cli import app
 from lkd.paper.claims import claims
 from lkd.runs import published as records
@@ -31,7 +31,7 @@ def test_all_chapters_are_listed_with_what_each_costs() -> None:
     told = lkd("chapters", "--profile", "smoke")
     lines = told.output.splitlines()
     assert told.exit_code == 0
-    assert [line for line in lines if not line.startswith(" ")] == sorted(CHAPTERS)
+    assert [line for line in lines if not line.startswith(" ")] == sorted(NOTEBOOKS)
 
     assert lines[lines.index("kernel_size") + 1].split()[:3] == ["smoke", "14", "runs,"]
 
@@ -80,9 +80,9 @@ def test_a_published_run_is_repeated_by_its_id(home: Path) -> None:
         (["chapters", "--profile", "smal"], "unknown profile 'smal': did you mean 'small'"),
         (["claims", "--profile", "large"], "unknown profile 'large'"),
         (["claims", "logits-help"], "unknown claim 'logits-help': did you mean 'logits-help-at-all'"),
-        (["claims", "--published"], "no runs of profile 'small' are published, but of none"),
+        (["claims", "--published"], "no runs of profile 'small' are published (published profiles: none)"),
         (["publish", "smal"], "unknown profile 'smal'"),
-        (["run-recipe", "0123456789abcdef"], "'0123456789abcdef' is no file, and neither this machine's runs nor"),
+        (["run-recipe", "0123456789abcdef"], "'0123456789abcdef' is neither a file nor the id of a run"),
         (["show", "logits"], "unknown chapter 'logits': did you mean 'logit_kd'"),
         (["run", "erf", "-p", "teacher=1"], "unknown parameter of chapter 'erf' 'teacher': did you mean 'teachers'"),
     ],

@@ -95,7 +95,7 @@ FAST = {
         (
             "home",
             {"locks": False},
-            "without flock, no run can start: put it on one that has, for lkd's home by LKD_HOME",
+            "without flock, no run can start: move it to a file system with flock (lkd's home: set LKD_HOME)",
         ),
         ("home", {"written a second": 1e7}, "takes 10 MB/s"),
         ("home", {"written a second": None, "fault": "lkd cannot write to its home"}, "cannot write to its home"),

@@ -13,7 +13,7 @@ import timm
 from calling import lkd, save
 
 from lkd import Recipe
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.cli import app, completion
 from lkd.data import SCHEMES, SOURCES
 from lkd.objectives import OBJECTIVES
@@ -108,7 +108,7 @@ def test_ctrl_c_in_a_group_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_completion_knows_what_the_library_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LKD_HOME", str(tmp_path))
     run_id = save(Store(), Recipe(data="digits", student="mini_resnet"))
-    assert completion.chapters("") == sorted(CHAPTERS)
+    assert completion.chapters("") == sorted(NOTEBOOKS)
     assert completion.profiles("") == sorted(PROFILES)
     assert completion.objectives("") == sorted(OBJECTIVES)
     assert set(completion.data("")) == {*SOURCES, *(f"{name}:" for name in SCHEMES if name != "wds")}

@@ -138,7 +138,10 @@ def damaged(store: Store) -> list[str]:
     """Put a damaged run and a note among the runs of a store; gives the beginnings of what should be said of them."""
     (store.path(NKD) / "metrics.json").write_text('{"test_top1": NaN}')
     (store.folder / "runs" / "notes.txt").write_text("seeds 0 to 2 are done")
-    return [f"lkd: {store.path(NKD)}/metrics.json is damaged", f"lkd: {store.folder}/runs/notes.txt is no run: move it"]
+    return [
+        f"lkd: {store.path(NKD)}/metrics.json is damaged",
+        f"lkd: {store.folder}/runs/notes.txt is not a run: move",
+    ]
 
 
 COMMANDS = [

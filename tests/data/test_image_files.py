@@ -414,7 +414,7 @@ def test_skipped_images_are_counted_and_the_next_whole_one_takes_their_place(pet
     assert sorted(data.damaged_files) == [str(path) for path in paths]
     stream = stream_of(data)
     assert all(same(a, b) for a, b in zip(stream.batches(0, workers=workers), stream.batches(0), strict=True))
-    assert len(stream.damaged_files) == 3
+    assert len(data.damaged_files) == 3
 
 
 def test_where_no_image_is_whole_that_is_said(pets: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lkd.data import Augmentation, Images, Split, Stream
+from lkd.data import Augmentation, Images, Split
 from lkd.data.augment import boxes, crop_and_flip, soften
 
 EVERYTHING = Augmentation(crop=2, flip=True, cutout=3, mixup=0.8, cutmix=1.0, smoothing=0.1)
@@ -33,7 +33,7 @@ def noise(count=40, size=(8, 8), seed=0):
 
 
 def stream_of(data, augmentation=Augmentation(), batch_size=10, seed=0):  # noqa: B008
-    return Stream(data, data.train, augmentation, batch_size, seed)
+    return data.stream(data.train, augmentation, batch_size, seed)
 
 
 def same(one, other):

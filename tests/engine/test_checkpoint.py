@@ -112,7 +112,7 @@ def test_the_remedy_fits_what_hinders_a_checkpoint(tmp_path: Path, monkeypatch: 
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(OSError, match=rf"could not be written to {folder} .*: move {tmp_path}/file away, and run"):
             Checkpoints(folder).save(1, state(1))
-        with pytest.raises(OSError, match=rf"{folder} could not be made .*: move {tmp_path}/file away, and run again"):
+        with pytest.raises(OSError, match=rf"{folder} could not be created .*: move {tmp_path}/file away, and run"):
             Checkpoints(folder).reserve(1000)
     taken = Checkpoints(tmp_path / "run")
     taken.reserved.mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_the_state_stays_when_there_is_no_room_for_the_checkpoint_after_it(
     checkpoints = Checkpoints(tmp_path)
     checkpoints.reserve(4000)
     monkeypatch.setattr("lkd.engine.checkpoint.reserve", full)
-    with pytest.raises(OSError, match="no room, and run again; step 3 is kept, nothing is lost"):
+    with pytest.raises(OSError, match="no room, and run again; the checkpoint of step 3 is kept"):
         checkpoints.save(3, state(3))
     found = checkpoints.load()
     assert found is not None and found["step"] == 3

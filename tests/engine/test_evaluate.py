@@ -16,9 +16,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from short import TAUGHT, Perceptron
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.data import Images, Split, load
-from lkd.engine import Options, evaluate
+from lkd.engine import Options, evaluate, evaluate_batches
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher
@@ -68,6 +69,17 @@ def test_figures_are_those_of_a_plain_computation_for_any_number_of_images(numbe
         loss += torch.tensor(logits, dtype=torch.float64).logsumexp(0).item() - logits[label]
     assert figures["top1"] == pytest.approx(100 * right / number)
     assert figures["loss"] == pytest.approx(loss / number, rel=1e-5)
+
+
+def test_batches_of_any_size_give_what_a_split_gives() -> None:
+    data = made(600)
+    model, expected = linear(data), evaluate(linear(data), data, data.test)
+    images, labels = (data.test.images - 0.5) / 2.0, data.test.labels
+    loader = DataLoader(TensorDataset(images, labels), batch_size=7)
+    assert evaluate_batches(model, loader) == pytest.approx(expected)
+    assert evaluate_batches(model, zip(images.split(256), labels.split(256), strict=True)) == expected
+    with pytest.raises(ValueError, match="no images to evaluate"):
+        evaluate_batches(model, [])
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -75,7 +75,7 @@ def test_a_list_that_orders_the_classes_and_frozen_weights_are_part_of_a_run(sto
 def test_content_that_cannot_be_compared_is_said_and_trained_anew(store: Store) -> None:
     model = Perceptron()
     model.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.warns(UserWarning, match=r"student\.lock is a _thread\.lock, .*trained anew each time"):
+    with pytest.warns(UserWarning, match=r"student\.lock is a _thread\.lock, .*retrained each time"):
         first, second = in_memory(model, "student"), in_memory(model, "student")
     assert first != second
 
@@ -115,7 +115,7 @@ def test_what_is_registered_anew_makes_another_run(
     first, changed, again = run(1.0), run(0.0), run(1.0)
     assert again.path == first.path != changed.path
     assert not equal(first.student, changed.student)
-    with pytest.raises(ValueError, match="'own' was registered anew, with other code, after this recipe was made"):
+    with pytest.raises(ValueError, match="'own' was registered again with other code after this recipe was created"):
         lkd.run(changed.recipe, store=store)
 
 

@@ -63,7 +63,7 @@ def test_a_resnet50_takes_real_steps(
     setting = RunSetup(recipe, {f"memory:{teacher}": networks[teacher]})
     assert len(setting.data.classes) == 1000 and setting.data.size == (224, 224)
     training = Trainer(setting, setting.frozen_teacher(None), make_accelerator("no"), Options())
-    before = training.lesson.student.fc.weight.detach().clone()
+    before = training.task.student.fc.weight.detach().clone()
     losses = []
 
     def count(images: int) -> None:
@@ -74,5 +74,5 @@ def test_a_resnet50_takes_real_steps(
     with pytest.raises(Enough):
         training.run(count, Checkpoints(tmp_path))
     assert np.isfinite(losses).all() and len(set(losses)) == STEPS
-    assert not torch.equal(training.lesson.student.fc.weight, before)
+    assert not torch.equal(training.task.student.fc.weight, before)
     assert all(parameter.grad is None for parameter in training.teacher.model.parameters())

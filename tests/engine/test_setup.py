@@ -20,6 +20,7 @@ from lkd.data import Batch, Images, load
 from lkd.engine.setup import RunSetup, in_memory
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.trainer import Trainer
+from lkd.profiles import Profile
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -282,7 +283,7 @@ def test_ones_own_models_and_data_work_in_a_handful_of_lines(store: Store) -> No
     student, teacher = Perceptron(8, values, classes=4), nn.Sequential(nn.Flatten(), nn.Linear(values, 4))
     run = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert type(run.student) is Perceptron
-    assert run.recipe.objective_args == {"temperature": 2.0, "gamma": 1.0}
+    assert run.recipe.objective_args == {"temperature": 2}
     assert set(run.metrics) == {"val_top1", "val_loss", "test_top1", "test_loss", "teacher_top1"}
     again = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert again.path == run.path and equal(again.student, run.student)
@@ -298,8 +299,20 @@ def test_data_may_be_any_pair_of_map_style_data_sets(store: Store) -> None:
 def test_overrides_go_to_the_recipe_or_to_the_objective(store: Store) -> None:
     run = lkd.distill("mini_resnet", TEACHER, objective="kd", **SMOKE, alpha=0.3, epochs=1, lr=1, store=store)
     assert (run.recipe.epochs, run.recipe.lr, run.recipe.train_images) == (1, 1.0, 128)
-    assert run.recipe.objective_args == {"temperature": 1.0, "alpha": 0.3}
+    assert run.recipe.objective_args == {"alpha": 0.3}
     assert len(run.history) == 1
+
+
+def test_parameters_of_the_objective_do_not_come_from_the_profile(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Profile.load("smoke").objectives["kd"]["alpha"] != 0.1
+    run = lkd.distill("mini_resnet", TEACHER, objective="kd", **SMOKE, epochs=1, store=store)
+    assert run.recipe.objective_args == {}
+    assert "lkd: objective kd: temperature 1, alpha 0.1" in capsys.readouterr().err
+    by_mapping: dict[str, Any] = dict(objective_args={"alpha": 0.3}, temperature=2)
+    recipe = lkd.distill("mini_resnet", TEACHER, objective="kd", **SMOKE, epochs=1, store=store, **by_mapping).recipe
+    assert recipe.objective_args == {"alpha": 0.3, "temperature": 2}
 
 
 def test_a_teacher_may_be_a_recipe_its_run_or_a_name_of_the_profile(store: Store) -> None:

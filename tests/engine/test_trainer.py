@@ -16,7 +16,7 @@ from torch import nn
 
 import lkd
 from lkd import Recipe
-from lkd.data import Augmentation, Stream, load, subset
+from lkd.data import Augmentation, load, subset
 from lkd.engine import Options, optimizer
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
@@ -193,9 +193,9 @@ def test_projectors_learn(store: Store) -> None:
     recipe = replace(TAUGHT, batch_size=32, objective="nkd+fd", objective_args={"weight": 10.0})
     setting, teacher = RunSetup(recipe, {}), lkd.run(TEACHER, store=store).student
     training = Trainer(setting, setting.frozen_teacher(teacher), make_accelerator("no"), Options())
-    before = copy.deepcopy(training.lesson.objective.state_dict())
+    before = copy.deepcopy(training.task.objective.state_dict())
     training.run(lambda images: None, Checkpoints(store.folder / "checkpoints"))
-    after = training.lesson.objective.state_dict()
+    after = training.task.objective.state_dict()
     assert len(before) == 2
     assert not any(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -207,7 +207,7 @@ def plainly_trained(recipe: Recipe, teacher: nn.Module) -> nn.Module:
     """What the documentation of `Recipe` says, as one would write it without this package."""
     data = load(recipe.data)
     images = subset(data.train, recipe.train_images, seed=0)
-    stream = Stream(data, images, Augmentation(crop=recipe.crop), recipe.batch_size, recipe.seed)
+    stream = data.stream(images, Augmentation(crop=recipe.crop), recipe.batch_size, recipe.seed)
     torch.manual_seed(recipe.seed)
     student = timm.create_model(recipe.student, in_chans=1, num_classes=10).train()
     matrices = [p for p in student.parameters() if p.ndim > 1]
@@ -245,7 +245,7 @@ def test_batch_statistics_over_processes_replace_every_batch_norm_and_keep_its_a
     students = []
     for sync_bn in (False, True):
         setting = RunSetup(replace(recipe, sync_bn=sync_bn), {})
-        students.append(Trainer(setting, None, make_accelerator("no"), Options()).lesson.student.eval())
+        students.append(Trainer(setting, None, make_accelerator("no"), Options()).task.student.eval())
     plain, joined = students
     norms = [module for module in joined.modules() if isinstance(module, nn.SyncBatchNorm)]
     assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules()) == 20

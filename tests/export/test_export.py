@@ -102,7 +102,7 @@ def test_a_convnext_with_batch_norm_becomes_timms_own(home: Path, tmp_path: Path
     again = timm.create_model(f"local-dir:{tmp_path}")
     assert isinstance(run.student, SLaK) and type(again).__module__.startswith("timm.")
     text = (tmp_path / "README.md").read_text()
-    assert "It was trained as ` convnext_bn_tiny `; this is timm's plain form" in text and "import lkd" not in text
+    assert "It was trained as ` convnext_bn_tiny `, and converted to timm's" in text and "import lkd" not in text
 
 
 def test_nothing_of_other_weights_is_said_of_the_student(home: Path, tmp_path: Path) -> None:
@@ -156,11 +156,11 @@ def test_the_card_tells_recipe_teacher_figures_data_versions_and_papers(taught: 
     teacher = rows(page, "Teacher")
     assert (teacher["run"], teacher["lr"]) == (taught.recipe.teacher.run_id, "0.003")
     assert teacher["weights"] == taught.provenance["teacher"]["weights"]
-    figures = page.find("h2", string="Figures").find_next("table").select("tbody tr")
+    figures = page.find("h2", string="Evaluation").find_next("table").select("tbody tr")
     told = [[cell.text for cell in row.select("td")] for row in figures]
     assert told[1][:3] == ["test", "250", f"{taught.metrics['test_top1']:.2f}"] and told[0][0] == "val"
     assert rows(page, "Data")["licence"] == "not stated" and rows(page, "Data")["training images"] == "64"
-    made = rows(page, "Made with")
+    made = rows(page, "Training environment")
     assert (made["torch"], made["lkd"]) == (torch.__version__.split("+")[0], taught.provenance["lkd"])
     cited = {link["href"] for link in page.find("h2", string="Citation").find_all_next("a")}
     assert cited == {"https://arxiv.org/abs/2305.19412", "https://arxiv.org/abs/2305.15781"}
@@ -199,7 +199,7 @@ def test_any_name_stays_text(data: str, named: list[str] | None, tmp_path: Path)
     page = rendered(text)
     assert not page.select("script, i, img") and page.h1.text == ODD and len(page.select("h1")) == 1
     assert {link["href"].split("/")[2] for link in page.select("a")} == {"arxiv.org"}
-    assert rows(page, "Data")["name"] == data.replace(":/", ":") and rows(page, "Made with")[ODD] == ODD
+    assert rows(page, "Data")["name"] == data.replace(":/", ":") and rows(page, "Training environment")[ODD] == ODD
     assert rows(page, "Teacher") == {"name": ODD, "commit": "not stated"}
     compile(page.select_one("code.language-python").text, "card", "exec")
 
@@ -210,7 +210,7 @@ def test_a_student_that_was_given_as_a_network_is_said_to_have_begun_with_its_we
     given = timm.create_model("test_resnet", in_chans=1, num_classes=10)
     run = lkd.train(given, profile="smoke", **SHORT, epochs=1, store=store)
     page = rendered((export.export(run, tmp_path) / "README.md").read_text())
-    assert "began with the weights of a network that was given" in page.find("p").text
+    assert "started from the weights of a given network" in page.find("p").text
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------
@@ -246,8 +246,8 @@ def test_runs_from_before_data_were_recorded_take_them_from_the_data_set(store: 
     pairs = TensorDataset(torch.rand(80, 1, 16, 16), torch.arange(80) % 4)
     in_memory = lkd.train("mini_resnet", data=(pairs, pairs), profile="smoke", train_images=64, epochs=1, store=store)
     told = (export.export(in_memory, tmp_path / "memory") / "README.md").read_text()
-    assert "network that was given" not in told
-    with pytest.raises(ValueError, match=r"data that was in memory.*resume=False"):
+    assert "given network" not in told
+    with pytest.raises(ValueError, match=r"in-memory data.*resume=False"):
         export.export(without_record(in_memory), tmp_path / "memory")
 
 

@@ -141,7 +141,7 @@ def hooked():
 FOREIGN = {
     FusesTwo: r"a FusesTwo, cannot be folded by its fuse\(\).*missing 2 required",
     FusesInPlace: r"a FusesInPlace, cannot be folded by its fuse\(\).*NoneType",
-    FusesToSomethingElse: r"fuse\(\).*changes the outputs, by up to .*: rename it",
+    FusesToSomethingElse: r"fuse\(\).*changes the outputs, by up to .*: rename the method",
     ReparameterizesToSomethingElse: r"its reparameterize\(\).*changes the outputs",
     BatchStatistics: r"fuse\(\).*running_mean",
     TrainsItsBatchNorm: r"fuse\(\).*only for eval",
@@ -160,7 +160,7 @@ def test_a_method_that_means_something_else_is_refused_by_the_name_of_its_module
 
 def test_foreign_networks_are_folded_where_their_method_is_what_timm_means():
     model, x = settled(nn.Sequential(Folds(), nn.Flatten(), nn.Linear(144, 2))), images(2, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"does not know which images Sequential takes.*images="):
+    with pytest.raises(ValueError, match=r"found no image size that Sequential accepts.*images="):
         fold_batchnorm(model)
     folded = fold_batchnorm(model, x)
     torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-4)
@@ -203,10 +203,10 @@ def test_convnext_bn_tiny_becomes_timms_convnext_tiny():
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        (SLAK, "the model has decomposed ones"),
-        ({**CONVNEXT, "patch_size": 2}, "a stem of stride 1 or 3 to 7, the model one of 2"),
-        ({**CONVNEXT, "patch_size": 8}, "a stem of stride 1 or 3 to 7, the model one of 8"),
-        (dict(dims=(8, 8), depths=(1, 1), kernel_sizes=(3, 3), small_kernel=None), "four stages, the model has 2"),
+        (SLAK, "model has decomposed kernels"),
+        ({**CONVNEXT, "patch_size": 2}, "model has a stem of stride 2: .*1 and 3 to 7"),
+        ({**CONVNEXT, "patch_size": 8}, "model has a stem of stride 8: .*1 and 3 to 7"),
+        (dict(dims=(8, 8), depths=(1, 1), kernel_sizes=(3, 3), small_kernel=None), "model has 2 stages"),
     ],
 )
 def test_a_network_that_timms_convnext_cannot_be_is_refused(form, told):
@@ -221,7 +221,7 @@ class Tempered(SLaK):
 
 def test_a_network_with_a_forward_of_its_own_does_not_become_timms():
     model = settled(Tempered(**{**CONVNEXT, "patch_size": 4}))
-    with pytest.raises(ValueError, match="Tempered cannot become timm's ConvNeXt, it changes the outputs, by up to"):
+    with pytest.raises(ValueError, match="Tempered cannot be converted to timm's ConvNeXt, it changes the outputs"):
         to_timm_convnext(model)
 
 

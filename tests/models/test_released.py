@@ -93,7 +93,7 @@ def test_a_file_that_does_not_fit_is_not_remembered(written: Any, home: Path) ->
         (
             "slak_tiny",
             FileNotFoundError,
-            "no file gone.pth: get it from the links in the README of VITA-Group/SLaK .*not st",
+            "no file gone.pth: get it from the links in the README of VITA-Group/SLaK .*not in",
         ),
         ("l2s_convnext_tiny", FileNotFoundError, "no file gone.pth: get it from https://surfdrive.surf.nl/files/index"),
         ("cswin_tiny", FileNotFoundError, "get cswin_tiny_224.pth from release v0.1.0 of microsoft/CSWin-Transformer"),

@@ -198,7 +198,7 @@ def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path, z
     trap, path = tmp_path / "sprung", tmp_path / "hostile.pth"
     content = {"model": net(1).state_dict(), "args": Hostile(trap)} if beside else Hostile(trap)
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    message = refused(path, "hostile.pth was not read: it asks for .*mkdir")
+    message = refused(path, "hostile.pth was not read: it refers to .*mkdir")
     assert not trap.exists() and "weights_only=False" not in message
 
 
@@ -218,13 +218,13 @@ def test_a_file_cut_short_is_refused(tmp_path, kind, share):
         torch.save(net(1).state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    refused(path, f"{path.name} was not read: it is (empty|damaged or (no checkpoint|cut short))")
+    refused(path, f"{path.name} was not read: it is (empty|damaged or (not a checkpoint|cut short))")
 
 
 @pytest.mark.parametrize("name", ["noise.pth", "noise.safetensors"])
 def test_a_file_of_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(1000))
-    refused(tmp_path / name, "was not read: it is damaged or no checkpoint")
+    refused(tmp_path / name, "was not read: it is damaged or not a checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_weight_that_no_network_can_use_is_refused(value, match):
 
 def test_a_missing_file_is_a_file_not_found_error(tmp_path):
     refused(tmp_path / "none.pth", r"no file .*none\.pth", FileNotFoundError)
-    refused(tmp_path, "no file", FileNotFoundError)
+    refused(tmp_path, "no weight file", FileNotFoundError)
 
 
 @pytest.mark.parametrize("given", [None, 3, b"model.pth", [("head.weight", torch.ones(1))]])
@@ -301,7 +301,7 @@ def test_a_model_of_another_type_is_a_type_error():
         (
             "mini_convnext",
             "mini_slak",
-            r"kernel_sizes=\(3, 3, 3\), small_kernel=None; .* are those of convnext_bn_tiny",
+            r"kernel_sizes=\(3, 3, 3\), small_kernel=None; .*For whole kernels, create convnext_bn_tiny",
         ),
         (
             "mini_slak",
@@ -340,8 +340,8 @@ def plain_convnext(state):
     ("change", "told"),
     [
         (whole_kernels, "kernels have no batch norm"),
-        (with_small_branch, "whole kernels with a small kernel beside them"),
-        (plain_convnext, "a ConvNeXt without batch norm: load it into timm's"),
+        (with_small_branch, "whole kernels with a parallel small kernel"),
+        (plain_convnext, "a ConvNeXt without batch norm: load it into timm's convnext_tiny"),
     ],
 )
 def test_the_error_names_a_form_that_no_model_has(change, told):
@@ -428,7 +428,7 @@ def test_only_strict_loading_as_pytorch_does_it_is_asked_of_batch_norms():
         del noted[key]
     with pytest.raises(RuntimeError, match="num_batches_tracked"):
         net().load_state_dict(noted)
-    refused(noted, r"lacks only counters of batch norms.*dict\(state_dict\)")
+    refused(noted, r"Only the counters of batch norms are missing.*dict\(state_dict\)")
 
 
 def test_names_that_a_module_itself_converts_are_read():
@@ -467,7 +467,7 @@ def test_names_of_wrappers_are_matched_on_both_sides():
 def test_a_prefix_of_a_part_of_the_file_is_named_with_the_call_that_works():
     source = net(seed=1)
     state = prefixed("student.", source.state_dict()) | prefixed("teacher.", net(seed=2).state_dict())
-    told = r"fits what is under 'student\.': load_checkpoint\(model, state_dict, prefix='student\.'\) or .*'teacher\.'"
+    told = r"under 'student\.' fit: load_checkpoint\(model, state_dict, prefix='student\.'\) or .*'teacher\.'"
     refused(state, told)
     assert same(load_checkpoint(net(), state, prefix="student."), source)
     assert same(load_checkpoint(net(), state, prefix="teacher"), net(seed=2))
@@ -477,9 +477,8 @@ def test_a_prefix_of_a_part_of_the_file_is_named_with_the_call_that_works():
 
 def test_a_file_of_a_part_of_the_model_is_named_with_the_call_that_works():
     model = nn.ModuleDict({"net": net()})
-    refused(
-        net(seed=1).state_dict(), r"fits a part of ModuleDict.*: load_checkpoint\(model\.net, state_dict\)", model=model
-    )
+    told = r"fits a submodule of ModuleDict.*: load_checkpoint\(model\.net, state_dict\)"
+    refused(net(seed=1).state_dict(), told, model=model)
 
 
 @pytest.mark.parametrize("key", ["net", "weights", "params_ema", "teacher", "model_state_dict"])
@@ -516,7 +515,7 @@ OTHERS = {
     "model.pth.gz": (gzip.compress(b"weights"), "it is compressed by gzip: unpack it"),
     "model.npy": (b"\x93NUMPY\x01\x00", "it is a single NumPy array"),
     "arrays.pkl": (pickle.dumps({"a": np.ones(2)}), "a pickle of another protocol.*nothing from it was executed"),
-    "zeros.pth": (bytes(1000), "it is damaged or no checkpoint"),
+    "zeros.pth": (bytes(1000), "it is damaged or not a checkpoint"),
 }
 
 
@@ -557,20 +556,20 @@ def test_shards_are_read_together_and_a_missing_one_is_named(tmp_path):
     index.write_text(json.dumps({"weight_map": half}))
     safetensors.torch.save_file({name: source.state_dict()[name] for name in names if half[name] == first.name}, first)
     for given in (first, index, tmp_path):
-        refused(given, f"no file {second}: .* needs 1 shard.*get them, then give", FileNotFoundError)
+        refused(given, f"no file {second}: .* needs 1 shard.*get them, then load", FileNotFoundError)
     safetensors.torch.save_file(
         {name: source.state_dict()[name] for name in names if half[name] == second.name}, second
     )
     for given in (first, second, index, tmp_path):
         assert same(load_checkpoint(net(), given), source)
     index.write_text(json.dumps({"weight_map": {"a": "../model.pth"}}))
-    refused(index, "it is no index of shards")
+    refused(index, "it is not an index of shards")
 
 
 def test_a_folder_gives_its_weights_or_says_which_files_there_are(tmp_path):
     source = net(seed=1)
     torch.save(source.state_dict(), tmp_path / "best.pth")
-    refused(tmp_path, "no file of weights in the folder .*give the path of a file in it: 'best.pth'", FileNotFoundError)
+    refused(tmp_path, "no weight file in the folder .*give the path of a file in it: 'best.pth'", FileNotFoundError)
     (tmp_path / "best.pth").rename(tmp_path / "pytorch_model.bin")
     assert same(load_checkpoint(net(), tmp_path), source)
     refused("https://example.org/model.pth", "download it first", FileNotFoundError)
@@ -588,10 +587,10 @@ def head(classes):
             prefixed("model.", head(7).state_dict()),
             r"under prefix 'model\.', does not fit Sequential\. Only '3' differs",
         ),
-        ({k: v for k, v in head(2).state_dict().items() if k[0] == "3"}, "holds 2 of the model's 9 weights only"),
+        ({k: v for k, v in head(2).state_dict().items() if k[0] == "3"}, "holds only 2 of the model's 9 weights"),
         (
             {k: v for k, v in head(2).state_dict().items() if k[0] != "3"},
-            "all weights but those of '3': make the model",
+            "all weights except those of '3': create the model",
         ),
     ],
 )
@@ -614,9 +613,9 @@ def test_a_model_whose_own_loading_fails_is_left_as_it_was():
 
 
 def test_a_model_without_memory_for_weights_is_refused():
-    with pytest.raises(ValueError, match="model has weights on the meta device"):
+    with pytest.raises(ValueError, match="model has a weight on the meta device"):
         load_checkpoint(nn.Linear(2, 3, device="meta"), nn.Linear(2, 3).state_dict())
-    with pytest.raises(ValueError, match="model has weights whose shape is not known yet"):
+    with pytest.raises(ValueError, match="model has an uninitialised lazy weight"):
         load_checkpoint(nn.LazyLinear(3), nn.Linear(2, 3).state_dict())
 
 
@@ -624,7 +623,7 @@ def test_a_model_without_memory_for_weights_is_refused():
 def test_a_pretrained_cfg_that_is_not_timms_does_not_hinder(config):
     model = nn.Sequential(nn.Linear(2, 3))
     model.pretrained_cfg = config
-    refused({"0.weight": torch.ones(3, 2)}, "all weights but|weights only", model=model)
+    refused({"0.weight": torch.ones(3, 2)}, "all weights except|holds only", model=model)
     with pytest.raises(ValueError, match="Sequential has no configuration to save"):
         save_model(model, "nowhere")
 
@@ -697,9 +696,9 @@ def test_arguments_that_are_not_saved_can_be_given(tmp_path):
 
 
 def test_a_model_that_could_not_be_made_again_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="SLaK has no configuration to save: make it with timm"):
+    with pytest.raises(ValueError, match="SLaK has no configuration to save: create it with timm"):
         save_model(SLaK(**SLAK), tmp_path)
-    with pytest.raises(ValueError, match=r"SLaK is not what timm\.create_model makes .*: save it before it is folded"):
+    with pytest.raises(ValueError, match=r"SLaK differs from the model that timm.*: save it before it is folded"):
         save_model(fold_batchnorm(net()), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -724,7 +723,7 @@ class Halved(SLaK):
 def test_a_model_with_a_forward_of_its_own_is_not_saved_as_timms(tmp_path):
     model = net()
     model.__class__ = Halved
-    with pytest.raises(ValueError, match=r"Halved is not what timm\.create_model makes .*changes the outputs"):
+    with pytest.raises(ValueError, match=r"Halved differs from the model that timm.*changes the outputs"):
         save_model(model, tmp_path)
     assert not list(tmp_path.iterdir())
 

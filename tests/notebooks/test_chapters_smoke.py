@@ -11,7 +11,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 
-from lkd.book.runner import CHAPTERS, run_chapter
+from lkd.book.runner import NOTEBOOKS, run_chapter
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_papermill_alone_runs_it_with_one_teacher_and_one_seed_and_trains_nothin
     monkeypatch.setenv("LKD_HOME", str(logits.home))
     before, output = logits.runs, tmp_path / "out.ipynb"
     parameters = yaml.safe_dump({**PARAMETERS, "teachers": ["mini_vit"], "seeds": [0]})
-    command = [sys.executable, "-m", "papermill", str(CHAPTERS["logit_kd"]), str(output), "-y", parameters]
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS["logit_kd"]), str(output), "-y", parameters]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(output, 4)

@@ -8,7 +8,7 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lkd.book.runner import CHAPTERS
+from lkd.book.runner import NOTEBOOKS
 from lkd.util.files import CHECKOUT
 
 EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))}
@@ -30,7 +30,7 @@ def test_examples_are_pages_of_the_book_and_no_chapters() -> None:
     toc = yaml.safe_load((CHECKOUT / "_toc.yml").read_text())
     pages = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     assert {page for page in pages if "/examples/" in page} == {f"notebooks/examples/{name}" for name in EXAMPLES}
-    assert EXAMPLES.keys() == SAID.keys() and not EXAMPLES.keys() & CHAPTERS.keys()
+    assert EXAMPLES.keys() == SAID.keys() and not EXAMPLES.keys() & NOTEBOOKS.keys()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

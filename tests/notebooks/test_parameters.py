@@ -12,7 +12,7 @@ from papermill.exceptions import PapermillExecutionError
 from typer.testing import CliRunner
 
 from lkd.book.parameters import KINDS, Declared, check_values
-from lkd.book.runner import CHAPTERS, check_chapter, shared_kernel
+from lkd.book.runner import NOTEBOOKS, check_chapter, shared_kernel
 from lkd.cli import app
 
 WRONG: dict[str, list[Any]] = {
@@ -52,7 +52,7 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_parameter_of_every_chapter_is_refused_with_another_type(name: str) -> None:
     for parameter, about in check_chapter(name, {}).items():
         kind, optional = about["inferred_type_name"], about["default"] == "None"
@@ -63,7 +63,7 @@ def test_every_parameter_of_every_chapter_is_refused_with_another_type(name: str
             check_chapter(name, {parameter: None})
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_lkd_run_refuses_them_before_a_kernel_starts(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,9 +84,9 @@ def test_the_message_says_how_to_write_what_was_meant(kind: str, value: object) 
     assert f"got {value!r} ({type(value).__name__}): write {GIVEN[kind, value]}" in str(refused.value)
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_chapter_checks_its_parameters_before_anything_else(name: str) -> None:
-    cells = [cell for cell in nbformat.read(CHAPTERS[name], 4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in nbformat.read(NOTEBOOKS[name], 4).cells if cell.cell_type == "code"]
     assert "parameters" in cells[0].metadata.tags
     done = [each for each in ast.parse(cells[1].source).body if not isinstance(each, ast.Import | ast.ImportFrom)]
     assert ast.unparse(done[0]) == "check_parameters(globals())"
@@ -110,7 +110,7 @@ def test_plain_papermill_refuses_them_in_the_notebook(tmp_path: Path) -> None:
 
 def plain_papermill(name: str, parameters: dict[str, Any], folder: Path, kernel: Any) -> str:
     """The error of a notebook with the parameters of a chapter and their check, none if there is no error."""
-    declared = next(cell for cell in nbformat.read(CHAPTERS[name], 4).cells if cell.cell_type == "code")
+    declared = next(cell for cell in nbformat.read(NOTEBOOKS[name], 4).cells if cell.cell_type == "code")
     check = new_code_cell("from lkd.book.parameters import check_parameters\ncheck_parameters(globals())")
     specification = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(new_notebook(cells=[declared, check], metadata={"kernelspec": specification}), folder / "in.ipynb")

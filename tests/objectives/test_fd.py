@@ -254,5 +254,5 @@ def test_too_few_or_wrong_maps_are_refused_in_connect_and_in_use():
 def test_maps_that_are_not_those_of_connect_are_refused():
     objective = connected(outputs(MAP), outputs(MAP))
     for student, teacher in ((MAP, MAP[:, :3]), (MAP[:, :3], MAP)):
-        with pytest.raises(ValueError, match=r"\(4, 4\) channels as in connect, got \((4, 3|3, 4)\)"):
+        with pytest.raises(ValueError, match=r"\(4, 4\) channels, as in connect, got \((4, 3|3, 4)\)"):
             objective(outputs(student), outputs(teacher), LABEL)

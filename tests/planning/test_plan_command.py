@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner, Result
 
-from lkd.book.runner import CHAPTERS as NOTEBOOKS
+from lkd.book.runner import NOTEBOOKS
 from lkd.cli import app
 from lkd.study.chapters import CHAPTERS
 
@@ -49,7 +49,7 @@ def test_parameters_choose_runs_and_each_is_named_on_request() -> None:
     assert data["runs"][0]["run_id"] in lkd("plan", "longer_training", *words, "--list").output
 
 
-@pytest.mark.parametrize("chapter", [name for name, studies in CHAPTERS.items() if studies])
+@pytest.mark.parametrize("chapter", [name for name, each in CHAPTERS.items() if each.studies])
 def test_studies_are_asked_with_the_parameters_that_the_notebook_gives_them(chapter: str) -> None:
     notebook = nbformat.read(NOTEBOOKS[chapter], 4)
     first, *others = (cell for cell in notebook.cells if cell.cell_type == "code")
@@ -60,7 +60,7 @@ def test_studies_are_asked_with_the_parameters_that_the_notebook_gives_them(chap
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.Call) and "seeds" in [keyword.arg for keyword in node.keywords]
     ]
-    assert len(calls) == len(CHAPTERS[chapter])
+    assert len(calls) == len(CHAPTERS[chapter].studies)
     assert calls[0] == declared - NOT_CHOOSING and all(call == {"teacher_seeds", "seeds"} for call in calls[1:])
 
 
@@ -78,7 +78,7 @@ def test_studies_are_asked_with_the_parameters_that_the_notebook_gives_them(chap
         (["longer_training", "--measure", "-3"], "measure must be above 0, got -3"),
         (["longer_training", "--utilisation", "30"], "utilisation must be above 0 and at most 1, got 30"),
         (["longer_training", "--gpus", "0"], "gpus must be at least 1, got 0"),
-        (["your_own"], "chapter 'your_own' asks no study"),
+        (["your_own"], "chapter 'your_own' has no study"),
     ],
 )
 def test_wrong_words_are_answered_in_a_line(words: list[str], message: str, home: Path) -> None:

@@ -14,9 +14,9 @@ from lkd.engine.jobs import Job
 from lkd.engine.teacher_check import checked_images
 from lkd.models.cost import cost
 from lkd.planning import GPUS, Work, memory, seconds_on, work, work_of
-from lkd.planning.data_shape import Shape, data_shape, lacking_weights
-from lkd.planning.duration import makespan
+from lkd.planning.data_shape import Shape, data_shape, missing_weights
 from lkd.planning.network_cost import network_cost
+from lkd.planning.timing import makespan
 from lkd.study import schedule_lengths
 
 PASS = 4 * 9 * 32 * 32 + 4 * 32 * 32 * 10
@@ -130,31 +130,31 @@ def test_activations_are_those_of_the_images_that_go_through_at_once() -> None:
 def test_of_data_that_is_not_there_nothing_is_said_but_what_to_do() -> None:
     recipe = Recipe(data="folder:/nowhere/pets", student="resnet18", image_size=64)
     found = data_shape(recipe)
-    assert found.shape is None and "/nowhere/pets" in found.lacking and "it needs train/" in found.lacking
+    assert found.shape is None and "/nowhere/pets" in found.missing and "it needs train/" in found.missing
     assert work([recipe]) is None and memory(recipe) is None
 
 
 def test_imagenet_that_is_not_there_is_taken_for_the_published_one() -> None:
     found = data_shape(Recipe(data="folder:/nowhere/imagenet", student="resnet18"))
     assert found.shape == (1_231_167, 50_000, 50_000, 1000, 3, (224, 224))
-    assert "its size is taken for ImageNet-1k's" in found.lacking
+    assert "its size is taken for ImageNet-1k's" in found.missing
 
 
 def test_weights_that_are_not_in_the_cache_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: None)
-    assert "'resnet18' are not in the cache: they are fetched from timm/resnet18" in lacking_weights("resnet18")
-    monkeypatch.setattr("lkd.planning.data_shape.try_to_load_from_cache", lambda *_: "model.safetensors")
-    assert lacking_weights("resnet18") == ""
+    monkeypatch.setattr("lkd.planning.data_shape.in_hub_cache", lambda _: None)
+    assert "'resnet18' are not in the cache: they are downloaded from timm/resnet18" in missing_weights("resnet18")
+    monkeypatch.setattr("lkd.planning.data_shape.in_hub_cache", lambda _: "model.safetensors")
+    assert missing_weights("resnet18") == ""
 
 
 # Side by side -------------------------------------------------------------------------------------------------------
 
 
 def test_processes_side_by_side_take_no_less_than_a_chain_and_no_more_than_one_process() -> None:
-    from lkd.planning.work import graphs
+    from lkd.planning.work import job_graphs
 
-    (graph,) = graphs([schedule_lengths("smoke").recipes])
+    (graph,) = job_graphs([schedule_lengths("smoke").recipes])
     torch.manual_seed(0)
     seconds = dict(zip(graph, torch.rand(len(graph)).tolist(), strict=True))
 

@@ -20,7 +20,7 @@ TAUGHT = replace(ALONE, teacher=TEACHER, objective="kd", objective_args={"temper
 BY_NKD = replace(TAUGHT, objective="nkd", objective_args={})
 
 
-@pytest.mark.parametrize("chapter", [name for name, studies in CHAPTERS.items() if studies])
+@pytest.mark.parametrize("chapter", [name for name, each in CHAPTERS.items() if each.studies])
 def test_runs_are_counted_by_role(chapter: str, store: Store) -> None:
     recipes = {recipe for study in studies_of(chapter, "smoke") for recipe in study.recipes}
     teachers = {recipe.teacher for recipe in recipes} - {None}
@@ -69,7 +69,7 @@ def test_figures_are_not_known_where_the_data_is_not(store: Store) -> None:
     told = found.to_dict()
     assert told["steps"] is told["flops"] is told["gpu"]["hours"] is told["disk_bytes"]["runs"] is None
     assert told["jobs"][0]["memory MiB"] is None and told["jobs"][0]["jobs"] == 1
-    assert "Work: not known" in str(found)
+    assert "Work: unknown" in str(found)
 
 
 def test_changed_images_are_missing_where_robustness_is_asked_of_imagenet(tmp_path: Path) -> None:

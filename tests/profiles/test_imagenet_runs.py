@@ -31,7 +31,7 @@ from lkd.study import (
     robustness_table,
     trait_study,
 )
-from lkd.study.chapters import CHAPTERS, MEASURED, STUDIES
+from lkd.study.chapters import CHAPTERS, STUDIES
 
 pytestmark = pytest.mark.slow
 
@@ -102,12 +102,12 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name not in ("robustness", "your_own")])
 def test_a_chapter_runs_through(chapter: str, profile: str) -> None:
-    for name in CHAPTERS[chapter]:
+    for name in CHAPTERS[chapter].studies:
         study = STUDIES[name](profile)
-        if name in MEASURED:
+        if CHAPTERS[chapter].measured:
             check_field_size(study)
         results = study.run(workers=1)
-        if name in MEASURED:
+        if CHAPTERS[chapter].measured:
             measure_erf(results, workers=1)
             assert (erf_distances(results).distance >= 0).all() and len(erf_ratios(results)) and erf_maps(results)
         assert np.isfinite(results.table[["val_top1", "test_top1", "val_loss", "test_loss"]]).all(axis=None)

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
 from lkd.book.provenance_box import how_made
-from lkd.book.runner import CHAPTERS, run_chapter
+from lkd.book.runner import NOTEBOOKS, run_chapter
 from lkd.book.summary import headline_html
 from lkd.cli import app
 from lkd.paper.claims import ledger, table_of
@@ -140,7 +140,7 @@ def test_a_chapter_finds_it_from_where_the_user_stands_and_runs_again_when_it_ch
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     tiny = new_notebook(cells=[parameters, new_code_cell(code)], metadata={"kernelspec": kernel})
     nbformat.write(tiny, tmp_path / "tiny.ipynb")
-    monkeypatch.setitem(CHAPTERS, "tiny", tmp_path / "tiny.ipynb")
+    monkeypatch.setitem(NOTEBOOKS, "tiny", tmp_path / "tiny.ipynb")
     write()
     for seeds in ("[3]", "[7]"):
         write(FEW.replace("[3]", seeds))

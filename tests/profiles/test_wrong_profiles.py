@@ -28,8 +28,8 @@ WRONG = {
     "no YAML": (SMALL + "seeds: [0, 1\nteacher: {}\n", ", line 3: expected ',' or ']'"),
     "a tab": (SMALL + "teacher:\n\tlr: 1\n", ", line 3: found character '\\t' that cannot start any token"),
     "an object": (SMALL + "seeds: !!python/object/apply:os.getcwd []\n", ", line 2: could not determine a constructor"),
-    "a key twice": (SMALL + "seeds: [0]\ndata: digits\nseeds: [1]\n", ", line 4: the key 'seeds' stands twice"),
-    "a field twice": (SMALL + "teacher:\n  lr: 1\n  lr: 2\n", ", line 4: the key 'lr' stands twice"),
+    "a key twice": (SMALL + "seeds: [0]\ndata: digits\nseeds: [1]\n", ", line 4: duplicate key 'seeds'"),
+    "a field twice": (SMALL + "teacher:\n  lr: 1\n  lr: 2\n", ", line 4: duplicate key 'lr'"),
     "extends nothing": (
         "extends:\nseeds: [0]\n",
         "extends: profile must be a name or the path of a YAML file, got",

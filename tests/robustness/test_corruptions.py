@@ -239,14 +239,19 @@ def test_errors_are_those_of_the_pictures(own_home, model):
 def test_models_share_pictures_and_an_image_has_the_same_among_fewer_and_more(own_home, model, monkeypatch):
     data = load("digits")
     seen = []
-    monkeypatch.setattr(corrupted_images, "evaluate", lambda model, data, split: seen.append(split) or {"top1": 0.0})
+
+    def evaluate_batches(model, batches):
+        seen.append(torch.cat([images for images, _ in batches]))
+        return {"top1": 0.0}
+
+    monkeypatch.setattr(corrupted_images, "evaluate_batches", evaluate_batches)
     for count in (20, 20, 50, None):
         corruption_errors(model, data, count, corruptions=["frost"], severities=[3])
     few, again, more, everything = seen[1::2]
     assert len(list(own_home.glob("*/*"))) == 3
-    assert torch.equal(few.images, again.images) and torch.equal(few.images, more.images[:20])
-    rows = {image.numpy().tobytes() for image in everything.images}
-    assert all(image.numpy().tobytes() in rows for image in more.images)
+    assert torch.equal(few, again) and torch.equal(few, more[:20])
+    rows = {image.numpy().tobytes() for image in everything}
+    assert all(image.numpy().tobytes() in rows for image in more)
 
 
 def test_all_pairs_are_made_for_the_first_model_only(own_home, model, monkeypatch):
@@ -300,7 +305,7 @@ def test_what_makes_no_sense_is_refused(function, arguments, error, message):
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused_before_anything_is_evaluated(model, monkeypatch, given, error, message):
-    monkeypatch.setattr(corrupted_images, "evaluate", None)
+    monkeypatch.setattr(corrupted_images, "evaluate_batches", None)
     with pytest.raises(error, match=message):
         corruption_errors(model, **{"data": load("digits")} | given)
 

@@ -72,15 +72,15 @@ def listed(store: Store, name: str, content: str) -> Catalogue:
     ("name", "content", "reason"),
     [
         ("recipe.json", "", "is damaged or no JSON object"),
-        ("recipe.json", "[]", "it holds a list"),
-        ("recipe.json", '{"data": "digits"}', "it lacks 'student'"),
+        ("recipe.json", "[]", "it contains a list"),
+        ("recipe.json", '{"data": "digits"}', "'student' is missing"),
         ("recipe.json", '{"data": 1, "student": "", "teacher": null, "objective": "", "seed": 0}', "data is 1"),
         ("recipe.json", '{"data": "", "student": "", "teacher": {}, "objective": "", "seed": 0}', "teacher is None"),
         ("recipe.json", '{"data": "", "student": "", "teacher": null, "objective": "", "seed": "0"}', "seed is '0'"),
         ("metrics.json", '{"test_top1": NaN}', "test_top1 must be at least"),
         ("metrics.json", '{"test_top1": "9"}', "test_top1 must be a number"),
         ("metrics.json", '{"test_top1": 1e999}', "test_top1 must be at least"),
-        ("provenance.json", '{"started": 3}', "started is 3, not a text"),
+        ("provenance.json", '{"started": 3}', "started is 3, not a string"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_listed(store: Store, name: str, content: str, reason: str) -> None:
@@ -98,7 +98,7 @@ def test_what_is_no_run_is_named_and_hidden_files_are_left_aside(store: Store) -
     runs, faults = entries(store.folder)
     assert [run.run_id for run in runs] == [RECIPE.run_id]
     assert faults == [
-        f"{folder / name} is no run: move it to another folder" for name in ("ffff" * 4, "notes.txt", "old")
+        f"{folder / name} is not a run: move it to another folder" for name in ("ffff" * 4, "notes.txt", "old")
     ]
 
 

@@ -130,7 +130,7 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path) -> None:
     Checkpoints(tmp_path).save(1, {"weights": torch.ones(9)})
     cut(next(tmp_path.iterdir()))
-    with pytest.warns(UserWarning, match=r"000000001-\w+\.pt is damaged: training goes on from the one before it"):
+    with pytest.warns(UserWarning, match=r"000000001-\w+\.pt is damaged: training resumes from the one before it"):
         assert Checkpoints(tmp_path).load() is None
 
 

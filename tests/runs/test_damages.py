@@ -170,7 +170,7 @@ def test_another_runs_folder_under_this_id_is_refused(both: tuple[Path, Path], s
     ours, theirs = both
     shutil.rmtree(ours)
     theirs.rename(ours)
-    with pytest.raises(ValueError, match=rf"{ours} holds run {OTHER.run_id}, not {RECIPE.run_id}: remove {ours}"):
+    with pytest.raises(ValueError, match=rf"{ours} contains run {OTHER.run_id}, not {RECIPE.run_id}: remove {ours}"):
         store.find(RECIPE, network)
     without_manifest(ours)
     with pytest.raises(ValueError, match=f"it is the recipe of run {OTHER.run_id}"):
@@ -340,7 +340,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: Damage, 
     if damage is lacking:
         assert ours.load()["step"] == 1
         return
-    with pytest.warns(UserWarning, match=f"{newest} is (damaged|of run theirs): training goes on from the one before"):
+    with pytest.warns(UserWarning, match=f"{newest} is (damaged|of run theirs): training resumes from the one before"):
         assert ours.load()["step"] == 1
     assert before.exists()
     ours.save(3, {"step": 3})
@@ -356,13 +356,13 @@ def test_a_tape_without_records_is_not_damaged(tmp_path: Path) -> None:
 def test_checkpoints_of_another_run_are_not_resumed(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "theirs").save(1, {"step": 1})
     (tmp_path / "theirs").rename(tmp_path / "ours")
-    with pytest.warns(UserWarning, match="is of run theirs: training goes on from the one before it"):
+    with pytest.warns(UserWarning, match="is of run theirs: training resumes from the one before it"):
         assert Checkpoints(tmp_path / "ours").load() is None
 
 
 def test_a_checkpoint_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "run", {"numerics hash": "a"}).save(1, {"step": 1})
-    with pytest.raises(ValueError, match="was written with numerics hash a, now it is b: restore that, or remove"):
+    with pytest.raises(ValueError, match="was written with numerics hash a, but it is now b: restore the former, or"):
         Checkpoints(tmp_path / "run", {"numerics hash": "b"}).load()
     assert Checkpoints(tmp_path / "run", {"numerics hash": "a"}).load() == {"step": 1}
 

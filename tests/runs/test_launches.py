@@ -13,7 +13,7 @@ from traps import Trap
 import lkd
 from lkd.engine import launch
 from lkd.engine.launch_rank import read_task
-from lkd.runs.launches import DIGEST, Launch, ended, left_in, locked
+from lkd.runs.launches import DIGEST, Launch, ended_launches, legacy_files, locked
 from lkd.runs.store import Store
 from lkd.util import processes as ending
 
@@ -23,7 +23,7 @@ LAUNCHER = """
 import subprocess, sys, time
 
 code = "import sys, time; from pathlib import Path; from lkd.runs.launches import Launch; "
-code += "file = Launch(Path(sys.argv[1])).at_work(int(sys.argv[2])); time.sleep(60)"
+code += "file = Launch(Path(sys.argv[1])).register_rank(int(sys.argv[2])); time.sleep(60)"
 for rank in "01":
     subprocess.Popen([sys.executable, "-c", code, sys.argv[-1], rank], start_new_session=True)
 time.sleep(60)
@@ -125,10 +125,10 @@ def test_an_id_that_a_dead_process_left_is_not_signalled(store: Store) -> None:
 
 def test_launches_that_have_ended_are_found(store: Store) -> None:
     files = Launch.of(store.folder, ALONE.run_id)
-    assert list(ended(store.folder)) == [(ALONE.run_id, files.folder)]
-    assert list(ended(store.folder / "other")) == []
+    assert list(ended_launches(store.folder)) == [(ALONE.run_id, files.folder)]
+    assert list(ended_launches(store.folder / "other")) == []
     with locked(files.launcher):
-        assert list(ended(store.folder)) == []
+        assert list(ended_launches(store.folder)) == []
 
 
 def test_files_of_launches_in_a_store_are_found_unless_a_process_of_theirs_lives(store: Store) -> None:
@@ -137,5 +137,5 @@ def test_files_of_launches_in_a_store_are_found_unless_a_process_of_theirs_lives
     left, alive = folder / "3f2a.objects.pt", folder / "4e1b.alive-0"
     left.touch()
     with locked(alive):
-        assert list(left_in(store.folder)) == [("3f2a", left)]
-    assert dict(left_in(store.folder)) == {"3f2a": left, "4e1b": alive}
+        assert list(legacy_files(store.folder)) == [("3f2a", left)]
+    assert dict(legacy_files(store.folder)) == {"3f2a": left, "4e1b": alive}

@@ -20,7 +20,7 @@ from lkd.export.card import card
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
 from lkd.runs.manifest import write_manifest
-from lkd.runs.public_names import called, public, seen
+from lkd.runs.public_names import called, disclosed_names, public
 from lkd.runs.published import publish
 from lkd.runs.store import Run, Store
 from lkd.tables import MIME_TYPE, Table, read
@@ -169,7 +169,7 @@ def test_a_published_record_names_files_within_the_data(tmp_path: Path, monkeypa
         assert not any(word in archive.read(name) for name in archive.namelist() for word in (b"clients", b"/home"))
         told = json.loads(archive.read(f"{run.recipe.run_id}/provenance.json"))
     assert told["damaged_files"] == ["train/cat/1.png"] and told["teacher"]["file"] == "net.pth"
-    assert seen([run])["data"] == "'folder:pets'"
+    assert disclosed_names([run])["data"] == "'folder:pets'"
 
 
 @pytest.mark.parametrize("private", ["student", "teacher"])

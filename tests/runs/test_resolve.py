@@ -9,7 +9,7 @@ from PIL import Image
 from lkd import Recipe
 from lkd.data import Files, load
 from lkd.models import save_model
-from lkd.runs.resolve import resolve, shown, trained
+from lkd.runs.resolve import load_with_data, resolve, trained
 from lkd.runs.store import Run, Store
 
 RUN = Recipe(data="digits", student="mini_resnet", train_images=128)
@@ -55,12 +55,12 @@ def test_a_model_of_somebodys_program_cannot_be_asked_for_by_id(store: Store) ->
     import lkd
 
     run = lkd.train(timm.create_model("mini_resnet", in_chans=1), data="digits", profile="smoke", store=store)
-    with pytest.raises(ValueError, match="exists in its author's program only"):
+    with pytest.raises(ValueError, match="exists only in its author's program"):
         trained(run.recipe.run_id, store)
 
 
 def test_a_runs_model_sees_the_images_of_its_run(store: Store, run: Run) -> None:
-    found = shown(run.recipe.run_id, store)
+    found = load_with_data(run.recipe.run_id, store)
     assert found.data is load("digits") and found.run is not None and not found.model.training
 
 
@@ -70,7 +70,7 @@ def test_a_pretrained_model_sees_images_as_it_was_trained_on_them(
     model = timm.create_model("test_vit", num_classes=2)
     config = timm.data.resolve_data_config(model=model)
     monkeypatch.setattr("lkd.runs.resolve.timm.create_model", lambda name, pretrained: model)
-    found = shown("test_vit", store, pictures).data
+    found = load_with_data("test_vit", store, pictures).data
     assert isinstance(found, Files)
     assert (found.mean, found.std) == (config["mean"], config["std"])
     assert found.size == config["input_size"][1:] == (160, 160)
@@ -79,16 +79,16 @@ def test_a_pretrained_model_sees_images_as_it_was_trained_on_them(
 
 def test_a_folders_model_sees_images_as_the_data_says(store: Store, pictures: str, tmp_path: Path) -> None:
     folder = save_model(timm.create_model("test_resnet", num_classes=2), tmp_path / "saved")
-    found = shown(str(folder), store, pictures, image_size=64).data
+    found = load_with_data(str(folder), store, pictures, image_size=64).data
     assert found.size == (64, 64) and found.mean == load(pictures).mean
 
 
 def test_other_classes_are_refused(store: Store, run: Run, pictures: str, tmp_path: Path) -> None:
     folder = save_model(timm.create_model("test_resnet", num_classes=7), tmp_path / "saved")
-    with pytest.raises(ValueError, match=r"tells 7 classes apart, and folder:.* has 2"):
-        shown(str(folder), store, pictures, image_size=64)
-    with pytest.raises(ValueError, match=r"data is not known: .* is no run's id"):
-        shown(str(folder), store)
+    with pytest.raises(ValueError, match=r"has 7 classes, but folder:.* has 2"):
+        load_with_data(str(folder), store, pictures, image_size=64)
+    with pytest.raises(ValueError, match=r"data is missing: .* is not the id of a run"):
+        load_with_data(str(folder), store)
 
 
 REFUSED = {
@@ -111,7 +111,7 @@ REFUSED = {
 def test_a_name_that_timm_would_take_for_something_else_is_refused(
     text: str, error: type[Exception], message: str, store: Store
 ) -> None:
-    for call in (resolve, trained, shown):
+    for call in (resolve, trained, load_with_data):
         with pytest.raises(error, match=message):
             call(text, store)
 
@@ -122,6 +122,6 @@ def test_a_folder_called_like_a_model_and_more_is_a_folder(
     monkeypatch.chdir(tmp_path)
     save_model(timm.create_model("test_resnet", num_classes=2), "test_resnet.mine/saved")
     assert resolve("test_resnet.mine", store) == Path("test_resnet.mine")
-    found = shown("test_resnet.mine/saved", store, pictures, image_size=64).data
+    found = load_with_data("test_resnet.mine/saved", store, pictures, image_size=64).data
     assert isinstance(found, Files)
     assert (found.mean, found.view.crop_pct) == (load(pictures).mean, 0.875)

@@ -81,7 +81,7 @@ def test_lengths_are_those_of_students_and_not_of_teachers() -> None:
         ({"students": []}, ValueError, "students is empty: give at least one"),
         ({"objectives": ["kd", "kd"]}, ValueError, r"objectives names something twice: \['kd', 'kd'\]"),
         ({"objectives": ["kdd"]}, KeyError, "unknown objective 'kdd': did you mean 'kd'"),
-        ({"objectives": ["label"]}, ValueError, "'label' looks at no teacher"),
+        ({"objectives": ["label"]}, ValueError, "'label' takes no teacher"),
         ({"seeds": 3}, TypeError, "seeds must be a list of int, got 3"),
         ({"seeds": ["0"]}, TypeError, r"seeds must be a list of int, got \['0'\]"),
         ({"seeds": [0, -1]}, ValueError, "seed must be at least 0 .*got -1"),

@@ -119,7 +119,7 @@ def test_processes_that_never_come_are_named_and_given_up(rank: str, launcher: p
 
 @pytest.mark.usefixtures("launcher")
 def test_a_study_is_not_begun_by_a_launcher() -> None:
-    with pytest.raises(ValueError, match=r"a study starts processes of its own.*run unset WORLD_SIZE"):
+    with pytest.raises(ValueError, match=r"a study starts its own processes.*run unset WORLD_SIZE"):
         refuse_launcher("a study")
 
 
