@@ -1,4 +1,4 @@
-"""Roles by which screen readers know the parts of a page."""
+"""ARIA roles of a page's parts, for screen readers."""
 
 from typing import Any
 
@@ -9,6 +9,6 @@ from sphinx.application import Sphinx
 def list_references(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Make the entries of a bibliography items of the list that docutils puts them in (handles `html-page-context`)."""
+    """Make bibliography entries items of the list that docutils puts them in (handles `html-page-context`)."""
     if doctree is not None:
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')

@@ -1,4 +1,4 @@
-"""The directive `{comparison}`: all published runs side by side, to choose from; `comparison.js` filters and draws."""
+"""The directive `{comparison}`: all published runs side by side; `comparison.js` filters and draws them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOTHING = "No runs are published that could be compared."
 
 
 class Measure(NamedTuple):
-    """What is compared: its columns in a table of distilled runs, their own and the student's alone; title and unit."""
+    """A quantity to compare: its columns for distilled runs and for their baselines, title and unit."""
 
     column: str
     baseline: str | None
@@ -52,10 +52,10 @@ MEASURES = (*GAINS, SHARE, ERROR)
 
 
 class Comparison(SphinxDirective):
-    """Published runs of all profiles, with the choice of what is shown of them."""
+    """Published runs of all profiles, with a form to filter them."""
 
     def run(self) -> list[nodes.Node]:
-        """The choice, the figures, and the same numbers as tables; a sentence where nothing is published."""
+        """The form, the figures, and tables of the same numbers; a sentence if nothing is published."""
         from lkd.runs.published import profiles, published
 
         note_sources(self.env)
@@ -68,21 +68,21 @@ class Comparison(SphinxDirective):
 def add_script(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Load the script of the comparison on a page that has one (handles `html-page-context`)."""
+    """Load `comparison.js` on a page with a comparison (handles `html-page-context`)."""
     if doctree is not None and any(_CLASS in box["classes"] for box in doctree.findall(nodes.container)):
         app.add_js_file("comparison.js", loading_method="defer")
 
 
 def cells(profile: str, store: Store) -> list[Cell]:
-    """Each student, taught by each teacher with each objective, and alone: its measures and its learning curve.
+    """Measures and learning curve of each combination of student, teacher and objective, and of each baseline.
 
     Args:
         profile: the scale.
-        store: where its runs are looked for.
+        store: where its runs are found.
 
     Returns:
-        For each cell its names; by the column of a `Measure` that its runs have, mean, ends of the 95 % t interval, and
-        runs; and as `curve` the mean accuracy by epoch. Nothing where the store lacks a run.
+        For each cell its names; by the column of each available `Measure`, mean, 95 % t interval, and number of runs;
+        and as `curve` the mean accuracy by epoch. Empty if a run is missing in the store.
 
     Example:
         >>> import tempfile
@@ -98,13 +98,13 @@ def cells(profile: str, store: Store) -> list[Cell]:
 
 
 def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.DataFrame]] = ()) -> list[Cell]:
-    """The cells of a study's results, with the traits that were measured beside them: see `cells`."""
+    """The cells of a study's results and of its trait tables: see `cells`."""
     from lkd.study import by_cell
     from lkd.study.results import CELL
 
     found: dict[tuple[str, ...], Cell] = {}
     for measure, table in [*((measure, results.gains) for measure in GAINS), *traits]:
-        means = by_cell(_with_alone(table, measure), measure.column)
+        means = by_cell(_with_baselines(table, measure), measure.column)
         for row in means.astype(object).where(means.notna(), None).to_dict("records"):
             names = tuple(row[name] for name in CELL)
             about = dict(zip(CELL, names, strict=True))
@@ -116,7 +116,7 @@ def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.
 
 
 def _traits(profile: str, store: Store) -> list[tuple[Measure, pd.DataFrame]]:
-    """What was measured on the runs of a profile besides accuracy."""
+    """Trait tables of a profile's runs, if they were measured."""
     from lkd.study import erf_table, robustness_table, trait_study
 
     results, found = trait_study(profile).find(store), []
@@ -129,19 +129,19 @@ def _traits(profile: str, store: Store) -> list[tuple[Measure, pd.DataFrame]]:
     return found
 
 
-def _with_alone(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """A measure of the distilled runs and, where it has one, of each run of a student alone."""
+def _with_baselines(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A measure of the distilled runs and, if the measure has them, of the baselines."""
     import pandas as pd
 
     from lkd.figures import ALONE
     from lkd.study.results import CELL
 
-    taught = table[[*CELL, measure.column]]
+    distilled = table[[*CELL, measure.column]]
     if measure.baseline is None:
-        return taught
+        return distilled
     once = table.drop_duplicates(["student", "seed"])
     alone = once.assign(**{"teacher": ALONE, "objective": "label", measure.column: once[measure.baseline]})
-    return pd.concat([taught, alone[taught.columns]], ignore_index=True)
+    return pd.concat([distilled, alone[distilled.columns]], ignore_index=True)
 
 
 def _curves(results: Results) -> dict[tuple[str, ...], dict[str, list[float]]]:
@@ -158,7 +158,7 @@ def _curves(results: Results) -> dict[tuple[str, ...], dict[str, list[float]]]:
 
 
 def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
-    """The choice, the figures that follow it, and tables of all cells; `found` are the cells by profile."""
+    """The form, the figures that follow it, and tables of all cells; `found` are the cells by profile."""
     import pandas as pd
 
     from lkd.figures import styles
@@ -174,28 +174,28 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
         _choice(cells),
         f'<script type="application/json">{script_json(drawn)}</script>',
         *(
-            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % t intervals where there are several.")
+            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % t intervals if there are several.")
             for each in measures
         ),
         _figure("curve", f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
     ]
-    return "\n".join([*_lacking(found), "<div hidden>", *live, "</div>", _table(cells, measures), _curve_table(cells)])
+    return "\n".join([*_missing(found), "<div hidden>", *live, "</div>", _table(cells, measures), _curve_table(cells)])
 
 
-def _lacking(found: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """Sentences on what was not published or measured of a profile."""
-    told = []
+def _missing(found: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Sentences on missing runs and measurements of each profile."""
+    sentences = []
     for profile, cells in found.items():
-        lacking = [measure.title for measure in MEASURES if not any(measure.column in cell for cell in cells)]
+        missing = [measure.title for measure in MEASURES if not any(measure.column in cell for cell in cells)]
         if not cells:
-            told.append(f"Of profile {profile}, not all of these runs are published: it is left out.")
-        elif lacking:
-            told.append(f"Not measured on the published runs of profile {profile}: {', '.join(lacking)}.")
-    return [f"<p>{escape(sentence)}</p>" for sentence in told]
+            sentences.append(f"Profile {profile} is not shown: not all of these runs are published.")
+        elif missing:
+            sentences.append(f"Not measured on the published runs of profile {profile}: {', '.join(missing)}.")
+    return [f"<p>{escape(sentence)}</p>" for sentence in sentences]
 
 
 def _choice(cells: Sequence[Cell]) -> str:
-    """A form with a box for each entry that cells differ in, all of them ticked, and where it is said what is shown."""
+    """A form with a checkbox for each profile, student, teacher and objective, and a status line."""
     from lkd.figures import ALONE, as_written
 
     fields = []
@@ -214,13 +214,13 @@ def _choice(cells: Sequence[Cell]) -> str:
 
 
 def _figure(shows: str, caption: str) -> str:
-    """The place of a figure; the script says what it shows of the chosen cells."""
+    """An empty figure, which the script fills with the selected cells."""
     return figure_html({"layout": {"meta": {"shows": shows, "caption": caption}}}, shows)
 
 
 def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
-    """A row a cell, for people; its CSV has a row a cell and measure."""
-    rows = [[*_names(cell), *(_told(cell.get(measure.column)) for measure in measures)] for cell in cells]
+    """A table with a row per cell; its CSV has a row per cell and measure."""
+    rows = [[*_names(cell), *(_shown(cell.get(measure.column)) for measure in measures)] for cell in cells]
     tidy = [
         [*_names(cell), measure.title, measure.unit, *cell[measure.column].values()]
         for cell in cells
@@ -228,8 +228,8 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
         if measure.column in cell
     ]
     caption = (
-        f"{_MEANS.capitalize()}, in brackets their 95 % t intervals where there are several; n is the number of runs. "
-        "The CSV file has all rows, whatever is chosen."
+        f"{_MEANS.capitalize()}, in brackets their 95 % t intervals if there are several; n is the number of runs. "
+        "The CSV file has all rows, for any selection."
     )
     shown = html_table([*_NAMES, *(measure.label for measure in measures)], rows)
     link = csv_link([*_NAMES, "measure", "unit", "mean", "95 % low", "95 % high", "runs"], tidy, "comparison.csv")
@@ -237,7 +237,7 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
 
 
 def _curve_table(cells: Sequence[Cell]) -> str:
-    """A row a cell, a column an epoch."""
+    """A table with a row per cell and a column per epoch."""
     epochs = sorted({epoch for cell in cells for epoch in cell["curve"]["epoch"]})
     curves = [dict(zip(*cell["curve"].values(), strict=True)) for cell in cells]
     rows = [[*_names(cell), *map(curve.get, epochs)] for cell, curve in zip(cells, curves, strict=True)]
@@ -251,8 +251,8 @@ def _names(cell: Cell) -> list[str]:
     return [cell[name] for name in _NAMES]
 
 
-def _told(spread: Mapping[str, float | None] | None) -> str:
-    """A mean with its interval and the number of runs; a dash where there is none."""
+def _shown(spread: Mapping[str, float | None] | None) -> str:
+    """A mean with its interval and the number of runs; a dash if there is none."""
     if spread is None:
         return "–"
     interval = "" if spread["low"] is None else f" [{spread['low']:.2f}, {spread['high']:.2f}]"

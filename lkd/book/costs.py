@@ -1,4 +1,4 @@
-"""What things cost: `{costs}`, the chapters at each published scale; `{models}`, the networks of this book."""
+"""Directives for costs: `{costs}` of the chapters at each published scale, `{models}` of this book's networks."""
 
 from html import escape
 
@@ -21,7 +21,7 @@ class Costs(SphinxDirective):
 
 
 def costs_html(profile: str) -> str:
-    """Runs and minutes by chapter of a published profile, and the share that is saved; nothing of no whole chapter."""
+    """Runs, minutes and saved time by chapter of a published profile; empty if no chapter is complete."""
     from lkd.runs.published import published
     from lkd.study.chapters import costs
 
@@ -31,23 +31,23 @@ def costs_html(profile: str) -> str:
     once, again = table.minutes.iloc[-2:]
     columns, rows = list(table.columns), table.astype(object).to_numpy().tolist()
     return (
-        f"<p>Profile <code>{escape(profile)}</code>: the store saves {1 - once / again:.0%} of the time of "
-        "training.</p>"
+        f"<p>Profile <code>{escape(profile)}</code>: the store saves {1 - once / again:.0%} of the training "
+        "time.</p>"
         f"{html_table(columns, rows, 1)}{csv_link(columns, rows, f'costs-{profile}.csv')}"
     )
 
 
 class Models(SphinxDirective):
-    """Parameters, multiply-accumulates and speed of the networks of the first chapter."""
+    """Parameters, multiply-accumulates and speed of the networks in the first chapter."""
 
     def run(self) -> list[nodes.Node]:
-        """The table as HTML, with its CSV; nothing where nothing is published."""
+        """The table as HTML, with its CSV; nothing if nothing is published."""
         note_sources(self.env)
         return [nodes.raw("", models_html(), format="html")]
 
 
 def models_html() -> str:
-    """A row a network, as it was measured in the published runs."""
+    """A table with a row per network, as measured in the published runs."""
     import pandas as pd
 
     from lkd.runs.published import profiles, published

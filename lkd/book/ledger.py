@@ -1,4 +1,4 @@
-"""The directive `{ledger}`: every claim of the papers, with its verdict at each scale that was run."""
+"""The directive `{ledger}`: all claims of the papers, with their verdicts at each scale that was run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARK = "lkd_ledger"
 
 
 class Ledger(SphinxDirective):
-    """All claims, one row each."""
+    """A table of all claims."""
 
     def run(self) -> list[nodes.Node]:
         """A table of verdicts as HTML, with its CSV; `ledger.js` adds filters."""
@@ -32,13 +32,13 @@ class Ledger(SphinxDirective):
 def load_filters(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Put the script of the filters on a page with a ledger (handles `html-page-context`)."""
+    """Load `ledger.js` on a page with a ledger (handles `html-page-context`)."""
     if _MARK in app.env.metadata.get(pagename, {}):
         app.add_js_file("ledger.js", loading_method="defer")
 
 
 def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
-    """The verdicts by what the runs are called, this machine's and those published; judged once for a page."""
+    """Verdicts by name of the set of runs, on this machine and published; computed once per page."""
     from lkd.paper.claims import ledger
     from lkd.profiles import profile_name
     from lkd.runs.published import profiles, published
@@ -50,23 +50,23 @@ def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
         sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
         copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
         here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
-        verdicts = {f"{profile_name(each)}, here": ledger(each, Store()) for each in sorted(filter(_is_there, here))}
+        verdicts = {f"{profile_name(each)}, here": ledger(each, Store()) for each in sorted(filter(_exists, here))}
         verdicts |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
         env.temp_data[_MARK] = verdicts or {"not run": ledger("small", Store())}
     return env.temp_data[_MARK]
 
 
-def _is_there(profile: str) -> bool:
-    """Whether a profile still is what it was when chapters were run with it: one of lkd's, or a file in its place."""
+def _exists(profile: str) -> bool:
+    """Whether a profile is one of lkd's or an existing file."""
     from lkd.profiles import PROFILES
 
     return profile in PROFILES or Path(profile).is_file()
 
 
 def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
-    """A row a claim: what it says and where, and for each of some sets of runs the verdict and the difference.
+    """A table with a row per claim: text, place, and verdict and difference for each set of runs.
 
-    `data-choice` names a filter by the `data-value` of a column's cells; `data-column` heads a cell on a phone.
+    `data-choice` names a filter by the `data-value` of a column's cells; `data-column` heads a cell on phones.
     """
     from lkd.paper.claims import table_of
 
@@ -90,12 +90,12 @@ def chapter_of(claim: Claim) -> str:
 
 
 def verdict_html(verdict: Verdict) -> str:
-    """The word, the difference with its interval, and how sure that is."""
+    """The verdict, the difference with its interval, and the p-value."""
     word = f'<span class="lkd-verdict lkd-{verdict.word.replace(" ", "-")}">{verdict.word}</span>'
     if verdict.found is None:
         return word
     low, high = verdict.found.interval()
-    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ", nothing repeated"
+    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ", not repeated"
     lines = [word, f"{verdict.found.mean:+.2f}{interval} {escape(verdict.claim.unit)}"]
     if verdict.trained_once:
         lines.append("teachers trained once")

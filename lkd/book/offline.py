@@ -1,4 +1,4 @@
-"""Scripts of the pages: those they need come from installed packages, so that no page names another host."""
+"""Scripts of the pages come from installed packages: pages load nothing from other hosts."""
 
 import importlib.metadata
 from pathlib import Path
@@ -15,10 +15,10 @@ MATHJAX = "tex-svg-full.js"
 
 
 def installed_file(distribution: str, name: str) -> Path:
-    """Where the file called `name` of an installed distribution lies.
+    """The path of the file `name` of an installed distribution.
 
     Raises:
-        FileNotFoundError: the distribution is installed without it.
+        FileNotFoundError: the distribution has no such file.
     """
     for file in importlib.metadata.files(distribution) or []:
         if file.name == name:
@@ -29,16 +29,16 @@ def installed_file(distribution: str, name: str) -> Path:
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
-    """Point Sphinx at the MathJax file of the book itself (handles `config-inited`)."""
+    """Use the book's own MathJax file (handles `config-inited`)."""
     config.mathjax_path = MATHJAX
 
 
 def drop_thebe(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Take Thebe's scripts and styles off a page (handles `html-page-context`).
+    """Remove Thebe's scripts and styles from a page (handles `html-page-context`).
 
-    Jupyter Book puts them on every page, with an address of another host, twice, even where no page can be run live.
+    Jupyter Book adds them to every page, twice, with the address of another host, even if no page can run live.
     """
     for files in ("script_files", "css_files"):
         context[files] = [file for file in context[files] if not _is_thebe(file)]
@@ -47,21 +47,21 @@ def drop_thebe(
 def drop_mathjax(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Take MathJax off a page without equations (handles `html-page-context`).
+    """Remove MathJax from a page without equations (handles `html-page-context`).
 
-    Sphinx counts those of the pages below a page as its own, so that the first page would load it for nothing.
+    Sphinx counts equations of a page's subpages too: without this the first page would load it needlessly.
     """
     if doctree is None or not any(isinstance(node, nodes.math | nodes.math_block) for node in doctree.findall()):
         context["script_files"] = [file for file in context["script_files"] if MATHJAX not in str(file.filename)]
 
 
 def _is_thebe(file: Any) -> bool:
-    """Whether an entry of Sphinx's lists is Thebe's: its file, or the constants written into the page."""
+    """Whether an entry of Sphinx's lists is Thebe's file or its constants in the page."""
     return "thebe" in f"{file.filename} {file.attributes.get('body', '')}"
 
 
 def copy_scripts(app: Sphinx, exception: Exception | None) -> None:
-    """Put Plotly and MathJax beside the pages (handles `build-finished`)."""
+    """Copy Plotly and MathJax to the site (handles `build-finished`)."""
     if exception is not None or not isinstance(app.builder, StandaloneHTMLBuilder):
         return
     static = Path(app.outdir) / "_static"

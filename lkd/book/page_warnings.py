@@ -1,4 +1,4 @@
-"""What is wrong with a page: said as a Sphinx warning in every build until it is mended."""
+"""Sphinx warnings about a page, repeated in every build until the fault is fixed."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,9 @@ _MARK = "lkd_faulty"
 
 
 def report(env: BuildEnvironment, message: str, subtype: str, line: int | None = None) -> None:
-    """Warn about the page being read, and have the next build read it again.
+    """Warn about the page being read, and mark it to be read again in the next build.
 
-    Sphinx warns while it reads a page, and does not read an unchanged page twice: without the mark,
-    a strict build that failed would pass when it is merely repeated.
+    Sphinx does not read an unchanged page twice: without the mark, a failed strict build would pass when repeated.
     """
     env.metadata[env.docname][_MARK] = True
     _LOGGER.warning(message, type="lkd", subtype=subtype, location=(env.docname, line))
@@ -23,5 +22,5 @@ def report(env: BuildEnvironment, message: str, subtype: str, line: int | None =
 def faulty_pages(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> Iterable[str]:
-    """The pages that the last build warned about (handles `env-get-outdated`)."""
+    """The pages with warnings in the last build (handles `env-get-outdated`)."""
     return [page for page, metadata in env.metadata.items() if _MARK in metadata]

@@ -1,4 +1,4 @@
-"""Chapter pages: the clean notebook gives the page its name, the executed copy gives it its contents."""
+"""Chapter pages: named by the clean notebook, with the contents of the executed copy."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from lkd.util.markdown import fenced, plain
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
 _FOLDER = "notebooks"
-_OF_ONES_OWN = "your_own"
-"""A chapter that shows no result but a way to one's own: it runs at any scale."""
+_TEMPLATE = "your_own"
+"""A chapter for readers' own data, which shows no result of the book at any scale."""
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -33,12 +33,12 @@ def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
 def announce_smoke(app: Sphinx, config: Config) -> None:
     """Put a banner on every page if any chapter was run with the smoke profile (handles `config-inited`)."""
     names = [path.stem for path in sorted((Path(app.srcdir) / _FOLDER).glob("*.ipynb"))]
-    if any(read_copy(Path(config.lkd_chapters), name).profile == "smoke" for name in names if name != _OF_ONES_OWN):
+    if any(read_copy(Path(config.lkd_chapters), name).profile == "smoke" for name in names if name != _TEMPLATE):
         config.html_theme_options = {**config.html_theme_options, "announcement": SMOKE}
 
 
 def _page(copy: Copy, source: str) -> NotebookNode:
-    """The notebook to show: the copy and how it was made, or a note of what is wrong with it."""
+    """The notebook to show: the copy and its provenance, or the fault as an error box."""
     notebook = copy.notebook or read_notebook(source)
     if copy.fault:
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(_without_folder(copy)), "{error}")))
@@ -49,5 +49,5 @@ def _page(copy: Copy, source: str) -> NotebookNode:
 
 
 def _without_folder(copy: Copy) -> str:
-    """The fault of a copy, with the copy's name alone: the whole path is in the warning of the build."""
+    """The fault of a copy with the name of its file only: the build's warning has the full path."""
     return (copy.fault or "").replace(str(copy.path), copy.path.name)

@@ -1,7 +1,7 @@
-"""Parameters of notebooks: what the cell of parameters declares, and values checked against it.
+"""Parameters of notebooks: declarations in the parameter cell, and checks of values against them.
 
-A value of another type is refused, never converted: the text "false" counts as true, and `papermill -p published false`
-gives a notebook that text.
+A value of another type is refused, never converted: `papermill -p published false` passes the text "false", which is
+true in Python.
 """
 
 import ast
@@ -17,12 +17,12 @@ from lkd.util.values import read_value, typed
 
 
 class Kind(NamedTuple):
-    """A type that a parameter may be declared with.
+    """A type of parameters.
 
     Attributes:
-        called: its name in a message.
-        fits: whether a value has it.
-        form: stands for a value; no shell takes it as it is.
+        called: its name in messages.
+        fits: whether a value has this type.
+        form: a placeholder for a value; invalid in every shell.
         entry: the type of the entries of a list.
     """
 
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """A parameter as a notebook declares it. Where the default is None, None is allowed.
+    """A parameter as declared in a notebook. If the default is None, None is allowed.
 
     Attributes:
         kind: a key of `KINDS`.
@@ -66,29 +66,29 @@ KINDS = {
         "a mapping", lambda value: isinstance(value, dict) and all(map(_TEXT.fits, value)), "{<name>: <value>}"
     ),
 }
-"""By annotation, the types that parameters of chapters have."""
+"""The types of parameters, by annotation."""
 
 _WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
 _INJECTED = "# Parameters"
-"""First line of the cell that papermill adds."""
+"""First line of the cell added by papermill."""
 
 _OF_PAPERMILL = "PAPERMILL_"
-"""How names begin that papermill adds by `--inject-paths`."""
+"""Prefix of the names that papermill adds with `--inject-paths`."""
 
 
 def check_parameters(notebook: Mapping[str, Any]) -> None:
-    """Refuse parameters of a running notebook that it does not declare, or that have another type than it declares.
+    """Refuse undeclared parameters of a running notebook, and values of another type than declared.
 
-    Call it in the first cell after the cell of parameters, which papermill's own cell follows.
+    Call it in the first cell after the parameter cell and papermill's own cell.
 
     Args:
         notebook: its variables, `globals()`.
 
     Raises:
-        KeyError: a parameter that is not declared, with the nearest that is.
-        LookupError: the cell of parameters was not run.
-        TypeError: a value of another type; says how papermill and `lkd run` take it.
-        ValueError: an empty list, or one that names something twice.
+        KeyError: an undeclared parameter, with the nearest declared one.
+        LookupError: the parameter cell was not run.
+        TypeError: a value of another type, with the syntax for papermill and `lkd run`.
+        ValueError: an empty list, or one with duplicates.
 
     Example:
         >>> from lkd.book.parameters import check_parameters
@@ -101,12 +101,12 @@ def check_parameters(notebook: Mapping[str, Any]) -> None:
 
 
 def check_values(declared: Mapping[str, Declared], given: Mapping[str, Any], kind: str = "parameter") -> None:
-    """Refuse values that do not fit what a notebook declares.
+    """Refuse values that do not match the declarations of a notebook.
 
     Args:
-        declared: by name.
-        given: by name.
-        kind: what an unknown name is called in the message.
+        declared: declarations by name.
+        given: values by name.
+        kind: the noun for an unknown name in the message.
 
     Raises:
         KeyError, TypeError, ValueError: as for `check_parameters`.
@@ -118,7 +118,7 @@ def check_values(declared: Mapping[str, Declared], given: Mapping[str, Any], kin
 
 
 def _declared_and_injected(cells: Sequence[str]) -> tuple[dict[str, Declared], list[str]]:
-    """The parameters that the last cell with annotations declares, and those that papermill's cell after it sets."""
+    """Parameters declared in the last cell with annotations, and names set by papermill's cell after it."""
     injected: list[str] = []
     for source in reversed(cells):
         statements = _statements(source)
@@ -130,11 +130,11 @@ def _declared_and_injected(cells: Sequence[str]) -> tuple[dict[str, Declared], l
             return declared, injected
         if source.startswith(_INJECTED):
             injected = [ast.unparse(each.targets[0]) for each in statements if isinstance(each, ast.Assign)]
-    raise LookupError("no parameters are declared: run the cell of parameters first")
+    raise LookupError("no parameters are declared: run the parameter cell first")
 
 
 def _statements(source: str) -> list[ast.stmt]:
-    """The statements of a cell; none of one that is not Python."""
+    """The statements of a cell; none if it is not Python."""
     with suppress(SyntaxError):
         return ast.parse(source).body
     return []
@@ -156,7 +156,7 @@ def _check_value(name: str, value: Any, declared: Declared) -> None:
 
 
 def _meant(value: Any, kind: Kind) -> Any:
-    """The value of a kind that someone probably meant; None where that is not clear."""
+    """The value that was probably meant, converted to a kind; None if unclear."""
     read = read_value(value) if isinstance(value, str) else value
     if kind.entry:
         entries = [_meant(each, kind.entry) for each in _entries(read)]
@@ -168,14 +168,14 @@ def _meant(value: Any, kind: Kind) -> Any:
 
 
 def _entries(read: Any) -> Sequence[Any]:
-    """The entries of a list, whether it was written as one, as a tuple, with commas alone, or as its only entry."""
+    """The entries of a list, tuple or comma-separated text; any other value is a single entry."""
     if isinstance(read, list | tuple):
         return read
     return [each.strip() for each in read.split(",")] if isinstance(read, str) else [read]
 
 
 def _how_to_give(name: str, kind: Kind, value: Any) -> str:
-    """A parameter as papermill and `lkd run` take it on their command lines; with the kind's form for None."""
+    """The options for papermill and `lkd run` that set a parameter; with the kind's placeholder for None."""
     if value is None:
         papermill = f"-y {name}:" if kind.form[0] in "[{" else f"{'-r' if kind is _TEXT else '-p'} {name}"
         return f"`{papermill} {kind.form}` for papermill, `-p {name}={kind.form}` for lkd run"

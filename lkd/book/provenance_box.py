@@ -14,11 +14,11 @@ from lkd.util.markdown import code, fenced, markdown_table, plain
 from lkd.util.values import read_value, typed
 
 _GPU = "a100"
-_SHORTENED = "Files and folders of the machine that it was run on are given by their last names."
+_SHORTENED = "Paths are shortened to their last names."
 
 
 def how_made(name: str, metadata: Mapping[str, Any]) -> str:
-    """The box of the chapter `name`, from the metadata of its executed copy."""
+    """The box for the chapter `name`, from the metadata of its executed copy."""
     from lkd.profiles import profile_name
 
     record, run = metadata["lkd"], metadata["papermill"]
@@ -33,8 +33,7 @@ def how_made(name: str, metadata: Mapping[str, Any]) -> str:
         fenced(command, "bash"),
         *_papermill(name, parameters, public(run["parameters"])),
         *_plan(name, public(record["profile"])),
-        "One of its runs, by the id that tables and figures show, in eight processes, where `LKD_HOME` is a folder "
-        "without it:",
+        "To repeat one of its runs, by its id on this page, in eight processes, set `LKD_HOME` to another folder:",
         fenced("accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe ID", "bash"),
         f"The notebook, without outputs: {{download}}`{name}.ipynb`.",
         _provenance(record["provenance"]),
@@ -43,7 +42,7 @@ def how_made(name: str, metadata: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it: the two largest units.
+    """A duration in its two largest units.
 
     Example:
         >>> duration(3725.2)
@@ -58,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def _public_parameters(parameters: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The parameters as others may see them."""
+    """The parameters without private paths."""
     return [
         {**about, "default": _public_value(about["default"]), "used": _public_value(about["used"])}
         for about in parameters
@@ -66,7 +65,7 @@ def _public_parameters(parameters: Sequence[Mapping[str, str]]) -> list[dict[str
 
 
 def _public_value(written: str) -> str:
-    """A value as Python writes it, as others may see it."""
+    """A Python literal without private paths."""
     try:
         return repr(public(ast.literal_eval(written)))
     except (SyntaxError, ValueError):
@@ -74,7 +73,7 @@ def _public_value(written: str) -> str:
 
 
 def _public_command(command: str) -> str:
-    """A command as others may see it."""
+    """A command without private paths."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -84,7 +83,7 @@ def _public_command(command: str) -> str:
 
 
 def _public_word(word: str) -> str:
-    """A word of a command, NAME=VALUE or another, as others may see it."""
+    """A word of a command, possibly NAME=VALUE, without private paths."""
     name, equals, text = word.partition("=")
     value = read_value(text)
     if not equals or public(value) == value:
@@ -93,7 +92,7 @@ def _public_word(word: str) -> str:
 
 
 def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:
-    """The table of parameters, with those that differ from their default in bold."""
+    """The table of parameters; values that differ from the default are bold."""
     if not parameters:
         return ["It has no parameters."]
     rows = []
@@ -106,9 +105,9 @@ def _parameters(parameters: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _papermill(name: str, parameters: Iterable[Mapping[str, str]], passed: Mapping[str, Any]) -> list[str]:
-    """How to run the chapter with papermill alone, if that takes parameters.
+    """The command for plain papermill, if parameters differ from their defaults.
 
-    They go through JSON, as YAML cannot write the mappings that nbformat makes.
+    Parameters pass through JSON, as YAML cannot write nbformat's mappings.
     """
     names = [parameter["name"] for parameter in parameters if parameter["used"] != parameter["default"]]
     changed = json.loads(json.dumps({name: passed[name] for name in names if name in passed}))
@@ -116,11 +115,11 @@ def _papermill(name: str, parameters: Iterable[Mapping[str, str]], passed: Mappi
         return []
     line = yaml.safe_dump(changed, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
     command = f"papermill notebooks/{name}.ipynb out.ipynb -y {shlex.quote(line)}"
-    return ["or, with papermill alone,", fenced(command, "bash")]
+    return ["or, with plain papermill,", fenced(command, "bash")]
 
 
 def _plan(name: str, profile: str) -> Iterator[str]:
-    """What a chapter with studies takes on a GPU, as far as that is published, and how to ask for more."""
+    """The published cost of a chapter's runs on a GPU, and the command that estimates it."""
     from lkd.planning.gpus import GPUS, UTILISATION, seconds_on
     from lkd.runs.published import published_flops
     from lkd.study.chapters import CHAPTERS
@@ -131,14 +130,14 @@ def _plan(name: str, profile: str) -> Iterator[str]:
         yield (
             f"All runs of the profile are {flops:.1e} floating-point operations: "
             f"{duration(seconds_on(_GPU, flops, half=False))} of one {GPUS[_GPU].name} at {UTILISATION:.0%} of its "
-            "peak, an estimate from below, as small networks do not reach that."
+            "peak, a lower bound, as small networks do not reach that."
         )
-    yield "What it takes here and, as an estimate, on a GPU:"
+    yield "To estimate the cost here and on a GPU:"
     yield fenced(f"lkd plan {name} --profile {shlex.quote(profile)} --gpu {_GPU}", "bash")
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
-    """The table of what the chapter was run with."""
+    """The table of software and hardware."""
     packages = ", ".join(f"{package} {version}" for package, version in provenance["packages"].items())
     rows = [
         ("lkd", f"{plain(provenance['lkd'])}, source {code(provenance['source'])}"),

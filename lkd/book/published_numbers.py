@@ -1,4 +1,4 @@
-"""Directives that show published numbers: `{published}` one table, `{published-paper}` all tables of a paper."""
+"""Directives for published numbers: `{published}` shows one table, `{published-paper}` all tables of a paper."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ _UNSTATED = "not stated"
 
 
 def markdown(id: str) -> str:
-    """A published table as MyST Markdown: cells with units in the heads, each row's provenance, and what to know of it.
+    """A published table as MyST Markdown: cells, units in the headings, provenance of each row, and notes.
 
     Raises:
         KeyError: an unknown id, with the nearest known one.
@@ -35,7 +35,7 @@ class PublishedTable(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """The table, or what is wrong with the id."""
+        """The table, or an error for an unknown id."""
         return _or_fault(self, self._shown)
 
     def _shown(self) -> list[nodes.Node]:
@@ -52,11 +52,11 @@ class PublishedPaper(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """The sections, or what is wrong with the name."""
+        """The sections, or an error for an unknown name."""
         return _or_fault(self, self._shown)
 
     def _shown(self) -> list[nodes.Node]:
-        """A section a table, its caption as the heading."""
+        """A section per table, with the caption as the heading."""
         return [self._section(id) for id in tables(self.arguments[0])]
 
     def _section(self, id: str) -> nodes.section:
@@ -65,7 +65,7 @@ class PublishedPaper(SphinxDirective):
 
 
 def _or_fault(directive: SphinxDirective, show: Callable[[], list[nodes.Node]]) -> list[nodes.Node]:
-    """What `show` gives; for an unknown name a warning that fails a strict build, and an error on the page."""
+    """The result of `show`; for an unknown name a warning, which fails a strict build, and an error on the page."""
     directive.env.note_dependency(str(FILE))
     try:
         return show()
@@ -76,7 +76,7 @@ def _or_fault(directive: SphinxDirective, show: Callable[[], list[nodes.Node]]) 
 
 
 def _filled(directive: SphinxDirective, id: str, above: Sequence[nodes.Node]) -> nodes.container:
-    """A box with what stands above and the table, in which wide tables scroll."""
+    """A box with the nodes `above` and the table; wide tables scroll in it."""
     box = nodes.container("", *above, classes=["lkd-published"])
     lines = StringList(markdown(id).splitlines(), source=str(FILE))
     directive.state.nested_parse(lines, directive.content_offset, box)
@@ -84,7 +84,7 @@ def _filled(directive: SphinxDirective, id: str, above: Sequence[nodes.Node]) ->
 
 
 def _cells(table: Table) -> str:
-    """The rows, numbers set right."""
+    """The rows, with right-aligned numbers."""
     header = [plain(_head(name, table)) for name in table.columns]
     right = [place for place in range(len(header)) if _is_numeric([row[place] for row in table.rows])]
     rows = [
@@ -94,13 +94,13 @@ def _cells(table: Table) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    """Where it stands, where it was read, and what to bear in mind."""
-    said = [("Place", table.place), ("Source", table.source), ("Caveat", table.caveat)]
+    """Place, source and caveats of a table."""
+    notes = [("Place", table.place), ("Source", table.source), ("Caveat", table.caveat)]
     if not table.rows:
-        said.insert(0, ("Rows", f"none is known; its columns would be {', '.join(table.columns)}"))
+        notes.insert(0, ("Rows", f"none is known; its columns would be {', '.join(table.columns)}"))
     if any(cell is None for row in table.rows for cell in row):
-        said.append((_UNSTATED.capitalize(), f"{NOT_STATED}; left blank, never filled in"))
-    lines = [f"- **{name}:** {plain(text)}" for name, text in said if text]
+        notes.append((_UNSTATED.capitalize(), f"{NOT_STATED}; left blank, never filled in"))
+    lines = [f"- **{name}:** {plain(text)}" for name, text in notes if text]
     return ["\n".join([*lines, f"- **In code:** {code(f'table({table.id!r})')}"])]
 
 
@@ -111,11 +111,11 @@ def _head(name: str, table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    """A cell as Markdown, in few words where there is nothing."""
+    """A cell as Markdown; "not stated" if it is empty."""
     return _UNSTATED if cell is None else plain(shown(cell))
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    """Whether a column has numbers, and no other text than that there is none."""
-    there = [cell for cell in cells if cell is not None and cell != "-"]
-    return bool(there) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in there)
+    """Whether a column contains only numbers and empty cells, and at least one number."""
+    filled = [cell for cell in cells if cell is not None and cell != "-"]
+    return bool(filled) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in filled)

@@ -1,4 +1,4 @@
-"""Carry out chapters: a clean notebook and parameters in, an executed copy out."""
+"""Execute chapters: a clean notebook and parameters in, an executed copy out."""
 
 import ast
 import hashlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lkd.profiles import Profile
 
 NOTEBOOKS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
-"""The chapters' clean sources, by name."""
+"""The chapters' clean notebooks, by name."""
 
 _KERNEL = "python3"
 _START_SECONDS = 120
@@ -40,7 +40,7 @@ class ChapterError(RuntimeError):
 
 
 class Kernel(AsyncKernelManager):
-    """A kernel that remembers that it was told to end, as nbclient does on Ctrl-C before it stumbles over the loss."""
+    """A kernel that records its shutdown: on Ctrl-C nbclient shuts it down and then fails on the dead kernel."""
 
     stopped = False
 
@@ -52,7 +52,7 @@ class Kernel(AsyncKernelManager):
 
 @contextmanager
 def shared_kernel() -> Iterator[Kernel]:
-    """A kernel that chapters may share: what one has imported is there for the next, its variables are not."""
+    """A kernel shared by chapters: imports stay loaded, variables are deleted between chapters."""
     manager = Kernel(kernel_name=_KERNEL)
     try:
         yield manager
@@ -69,25 +69,25 @@ def run_chapter(
     again: bool = False,
     kernel: Kernel | None = None,
 ) -> Path:
-    """Execute a chapter with papermill, unless that has been done with this source, package and parameters.
+    """Execute a chapter with papermill, unless its copy is up to date with source, package and parameters.
 
     Args:
-        name: of a notebook in `notebooks/`.
-        parameters: values for names in its cell of parameters; the others keep their defaults.
-        output: where the executed copy goes; by default to where the book looks for it.
-        again: execute it even if that has been done.
-        kernel: where it is executed, of `shared_kernel`; by default in one of its own.
+        name: the name of a notebook in `notebooks/`.
+        parameters: values for its parameters; others keep their defaults.
+        output: path of the executed copy; by default that of the book.
+        again: execute it even if the copy is up to date.
+        kernel: a kernel from `shared_kernel`; by default a new one.
 
     Returns:
         The path of the executed copy.
 
     Raises:
-        FileNotFoundError: the package does not lie in a checkout of the project.
+        FileNotFoundError: the package is not in a checkout of the project.
         KeyError: an unknown chapter, parameter, profile, model or objective, with the nearest known name.
         TypeError: a parameter of another type than the chapter declares.
-        ValueError: a parameter that makes no sense, a profile's file that is no profile; says where and why.
-        ChapterError: the chapter stopped; its copy so far is kept beside `output`, which is left as it was.
-        KeyboardInterrupt: it was interrupted; `output` is left as it was.
+        ValueError: an invalid parameter value or profile file, with the place and the reason.
+        ChapterError: the chapter stopped; its copy so far is kept next to `output`, which is unchanged.
+        KeyboardInterrupt: it was interrupted; `output` is unchanged.
     """
     declared = check_chapter(name, parameters)
     defaults, scale = _defaults(declared), _scale(parameters)
@@ -103,7 +103,7 @@ def run_chapter(
 
 
 def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What a chapter declares of its parameters; refuses, as `run_chapter` does, names and values that are wrong."""
+    """Check names and values of parameters as `run_chapter` does; return the chapter's declared parameters."""
     require_checkout("chapters")
     if name not in NOTEBOOKS:
         raise KeyError(unknown("chapter", name, NOTEBOOKS))
@@ -116,7 +116,7 @@ def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[st
 
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that no runs can be made of."""
+    """Refuse parameters from which no runs can be built."""
     from lkd.study import chapters
 
     known = chapters.CHAPTERS[chapter].parameters if chapter in chapters.CHAPTERS else ()
@@ -125,7 +125,7 @@ def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> No
 
 
 def _scale(parameters: Mapping[str, Any]) -> "Profile | None":
-    """The profile that a chapter is asked for; None where it is the chapter's own."""
+    """The profile in the parameters; None if it is the chapter's default."""
     from lkd.profiles import Profile
 
     return Profile.load(parameters["profile"]) if "profile" in parameters else None
@@ -152,7 +152,7 @@ def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Pa
         if isinstance(error, PapermillExecutionError):
             reason = f"{error.ename}: {error.evalue}"
         elif isinstance(error, DeadKernelError):
-            reason = "a dead kernel, perhaps for lack of memory"
+            reason = "a dead kernel, possibly out of memory"
         else:
             raise
         failed = path.with_suffix(".failed.ipynb")
@@ -186,7 +186,7 @@ def _key_of(path: Path) -> str | None:
 def _record(
     name: str, key: str, declared: Mapping[str, Mapping[str, str]], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the book tells of an executed copy; `parameters` are those that differ from their defaults."""
+    """The record of an executed copy, for the book; `parameters` are those that differ from their defaults."""
     used = {**_defaults(declared), **parameters}
     rows = [
         {
@@ -211,7 +211,7 @@ def _defaults(declared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
 
 
 def _describe(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record into an executed copy, and hide its cells of parameters from the page."""
+    """Write a record into an executed copy, and hide its parameter cells on the page."""
     notebook: NotebookNode = nbformat.read(path, 4)
     notebook.metadata["lkd"] = dict(record)
     for cell in notebook.cells:

@@ -1,4 +1,4 @@
-"""What others see of a page before they open it, and where it can be run: previews and launch buttons."""
+"""Previews of shared pages, and launch buttons."""
 
 from html import escape
 from textwrap import shorten
@@ -15,9 +15,9 @@ _LONGEST = 200
 def describe(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """Give a page its title and first paragraph as meta tags, for search and previews (handles `html-page-context`).
+    """Add a page's title and first paragraph as meta tags, for search and previews (handles `html-page-context`).
 
-    Addresses must be whole there: only with `html.baseurl` in `_config.yml` the page names its own and its picture.
+    The page's address and preview image need absolute URLs, that is `html.baseurl` in `_config.yml`.
     """
     if doctree is None:
         return
@@ -33,7 +33,7 @@ def describe(
 
 
 def drop_launch_buttons(app: Sphinx, config: Config) -> None:
-    """Leave the buttons that can open the repository of `_config.yml`; without one, none (handles `config-inited`)."""
+    """Keep the launch buttons that support the repository in `_config.yml`, if it has one (handles `config-inited`)."""
     options = config.html_theme_options
     repository, buttons = options.get("repository_url"), options.get("launch_buttons", {})
     if not repository:

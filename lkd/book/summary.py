@@ -1,4 +1,4 @@
-"""The directive `{headline}`: what the runs answer to the papers' main questions."""
+"""The directive `{headline}`: the answer to the papers' main questions."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _COLUMNS = {
     "Also at equal accuracy": "matched-large-kernels-over-transformers",
     "Vanilla KD matches DKD (by DKD's lead)": "vanilla-matches-dkd",
 }
-"""The claims that people come for, in few words."""
+"""The main claims, in short."""
 
 
 class Headline(SphinxDirective):
-    """The answer to the book's question, and how many of all claims hold."""
+    """The answer to the book's question, and the number of claims that hold."""
 
     def run(self) -> list[nodes.Node]:
         """A paragraph and a table as HTML."""
@@ -46,11 +46,11 @@ class Headline(SphinxDirective):
 
 
 def headline_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -> str:
-    """The book's question, answered by those runs that were repeated most; and a row for each set of runs.
+    """The answer to the book's question, from the runs with most repetitions, and a table of all sets of runs.
 
     Args:
-        columns: the verdicts on all claims, by what the runs are called.
-        shown: the profile of the runs that the chapter's page shows.
+        columns: the verdicts on all claims, by name of the set of runs.
+        shown: the profile of the runs on the chapter's page.
     """
     known = {title: {verdict.claim.id: verdict for verdict in verdicts} for title, verdicts in columns.items()}
     best = max((by_claim[_QUESTION] for by_claim in known.values()), key=_repeated)
@@ -65,7 +65,7 @@ def _repeated(verdict: Verdict) -> int:
 
 
 def _answer(verdict: Verdict, shown: str | None) -> str:
-    """The verdict as a sentence, how sure it is, of which runs, and the command that repeats them."""
+    """The verdict as a sentence, its certainty, the runs behind it, and the command that repeats them."""
     from lkd.profiles import Profile
     from lkd.study.chapters import STUDIES
 
@@ -76,7 +76,7 @@ def _answer(verdict: Verdict, shown: str | None) -> str:
         where = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The {runs} runs behind it</a>'
     else:
         published = _code(f"{command} -p published=True")
-        where = f"The {runs} runs behind it (here {published} and {_code('make site')} show them)"
+        where = f"The {runs} runs behind it (to show them here, run {published} and {_code('make site')})"
     return (
         f"<p><strong>At this scale: {_ANSWERS[verdict.word]}.</strong> "
         f"The claim “{escape(claim.says)}” {_found(verdict)} Scale: {escape(public(profile.description))} "
@@ -89,24 +89,24 @@ def _code(command: str) -> str:
 
 
 def _found(verdict: Verdict) -> str:
-    """What became of the claim, and what makes that sure or unsure."""
+    """The verdict on the claim, with its difference, interval and certainty."""
     found = verdict.found
     if found is None:
         return "has not been run."
     low, high = found.interval()
-    interval = f"95 % interval {low:.2f} to {high:.2f}" if low == low else "with nothing repeated"
+    interval = f"95 % interval {low:.2f} to {high:.2f}" if low == low else "without repetitions"
     if verdict.claim.between_teachers and found.teacher_seeds < 2:
-        sure = "Each teacher was trained once, which decides nothing between them."
+        certainty = "Each teacher was trained once, so nothing can be decided between them."
     elif verdict.times == verdict.times:
         more = f"{verdict.times:.0f} times"
-        sure = f"About {more} as many teachers and {more} as many students of each would probably decide it."
+        certainty = f"About {more} as many teachers and {more} as many students of each would probably decide it."
     else:
-        sure = ""
-    return f"is {verdict.word}: {found.mean:+.2f} {escape(verdict.claim.unit)}, {interval}. {sure}"
+        certainty = ""
+    return f"is {verdict.word}: {found.mean:+.2f} {escape(verdict.claim.unit)}, {interval}. {certainty}"
 
 
 def _row(heads: Sequence[str], title: str, verdicts: Mapping[str, Verdict]) -> str:
-    """One set of runs: what it says about the claims of the columns, and how many verdicts of each kind it has."""
+    """A row for one set of runs: verdicts on the main claims, and counts of all verdicts."""
     counts = Counter(verdict.word for verdict in verdicts.values())
     counted = "<br>".join(f"{count} {word}" for word, count in counts.most_common())
     cells = [escape(title), *(verdict_html(verdicts[id]) for id in _COLUMNS.values()), counted]

@@ -1,4 +1,4 @@
-"""Commands on chapters: run them, show them, say what they cost, publish their runs, judge claims."""
+"""Commands on chapters: run and show them, list their cost, publish their runs, judge claims."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,11 +32,11 @@ def run(
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter and its value, a Python literal."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the executed notebook goes; by default into the book.")
+        Path | None, typer.Option("--output", "-o", help="Path of the executed notebook; by default in the book.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Execute even what has been executed already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Execute chapters again.")] = False,
 ) -> None:
-    """Execute chapters. Runs that the store has are not trained again.
+    """Execute chapters. Runs in the store are not trained again.
 
     Example: lkd run logit_kd -p seeds='[0]' -p teachers='["mini_slak"]'
     """
@@ -45,23 +45,23 @@ def run(
     if output and len(chapters) > 1:
         raise typer.BadParameter(f"--output is for one chapter, got {len(chapters)}")
     if output and output.suffix != ".ipynb":
-        raise typer.BadParameter(f"--output is a notebook and ends in .ipynb, got {output}")
+        raise typer.BadParameter(f"--output must be a notebook and end in .ipynb, got {output}")
     parameters = assignments("-p", parameter)
     with refusals(), shared_kernel() as kernel:
         for chapter in chapters:
             check_chapter(chapter, parameters)
         for chapter in chapters:
-            _carry_out(chapter, parameters, output=output, again=again, kernel=kernel)
+            _execute(chapter, parameters, output=output, again=again, kernel=kernel)
 
 
 @app.command()
 def show(
     chapters: Names,
 ) -> None:
-    """Execute chapters from the published records, training nothing, where they have not been executed here.
+    """Execute chapters from the published records, without training, unless they were executed here.
 
-    Each is shown at the largest scale that is published of it. A chapter that has none, `your_own`, is run as it
-    stands, which trains for seconds.
+    Each chapter is shown at its largest published scale. The chapter `your_own`, which has no published runs, runs with
+    its defaults and trains for seconds.
 
     Example: lkd show logit_kd erf
     """
@@ -76,7 +76,7 @@ def show(
             copy = read_copy(home() / "chapters", chapter)
             if copy.notebook is None or copy.from_records:
                 profile = _published(chapter)
-                _carry_out(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
+                _execute(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
 
 
 @app.command()
@@ -89,13 +89,13 @@ def chapters(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The chapters, and what each costs under each profile: runs, training images, minutes where it was published.
+    """List the chapters and their cost in each profile: runs, training images, and minutes if they are published.
 
     Minutes are those of one CPU core, as published, summed over the runs.
 
     Chapters share runs: together they cost less than the sum.
 
-    Exits with 1 where a run is damaged, which counts as one to do, and names it at the end.
+    A damaged run counts as one to do; it is named at the end, and the exit code is 1.
 
     Example: lkd chapters --profile small
     """
@@ -113,32 +113,30 @@ def chapters(
     if as_json:
         say_json(costs)
     else:
-        _tell_costs(costs)
+        _print_costs(costs)
     report(faults)
 
 
-def _tell_costs(costs: list[dict[str, Any]]) -> None:
+def _print_costs(costs: list[dict[str, Any]]) -> None:
     for cost in costs:
         if cost["profile"] == costs[0]["profile"]:
             typer.echo(cost["chapter"])
-        told = f"  {cost['profile']:20} {cost['runs']:5} runs, {cost['to_do']:5} to do"
+        line = f"  {cost['profile']:20} {cost['runs']:5} runs, {cost['to_do']:5} to do"
         if cost["images"] is not None:
-            told += f", {cost['images'] / 1e6:6.2f} M training images"
-        typer.echo(told + ("" if cost["minutes"] is None else f", {cost['minutes']:5.1f} min"))
+            line += f", {cost['images'] / 1e6:6.2f} M training images"
+        typer.echo(line + ("" if cost["minutes"] is None else f", {cost['minutes']:5.1f} min"))
 
 
 @app.command()
 def publish(
     profile: Annotated[
         str,
-        typer.Argument(
-            metavar="PROFILE", help="The scale whose runs are published.", autocompletion=completion.profiles
-        ),
+        typer.Argument(metavar="PROFILE", help="The scale of the runs.", autocompletion=completion.profiles),
     ],
 ) -> None:
-    """Write the records of a profile's runs, as far as whole studies of them are done, to book/published/.
+    """Write the records of a profile's complete studies to book/published/.
 
-    Says first what others will see in them: names of data, classes, networks and the machine.
+    First lists the names that others will see in them: data, classes, networks and the machine.
 
     Example: lkd publish small
     """
@@ -154,7 +152,7 @@ def publish(
     with refusals():
         require_checkout("published records")
         if Profile.load(profile).source not in PROFILES:
-            raise ValueError(f"{profile} is not among lkd's own profiles, which alone are published: move it to them")
+            raise ValueError(f"{profile} is not one of lkd's profiles, and only these are published: add it to them")
         store = Store()
         whole = {name: study(profile) for name, study in STUDIES.items() if complete(name, profile, store)}
         if not whole:
@@ -169,11 +167,11 @@ def publish(
         for kind, names in disclosed_names(filter(None, map(store.find, recipes))).items():
             say(f"{path} shows {kind}: {names}")
         write(recipes, store, path, flops)
-        lacking = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
+        missing = ", ".join(sorted(set(STUDIES) - set(whole))) or "none"
         gone = len(before - set(ids(path)))
         typer.echo(
-            f"{path}: {', '.join(whole)} ({path.stat().st_size / 2**20:.1f} MiB); not run: {lacking}; "
-            f"runs that it held before and holds no longer: {gone}"
+            f"{path}: {', '.join(whole)} ({path.stat().st_size / 2**20:.1f} MiB); not run: {missing}; "
+            f"runs removed from the previous file: {gone}"
         )
 
 
@@ -183,7 +181,7 @@ def claims(
         str,
         typer.Option(
             "--profile",
-            help="The scale whose runs are judged, by its name or YAML file.",
+            help="The scale of the runs, by its name or YAML file.",
             autocompletion=completion.profiles,
         ),
     ] = "small",
@@ -191,9 +189,9 @@ def claims(
     published: Annotated[bool, typer.Option("--published", help="Judge by the published records.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The papers' claims, and what this machine's runs say about each: a mean with its 95 % interval.
+    """Judge the papers' claims by the runs of this machine: verdict, mean and 95 % interval.
 
-    Exits with 1 where a run is damaged, and names it at the end; the claims that need it read "not run".
+    A damaged run is named at the end, and the exit code is 1; the claims that need it read "not run".
 
     Example: lkd claims --profile reference --published
     """
@@ -217,7 +215,7 @@ def claims(
     if as_json:
         say_json(rows)
     else:
-        _tell_verdicts(rows)
+        _print_verdicts(rows)
     report(faults)
 
 
@@ -237,14 +235,14 @@ def _judged_by_records(profile: str) -> list[dict[str, Any]]:
     return rows_of(ledger(profile, published(profile)))
 
 
-def _tell_verdicts(rows: list[dict[str, Any]]) -> None:
+def _print_verdicts(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
         typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")
 
 
-def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
-    """Execute a chapter and say where it is; end with 1 if it stopped."""
+def _execute(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
+    """Execute a chapter and print its path; exit with 1 if it stopped."""
     from lkd.book.runner import ChapterError, run_chapter
 
     try:
@@ -255,7 +253,7 @@ def _carry_out(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
 
 
 def _published(chapter: str) -> str | None:
-    """The largest profile of which all that a chapter asks is published."""
+    """The largest profile with all studies of a chapter published, if any."""
     from lkd.runs.published import profiles, published
     from lkd.study.chapters import CHAPTERS, complete
 
@@ -280,9 +278,9 @@ def _is_done(recipe: "Recipe", faults: dict[str, None]) -> bool:
 
 
 def _cost(chapter: str, profile: "Profile", records: "Store | None", faults: dict[str, None]) -> dict[str, Any]:
-    """Runs of a chapter, training images as far as they are known without the data, minutes if they are published.
+    """Runs of a chapter, training images if known without the data, minutes if published.
 
-    Adds to `faults` a line for each damaged run.
+    Adds a line to `faults` for each damaged run.
     """
     from lkd.data import SOURCES, load
     from lkd.study.chapters import studies_of

@@ -1,4 +1,4 @@
-"""What a shell offers to complete, found without importing anything heavy."""
+"""Shell completion, without heavy imports."""
 
 import re
 from collections.abc import Iterable
@@ -14,40 +14,40 @@ _OBJECTIVE = re.compile(r'^        "([\w+]+)": \w+,$', re.MULTILINE)
 
 
 def chapters(incomplete: str) -> list[str]:
-    """Chapters that begin like this."""
+    """Chapters that start with `incomplete`."""
     return _beginning(incomplete, (path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")))
 
 
 def profiles(incomplete: str) -> list[str]:
-    """Profiles that begin like this."""
+    """Profiles that start with `incomplete`."""
     return _beginning(incomplete, (path.stem for path in (_package("lkd") / "profiles").glob("*.yaml")))
 
 
 def objectives(incomplete: str) -> list[str]:
-    """Objectives that begin like this."""
+    """Objectives that start with `incomplete`."""
     source = (_package("lkd") / "objectives" / "__init__.py").read_text("utf8")
     return _beginning(incomplete, _OBJECTIVE.findall(source))
 
 
 def data(incomplete: str) -> list[str]:
-    """Data sets that begin like this."""
+    """Data sets that start with `incomplete`."""
     return _beginning(incomplete, _DATA)
 
 
 def runs(incomplete: str) -> list[str]:
-    """Ids of finished runs that begin like this."""
+    """Ids of finished runs that start with `incomplete`."""
     return _beginning(incomplete, (path.name for path in run_folders(home_folder())))
 
 
 def models(incomplete: str) -> list[str]:
-    """Names that timm knows, and ids of finished runs, that begin like this."""
+    """timm model names and ids of finished runs that start with `incomplete`."""
     sources = (path for package in ("lkd", "timm") for path in (_package(package) / "models").glob("*.py"))
     names = (name for path in sources for name in _REGISTERED.findall(path.read_text("utf8")))
     return _beginning(incomplete, names) + runs(incomplete)
 
 
 def _package(name: str) -> Path:
-    """Where a package lies, without importing it."""
+    """The folder of a package, without importing it."""
     found = find_spec(name)
     assert found is not None and found.origin is not None
     return Path(found.origin).parent

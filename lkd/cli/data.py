@@ -14,10 +14,10 @@ app.add_typer(data, name="data", help="The data sets of this machine: list, chec
 
 @data.command("list")
 def list_data(as_json: Json = False) -> None:
-    """The data sets by name, where their files lie or how to get them, and how many images and classes they have.
+    """List the data sets: name, location or how to get it, numbers of images and classes.
 
-    Besides these, folder:PATH, tar:PATH and hfds:NAME name images of your own; the book says what they need, in "Distil
-    at any scale". A folder in `data` of lkd's home is listed by its name.
+    folder:PATH, tar:PATH and hfds:NAME name your own images; the page "Distil at any scale" describes their layout. A
+    folder in `data` of lkd's home is listed by its name.
 
     Example: lkd data list --json
     """
@@ -31,7 +31,7 @@ def list_data(as_json: Json = False) -> None:
     for row in found:
         counts = ", ".join(f"{count:,} {split}" for split, count in (row.images or {}).items())
         typer.echo(f"{row.name:24} {f'{row.classes} classes; {counts}; ' if row.images else ''}{row.place}")
-    typer.echo("folder:PATH, tar:PATH, hfds:NAME: images of your own")
+    typer.echo("folder:PATH, tar:PATH, hfds:NAME: your own images")
 
 
 @data.command()
@@ -42,10 +42,10 @@ def check(
     threads: Annotated[int, typer.Option(min=1, help="Threads that decode images at the same time.")] = 4,
     as_json: Json = False,
 ) -> None:
-    """Whether a data set of image files can be used: its splits have the same classes, and every image can be read.
+    """Check a data set of image files: its splits have the same classes, and every image can be read.
 
-    Says which files are not read, and how many images have pixels that need care. Exits with 1 where an image cannot be
-    read, and names it.
+    Lists ignored files, and counts images with pixels that need care. Unreadable images are named, and the exit code
+    is 1.
 
     Example: lkd data check folder:/data/imagenet --threads 16
     """
@@ -56,7 +56,7 @@ def check(
     with refusals():
         files = load(name)
         if not isinstance(files, Files):
-            raise ValueError(f"{name!r} is no data set of files: its content is checked whenever it is loaded")
+            raise ValueError(f"{name!r} is not a data set of files: its content is checked whenever it is loaded")
         found = checked(files, threads)
     if as_json:
         say_json(found._asdict())

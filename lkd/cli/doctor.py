@@ -1,4 +1,4 @@
-"""The command that looks at this machine: `lkd doctor`."""
+"""The command that examines this machine: `lkd doctor`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from lkd.cli.root import app, refusals, say_json
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """What this machine has and how fast it is: packages, devices, lkd's home, measured speed; what is slow, and why.
+    """Examine this machine: packages, devices, lkd's home, measured speed, and advice on what is slow or missing.
 
     Example: lkd doctor --json
     """

@@ -1,4 +1,4 @@
-"""Commands on trained models: how accurate they are, what they look at, what they withstand."""
+"""Commands on trained models: accuracy, receptive field, robustness."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ def evaluate(
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Top-1 accuracy of a trained model in percent, and its mean cross-entropy with the labels in nats.
+    """Evaluate a trained model: top-1 accuracy in percent, and mean cross-entropy with the labels in nats.
 
     Example: lkd evaluate resnet50.a1_in1k --data folder:/data/imagenet --split val --workers 8
     """
@@ -55,18 +55,18 @@ def evaluate(
 def erf(
     model: Trained,
     data: OwnData = None,
-    size: Annotated[int, typer.Option(min=1, help="Side that images are enlarged to, in pixels.")] = 1024,
-    count: Annotated[int, typer.Option(min=1, help="How many images, with classes in proportion.")] = 50,
+    size: Annotated[int, typer.Option(min=1, help="Side of the enlarged images, in pixels.")] = 1024,
+    count: Annotated[int, typer.Option(min=1, help="Number of images, with classes in proportion.")] = 50,
     save: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Where the map goes: .npz, or .png of its logarithm.")
+        Path | None, typer.Option(dir_okay=False, help="File for the map: .npz, or .png of its logarithm.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """The effective receptive field of a trained model, by RepLKNet's procedure.
+    """Measure the effective receptive field of a trained model, by RepLKNet's procedure.
 
-    By threshold, the side and the share of the area of the smallest central square that holds more than so much of all
-    contributions, of the logarithm of the map and of the map itself; and the share of the image that the field covers
-    effectively. They depend on the size of the images.
+    Prints, for each threshold, the side and area share of the smallest central square that contains more than that
+    share of all contributions, for the logarithm of the map and for the map itself; and the effective share of the
+    image. All depend on the size of the images.
 
     Example: lkd erf resnet50.a1_in1k --data folder:/data/imagenet --save map.png
     """
@@ -75,7 +75,7 @@ def erf(
     from lkd.runs.store import Store
 
     if save and save.suffix not in (".npz", ".png"):
-        raise typer.BadParameter(f"--save is a file that ends in .npz or .png, got {save}")
+        raise typer.BadParameter(f"--save must end in .npz or .png, got {save}")
     with refusals():
         field = _field(load_with_data(model, Store(), data, 0), data, size, count)
         if save:
@@ -98,17 +98,17 @@ def erf(
 def robustness(
     model: Trained,
     data: OwnData = None,
-    count: Annotated[int | None, typer.Option(min=1, help="At most how many images; by default all.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Maximum number of images; by default all.")] = None,
     imagenet: Annotated[
-        Path | None, typer.Option(help="The folder that has imagenet-c, imagenet-a, imagenet-r and sketch.")
+        Path | None, typer.Option(help="Folder with imagenet-c, imagenet-a, imagenet-r and sketch.")
     ] = None,
-    sets: Annotated[str, typer.Option(help="Which of ImageNet's sets.")] = "C,A,R,Sketch",
+    sets: Annotated[str, typer.Option(help="ImageNet sets to evaluate.")] = "C,A,R,Sketch",
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """Top-1 errors of a trained model, in percent, on images that were changed.
+    """Measure the robustness of a trained model: top-1 errors on changed images, in percent.
 
-    Of data in memory: 19 corruptions at 5 severities. Of ImageNet's 1000 classes: the sets under --imagenet.
+    For data in memory: 19 corruptions at 5 severities. For models of ImageNet's 1000 classes: the sets in --imagenet.
 
     Examples: lkd robustness 3f2a --count 1000
 
@@ -126,7 +126,7 @@ def robustness(
             means: dict[str, Any] = _corruption_means(table)
         else:
             if data is not None:
-                raise ValueError(f"--data is {data!r}, but --imagenet says where the images are: leave one of them out")
+                raise ValueError(f"--data {data!r} and --imagenet both name the images: leave one of them out")
             network, _ = trained(model, Store())
             by_timm = isinstance(resolve(model, Store()), str)
             mean, std = (None, None) if by_timm else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
@@ -145,14 +145,14 @@ def robustness(
 
 
 def _on_device(model: Any) -> Any:
-    """A model on this machine's GPU, if there is one."""
+    """Move a model to this machine's GPU, if it has one."""
     import torch
 
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _counted(data: "DataSet", bar: Any) -> Any:
-    """A data set whose batches are counted on a bar."""
+    """A data set that advances a progress bar by each batch."""
     from types import SimpleNamespace
 
     def batches(*args: Any) -> Any:
@@ -164,7 +164,7 @@ def _counted(data: "DataSet", bar: Any) -> Any:
 
 
 def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> "np.ndarray":
-    """A model's contribution map; kept beside a run where the images are its own."""
+    """A model's contribution map; stored with the run if the images are those of the run."""
     from lkd.erf import at_size, contribution_map, sample_images
     from lkd.study.measure import erf_of
 
@@ -175,7 +175,7 @@ def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> 
 
 
 def _save_map(field: "np.ndarray", path: Path) -> None:
-    """A contribution map as an array called "map", or its logarithm as a grey picture, black for 0."""
+    """Write a contribution map as an array named "map", or its logarithm as a grey image, black for 0."""
     import numpy as np
     from PIL import Image
 
@@ -190,20 +190,20 @@ def _save_map(field: "np.ndarray", path: Path) -> None:
 
 
 def _errors(chosen: "ModelWithData", data: str | None, count: int | None) -> "pd.DataFrame":
-    """Errors on corrupted images in memory; kept beside a run where the images are its own."""
+    """Errors on corrupted images in memory; stored with the run if the images are those of the run."""
     from lkd.data import Images
     from lkd.robustness import corruption_errors
     from lkd.study.measure import errors_of
 
     if not isinstance(chosen.data, Images):
-        raise ValueError(f"corruptions are made of images in memory, {chosen.data.name} is files: see --imagenet")
+        raise ValueError(f"corruptions need images in memory, {chosen.data.name} has files: see --imagenet")
     if chosen.run is not None and data is None:
         return errors_of(chosen.run, count or len(chosen.data.test))
     return corruption_errors(_on_device(chosen.model), chosen.data, count)
 
 
 def _corruption_means(table: "pd.DataFrame") -> dict[str, float]:
-    """In percent: the error without corruption, the mean over all types, and that of each type over its severities."""
+    """Errors in percent: clean, the mean over all types, and each type's mean over severities."""
     from lkd.robustness import CLEAN, by_corruption, mean_error
 
     errors = by_corruption(table)

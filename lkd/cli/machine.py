@@ -1,4 +1,4 @@
-"""What this machine is and has, as far as it decides what can be run on it and how fast."""
+"""Examination of this machine: everything that affects which runs are possible, and their speed."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ from lkd.util.files import CHECKOUT, home, home_folder
 from lkd.util.locks import MOVE_HOME, check_locking
 
 MODELS = ("mini_slak", "mini_resnet")
-"""Whose speed is measured: a teacher and a student of the book."""
+"""Networks for the speed measurement: a teacher and a student of the book."""
 
 _BATCH, _REPEATS = 64, 5
 _WRITTEN = 2**25
@@ -40,7 +40,7 @@ _LINES = 6
 
 
 def examined() -> dict[str, Any]:
-    """All that follows, and advice on what is slow or missing.
+    """The complete report, with advice on what is slow or missing.
 
     Example:
         >>> from lkd.cli.machine import examined
@@ -61,7 +61,7 @@ def examined() -> dict[str, Any]:
 
 
 def packages() -> dict[str, dict[str, str | None]]:
-    """The packages that lkd needs and their versions, None where one is missing; each extra under its own name."""
+    """Versions of lkd's dependencies, None for missing ones; each extra under its own name."""
     found: dict[str, dict[str, str | None]] = {}
     for line in requires("lkd") or ():
         name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
@@ -71,10 +71,10 @@ def packages() -> dict[str, dict[str, str | None]]:
 
 
 def processor() -> dict[str, Any]:
-    """CPU and memory: name, the instructions that torch uses, cores, and those that this process may use.
+    """CPU and memory: name, instruction set used by torch, cores, and the cores that this process may use.
 
-    "cores together" is how many times as many matrix products all usable cores make at once as one of them alone: about
-    their number, but less where they are hyper-threads of one core, or where other programs are at work.
+    "cores together" is the matrix-product throughput of all usable cores, relative to one: about their number, but less
+    if they are hyper-threads of one core, or if other programs are running.
     """
     return {
         "name": _cpuinfo("model name") or platform.processor() or platform.machine(),
@@ -88,7 +88,7 @@ def processor() -> dict[str, Any]:
 
 
 def build() -> dict[str, Any]:
-    """How torch was built, the threads it uses, and the devices it sees."""
+    """torch's build options, threads and devices."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "version": torch.__version__,
@@ -102,12 +102,12 @@ def build() -> dict[str, Any]:
 
 
 def launcher() -> dict[str, str]:
-    """The environment variables of a launcher such as torchrun: lkd waits for the other processes they announce."""
+    """Environment variables of a launcher such as torchrun: lkd waits for the processes they announce."""
     return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
 
 
 def data_sets() -> list[str]:
-    """One line for each data set of this machine, that accounts for its files; at most six."""
+    """One line per data set of this machine, with an account of its files; at most six lines."""
     lines = [row.account or f"{row.name}: {row.place}" for row in known()]
     if len(lines) <= _LINES:
         return lines
@@ -115,11 +115,11 @@ def data_sets() -> list[str]:
 
 
 def place() -> dict[str, Any]:
-    """lkd's home: where it is and why, free bytes, bytes/s written there; and whether the package is a git checkout.
+    """lkd's home: path and its origin, free bytes, write speed in bytes/s; and whether the package is a git checkout.
 
-    "locks" is whether files there can be locked, which runs need: without, no run starts. "fault" is why nothing can be
-    written there, "written a second" and "locks" are None then. "shared memory" is the free part of /dev/shm, through
-    which worker processes hand over images; None without it.
+    "locks" is whether files there can be locked, which every run requires. "fault" is the reason why the folder is not
+    writable; "written a second" and "locks" are None then. "shared memory" is the free part of /dev/shm, through which
+    worker processes pass images; None without it.
     """
     folder, written, fault = home_folder(), None, None
     try:
@@ -139,9 +139,9 @@ def place() -> dict[str, Any]:
 
 
 def speed(name: str) -> dict[str, float]:
-    """Images a second of one of the book's networks, on 32x32 images: forward on one thread, and in training.
+    """Images per second of one of the book's networks, on 32x32 images: forward pass on one thread, and training.
 
-    Training is a step of AdamW on a batch of 64, on this machine's device, with all threads that torch uses.
+    Training is a step of AdamW on a batch of 64, on this machine's device, with all of torch's threads.
     """
     data = load("digits")
     model = timm.create_model(name, in_chans=data.channels, num_classes=len(data.classes))
@@ -150,14 +150,14 @@ def speed(name: str) -> dict[str, float]:
 
 
 def advice(found: dict[str, Any]) -> Iterator[str]:
-    """What would be slow or fail here, why, and what to do.
+    """What would be slow or fail on this machine, with the reason and the fix.
 
     Args:
-        found: as `examined` finds it.
+        found: the result of `examined`.
     """
     processor, build, place = found["processor"], found["torch"], found["home"]
     if not build["GPUs"] and build["CUDA"]:
-        yield f"torch was built for CUDA {build['CUDA']} and sees no GPU: training runs on the CPU; is a driver there?"
+        yield f"torch was built for CUDA {build['CUDA']} and sees no GPU: training runs on the CPU; install a driver"
     elif not build["GPUs"]:
         yield "no GPU: the profiles smoke, small and reference are made for CPUs, networks for ImageNet take weeks"
     if "AVX" not in processor["instructions"] and platform.machine() in ("x86_64", "AMD64"):
@@ -165,11 +165,11 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     if not build["oneDNN"]:
         yield "torch was built without oneDNN: convolutions on the CPU are slow; install the wheels of pytorch.org"
     if processor["hyper-threads"]:
-        yield "hyper-threads: two logical cores share one, so that two runs on them each take longer than one alone"
+        yield "hyper-threads: two logical cores share one core, and two runs on them are slower than one"
     elif processor["cores together"] < _FULL_SHARE * processor["usable cores"]:
         yield (
             f"{processor['usable cores']} cores do {processor['cores together']:.1f} times the work of one: they may "
-            "be hyper-threads of a shared machine, or other programs are at work"
+            "be hyper-threads of a shared machine, or other programs are running"
         )
     if processor["usable cores"] < processor["logical cores"]:
         yield f"this process may use {processor['usable cores']} of {processor['logical cores']} cores: workers wait"
@@ -182,7 +182,7 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     elif place["written a second"] < _SLOW_DISK:
         yield f"lkd's home takes {place['written a second'] / 1e6:.0f} MB/s: checkpoints and tapes wait for the disk"
     if place["free"] < _LITTLE_SPACE:
-        yield f"lkd's home has {place['free'] / 1e9:.1f} GB free: `lkd store prune` says what can go"
+        yield f"lkd's home has {place['free'] / 1e9:.1f} GB free: `lkd store prune` lists unused files"
     if place["shared memory"] is not None and place["shared memory"] < _LITTLE_SHARED:
         yield (
             f"{SHARED} has {place['shared memory'] / 1e6:.0f} MB free: workers that read images need more (in Docker, "
@@ -195,8 +195,8 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
         )
     for extra, versions in found["packages"].items():
         if missing := [name for name, number in versions.items() if number is None]:
-            wish = "" if extra == "lkd" else f"[{extra}]"
-            yield f"{', '.join(missing)} missing: pip install 'lkd{wish}'"
+            suffix = "" if extra == "lkd" else f"[{extra}]"
+            yield f"{', '.join(missing)} missing: pip install 'lkd{suffix}'"
 
 
 def _usable_cores() -> int:
@@ -271,13 +271,13 @@ def _version(name: str) -> str | None:
 
 
 def _cpuinfo(field: str) -> str | None:
-    """The first value of a field that Linux tells of its processors."""
+    """The first value of a field in /proc/cpuinfo."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
 
 
 def _hyper_threads() -> bool:
-    """Whether logical cores share physical ones, as Linux tells."""
+    """Whether logical cores share physical ones, according to Linux."""
     siblings, cores = _cpuinfo("siblings"), _cpuinfo("cpu cores")
     return bool(siblings and cores and int(siblings) > int(cores))

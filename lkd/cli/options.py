@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 import dataclasses
 from pathlib import Path
@@ -12,18 +12,18 @@ from lkd.cli.root import assignments
 if TYPE_CHECKING:
     from lkd.engine.options import Options
 
-_MODEL = "A timm name, a folder that lkd.models.save_model wrote, or how the id of a run begins."
+_MODEL = "A timm name, a folder written by lkd.models.save_model, or the beginning of a run's id."
 Student = Annotated[
-    str, typer.Argument(metavar="STUDENT", help=f"Who learns. {_MODEL}", autocompletion=completion.models)
+    str, typer.Argument(metavar="STUDENT", help=f"The student. {_MODEL}", autocompletion=completion.models)
 ]
 Untrained = Annotated[
-    str, typer.Argument(metavar="MODEL", help=f"Who learns. {_MODEL}", autocompletion=completion.models)
+    str, typer.Argument(metavar="MODEL", help=f"The model to train. {_MODEL}", autocompletion=completion.models)
 ]
 Teacher = Annotated[
     str,
     typer.Argument(
         metavar="TEACHER",
-        help=f"Who teaches. {_MODEL} A teacher of the profile is trained first.",
+        help=f"The teacher. {_MODEL} A teacher of the profile is trained first.",
         autocompletion=completion.models,
     ),
 ]
@@ -44,7 +44,7 @@ OwnData = Annotated[
     ),
 ]
 Profile = Annotated[
-    str, typer.Option(help="Where settings come from that are not given.", autocompletion=completion.profiles)
+    str, typer.Option(help="Source of all settings that are not given.", autocompletion=completion.profiles)
 ]
 Settings = Annotated[
     list[str] | None,
@@ -58,17 +58,15 @@ Fields = Annotated[
         help='A field of lkd.Options: workers=8, channels_last=True, trackers=["tensorboard"].',
     ),
 ]
-Processes = Annotated[int, typer.Option(min=1, help="Processes that share the work, by accelerate launch.")]
-Saved = Annotated[
-    Path | None, typer.Option(file_okay=False, help="A folder that the trained model is written to, for lkd and timm.")
-]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read images in files ahead.")]
-ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for the model's own.")]
-Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
+Processes = Annotated[int, typer.Option(min=1, help="Number of processes, started by accelerate launch.")]
+Saved = Annotated[Path | None, typer.Option(file_okay=False, help="Folder for the trained model, in timm's format.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read image files.")]
+ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for that of the model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def read_options(given: list[str] | None) -> "Options":
-    """The options that are typed as fields."""
+    """Parse `--option` into `lkd.Options`."""
     from lkd.engine.options import Options
     from lkd.util.checks import unknown
 

@@ -1,4 +1,4 @@
-"""The command that says what a chapter takes: `lkd plan`."""
+"""The command that estimates the cost of a chapter: `lkd plan`."""
 
 import json
 import sys
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 @app.command()
 def plan(
     chapter: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, without .ipynb.")],
-    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default the chapter's own.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default that of the chapter.")] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter, as `lkd run` takes it."),
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter, as in `lkd run`."),
     ] = None,
     measure: Annotated[
         float | None,
-        typer.Option("--measure", metavar="SECONDS", help="About how long steps are timed; 30 by default."),
+        typer.Option("--measure", metavar="SECONDS", help="Approximate duration of the timing; 30 by default."),
     ] = None,
-    no_measure: Annotated[bool, typer.Option("--no-measure", help="Time nothing.")] = False,
-    gpu: Annotated[str, typer.Option("--gpu", help="The GPU that hours are estimated for.")] = "a100",
-    gpus: Annotated[int, typer.Option("--gpus", help="How many of them share each batch.")] = 1,
-    utilisation: Annotated[float, typer.Option("--utilisation", help="The share of its peak that is reached.")] = 0.3,
-    listed: Annotated[bool, typer.Option("--list", help="Name each run that is asked for.")] = False,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Do not time steps.")] = False,
+    gpu: Annotated[str, typer.Option("--gpu", help="The GPU of the estimate.")] = "a100",
+    gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs that share each batch.")] = 1,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="Utilised share of the GPU's peak rate.")] = 0.3,
+    listed: Annotated[bool, typer.Option("--list", help="List each run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a chapter takes before it is run: runs, work, hours, memory, disk, and what is missing.
+    """Estimate the cost of a chapter before it is run: runs, work, hours, memory, disk, and missing data or weights.
 
-    Nothing is written to the store, and nothing is fetched.
+    Writes nothing to the store, and downloads nothing.
 
     Example: lkd plan longer_training --profile imagenet --gpu h100 --gpus 8
     """
@@ -42,7 +42,7 @@ def plan(
     from lkd.planning.report import plain
 
     if no_measure and measure is not None:
-        raise typer.BadParameter(f"--measure {measure:g} and --no-measure cannot both be meant")
+        raise typer.BadParameter(f"--measure {measure:g} and --no-measure exclude each other: leave one of them out")
     parameters = assignments("-p", parameter)
     if profile is not None and parameters.setdefault("profile", profile) != profile:
         raise typer.BadParameter(f"--profile is {profile}, and -p profile={parameters['profile']}: give one of them")
@@ -63,7 +63,7 @@ def plan(
 
 
 def _show(frame: "pd.DataFrame") -> None:
-    """A table on a terminal."""
+    """Print a table on a terminal."""
     from rich.console import Console
     from rich.table import Table
 

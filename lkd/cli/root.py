@@ -1,4 +1,4 @@
-"""The `lkd` command itself: how it refuses, how it stops, and what it says to programs."""
+"""The `lkd` command: errors, interrupts and JSON output shared by all commands."""
 
 import json
 import math
@@ -12,17 +12,17 @@ from typer.core import TyperGroup
 
 
 class Commands(TyperGroup):
-    """A group of commands: a wrong command line, a missing package and Ctrl-C are answered in one line each."""
+    """A group of commands that reports a wrong command line, a missing package and Ctrl-C in one line each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help where no command is named."""
+        """Show the help when no command is given."""
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Carry out the command that was named."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except ImportError as error:
@@ -30,18 +30,18 @@ class Commands(TyperGroup):
             say(f"{error}{remedy}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
-            say("stopped; what was finished is kept: the same command goes on from there")
+            say("stopped; finished work is kept: the same command resumes")
             raise typer.Exit(130) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Read the command line, carry it out, and end this process."""
+        """Run the command line and end this process."""
         try:
             sys.exit(super().main(*args, **{**extra, "standalone_mode": False}))
         except typer.TyperException as error:
             context = getattr(error, "ctx", None)
-            told = " ".join(error.format_message().split())
-            told += "" if told.endswith((".", "?")) else "."
-            say(f"{told} See: {context.command_path} --help" if context else told)
+            message = " ".join(error.format_message().split())
+            message += "" if message.endswith((".", "?")) else "."
+            say(f"{message} See: {context.command_path} --help" if context else message)
             sys.exit(error.exit_code)
 
 
@@ -50,7 +50,7 @@ app = typer.Typer(cls=Commands, add_completion=True, pretty_exceptions_enable=Fa
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Say in one line what was refused, and end with 2; with 1 where numbers that are not finite ended the work."""
+    """Report an error in one line; exit with 2, or with 1 if numbers that are not finite ended the work."""
     try:
         yield
     except (KeyError, ImportError, OSError, TypeError, ValueError) as error:
@@ -62,25 +62,25 @@ def refusals() -> Iterator[None]:
 
 
 def say(message: object) -> None:
-    """A message to people, on stderr."""
+    """Print a message to stderr."""
     typer.echo(f"lkd: {message}", err=True)
 
 
 def report(faults: Iterable[str]) -> None:
-    """Name what was damaged or foreign among many entries and was skipped, and end with 1; go on if there was none."""
-    for fault in (told := list(faults)):
+    """Name skipped entries, damaged or foreign, and exit with 1 if there are any."""
+    for fault in (found := list(faults)):
         say(fault)
-    if told:
+    if found:
         raise typer.Exit(1)
 
 
 def say_json(value: Any) -> None:
-    """A result to programs, on stdout; null for a number that is not finite, which JSON does not have."""
+    """Print a result as JSON to stdout, with null for numbers that are not finite."""
     typer.echo(json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
 def assignments(option: str, texts: Sequence[str] | None) -> dict[str, Any]:
-    """Values by name of an option that is typed as NAME=VALUE, once for each name."""
+    """Values by name, of an option given as NAME=VALUE once for each name."""
     from lkd.util.values import read_value
 
     values: dict[str, Any] = {}
@@ -104,12 +104,12 @@ def _finite(value: Any) -> Any:
 
 @app.callback()
 def lkd() -> None:
-    """Knowledge distillation with large-kernel teachers: rerun a chapter of the book, or distil models of your own.
+    """Knowledge distillation with large-kernel teachers: rerun a chapter of the book, or distil your own models.
 
-    Results go to stdout, all else to stderr; --json, where a command has it, makes the result JSON.
+    Results go to stdout, messages to stderr. Commands with --json print the result as JSON.
 
     Exit codes: 0 done. 1 the work failed, or a check found a fault. 2 refused: the command line, a file or a recipe is
-    wrong, and nothing was done. 130 stopped by Ctrl-C: the same command goes on.
+    wrong, and nothing was done. 130 stopped by Ctrl-C: the same command resumes.
 
     Environment: LKD_HOME is the folder of data, runs and executed chapters.
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def run_recipe(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="A recipe as JSON, of a run or of your own; or the id of a run."),
+        typer.Argument(metavar="RECIPE", help="A recipe as a JSON file, or the id of a run."),
     ],
 ) -> None:
-    """Carry out one recipe, here or in the processes that `accelerate launch` has started.
+    """Run one recipe, here or in the processes started by `accelerate launch`.
 
-    An id is that of a run of this machine's store, or of a published one, as pages of the book show it. A file holds a
-    recipe and nothing else.
+    An id is that of a run in this machine's store, or of a published run, as shown on the pages of the book. A file
+    contains a recipe and nothing else.
 
     Example: accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe recipe.json
     """
@@ -35,12 +35,12 @@ def run_recipe(
 
 
 def _recipe_in(file: Path) -> "Recipe":
-    """The recipe that a file holds, and nothing else: it may come from anybody."""
+    """The recipe in a file, which may be from anyone; other content is refused."""
     from lkd.recipe import Recipe
 
     values = read_json(file, "give the recipe.json of a run, or one of your own")
     if not {"data", "student"} <= values.keys():
         raise ValueError(
-            f'{file} is no recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
+            f'{file} is not a recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
         )
     return Recipe.from_dict(values)

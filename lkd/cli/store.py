@@ -1,4 +1,4 @@
-"""Commands on the runs that this machine has: `lkd store`."""
+"""Commands on the runs of this machine: `lkd store`."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 store = typer.Typer(cls=Commands)
 app.add_typer(store, name="store", help="The runs of this machine: list, show, verify, compare, prune.")
 
-_ID = "The id of a run, or how it begins."
+_ID = "The id of a run, or its beginning."
 RunId = Annotated[str, typer.Argument(metavar="RUN", help=_ID, autocompletion=completion.runs)]
 RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help=_ID, autocompletion=completion.runs)]
 Student = Annotated[str | None, typer.Option(help="Only runs of this student.", autocompletion=completion.models)]
 Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for those without.')]
-Objective = Annotated[str | None, typer.Option(help="Only runs of it.", autocompletion=completion.objectives)]
-Data = Annotated[str | None, typer.Option(help="Only runs on these images.", autocompletion=completion.data)]
+Objective = Annotated[
+    str | None, typer.Option(help="Only runs with this objective.", autocompletion=completion.objectives)
+]
+Data = Annotated[str | None, typer.Option(help="Only runs on this data set.", autocompletion=completion.data)]
 _MIB = 2**20
 
 
@@ -33,10 +35,9 @@ def list_runs(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """The finished runs, the latest last.
+    """List the finished runs, the latest last.
 
-    Exits with 1 where something in the folder of runs is damaged or no run, and names it after all others; hidden files
-    are left aside.
+    Damaged runs and foreign files are named at the end, and the exit code is 1; hidden files are ignored.
 
     Example: lkd store list --student mini_resnet --objective nkd
     """
@@ -50,11 +51,11 @@ def list_runs(
     if as_json:
         say_json(rows)
     else:
-        _tell_runs(rows)
+        _print_runs(rows)
     report(faults)
 
 
-def _tell_runs(rows: list[dict[str, Any]]) -> None:
+def _print_runs(rows: list[dict[str, Any]]) -> None:
     layout = (
         "{id:16}  {started:16}  {student:20}  {teacher:20}  {objective:9}  {data:16}  {seed:>4}  {top1:>6}  {size:>6}"
     )
@@ -69,7 +70,7 @@ def _tell_runs(rows: list[dict[str, Any]]) -> None:
 
 @store.command()
 def show(run: RunId, as_json: Json = False) -> None:
-    """One run: the fields of its recipe that differ from the defaults, its figures, what it comes from, its curve.
+    """Show one run: recipe fields that differ from the defaults, metrics, provenance, learning curve.
 
     Example: lkd store show 3f2a
     """
@@ -96,8 +97,8 @@ def show(run: RunId, as_json: Json = False) -> None:
     typer.echo(f"run {entry.run_id} ({entry.path}, {entry.bytes / _MIB:.1f} MiB)")
     for title, values in (
         ("recipe, where it differs from the defaults", changed(entry.recipe)),
-        ("figures", entry.metrics),
-        ("comes from", entry.provenance),
+        ("metrics", entry.metrics),
+        ("provenance", entry.provenance),
     ):
         typer.echo(f"\n{title}")
         for name, value in values.items():
@@ -107,9 +108,9 @@ def show(run: RunId, as_json: Json = False) -> None:
 
 @store.command()
 def verify(as_json: Json = False) -> None:
-    """Read every run, measurement, tape and checkpoint whole, and name each one that is damaged.
+    """Read every run, measurement, tape and checkpoint completely, and name the damaged ones.
 
-    A run from before lkd wrote manifests gets one. Exits with 1 where something is damaged.
+    Runs from before lkd wrote manifests get one. Exits with 1 if there is damage.
 
     Example: lkd store verify
     """
@@ -128,10 +129,10 @@ def verify(as_json: Json = False) -> None:
 
 @store.command()
 def compare(runs: RunIds, as_json: Json = False) -> None:
-    """Two or more runs: the fields in which their recipes differ, their figures, and paired differences.
+    """Compare two or more runs: recipe fields that differ, metrics, and paired differences.
 
-    A paired difference is that of test top-1, in points, between a run and the first one, over all seeds for which the
-    store has both, with its 95 % interval: runs that differ from the two in nothing but the seed are looked for.
+    A paired difference is the mean difference in test top-1, in points, between a run and the first one, with its 95 %
+    interval, over all seeds for which the store has both: runs that differ from the two only in the seed are included.
 
     Example: lkd store compare 3f2a 90bc
     """
@@ -150,18 +151,18 @@ def compare(runs: RunIds, as_json: Json = False) -> None:
     if as_json:
         say_json({"runs": [entry.run_id for entry in found], "recipe": fields, "metrics": metrics, "paired": pairs})
     else:
-        _tell_comparison({"run": {"": [entry.run_id for entry in found]}, "recipe": fields, "figures": metrics}, pairs)
+        _print_comparison({"run": {"": [entry.run_id for entry in found]}, "recipe": fields, "metrics": metrics}, pairs)
     report(faults)
 
 
-def _tell_comparison(tables: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+def _print_comparison(tables: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
     for title, table in tables.items():
         typer.echo(title)
         for name, values in table.items():
             typer.echo(f"  {name:24} " + "  ".join(f"{_brief(value):>16}" for value in values))
     typer.echo("paired difference of test top-1")
     for pair in pairs:
-        typer.echo(f"  {pair['run']} over {pair['to']}: {_told(pair)}")
+        typer.echo(f"  {pair['run']} over {pair['to']}: {_difference(pair)}")
 
 
 @store.command()
@@ -170,19 +171,19 @@ def prune(
     teacher: Teacher = None,
     objective: Objective = None,
     data: Data = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the listed files.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what has no use any more and how large it is; with --yes, delete it.
+    """List unused files and their sizes; with --yes, delete them.
 
-    Without a filter these are leftovers of kills, temporary files that no process uses, checkpoints of finished runs,
-    and, while nothing trains or waits to go on, tapes whose run is finished. With a filter these are the finished runs
-    that pass it. What something is training now is never touched, nor a run that lies whole under a temporary name.
+    Without a filter: leftovers of killed processes, temporary files that no process uses, checkpoints of finished runs,
+    and tapes of finished runs, if nothing is being trained or waits to be resumed. With a filter: the finished runs
+    that match. Files of a run in training are never touched, nor is a complete run under a temporary name.
 
-    A temporary file in lkd's home counts as unused a day after it was last written to; a folder of lkd in TMPDIR once
-    its process has ended.
+    A temporary file in lkd's home counts as unused a day after it was last written; a folder of lkd in TMPDIR once its
+    process has ended.
 
-    Exits with 1 where something is damaged or foreign; it stays, and is named at the end.
+    Damaged or foreign entries are kept and named at the end, and the exit code is 1.
 
     Example: lkd store prune --objective kd --yes
     """
@@ -210,7 +211,7 @@ def prune(
     else:
         typer.echo(f"{_total(found):,} bytes in {len(found)} places")
     if found and not yes:
-        say("nothing was deleted: --yes does it")
+        say("nothing was deleted: use --yes to delete")
     report(faults)
 
 
@@ -227,7 +228,7 @@ def _row(entry: "Entry") -> dict[str, Any]:
 
 
 def _paired(first: "Entry", other: "Entry", known: "list[Entry]") -> dict[str, Any]:
-    """Mean difference over shared seeds, and the ends of its 95 % interval, NaN for one seed."""
+    """Mean difference over shared seeds with its 95 % interval, NaN for one seed."""
     from lkd.metrics import spread
     from lkd.runs.catalogue import paired
 
@@ -239,15 +240,15 @@ def _paired(first: "Entry", other: "Entry", known: "list[Entry]") -> dict[str, A
     return {**pair, "seeds": list(by_seed), "mean": found.mean, "low": found.low, "high": found.high}
 
 
-def _told(pair: dict[str, Any]) -> str:
+def _difference(pair: dict[str, Any]) -> str:
     if not pair["seeds"]:
-        return "none: they differ in the seed alone, or no seed has both"
+        return "none: they differ only in the seed, or no seed has both"
     interval = "no interval" if math.isnan(pair["low"]) else f"[{pair['low']:+.2f}, {pair['high']:+.2f}]"
     return f"{pair['mean']:+.2f} points, {interval}, seeds {', '.join(map(str, pair['seeds']))}"
 
 
 def _brief(value: Any) -> str:
-    """A value in a cell: a teacher's recipe by its model, a number by its first digits."""
+    """A value as a short text: a teacher's recipe by its model, a float with six digits."""
     if isinstance(value, dict) and "student" in value:
         return str(value["student"])
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The command on studies of many runs: `lkd study`."""
+"""The command that trains the runs of chapters: `lkd study`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def study(
         list[str],
         typer.Argument(
             metavar="CHAPTER...",
-            help="Chapters that ask a study, as `lkd chapters` names them.",
+            help="Names of chapters, as in `lkd chapters`.",
             autocompletion=completion.chapters,
         ),
     ],
@@ -32,29 +32,29 @@ def study(
         list[str] | None,
         typer.Option("--parameter", "-p", metavar=_NAME_VALUE, help="A parameter of the chapters, a Python literal."),
     ] = None,
-    executor: Annotated[str, typer.Option(help="Where workers run: local or submitit.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where the workers run: local or submitit.")] = "local",
     workers: Annotated[
         int | None,
-        typer.Option(help="How many; by default one for each GPU or else CPU, or a single job of submitit."),
+        typer.Option(help="Number of workers; by default one per GPU or else CPU, or a single submitit job."),
     ] = None,
     option: Fields = None,
-    cluster: Annotated[str, typer.Option(help="Where submitit's jobs go: slurm, or local to try it here.")] = "slurm",
+    cluster: Annotated[str, typer.Option(help="Target of submitit's jobs: slurm, or local for a trial.")] = "slurm",
     partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
     slurm: Annotated[
         list[str] | None,
         typer.Option("--slurm", metavar=_NAME_VALUE, help="A setting of submitit for Slurm: gpus_per_node=1."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="For the jobs' scripts and logs, on a shared file system; by default the store.")
+        Path | None, typer.Option(help="Shared folder for the jobs' scripts and logs; by default in the store.")
     ] = None,
 ) -> None:
-    """Carry out all runs of chapters, beside any number of other workers on the same store.
+    """Train all runs of chapters, together with any number of other workers on the same store.
 
-    Workers take from the store what is left to do, one run at a time. Start and stop them as you like, here or on other
-    machines: no run is done twice, and one whose worker died goes on in another from its last checkpoint. The chapters
-    themselves, `lkd run`, then find their runs done.
+    Workers take the remaining runs from the store, one at a time. Start and stop them at any time, here or on other
+    machines: no run is done twice, and if a worker dies another one resumes its run from the last checkpoint. Then
+    execute the chapters with `lkd run`.
 
-    Exits with 1 where runs failed, after all others; with 2 for what cannot be run; with 130 when it was interrupted.
+    Exit codes: 1 if some runs failed, after all others; 2 if the request is refused; 130 if interrupted.
 
     Example: lkd study logit_kd --profile small --workers 2
 
@@ -76,9 +76,9 @@ def study(
     with refusals():
         check_words("--slurm", settings)
         studies = {chapter: studies_of(chapter, profile, **parameters) for chapter in chapters}
-        if lacking := [chapter for chapter in chapters if not studies[chapter]]:
-            raise ValueError(f"chapter {lacking[0]!r} asks no study: `lkd run {lacking[0]}` carries it out")
-        recipes = unique([recipe for asks in studies.values() for study in asks for recipe in study.recipes])
+        if without := [chapter for chapter in chapters if not studies[chapter]]:
+            raise ValueError(f"chapter {without[0]!r} has no study: execute it with `lkd run {without[0]}`")
+        recipes = unique([recipe for each in studies.values() for study in each for recipe in study.recipes])
         store, options = Store(), read_options(option)
         start = _start(executor, cluster, folder or store.folder / "jobs", settings)
         try:
@@ -100,5 +100,5 @@ def _start(executor: str, cluster: str, folder: Path, settings: Mapping[str, Any
     if executor == "submitit":
         return Submitted(folder, cluster, settings)
     if settings:
-        raise ValueError(f"settings for Slurm ({', '.join(settings)}) need --executor submitit")
+        raise ValueError(f"settings for Slurm ({', '.join(settings)}) require --executor submitit")
     return local_workers

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from lkd.engine.tape import Tape
 
 tapes = typer.Typer(cls=Commands)
-app.add_typer(tapes, name="tape", help="The teachers' outputs that are kept along streams.")
+app.add_typer(tapes, name="tape", help="Recorded outputs of teachers: list, verify.")
 
 
 @tapes.command("list")
 def list_tapes(as_json: Json = False) -> None:
-    """The tapes of this machine's store: name, teacher, size, and how much of it is recorded.
+    """List the tapes of this machine's store: name, teacher, size, and recorded share.
 
-    Exits with 1 where something in the folder of tapes is damaged or no tape, and names it after all others.
+    Damaged tapes and foreign files are named at the end, and the exit code is 1.
 
     Example: lkd tape list
     """
@@ -36,14 +36,14 @@ def list_tapes(as_json: Json = False) -> None:
 @tapes.command("verify")
 def verify(
     name: Annotated[
-        str | None, typer.Argument(metavar="TAPE", help="A tape's name, or how it begins; all by default.")
+        str | None, typer.Argument(metavar="TAPE", help="A tape's name, or its beginning; all by default.")
     ] = None,
-    batches: Annotated[int, typer.Option(min=1, help="How many batches of each are asked for again.")] = 4,
+    batches: Annotated[int, typer.Option(min=1, help="Number of batches to recompute for each tape.")] = 4,
     as_json: Json = False,
 ) -> None:
-    """Ask teachers again for some batches, and compare with what their tapes hold.
+    """Recompute some batches with the teachers, and compare them with the tapes.
 
-    Exits with 1 where a record differs by more than rounding, is damaged or missing.
+    Exits with 1 if a record differs by more than rounding, is damaged or missing.
 
     Example: lkd tape verify --batches 16
     """
@@ -54,7 +54,7 @@ def verify(
         found, faults = _tapes()
         chosen = [tape for tape in found if tape.folder.name.startswith(name or "")]
         if name and not chosen:
-            raise KeyError(f"no tape is called {name!r}: `lkd tape list` names those there are")
+            raise KeyError(f"unknown tape {name!r}: `lkd tape list` lists all")
     rows: list[dict[str, Any]] = []
     for tape in chosen:
         try:
@@ -63,14 +63,14 @@ def verify(
             fault = error.args[0] if isinstance(error, KeyError) else str(error)
             rows.append({"name": tape.folder.name, "difference": None, "rounding": None, "fault": fault})
         if not as_json:
-            _tell(rows[-1])
+            _print_row(rows[-1])
     if as_json:
         say_json(rows)
     report(faults)
     raise typer.Exit(int(any(row["fault"] or row["difference"] > row["rounding"] for row in rows)))
 
 
-def _tell(row: dict[str, Any]) -> None:
+def _print_row(row: dict[str, Any]) -> None:
     if row["fault"]:
         say(row["fault"])
     else:
@@ -85,7 +85,7 @@ def _row(tape: "Tape") -> dict[str, Any]:
 
 
 def _tapes() -> "tuple[list[Tape], list[str]]":
-    """The tapes of the store, and what in their folder is damaged or no tape, in one line each."""
+    """The tapes of the store, and a line for each damaged or foreign entry in their folder."""
     from lkd.engine.tape import Tape
     from lkd.runs.catalogue import visible
     from lkd.util.files import home_folder
@@ -93,7 +93,7 @@ def _tapes() -> "tuple[list[Tape], list[str]]":
     tapes, faults = [], []
     for path in sorted(visible(home_folder() / "tapes")):
         if not path.is_dir():
-            faults.append(f"{path} is no tape: move it to another folder")
+            faults.append(f"{path} is not a tape: move it to another folder")
             continue
         try:
             tapes.append(Tape(path))

@@ -31,7 +31,7 @@ def distill(
     teacher: Teacher,
     data: Data,
     objective: Annotated[
-        str, typer.Option(help="How the teacher teaches.", autocompletion=completion.objectives)
+        str, typer.Option(help="The distillation method.", autocompletion=completion.objectives)
     ] = "nkd",
     profile: Profile = "small",
     setting: Settings = None,
@@ -40,7 +40,7 @@ def distill(
     save: Saved = None,
     as_json: Json = False,
 ) -> None:
-    """Train a student on labels and on what a teacher says. A run that the store has is not trained again.
+    """Distil a student from a teacher. A run in the store is not trained again.
 
     Example: lkd distill mini_resnet mini_slak --data digits --profile smoke --set epochs=2 --set temperature=2
     """
@@ -75,7 +75,7 @@ def train(
     save: Saved = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model on labels alone. A run that the store has is not trained again.
+    """Train a model from labels. A run in the store is not trained again.
 
     Example: lkd train mini_slak --data digits --profile smoke --set seed=1
     """
@@ -100,11 +100,11 @@ _GIVEN_ELSEWHERE = {
     "student": "STUDENT", "model": "MODEL", "teacher": "TEACHER", "data": "--data", "objective": "--objective",
     "profile": "--profile", "num_processes": "--processes", "options": "--option", "store": "LKD_HOME",
 }  # fmt: skip
-"""Names that `--set` does not take, and where each is given instead."""
+"""Names that `--set` does not accept, with the argument to use instead."""
 
 
 def _settings(given: list[str] | None) -> dict[str, Any]:
-    """Fields of the recipe and parameters of the objective, as `--set` gives them."""
+    """Parse `--set` into fields of the recipe and parameters of the objective."""
     settings = assignments("--set", given)
     for name in settings:
         if name in _GIVEN_ELSEWHERE:
@@ -113,19 +113,19 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
 
 
 def _finish(run: "Run", save: Path | None, as_json: bool) -> None:
-    """Write the trained model where it was asked for, and tell of the run."""
+    """Save the trained model if requested, and print the result."""
     from lkd.export import export
 
     if save:
         export(run, save)
-    recipe, figures = run.recipe, dict(run.metrics)
+    recipe, metrics = run.recipe, dict(run.metrics)
     if as_json:
         place = {"run_id": recipe.run_id, "path": str(run.path), "saved": str(save) if save else None}
-        say_json({**place, "metrics": figures, "recipe": recipe.to_dict()})
+        say_json({**place, "metrics": metrics, "recipe": recipe.to_dict()})
         return
-    taught = f" taught by {recipe.teacher_name} ({recipe.objective})" if recipe.teacher else ""
-    typer.echo(f"run {recipe.run_id}: {recipe.student}{taught} on {recipe.data}, seed {recipe.seed}")
-    typer.echo(f"top-1: test {figures['test_top1']:.2f} %, validation {figures['val_top1']:.2f} %")
-    if "teacher_top1" in figures:
-        typer.echo(f"top-1 of the teacher on the student's validation images: {figures['teacher_top1']:.2f} %")
+    method = f" distilled from {recipe.teacher_name} ({recipe.objective})" if recipe.teacher else ""
+    typer.echo(f"run {recipe.run_id}: {recipe.student}{method} on {recipe.data}, seed {recipe.seed}")
+    typer.echo(f"top-1: test {metrics['test_top1']:.2f} %, validation {metrics['val_top1']:.2f} %")
+    if "teacher_top1" in metrics:
+        typer.echo(f"top-1 of the teacher on the student's validation images: {metrics['teacher_top1']:.2f} %")
     typer.echo(f"{run.path}" + (f", saved to {save}" if save else ""))

@@ -123,7 +123,7 @@ def test_what_was_not_measured_is_left_out_and_said(tmp_path: Path) -> None:
     assert found and not any("share" in cell for cell in found)
     text = BeautifulSoup(comparison_html({"small": [], "smoke": found}), "html.parser").get_text()
     assert "Not measured on the published runs of profile smoke: effective receptive field." in text
-    assert "Of profile small, not all of these runs are published" in text
+    assert "Profile small is not shown: not all of these runs are published" in text
 
 
 def test_a_store_that_lacks_runs_has_no_cells(store: Store) -> None:

@@ -81,7 +81,7 @@ def lkd(*words: str) -> tuple[int, str]:
         (("tiny", "-p", "seeds"), "-p takes NAME=VALUE, got 'seeds'"),
         (("tiny", "-p", "rate=1", "-p", "rate=2"), "-p gives 'rate' twice: leave one of them out"),
         (("tiny", "logit_kd", "-o", "out.ipynb"), "--output is for one chapter, got 2"),
-        (("tiny", "-o", "README.md"), "--output is a notebook and ends in .ipynb, got README.md"),
+        (("tiny", "-o", "README.md"), "--output must be a notebook and end in .ipynb, got README.md"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

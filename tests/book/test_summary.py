@@ -45,7 +45,7 @@ def test_those_runs_answer_that_were_repeated_most() -> None:
 
 def test_what_makes_the_answer_unsure_is_said() -> None:
     assert "At this scale: not decided." in sentence({"small": column("small", ONCE, "inconclusive")})
-    assert "trained once, which decides nothing" in sentence({"small": column("small", ONCE, "inconclusive")})
+    assert "trained once, so nothing can be decided" in sentence({"small": column("small", ONCE, "inconclusive")})
     unsure = sentence({"reference": column("reference", OFTEN, "inconclusive", times=4.0)})
     assert "About 4 times as many teachers and 4 times as many students" in unsure and "trained once" not in unsure
     assert "At this scale: no." in sentence({"reference": column("reference", OFTEN, "contradicted", p=0.01)})

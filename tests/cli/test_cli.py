@@ -54,12 +54,12 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
         and "smoke.zip: logit_kd (" in told.output
         and "not run: erf, feature_kd, kernel_size" in told.output
     )
-    assert "holds no longer: 0" in told.output
+    assert "previous file: 0" in told.output
     assert "smoke.zip shows students: 'mini_convnext', 'mini_resnet'" in told.stderr
     assert lkd("claims", "--published", "--profile", "smoke").exit_code == 0
     monkeypatch.setitem(STUDIES, "logit_kd", lambda profile: distillation(profile, **{**few, "objectives": ["nkd"]}))
     STUDIES["logit_kd"]("smoke").run(workers=1)
-    assert "holds no longer: 1" in lkd("publish", "smoke").output
+    assert "previous file: 1" in lkd("publish", "smoke").output
 
 
 @pytest.mark.slow

@@ -30,8 +30,8 @@ def launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"task": 1, "recipe": FIELDS, "store": "HOME", "resume": True, "options": {}}, "is no recipe: it must be an"),
-        ({"recipe": FIELDS}, "is no recipe: it must be an object"),
+        ({"task": 1, "recipe": FIELDS, "store": "HOME", "resume": True, "options": {}}, "is not a recipe: it must be"),
+        ({"recipe": FIELDS}, "is not a recipe: it must be an object"),
         (FIELDS | {"task": 1, "store": "HOME"}, "unknown field of a recipe 'task'"),
         (FIELDS | {"store": "HOME"}, "unknown field of a recipe 'store'"),
         (FIELDS | {"options": {"tape": True}}, "unknown field of a recipe 'options'"),

@@ -89,7 +89,7 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(tmp_path: Path) -> Non
     told, complaints = running.communicate(timeout=120)
     assert running.returncode == 130 and told == ""
     *first_lines, last = complaints.splitlines()
-    assert "the same command goes on" in last and all("Traceback" not in line for line in first_lines)
+    assert "the same command resumes" in last and all("Traceback" not in line for line in first_lines)
     assert len(first_lines) <= 6
 
 

@@ -46,7 +46,7 @@ def test_an_interrupted_study_ends_its_workers_and_the_same_command_goes_on(word
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=300)
     assert running.returncode == 130
-    assert said.splitlines()[-1] == "lkd: stopped; what was finished is kept: the same command goes on from there"
+    assert said.splitlines()[-1] == "lkd: stopped; finished work is kept: the same command resumes"
     _, left = psutil.wait_procs(at_work, timeout=60)
     assert at_work and not left
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -96,7 +96,7 @@ def test_failed_runs_are_told_at_the_end_with_exit_code_1(home: Path, monkeypatc
     ("words", "message"),
     [
         (["logits"], "unknown chapter 'logits': did you mean 'logit_kd'"),
-        (["your_own"], "chapter 'your_own' asks no study"),
+        (["your_own"], "chapter 'your_own' has no study"),
         (["erf", "--profile", "smok"], "unknown profile 'smok': did you mean 'smoke'"),
         (["erf", "-p", "teacher=1"], "unknown parameter of the study of chapter 'erf' 'teacher': did you mean 'teache"),
         (["erf", "-p", "seeds=0"], "seeds must be a list of int, got 0"),
@@ -107,7 +107,7 @@ def test_failed_runs_are_told_at_the_end_with_exit_code_1(home: Path, monkeypatc
         (["erf", "--executor", "slurm"], "unknown executor 'slurm'. There are: local, submitit"),
         (["erf", "--executor", "submitit"], "Slurm is not installed here (sbatch is not found)"),
         (["erf", "--executor", "submitit", "--cluster", "debug"], "unknown cluster 'debug'. There are: local, slurm"),
-        (["erf", "--partition", "gpu"], "settings for Slurm (partition) need --executor submitit"),
+        (["erf", "--partition", "gpu"], "settings for Slurm (partition) require --executor submitit"),
         (
             ["erf", "--executor", "submitit", "--cluster", "local", "--slurm", "gpu=1"],
             "settings for Slurm: Unknown argument 'gpu' for executor 'slurm'",

@@ -44,7 +44,7 @@ WRONG = [
     ("run kernel_size -p profile=smoke -p sizes=[4]", "sizes"),
     ("run erf -p seeds=0", "seeds"),
     ("run erf logit_kd -o out.ipynb", "--output is for one chapter, got 2"),
-    ("run erf -o out.html", "ends in .ipynb, got out.html"),
+    ("run erf -o out.html", "must be a notebook and end in .ipynb, got out.html"),
     ("run erf --agian", "No such option: --agian"),
     ("show logits", "unknown chapter 'logits': did you mean 'logit_kd'"),
     ("show", "Missing argument 'CHAPTER...'"),
@@ -66,7 +66,7 @@ WRONG = [
     ("run-recipe student.json", "unknown student model 'mini_resnt': did you mean 'mini_resnet'"),
     # tapes
     ("tape lst", "No such command 'lst'. Did you mean 'list'? See: lkd tape --help"),
-    ("tape verify nothing", "no tape is called 'nothing': `lkd tape list`"),
+    ("tape verify nothing", "unknown tape 'nothing': `lkd tape list`"),
     ("tape verify --batches 0", "Input should be greater than or equal to 1"),
     # training
     ("distill mini_resnet mini_slak", "Missing option '--data'"),
@@ -106,7 +106,7 @@ WRONG = [
     (f"evaluate {ID} --split tests", "unknown split 'tests': did you mean 'test'"),
     (f"evaluate {ID} --data folder:PICTURES", "does not take the images of folder:"),
     (f"evaluate {ID} --image-size 64", "image_size is 64, but has no effect on images in memory"),
-    (f"erf {ID} --save map.jpg", "ends in .npz or .png, got map.jpg"),
+    (f"erf {ID} --save map.jpg", "must end in .npz or .png, got map.jpg"),
     (f"erf {ID} --size 0", "Input should be greater than or equal to 1"),
     (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are 250 images"),
     (f"robustness {ID} --count 9999", "count must be at least 1 and at most 250, got 9999"),
@@ -123,7 +123,7 @@ WRONG = [
     ("store remove", "No such command 'remove'. See: lkd store --help"),
     # data and machine
     ("data check", "Missing argument 'NAME'"),
-    ("data check digits", "'digits' is no data set of files"),
+    ("data check digits", "'digits' is not a data set of files"),
     ("data check pets", "unknown data set 'pets'. There are: digits, fashion_mnist, folder:PATH"),
     ("data check folder:/nowhere", "there is no folder /nowhere"),
     ("data check folder:UNEQUAL", "lacks 'dog' compared with the classes of"),
