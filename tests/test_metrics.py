@@ -53,7 +53,7 @@ def test_rows_that_do_not_belong_together_are_refused():
         direct_gain(two, three)
     with pytest.raises(ValueError, match=r"student has shape \(2,\), teacher \(2, 1\)"):
         effective_gain(two, two, two[:, None])
-    with pytest.raises(ValueError, match=r"distilled and student have rows of different index: .*pandas\.merge"):
+    with pytest.raises(ValueError, match=r"distilled and student have different indexes: .*pandas\.merge"):
         direct_gain(pd.Series(two), pd.Series(two, index=[1, 2]))
     with pytest.raises(TypeError, match="student is a list: give a number, an array"):
         direct_gain(two, [50.0, 60.0])

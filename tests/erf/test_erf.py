@@ -306,7 +306,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error(layer, side):
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     before, values = state_of(model), copy.deepcopy(model.state_dict())
     if side == 1:
-        with pytest.raises(ValueError, match="does not take images of shape"):
+        with pytest.raises(ValueError, match="does not accept images of shape"):
             contribution_map(model, torch.randn(2, 3, side, side), layer=layer)
     else:
         contribution_map(model, torch.randn(2, 3, side, side), layer=layer)
@@ -356,18 +356,18 @@ WRONG = {
     "a list": (None, ONES.tolist(), None, TypeError, "images must be a tensor, got a list"),
     "three dimensions": (None, ONES[0], None, ValueError, r"images have shape \(1, 8, 8\)"),
     "no images": (None, ONES[:0], None, ValueError, r"images have shape \(0, 1, 8, 8\)"),
-    "integers": (None, ONES.byte(), None, TypeError, r"images are torch.uint8: normalise"),
-    "channels": (None, torch.ones(2, 3, 8, 8), None, ValueError, r"does not take images of shape \(2, 3, 8, 8\)"),
+    "integers": (None, ONES.byte(), None, TypeError, r"images are torch.uint8: convert them"),
+    "channels": (None, torch.ones(2, 3, 8, 8), None, ValueError, r"does not accept images of shape \(2, 3, 8, 8\)"),
     "no module": (len, ONES, None, TypeError, "model must be an nn.Module, got a builtin"),
     "no features": (nn.Sequential(nn.ReLU()), ONES, None, TypeError, "no forward_features: name the layer .*'0'"),
-    "nothing at all": (nn.Flatten(), ONES, None, TypeError, "a Flatten has no forward_features"),
+    "nothing at all": (nn.Flatten(), ONES, None, TypeError, "Flatten has no forward_features"),
     "an unknown layer": (None, ONES, "layers", KeyError, "unknown layer 'layers': did you mean 'layers_'"),
-    "a layer not run": (None, ONES, "spare", ValueError, "layer 'spare' is not run by Maps.forward"),
+    "a layer not run": (None, ONES, "spare", ValueError, "Maps.forward does not run layer 'spare'"),
     "two maps": (Odd(lambda x: [x, x]), ONES, None, TypeError, "are a list, not a tensor"),
     "a pooled vector": (Odd(lambda x: x.mean((2, 3))), ONES, None, ValueError, r"shape \(2, 1\) for 2 images"),
     "windows": (Odd(lambda x: x.reshape(4, 1, 4, 8)), ONES, None, ValueError, r"shape \(4, 1, 4, 8\) for 2 images"),
     "no grid": (Odd(lambda x: x.flatten(2).mT[:, 1:]), ONES, None, ValueError, "63 tokens, after 0 .* num_prefix"),
-    "no square": (Odd(lambda x: x.flatten(2).mT[:, :6]), ONES, None, ValueError, "make no grid on images of 8x8"),
+    "no square": (Odd(lambda x: x.flatten(2).mT[:, :6]), ONES, None, ValueError, "do not form a grid on images of 8x8"),
     "no token": (Odd(lambda x: x.flatten(2).mT[:, :0]), ONES, None, ValueError, "0 tokens, after 0"),
     "no gradient": (Odd(lambda x: x.detach()), ONES, None, ValueError, "do not depend on the images"),
 }
@@ -470,7 +470,7 @@ def test_the_logarithm_depends_on_the_scale_and_nothing_else_does():
         (np.ones((2, 4, 4)), ValueError, r"shape \(2, 4, 4\): give one map"),
         (np.ones((0, 4)), ValueError, r"shape \(0, 4\)"),
         (np.full((4, 4), math.nan), ValueError, "values from nan to nan: give finite"),
-        (np.full((4, 4), math.inf), ValueError, "give finite ones"),
+        (np.full((4, 4), math.inf), ValueError, "give finite values"),
         (np.full((4, 4), -0.1), ValueError, "values from -0.1 to -0.1: .* at least 0"),
         (np.zeros((4, 4)), ValueError, "is 0 everywhere"),
         ("map.npy", TypeError, "must be an array of numbers"),
@@ -585,10 +585,10 @@ def test_the_position_embedding_of_a_vit_is_resampled_and_its_class_token_kept()
 
 
 def test_a_size_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"size is 36, which a CSWin .* 9x9 map does not divide into 9x2 stripes"):
+    with pytest.raises(ValueError, match=r"size is 36, which CSWin .* 9x9 map does not divide into 9x2 stripes"):
         at_size(timm.create_model("mini_cswin"), 36)
     fixed = MlpMixer(img_size=64, num_blocks=1, embed_dim=16)
-    with pytest.raises(ValueError, match=r"size is \(32, 64\), which a MlpMixer cannot be brought to"):
+    with pytest.raises(ValueError, match=r"size is \(32, 64\), which MlpMixer does not support"):
         at_size(fixed, (32, 64))
 
 
@@ -596,7 +596,7 @@ def test_a_size_that_cannot_be_is_refused():
     ("model", "size", "error", "message"),
     [
         (len, 32, TypeError, "model must be an nn.Module"),
-        (nn.Flatten(), 32, TypeError, "a Flatten has no convolution"),
+        (nn.Flatten(), 32, TypeError, "Flatten has no convolution"),
         (nn.Conv2d(1, 1, 1), 0, ValueError, "size must be at least 1, got 0"),
         (nn.Conv2d(1, 1, 1), (8, -8), ValueError, "size must be at least 1, got -8"),
         (nn.Conv2d(1, 1, 1), 8.0, TypeError, "size must be a whole number, got 8.0"),
@@ -692,7 +692,7 @@ def test_a_tensor_is_only_resized():
 @pytest.mark.parametrize(
     ("data", "arguments", "error", "message"),
     [
-        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are 4 images"),
+        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are only 4 images"),
         (torch.zeros(4, 1, 8, 8), dict(count=0), ValueError, "count must be at least 1"),
         (torch.zeros(4, 1, 8, 8), dict(size=8.0), TypeError, "size must be a whole number"),
         (torch.zeros(4, 1, 8, 8), dict(order="last"), KeyError, "unknown order 'last'"),
@@ -700,7 +700,7 @@ def test_a_tensor_is_only_resized():
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), {}, TypeError, "data is a tensor of torch.uint8: give"),
         (torch.zeros(4, 8, 8), {}, ValueError, r"shape \(4, 8, 8\)"),
         (torch.zeros(()), {}, ValueError, r"shape \(\)"),
-        ("digits", {}, FileNotFoundError, "no folder digits: for a data set by its name, give lkd.data.load"),
+        ("digits", {}, FileNotFoundError, "no folder digits: for a data set by name, pass lkd.data.load"),
         (7, {}, TypeError, "data must be a data set, a folder or a tensor, got a int"),
     ],
 )
@@ -721,7 +721,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
     model = timm.create_model("mini_vit")
     model.num_prefix_tokens = prefix
-    with pytest.raises(TypeError, match="the num_prefix_tokens of a VisionTransformer must be the number"):
+    with pytest.raises(TypeError, match="the num_prefix_tokens of VisionTransformer must be the number"):
         contribution_map(model, torch.randn(1, 3, 32, 32))
 
 
@@ -729,5 +729,5 @@ def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
 def test_a_set_input_size_that_is_not_timm_s_is_refused(method):
     model = timm.create_model("mini_resnet")
     vars(model)["set_input_size"], vars(model)["layers"] = method, 3
-    with pytest.raises(ValueError, match=r"a .* cannot be brought to"):
+    with pytest.raises(ValueError, match="which .* does not support"):
         at_size(model, 64)

@@ -229,7 +229,7 @@ def test_a_class_without_images_is_named(sets):
         run(Reader(FEW), sets, "Sketch")
     for path in (sets / "sketch").glob("*/*"):
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"sketch has no image: get them from https://github.com/Haohan"):
+    with pytest.raises(FileNotFoundError, match=r"sketch has no images: get them from https://github.com/Haohan"):
         run(Reader(FEW), sets, "Sketch")
 
 
@@ -260,7 +260,7 @@ class Other(nn.Module):
         ({"logits": torch.zeros(1, 1000)}, "got a dict for one image"),
         (
             AssertionError("Input height (224) doesn't match model (384)"),
-            r"does not take images \(B, 3, 224, 224\): In",
+            r"does not accept images \(B, 3, 224, 224\): In",
         ),
     ],
 )
@@ -280,8 +280,12 @@ def test_a_model_of_other_classes_or_sizes_is_refused(made, result, message):
         ({"corruptions": ["fogg"]}, KeyError, "unknown corruption 'fogg'"),
         ({"severities": [6]}, ValueError, "severity must be .* got 6"),
         ({"count": 0}, ValueError, "count must be at least 1, got 0"),
-        ({"mean": None}, ValueError, r"mean is not known: model has no pretrained_cfg .* give mean=\(r, g, b\)"),
-        ({"std": None}, ValueError, "std is not known"),
+        (
+            {"mean": None},
+            ValueError,
+            r"mean is unknown: the model has no mean in a pretrained_cfg, so pass mean=\(r, g, b\)",
+        ),
+        ({"std": None}, ValueError, "std is unknown"),
         ({"std": (0.5,)}, ValueError, r"std must have one value for each of 3 channels, got \(0.5,\)"),
     ],
 )
