@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data.plausibility import BEYOND, warn
+from lkd.models.exact import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
 from lkd.util.torch_defaults import torch_defaults
@@ -74,7 +75,7 @@ def contribution_map(
     features = _features_of(model, layer)
     batches = images.split(max(1, _PIXELS_AT_ONCE // images.shape[2:].numel()))
     total, used = torch.zeros(images.shape[2:], dtype=torch.float64), 0
-    with frozen(model), progress_bar(len(images)) if progress else nullcontext() as bar:
+    with _frozen(model), progress_bar(len(images)) if progress else nullcontext() as bar:
         for batch in batches:
             maps = _contributions(features, model, batch)
             finite = maps[maps.isfinite().flatten(1).all(1)]
@@ -95,16 +96,14 @@ def contribution_map(
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def _frozen(model: nn.Module) -> Iterator[None]:
     """Context manager: a model in eval mode with frozen parameters; restores mode and requires_grad on exit."""
-    training = {module: module.training for module in model.modules()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     try:
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
-        for module, mode in training.items():
-            module.training = mode
         for parameter in trained:
             parameter.requires_grad_()
 
@@ -142,7 +141,7 @@ def _warn_of_values(images: Tensor) -> None:
 
 
 def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:
-    """A function from images to the feature map `(B, C, h, w)`."""
+    """The function that maps images to the feature map `(B, C, h, w)`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}")
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]

@@ -1,4 +1,4 @@
-"""Models at other image sizes than their own."""
+"""Adaptation of models to other image sizes."""
 
 import inspect
 from typing import Any, TypeVar
@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lkd.erf.contribution import frozen
 from lkd.models.copying import twin
+from lkd.models.exact import in_eval_mode
 from lkd.util.checks import check_whole
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,7 +47,7 @@ def at_size(model: Model, size: int | tuple[int, int]) -> Model:
         )
     resized: Any = twin(model, "model")
     image = first.weight.new_zeros(1, first.in_channels, height, width)
-    with frozen(resized), torch.no_grad():
+    with in_eval_mode(resized), torch.no_grad():
         try:
             _set_size(resized, (height, width))
             resized(image)

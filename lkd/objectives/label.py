@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.inputs import check_choice, check_labelled
+from lkd.objectives.inputs import check_labelled, check_option
 from lkd.objectives.tensors import binary_cross_entropy, cross_entropy, upcast
 
 HARD = {"ce": cross_entropy, "bce": binary_cross_entropy}
@@ -52,7 +52,7 @@ def check_hard(hard: str) -> None:
     Raises:
         KeyError: an unknown name, with the nearest known one.
     """
-    check_choice("hard", hard, HARD)
+    check_option("hard", hard, HARD)
 
 
 class Label(Objective):

@@ -132,25 +132,12 @@ def jpeg_compression(image: np.ndarray, rng: np.random.Generator, quality: int) 
     return _values(Image.open(file))
 
 
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    function.__name__: function
-    for function in (
-        *(
-            gaussian_noise,
-            shot_noise,
-            impulse_noise,
-            defocus_blur,
-            glass_blur,
-            motion_blur,
-            zoom_blur,
-            snow,
-            frost,
-            fog,
-        ),
-        *(brightness, contrast, elastic_transform, pixelate, jpeg_compression),
-        *(speckle_noise, gaussian_blur, spatter, saturate),
-    )
-}
+_ALL = (
+    gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost, fog,
+    brightness, contrast, elastic_transform, pixelate, jpeg_compression, speckle_noise, gaussian_blur, spatter,
+    saturate,
+)  # fmt: skip
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {function.__name__: function for function in _ALL}
 
 
 def corrupt(images: Tensor, corruption: str, severity: int, indices: Sequence[int] | Tensor | None = None) -> Tensor:

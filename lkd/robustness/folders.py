@@ -152,11 +152,11 @@ def _by_corruption(root: Path, pairs: Iterable[tuple[str, int]]) -> Iterator[tup
 def _check_classes(path: Path, found: set[str], indices: Sequence[int]) -> None:
     """Refuse a folder with other classes than `indices` of ImageNet-1k."""
     expected = {_synsets()[index] for index in indices}
-    pairs = (("lacks", expected - found), ("adds", found - expected))
+    pairs = (("is missing", expected - found), ("has extra", found - expected))
     if differences := [f"{text} {some(names)}" for text, names in pairs if names]:
         raise ValueError(
             f"{path} {' and '.join(differences)} compared with the {len(expected)} classes of its set: it needs one "
-            "folder of images per class, named by WordNet id, and no other"
+            "folder of images per class, named by WordNet id, and no others"
         )
 
 

@@ -729,5 +729,5 @@ def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
 def test_a_set_input_size_that_is_not_timm_s_is_refused(method):
     model = timm.create_model("mini_resnet")
     vars(model)["set_input_size"], vars(model)["layers"] = method, 3
-    with pytest.raises(ValueError, match="which .* does not support"):
+    with pytest.raises(ValueError, match=r"which .* does not support"):
         at_size(model, 64)

@@ -207,11 +207,13 @@ def test_classes_of_another_set_are_named(sets):
     shutil.rmtree(sets / "imagenet-a")
     shutil.copytree(sets / "ImageNet-R", sets / "imagenet-a")
     with pytest.raises(
-        ValueError, match=r"imagenet-a lacks 'n\d+', .* and 109 more and adds .* the 200 classes of its"
+        ValueError, match=r"imagenet-a is missing 'n\d+', .* and 109 more and has extra .* the 200 classes of its"
     ):
         run(Reader(FEW), sets, "A")
     (sets / "sketch" / NAMES[7]).rename(sets / "sketch" / "goldfish")
-    with pytest.raises(ValueError, match=f"sketch lacks '{NAMES[7]}' and adds 'goldfish' compared with the 3 classes"):
+    with pytest.raises(
+        ValueError, match=f"sketch is missing '{NAMES[7]}' and has extra 'goldfish' compared with the 3 classes"
+    ):
         run(Reader(FEW), sets, "Sketch")
 
 
@@ -225,7 +227,7 @@ def test_hidden_folders_are_no_classes_and_images_outside_class_folders_are_name
 
 def test_a_class_without_images_is_named(sets):
     (sets / "sketch" / NAMES[7] / "1.JPEG").unlink()
-    with pytest.raises(ValueError, match=f"sketch lacks '{NAMES[7]}' compared with"):
+    with pytest.raises(ValueError, match=f"sketch is missing '{NAMES[7]}' compared with"):
         run(Reader(FEW), sets, "Sketch")
     for path in (sets / "sketch").glob("*/*"):
         path.unlink()
