@@ -128,7 +128,7 @@ def fast_depthwise(model: nn.Module) -> nn.Module:
 
 
 def slow_depthwise(model: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions of a model that `fast_depthwise` would change.
+    """List the convolutions of a model that `fast_depthwise` would change.
 
     Example:
         >>> from torch import nn

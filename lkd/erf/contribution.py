@@ -31,9 +31,9 @@ def contribution_map(
         u(x) = sum_c relu(F(x)[c, h // 2, w // 2])
         map = mean_i sum_colours relu(du / dx_i)
 
-    Images are processed in batches: the network treats images independently, and the gradient of the summed `u` is the
-    gradient of each. The mean is taken in float64, without maps that have non-finite values; a warning states their
-    number. Images with values beyond 30 give a warning, as they are not normalised.
+    Images are processed in batches; since the network treats images independently, the gradient of the summed `u` holds
+    the gradient of each image. The mean is taken in float64, without maps that have non-finite values; a warning states
+    their number. Images with values beyond 30 give a warning, as they are not normalised.
 
     In attention networks, every token depends on every other through the softmax: their maps can be compared with
     ConvNets' in form, but do not mean quite the same. Results depend on the image size: report it with them.

@@ -47,7 +47,7 @@ def weighted_label(weight: float, student_logits: Tensor, target: Tensor, hard: 
 
 
 def check_hard(hard: str) -> None:
-    """Refuse a name that is not in `HARD`.
+    """Refuse an unknown label loss.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.

@@ -732,11 +732,11 @@ def test_a_file_is_no_folder_and_a_configuration_that_is_not_timms_is_named(tmp_
     save_model(net(), tmp_path)
     with pytest.raises(ValueError, match=r"is a file, .*call load_checkpoint\(model, '.*model\.safetensors'\)"):
         load_model(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"makes no model with \{'foo': 1\}"):
+    with pytest.raises(ValueError, match=r"create a model from .* with \{'foo': 1\}"):
         load_model(tmp_path, foo=1)
     for text in ("", "{}", "[]", '{"architecture": "no_such_model"}'):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ValueError, match=r"config\.json makes no model .*: give a folder that"):
+        with pytest.raises(ValueError, match=r"create a model from .*config\.json .*: give a folder that"):
             load_model(tmp_path)
 
 
