@@ -1,4 +1,4 @@
-"""Receptive fields: nets whose field is known, RepLKNet's procedure written out, and all that can be given wrongly."""
+"""Receptive fields: networks with a known field, RepLKNet's procedure in loops, and invalid inputs."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ NETS = {
 
 
 def settled(model, seed=0):
-    """Every weight and statistic drawn at random, in float64 and training mode."""
+    """Randomise all weights and statistics, in float64 and training mode."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
@@ -54,7 +54,7 @@ def noise(*shape, seed=1):
 
 
 class Maps(nn.Module):
-    """A net whose `forward_features` runs the layers given, and whose `forward` pools them."""
+    """A network with the given layers in `forward_features`, and pooling in `forward`."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -68,7 +68,7 @@ class Maps(nn.Module):
 
 
 def convolution(kernel, channels=1):
-    """A 'same' convolution by one kernel."""
+    """A 'same' convolution with one kernel."""
     kernel = torch.as_tensor(kernel, dtype=torch.float64)
     layer = nn.Conv2d(channels, 1, kernel.shape, padding=tuple(side // 2 for side in kernel.shape), bias=False).double()
     layer.weight.data[:] = kernel
@@ -76,7 +76,7 @@ def convolution(kernel, channels=1):
 
 
 def box(map):
-    """First and last row and column of what is not 0."""
+    """First and last non-zero row and column."""
     return [(int(lines.min()), int(lines.max())) for lines in np.nonzero(map)]
 
 
@@ -104,7 +104,7 @@ def test_the_map_of_a_stack_of_convolutions_is_the_binomial_profile(depth):
 
 
 def test_only_what_raises_the_centre_counts_and_only_where_it_is_above_0():
-    """The second of three images has a centre below 0 and counts as a map of 0."""
+    """The second of three images has a negative centre; its map is 0."""
     kernel = np.array([[0, 1, 0], [-2, 3, 0], [0, 0, -4]])
     image = torch.zeros(1, 1, 7, 7)
     image[..., 3, 3] = 1
@@ -120,7 +120,7 @@ def test_the_centre_of_a_map_lies_at_half_of_its_side_rounded_down(side, centre)
 
 
 def silent(model):
-    """Without attention, so that tokens do not see one another."""
+    """Without attention, tokens do not depend on each other."""
     for name, parameter in model.named_parameters():
         if ".attn.proj." in name or (name.startswith("stage") and ".proj." in name):
             parameter.data.zero_()
@@ -132,7 +132,7 @@ def silent(model):
 )
 @pytest.mark.parametrize("size", [(64, 96), (96, 64)])
 def test_tokens_lie_row_by_row_after_those_of_no_patch(key, cell, size):
-    """Without attention the centre sees its own patch alone, on images as high as wide or not."""
+    """Without attention, the centre depends on its own patch only, for square and other images."""
     model = at_size(silent(net(key)[0]), size)
     map = contribution_map(model, noise(8, 3, *size))
     assert box(map) == [(side // cell // 2 * cell, side // cell // 2 * cell + cell - 1) for side in size]
@@ -140,7 +140,7 @@ def test_tokens_lie_row_by_row_after_those_of_no_patch(key, cell, size):
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (30, 46), (22, 30)])
 def test_cswin_s_tokens_lie_row_by_row(size):
-    """Without attention there are three convolutions of 3x3, of stride 2."""
+    """Without attention, three 3x3 convolutions of stride 2 remain."""
     map = contribution_map(silent(net("mini_cswin")[0]), noise(8, 3, *size))
     centres = [8 * (math.ceil(side / 8) // 2) for side in size]
     assert box(map) == [(centre - 7, centre + 7) for centre in centres]
@@ -166,7 +166,7 @@ def centre_vector(key, model, image):
 
 
 def slow_map(key, model, images):
-    """Image by image, pixel by pixel."""
+    """Reference, image by image and pixel by pixel."""
     total = np.zeros(images.shape[2:])
     for image in images:
         image = image[None].clone().requires_grad_()
@@ -224,7 +224,7 @@ def test_images_that_are_not_normalised_are_warned_of():
 
 
 def test_a_norm_that_is_not_last_stays():
-    """As in ConvNeXt's stem, or where the features go on after a module that is called norm."""
+    """As in ConvNeXt's stem, or with layers after the module `norm`."""
     model = Maps(convolution([[2.0]]))
     model.norm = nn.InstanceNorm2d(1)
     inner = model.layers_
@@ -242,7 +242,7 @@ def test_the_last_map_of_a_resnet_is_its_last_stage_s_by_name_as_well():
 
 
 def test_a_layer_s_output_is_taken_before_anything_changes_it_in_place():
-    """The ReLU after `bn1` of a resnet works in place; it makes no difference to u, but -ReLU(-x) does."""
+    """The ReLU after `bn1` of a ResNet is in place; it does not change u, but -ReLU(-x) does."""
 
     class Negative(nn.Module):
         def forward(self, x):
@@ -288,7 +288,7 @@ def test_a_linear_layer_has_its_channels_last():
     assert box(contribution_map(ChannelsLast(), torch.randn(4, 3, 8, 12), layer="linear")) == [(4, 4), (6, 6)]
 
 
-# The model is left as it was ----------------------------------------------------------------------------------------
+# The model is unchanged ---------------------------------------------------------------------------------------------
 
 
 def state_of(model):
@@ -337,11 +337,11 @@ def test_a_net_without_parameters_has_a_map():
     assert contribution_map(Maps(nn.AvgPool2d(3, 1, 1)), torch.ones(1, 1, 9, 9)).sum() == pytest.approx(1)
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid inputs -----------------------------------------------------------------------------------------------------
 
 
 class Odd(Maps):
-    """Features in a form given."""
+    """Features in a given form."""
 
     def __init__(self, form):
         super().__init__(convolution([[1.0]]))
@@ -393,7 +393,7 @@ def test_a_size_that_a_transformer_was_not_made_for_is_refused_with_the_remedy(n
 
 
 def slow_side(values, threshold, log):
-    """RepLKNet's loop over `i in range(1, h // 2)`, pixel by pixel, as long as the square lies within the map."""
+    """RepLKNet's loop over `i in range(1, h // 2)`, pixel by pixel, while the square lies within the map."""
     height, width = values.shape
     shown = [[math.log10(value + 1) if log else value for value in row] for row in values.tolist()]
     whole = sum(map(sum, shown))
@@ -608,12 +608,12 @@ def test_what_has_no_other_size_is_refused(model, size, error, message):
         at_size(model, size)
 
 
-# Images to measure on -----------------------------------------------------------------------------------------------
+# Images -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Ten pictures of each of three classes, of many sizes."""
+    """Ten images of various sizes for each of three classes."""
     root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("ant", "bee", "cat"):
@@ -652,7 +652,7 @@ def test_pictures_are_drawn_with_the_classes_in_proportion_and_always_the_same_o
 
 
 def test_of_a_data_set_with_two_splits_test_is_the_one_that_is_not_held_out_of_train(pictures):
-    """So that RepLKNet's images are the first of the folder val, or of the split test."""
+    """RepLKNet's images are the first of the folder val, or of the split test."""
     data = load(f"folder:{pictures}")
     first = sample_images(pictures / "val", 16, 7, order="first")
     torch.testing.assert_close(sample_images(data, 16, 7, split="test", order="first"), first, rtol=0, atol=0)
@@ -714,7 +714,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         sample_images(tmp_path, 8)
 
 
-# Attributes of timm's names with another meaning --------------------------------------------------------------------
+# Unrelated attributes with the names of timm's ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["cls", True, None, 1.0])

@@ -1,4 +1,4 @@
-"""Scores of robustness against their definitions."""
+"""Robustness scores against their definitions."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_other_names_and_values_are_refused(score, names):
 
 
 def test_a_type_counts_once():
-    """A column of all severities, in which a mapping would keep the last of each type."""
+    """A column with all severities; a mapping would keep only the last of each type."""
     every = pd.Series([0.1, 0.9] * 15, index=[name for name in STANDARD for _ in range(2)])
     with pytest.raises(ValueError, match=r"error has several values of 'brightness', .* and 10 more: .* by_corruption"):
         mean_corruption_error(every)
@@ -145,7 +145,7 @@ def test_what_is_no_table_of_errors_is_refused(score, table, error, message):
 
 
 def test_only_classes_of_the_subset_may_be_answered():
-    """The maximum over all classes, 0, lies outside: among 3, 1, 4 the answers are 1, 4 and 3."""
+    """The maximum over all classes, 0, is not allowed: among 3, 1, 4 the predictions are 1, 4 and 3."""
     logits = torch.tensor([[9.0, 2.0, 0.0, 1.0, 0.0], [9.0, 1.0, 0.0, 0.0, 2.0], [9.0, 0.0, 8.0, 1.0, 0.0]])
     assert subset_top1(logits, torch.tensor([1, 2, 0]), [3, 1, 4]) == 100.0
     assert subset_top1(logits, torch.tensor([1, 2, 1]), torch.tensor([3, 1, 4])) == pytest.approx(200 / 3)
