@@ -1,4 +1,4 @@
-"""Figures of merit: what a teacher gives its student, and how sure that is."""
+"""Metrics of distillation: gains of a distilled student, and confidence intervals."""
 
 import warnings
 from itertools import pairwise
@@ -15,18 +15,18 @@ Percent = TypeVar("Percent", float, np.ndarray, pd.Series)
 
 
 def direct_gain(distilled: Percent, student: Percent) -> Percent:
-    """What distillation adds to a student's accuracy, `acc(distilled) - acc(student)` (L2S, equation 1).
+    """Gain in accuracy from distillation, `acc(distilled) - acc(student)` (L2S, equation 1).
 
     Args:
-        distilled: accuracy of the student that had a teacher, in percent; a number, or an array or column of them.
-        student: accuracy of the same student trained alone, in percent.
+        distilled: accuracy of the distilled student, in percent; a number, array or column.
+        student: accuracy of the same student trained from labels alone (the baseline), in percent.
 
     Returns:
         Percentage points.
 
     Raises:
         TypeError: lists instead of arrays.
-        ValueError: an accuracy outside 0..100, arrays of different shapes, columns of different index.
+        ValueError: an accuracy outside 0..100, arrays of different shapes, columns with different indexes.
 
     Example:
         >>> from lkd.metrics import direct_gain
@@ -38,17 +38,17 @@ def direct_gain(distilled: Percent, student: Percent) -> Percent:
 
 
 def effective_gain(distilled: Percent, student: Percent, teacher: Percent) -> Percent:
-    """The direct gain as a share of the teacher's accuracy, `(acc(distilled) - acc(student)) / acc(teacher)` (eq. 2).
+    """Direct gain relative to the teacher's accuracy, `(acc(distilled) - acc(student)) / acc(teacher)` (L2S, eq. 2).
 
     Args:
-        distilled, student: as for `direct_gain`.
+        distilled, student: as in `direct_gain`.
         teacher: accuracy of the teacher, in percent, above 0.
 
     Returns:
         A ratio.
 
     Raises:
-        TypeError, ValueError: as for `direct_gain`, and a teacher of accuracy 0.
+        TypeError, ValueError: as in `direct_gain`; also a teacher accuracy of 0.
 
     Example:
         >>> from lkd.metrics import effective_gain
@@ -62,7 +62,7 @@ def effective_gain(distilled: Percent, student: Percent, teacher: Percent) -> Pe
 
 
 class Spread(NamedTuple):
-    """Mean, standard deviation, and the ends of a confidence interval of the mean, of n values."""
+    """Mean, standard deviation and confidence interval of the mean of n values."""
 
     mean: float
     sd: float
@@ -72,10 +72,10 @@ class Spread(NamedTuple):
 
 
 def spread(values: ArrayLike, level: float = 0.95) -> Spread:
-    """Mean of a few independent values with Student's t interval; sd, low and high are NaN for a single one.
+    """Mean of independent values with Student's t interval; sd, low and high are NaN for a single value.
 
     Raises:
-        ValueError: no value, or one that is not finite; a level that is not between 0 and 1.
+        ValueError: no values, a value that is not finite, or a level outside (0, 1].
 
     Example:
         >>> from lkd.metrics import spread
@@ -102,20 +102,20 @@ def _check(**accuracies: ArrayLike) -> None:
             raise ValueError(f"{name} must be in percent, 0 to 100, got {value!r}")
         if x.any() and (x <= 1).all():
             warnings.warn(
-                f"{name} is at most 1 percent, got {value!r}: if that is a share of 1, multiply it by 100", stacklevel=3
+                f"{name} is at most 1 percent, got {value!r}: if this is a fraction, multiply it by 100", stacklevel=3
             )
     _check_rows(accuracies)
 
 
 def _check_rows(accuracies: dict[str, Any]) -> None:
-    """Refuse arrays whose rows are not those of one another, which NumPy and pandas would stretch or reorder."""
+    """Refuse arrays of different rows, which NumPy would broadcast and pandas would align."""
     columns = {name: value for name, value in accuracies.items() if np.ndim(value)}
     for (first, one), (second, other) in pairwise(columns.items()):
         if np.shape(one) != np.shape(other):
             raise ValueError(
-                f"{first} has shape {np.shape(one)}, {second} {np.shape(other)}: give one accuracy of each for each run"
+                f"{first} has shape {np.shape(one)}, {second} {np.shape(other)}: give one accuracy of each per run"
             )
         if isinstance(one, pd.Series) and isinstance(other, pd.Series) and not one.index.equals(other.index):
             raise ValueError(
-                f"{first} and {second} have rows of different index: bring them into one table first (pandas.merge)"
+                f"{first} and {second} have different indexes: join them into one table first (pandas.merge)"
             )

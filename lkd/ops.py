@@ -1,4 +1,4 @@
-"""The large-kernel depthwise convolution."""
+"""Fast large-kernel depthwise convolution for CPUs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from torch.nn.grad import conv2d_weight
 from torch.utils.flop_counter import register_flop_formula
 
 _NARROW = 13
-"""The widest kernel that oneDNN convolves fast where channels are not last in memory; a wider one takes 20 times as
-long, but not where channels are last."""
+"""The widest kernel that oneDNN convolves fast with contiguous tensors; wider ones take 20 times as long, except with
+channels last."""
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Depthwise convolution, stride 1, 'same' zero padding; equal to `F.conv2d(groups=C)` in values and derivatives.
 
-    On a CPU, PyTorch's own gradient of the weight takes 10 to 100 times as long as its forward pass, and so does the
-    forward pass of a wide kernel. Here both are convolutions in the form and memory format that were measured to be
-    fast for their shape, and taps that only ever meet padding are left out. Other devices use `F.conv2d` as it is.
+    On a CPU, PyTorch's weight gradient takes 10 to 100 times as long as its forward pass, and so does the forward pass
+    of a wide kernel. Here both are computed as convolutions in the form and memory format measured to be fastest for
+    their shape, without taps that only meet padding. Other devices use `F.conv2d`.
 
     Args:
         input: `(B, C, H, W)`, floating point, any H and W.
@@ -28,7 +28,7 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         bias: `(C,)` or None.
 
     Returns:
-        `(B, C, H, W)`, with channels last in memory where those of `input` are.
+        `(B, C, H, W)`, in the memory format of `input`.
 
     Raises:
         TypeError: not floating point, or dtypes differ.
@@ -48,14 +48,14 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
-    """`depthwise_conv2d` of one input with several weights, whose backward pass brings the input into form only once.
+    """`depthwise_conv2d` of one input with several weights; the backward pass converts the input only once.
 
     Args:
         input: `(B, C, H, W)`, floating point, any H and W.
         weights: each `(C, 1, kh, kw)`, kh and kw odd, dtype of `input`.
 
     Returns:
-        `(B, C, H, W)` for each weight, with channels last in memory where those of `input` are.
+        `(B, C, H, W)` for each weight, in the memory format of `input`.
 
     Raises:
         TypeError: not floating point, or dtypes differ.
@@ -78,14 +78,14 @@ def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Ten
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d` with one kernel a channel, stride 1 and 'same' padding, computed by `depthwise_conv2d`.
+    """Depthwise `nn.Conv2d` with stride 1 and 'same' padding, computed by `depthwise_conv2d`.
 
-    An image without a batch is computed as by `nn.Conv2d`.
+    An unbatched image is computed by `nn.Conv2d`.
 
     Args:
-        channels: of input and output.
+        channels: input and output channels.
         kernel_size: height and width, odd.
-        bias: whether there is one.
+        bias: whether to add a bias.
 
     Example:
         >>> import torch
@@ -106,13 +106,13 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def fast_depthwise(model: nn.Module) -> nn.Module:
-    """Let every depthwise `nn.Conv2d` of stride 1 and 'same' padding in a model use `depthwise_conv2d`.
+    """Make every depthwise `nn.Conv2d` of stride 1 and 'same' padding in a model use `depthwise_conv2d`.
 
-    A subclass of `nn.Conv2d`, and a convolution with a method of its own, a kernel of another size than it was made
-    with, or weights that are no plain real numbers, stays as it is.
+    Subclasses of `nn.Conv2d` are not changed, nor convolutions with a custom forward, a replaced kernel of another
+    size, or weights that are not dense real tensors.
 
     Args:
-        model: changed in place; its parameters, state dict and outputs stay as they are.
+        model: modified in place; parameters, state dict and outputs do not change.
 
     Returns:
         The model.
@@ -128,7 +128,7 @@ def fast_depthwise(model: nn.Module) -> nn.Module:
 
 
 def slow_depthwise(model: nn.Module) -> list[nn.Conv2d]:
-    """The convolutions of a model that `fast_depthwise` would change.
+    """List the convolutions of a model that `fast_depthwise` would change.
 
     Example:
         >>> from torch import nn
@@ -211,7 +211,7 @@ def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
 def _gradient_by_image(
     input: Tensor, grad: Tensor, kernel: tuple[int, int], layout: torch.memory_format = torch.contiguous_format
 ) -> Tensor:
-    """A convolution in which each channel of each image is a group of its own, with its gradient as the kernel."""
+    """Weight gradient as a convolution with one group per image and channel, and the output gradient as the kernel."""
     batch, channels, height, width = input.shape
     groups = batch * channels
     maps = input.reshape(1, groups, height, width).contiguous(memory_format=layout)
@@ -231,19 +231,19 @@ def _fake(input: Tensor, weight: Tensor) -> Tensor:
 
 @register_flop_formula(torch.ops.lkd.depthwise_conv2d)
 def _flops(input_shape: torch.Size, weight_shape: torch.Size, *_: Any, **__: Any) -> int:
-    """Those of a convolution with all taps, as for PyTorch's own."""
+    """FLOPs of a convolution with all taps, as PyTorch counts its own."""
     batch, channels, height, width = input_shape
     return 2 * batch * channels * height * width * weight_shape[2] * weight_shape[3]
 
 
 def _crop(weight: Tensor, input: Tensor) -> Tensor:
-    """The kernel without the taps that lie outside the map wherever they are applied."""
+    """Remove the taps of a kernel that lie outside the map at every position."""
     rows, columns = (max(0, k // 2 - n + 1) for k, n in zip(weight.shape[2:], input.shape[2:], strict=True))
     return weight[:, :, rows : weight.shape[2] - rows, columns : weight.shape[3] - columns]
 
 
 def _widened(tensor: Tensor) -> Tensor:
-    """Half precision as float32: from some wide kernels in half precision oneDNN never returns."""
+    """Cast half precision to float32: oneDNN hangs for some wide half-precision kernels."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 

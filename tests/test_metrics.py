@@ -1,4 +1,4 @@
-"""Gains as the paper defines them, and Student's interval."""
+"""Gains by the paper's definitions, and Student's t interval."""
 
 import math
 
@@ -11,7 +11,7 @@ from lkd.metrics import direct_gain, effective_gain, spread
 
 
 def test_gains_of_the_worked_example():
-    """SLaK's README: ConvNeXt-T 82.1, taught by SLaK-T (82.5) 83.1."""
+    """SLaK's README: ConvNeXt-T 82.1, distilled from SLaK-T (82.5) 83.1."""
     assert direct_gain(83.1, 82.1) == pytest.approx(1.0)
     assert round(100 * effective_gain(83.1, 82.1, 82.5), 2) == 1.21
 
@@ -53,7 +53,7 @@ def test_rows_that_do_not_belong_together_are_refused():
         direct_gain(two, three)
     with pytest.raises(ValueError, match=r"student has shape \(2,\), teacher \(2, 1\)"):
         effective_gain(two, two, two[:, None])
-    with pytest.raises(ValueError, match=r"distilled and student have rows of different index: .*pandas\.merge"):
+    with pytest.raises(ValueError, match=r"distilled and student have different indexes: .*pandas\.merge"):
         direct_gain(pd.Series(two), pd.Series(two, index=[1, 2]))
     with pytest.raises(TypeError, match="student is a list: give a number, an array"):
         direct_gain(two, [50.0, 60.0])

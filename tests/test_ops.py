@@ -1,4 +1,4 @@
-"""The large-kernel depthwise convolution: `F.conv2d(groups=C)` in everything but speed."""
+"""The large-kernel depthwise convolution equals `F.conv2d(groups=C)` except in speed."""
 
 import pytest
 import timm
@@ -40,7 +40,7 @@ def reference(input, weight, bias=None):
 
 
 def value_and_gradients(convolution, *inputs):
-    """Output, then the gradient of each input, under a gradient of the output that differs everywhere."""
+    """Output and gradients of all inputs, for an output gradient of distinct values."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     output = convolution(*leaves)
     direction = normal(*output.shape, dtype=output.dtype, seed=9)
@@ -48,7 +48,7 @@ def value_and_gradients(convolution, *inputs):
 
 
 def slow_convolution(input, weight):
-    """The sum that defines it, pixel after pixel."""
+    """Reference: the defining sum, pixel by pixel."""
     batch, channels, height, width = input.shape
     tall, broad = weight.shape[2:]
     output = torch.zeros_like(input)
@@ -176,7 +176,7 @@ def test_counts_the_operations_of_the_whole_kernel():
 
 
 class Convolutions(nn.Module):
-    """Depthwise ones, and others that are not: strided, dilated, of even side, padded otherwise, full."""
+    """Depthwise convolutions, and others: strided, dilated, with even kernel, other padding, full."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The effective receptive field: which part of an image the centre of a network's feature map depends on."""
+"""Effective receptive field: the part of an image that the centre of a network's feature map depends on."""
 
 from lkd.erf.analysis import AreaRatio, Distance, area_ratios, effective_share, erf_distance
 from lkd.erf.contribution import contribution_map

@@ -1,4 +1,4 @@
-"""What a contribution map says: how far a receptive field reaches, and how far apart two of them are."""
+"""Analysis of contribution maps: extent of a receptive field, and distance between two."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike
 from lkd.util.checks import check_flag, check_number
 
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
-"""Those of RepLKNet's table."""
+"""Thresholds of RepLKNet's table."""
 
 
 class AreaRatio(NamedTuple):
-    """The smallest central square that holds more than a share of all contributions; None where none does.
+    """The smallest central square with more than a given share of all contributions; None if no square has it.
 
     Attributes:
-        threshold: that share.
-        side: of the square, in pixels.
-        ratio: its area as a share of the image's.
+        threshold: the share.
+        side: side of the square, in pixels.
+        ratio: area of the square relative to the image.
     """
 
     threshold: float
@@ -27,12 +27,12 @@ class AreaRatio(NamedTuple):
 
 
 class Distance(NamedTuple):
-    """How far apart two receptive fields are.
+    """Distance between two receptive fields.
 
     Attributes:
-        radial: 0 for contributions that lie equally far from the centre, 1 for all at the centre against all at the
-            border; free of scale.
-        ratios: for each threshold, the first map's area ratio minus the second's; None where either has none.
+        radial: scale-free distance; 0 for contributions equally far from the centre, 1 for all at the centre against
+            all at the border.
+        ratios: for each threshold, the first map's area ratio minus the second's; None if either has none.
     """
 
     radial: float
@@ -42,14 +42,14 @@ class Distance(NamedTuple):
 def area_ratios(
     contribution: ArrayLike, thresholds: Sequence[float] = THRESHOLDS, *, log: bool = True
 ) -> list[AreaRatio]:
-    """How large a central square holds more than each share of all contributions: RepLKNet's analysis.
+    """Size of the central square that holds more than each share of all contributions, as in RepLKNet's analysis.
 
     With `A = log10(contribution + 1)`, divided by its maximum: the squares of side `2 i + 1` around
-    `(H // 2, W // 2)` are tried for `i = 1, 2, ..., H // 2 - 1`, as RepLKNet's loop has them, while they lie within the
-    map. The first with `sum(square) / sum(A) > threshold` gives side and `ratio = side^2 / (H W)`.
+    `(H // 2, W // 2)` are tried for `i = 1, 2, ..., H // 2 - 1`, as in RepLKNet's loop, while they lie within the map.
+    The first square with `sum(square) / sum(A) > threshold` determines side and `ratio = side^2 / (H W)`.
 
-    The logarithm makes the result depend on the scale of gradients: the same map, a million times as high, looks twice
-    as wide. Compare nets with `log=False`, or by `effective_share`, beside it.
+    Because of the logarithm, the result depends on the scale of the gradients: the same map, multiplied by a million,
+    appears twice as wide. To compare networks, also use `log=False` or `effective_share`.
 
     Args:
         contribution: `(H, W)`, finite, at least 0 and not 0 everywhere; see `contribution_map`.
@@ -57,11 +57,11 @@ def area_ratios(
         log: whether to take the logarithm.
 
     Returns:
-        A row `(threshold, side, ratio)` for each threshold; side and ratio are None where no square holds enough. A
-        flat map never reaches 0.99, for example: the largest square leaves out a row and a column at least.
+        A row `(threshold, side, ratio)` for each threshold; side and ratio are None if no square is large enough. For
+        example, a flat map never reaches 0.99: the largest square omits at least one row and one column.
 
     Raises:
-        TypeError, ValueError: a map or a threshold other than that.
+        TypeError, ValueError: an invalid map or threshold.
 
     Source: DingXiaoH/RepLKNet-pytorch, erf/analyze_erf.py.
 
@@ -82,16 +82,16 @@ def area_ratios(
 
 
 def effective_share(contribution: ArrayLike) -> float:
-    """The share of the image that a receptive field effectively covers, whatever the scale of its gradients.
+    """Share of the image that a receptive field effectively covers, independent of the scale of the gradients.
 
-    `exp(-sum p ln p) / (H W)` with `p` the map divided by its sum: 1 for a flat map; k / (H W) for one that is flat on
-    k pixels and 0 elsewhere.
+    `exp(-sum p ln p) / (H W)` with `p` the map divided by its sum: 1 for a flat map, k / (H W) for one flat on k
+    pixels and 0 elsewhere.
 
     Args:
-        contribution: as for `area_ratios`.
+        contribution: as in `area_ratios`.
 
     Raises:
-        TypeError, ValueError: another map.
+        TypeError, ValueError: an invalid map.
 
     Example:
         >>> import numpy as np
@@ -107,19 +107,18 @@ def effective_share(contribution: ArrayLike) -> float:
 def erf_distance(
     first: ArrayLike, second: ArrayLike, thresholds: Sequence[float] = THRESHOLDS, *, log: bool = True
 ) -> Distance:
-    """How far apart two receptive fields are: by how far from the centre they reach, and by their area ratios.
+    """Distance between two receptive fields: by their extent from the centre, and by their area ratios.
 
     `radial` is the earth mover's distance between the two distributions of contributions (without the logarithm) over
-    their distance from the centre, `max(|row - H // 2|, |column - W // 2|)`, as a share of the largest such distance.
-    It is free of scale and does not see the grain that strides leave in a map, nor its form (a cross, a disc) where
-    that reaches equally far.
+    the distance from the centre, `max(|row - H // 2|, |column - W // 2|)`, relative to the largest such distance. It is
+    scale-free and ignores the grid patterns of strides, and the form of the field (a cross, a disc) at equal extent.
 
     Args:
-        first, second: `(H, W)` each, of one shape; otherwise as for `area_ratios`.
+        first, second: maps `(H, W)` of equal shape, as in `area_ratios`.
         thresholds, log: see `area_ratios`.
 
     Raises:
-        TypeError, ValueError: other maps or thresholds, maps of different shapes.
+        TypeError, ValueError: invalid maps or thresholds, or maps of different shapes.
 
     Example:
         >>> import numpy as np
@@ -131,7 +130,7 @@ def erf_distance(
     """
     one, other = _checked("first", first), _checked("second", second)
     if one.shape != other.shape:
-        raise ValueError(f"first has shape {one.shape}, second {other.shape}: give maps of images of one size")
+        raise ValueError(f"first has shape {one.shape}, second {other.shape}: give maps of equal shape")
     pairs = zip(area_ratios(one, thresholds, log=log), area_ratios(other, thresholds, log=log), strict=True)
     ratios = {a.threshold: None if a.ratio is None or b.ratio is None else a.ratio - b.ratio for a, b in pairs}
     gaps = np.abs(_reached(one) - _reached(other))
@@ -148,14 +147,16 @@ def _checked(name: str, contribution: ArrayLike) -> np.ndarray:
     if values.ndim != 2 or not values.size:
         raise ValueError(f"{name} has shape {values.shape}: give one map, (H, W)")
     if not np.isfinite(values).all() or values.min() < 0:
-        raise ValueError(f"{name} has values from {values.min()} to {values.max()}: give finite ones, at least 0")
+        raise ValueError(f"{name} has values from {values.min()} to {values.max()}: give finite values, at least 0")
     if not values.any():
-        raise ValueError(f"{name} is 0 everywhere: no pixel contributes, as in a network whose centre is dead")
+        raise ValueError(
+            f"{name} is 0 everywhere: no pixel contributes; check the network for dead units at the centre"
+        )
     return values
 
 
 def _square_shares(values: np.ndarray) -> list[float]:
-    """Share of the sum that lies in the central squares of side 3, 5, 7, ..."""
+    """Share of the sum within the central squares of side 3, 5, 7, ..."""
     height, width = values.shape
     row, column = height // 2, width // 2
     total = values.sum()

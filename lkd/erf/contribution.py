@@ -1,4 +1,4 @@
-"""The contribution map: how much each pixel of an image adds to the centre of a network's feature map."""
+"""Contribution map: how much each pixel of an image adds to the centre of a network's feature map."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,52 +11,52 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data.plausibility import BEYOND, warn
+from lkd.models.exact import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
 from lkd.util.torch_defaults import torch_defaults
 
 _PIXELS_AT_ONCE = 2**18
-"""Of the images in a batch; an image of more pixels goes alone."""
+"""Pixels per batch; a larger image forms a batch alone."""
 
 
 @torch_defaults()
 def contribution_map(
     model: nn.Module, images: Tensor, *, layer: str | None = None, progress: bool = False
 ) -> np.ndarray:
-    """How much each pixel adds to the centre of a network's feature map, as RepLKNet measures it.
+    """Contribution of each pixel to the centre of a network's feature map, as in RepLKNet.
 
     With `F(x)` the map `(C, h, w)` of an image `x`, in eval mode, and `i` over the images:
 
         u(x) = sum_c relu(F(x)[c, h // 2, w // 2])
         map = mean_i sum_colours relu(du / dx_i)
 
-    Images go through the network in batches; it treats them one by one, so that the gradient of the sum of `u` holds
-    that of each. A map with a value that is not finite is left out of the mean, which is taken in float64, with a
-    warning that says how many there are. Images with values beyond 30 are warned of: they are not normalised.
+    Images are processed in batches; since the network treats images independently, the gradient of the summed `u` holds
+    the gradient of each image. The mean is taken in float64, without maps that have non-finite values; a warning states
+    their number. Images with values beyond 30 give a warning, as they are not normalised.
 
-    In attention nets every token depends on every other one through the softmax, so that their maps compare with those
-    of ConvNets in form, but not quite in meaning. Results change with the size of the images: state it beside them.
+    In attention networks, every token depends on every other through the softmax: their maps can be compared with
+    ConvNets' in form, but do not mean quite the same. Results depend on the image size: report it with them.
 
     Args:
-        model: with `forward_features`, as timm's models have it; any module if `layer` is given. It is left as it was:
-            mode, gradients, requires_grad. The map is the one before the final norm if `forward_features` ends with a
-            module called `norm`. Read as maps are `(B, C, h, w)`; `(B, h, w, C)` of models whose `output_fmt` is
-            "NHWC", as in timm's Swin; and tokens `(B, N, C)` row by row, after the model's `num_prefix_tokens`.
-        images: `(N, in_chans, H, W)`, floating point, normalised as the model expects; they are brought to the model's
-            device and dtype. See `sample_images` and `at_size`.
-        layer: name of the submodule whose output is the map, in the pass of `model(images)`; where it runs more than
-            once, its last output.
-        progress: show a bar on the terminal.
+        model: a model with `forward_features`, as in timm; any module if `layer` is given. Mode, gradients and
+            requires_grad are restored. If `forward_features` ends with a module named `norm`, the map before this norm
+            is used. Supported features are maps `(B, C, h, w)`; `(B, h, w, C)` if the model's `output_fmt` is "NHWC",
+            as in timm's Swin; and tokens `(B, N, C)`, row by row, after the model's `num_prefix_tokens`.
+        images: `(N, in_chans, H, W)`, floating point, normalised as the model expects; moved to the model's device and
+            dtype. See `sample_images` and `at_size`.
+        layer: name of a submodule whose output in `model(images)` is the map; its last output if it runs repeatedly.
+        progress: show a progress bar.
 
     Returns:
-        `(H, W)`, float64, at least 0: save it by `numpy.save`.
+        `(H, W)`, float64, at least 0; save it with `numpy.save`.
 
     Raises:
-        TypeError: model or images of another type; images that are no floats; without `layer`, a model that has no
-            `forward_features`; features that are no tensor.
-        KeyError: a layer that the model does not have.
-        ValueError: images of a shape that the model does not take, or none at all; features that are no map, or do not
-            depend on the images; a layer that is not run; not a single finite map.
+        TypeError: model or images of another type; images that are not floating point; without `layer`, a model without
+            `forward_features`; features that are not a tensor.
+        KeyError: unknown layer.
+        ValueError: no images, or a shape that the model does not accept; features that are not a map, or do not depend
+            on the images; a layer that does not run; no finite map.
 
     Source: DingXiaoH/RepLKNet-pytorch, erf/visualize_erf.py (Ding et al. 2022, arXiv 2203.06717).
 
@@ -75,7 +75,7 @@ def contribution_map(
     features = _features_of(model, layer)
     batches = images.split(max(1, _PIXELS_AT_ONCE // images.shape[2:].numel()))
     total, used = torch.zeros(images.shape[2:], dtype=torch.float64), 0
-    with frozen(model), progress_bar(len(images)) if progress else nullcontext() as bar:
+    with _frozen(model), progress_bar(len(images)) if progress else nullcontext() as bar:
         for batch in batches:
             maps = _contributions(features, model, batch)
             finite = maps[maps.isfinite().flatten(1).all(1)]
@@ -84,37 +84,35 @@ def contribution_map(
                 bar.update(len(batch))
     if not used:
         raise ValueError(
-            f"none of the {len(images)} images gives a finite gradient: look at the images, and at the model's weights "
+            f"none of the {len(images)} images gives a finite gradient: check the images, and the model's weights "
             "and precision (float16 overflows: use model.float())"
         )
     if used < len(images):
         warn(
-            f"{len(images) - used} of {len(images)} images give no finite gradient and are left out of the mean: look "
-            "for NaN in them, and for float16, which overflows"
+            f"{len(images) - used} of {len(images)} images give no finite gradient and are left out of the mean: check "
+            "them for NaN, and the model for float16, which overflows"
         )
     return (total / used).numpy()
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """A model in eval mode with parameters that need no gradient, and afterwards as it was before."""
-    training = {module: module.training for module in model.modules()}
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Context manager: a model in eval mode with frozen parameters; restores mode and requires_grad on exit."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     try:
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
-        for module, mode in training.items():
-            module.training = mode
         for parameter in trained:
             parameter.requires_grad_()
 
 
 def _taken(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -> Any:
-    """What a model's method gives for images.
+    """Apply a method of a model to images.
 
     Raises:
-        ValueError: the model does not take images of their shape.
+        ValueError: the model does not accept images of this shape.
     """
     try:
         return forward(images)
@@ -122,8 +120,8 @@ def _taken(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -
         raise
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(
-            f"a {type(model).__name__} does not take images of shape {tuple(images.shape)} ({error}): give others, or "
-            "a model made for them; lkd.erf.at_size changes the size of images that a model takes"
+            f"{type(model).__name__} does not accept images of shape {tuple(images.shape)} ({error}): pass others, or "
+            "a model for this size; lkd.erf.at_size changes the image size of a model"
         ) from error
 
 
@@ -131,21 +129,19 @@ def _check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a tensor, got a {type(images).__name__}: see lkd.erf.sample_images")
     if images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"images have shape {tuple(images.shape)}: give (N, in_chans, H, W), none of them 0")
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, in_chans, H, W), none of them 0")
     if not images.is_floating_point():
-        raise TypeError(f"images are {images.dtype}: normalise them as the model expects, to floating point")
+        raise TypeError(f"images are {images.dtype}: convert them to floating point, normalised as the model expects")
 
 
 def _warn_of_values(images: Tensor) -> None:
     low, high = images.aminmax()
     if BEYOND < max(-low, high) < math.inf:
-        warn(
-            f"images have values from {low:.4g} to {high:.4g}: normalise them as the model expects, by its mean and std"
-        )
+        warn(f"images have values from {low:.4g} to {high:.4g}: normalise them with the model's mean and std")
 
 
 def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tensor]:
-    """What gives the map `(B, C, h, w)` of images."""
+    """The function that maps images to the feature map `(B, C, h, w)`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got a {type(model).__name__}")
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
@@ -153,8 +149,8 @@ def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tens
         raise KeyError(unknown("layer", layer, names))
     if layer is None and not hasattr(model, "forward_features"):
         raise TypeError(
-            f"a {type(model).__name__} has no forward_features: name the layer whose output is the map, by layer="
-            + (f"{names[-1]!r} for example" if names else "... of a model that has any")
+            f"{type(model).__name__} has no forward_features: name the layer whose output is the map, with layer="
+            + (f"{names[-1]!r}, for example" if names else "... of a model with submodules")
         )
     if layer is None:
         return lambda images: _as_map(_last_features(model, images), model, model, images)
@@ -162,7 +158,7 @@ def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tens
 
 
 def _last_features(model: Any, images: Tensor) -> Any:
-    """The output of `forward_features`, or the input of the norm that it ends with."""
+    """The output of `forward_features`, or the input of its final norm."""
     norm = getattr(model, "norm", None)
     with _watched(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
         features = _taken(model.forward_features, model, images)
@@ -173,13 +169,13 @@ def _layer_output(model: nn.Module, images: Tensor, layer: str) -> Any:
     with _watched(model.get_submodule(layer), copy=True) as seen:
         _taken(model, model, images)
     if not seen:
-        raise ValueError(f"layer {layer!r} is not run by {type(model).__name__}.forward: name one that is")
+        raise ValueError(f"{type(model).__name__}.forward does not run layer {layer!r}: name another layer")
     return seen[-1]
 
 
 @contextmanager
 def _watched(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
-    """The inputs and the output of a module's last run; the output as a copy, which nothing later changes in place."""
+    """Inputs and output of a module's last run; with `copy`, the output is safe from later in-place changes."""
     seen: list[Any] = []
 
     def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -193,23 +189,23 @@ def _watched(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
 
 
 def _as_map(features: Any, model: nn.Module, module: nn.Module, images: Tensor) -> Tensor:
-    """Features as `(B, C, h, w)`."""
+    """Convert features to a map `(B, C, h, w)`."""
     if not isinstance(features, Tensor):
         raise TypeError(
-            f"the features of a {type(module).__name__} are a {type(features).__name__}, not a tensor: name another "
-            "layer, by layer="
+            f"the features of {type(module).__name__} are a {type(features).__name__}, not a tensor: name another "
+            "layer, with layer="
         )
     if features.ndim not in (3, 4) or len(features) != len(images):
         raise ValueError(
-            f"the features of a {type(module).__name__} have shape {tuple(features.shape)} for {len(images)} images: "
-            "name a layer that gives maps (B, C, h, w) or tokens (B, N, C), by layer="
+            f"the features of {type(module).__name__} have shape {tuple(features.shape)} for {len(images)} images: "
+            "name a layer with maps (B, C, h, w) or tokens (B, N, C), with layer="
         )
     if features.ndim == 3:
         prefix = getattr(model, "num_prefix_tokens", 0)
         if not isinstance(prefix, int) or isinstance(prefix, bool):
             raise TypeError(
-                f"the num_prefix_tokens of a {type(model).__name__} must be the number of its class and register "
-                f"tokens, as timm's, got a {type(prefix).__name__}: rename it, or name another layer, by layer="
+                f"the num_prefix_tokens of {type(model).__name__} must be the number of its class and register tokens, "
+                f"as in timm, got a {type(prefix).__name__}: rename it, or name another layer, with layer="
             )
         tokens = features[:, prefix:]
         return tokens.mT.unflatten(2, _grid(tokens.shape[1], prefix, images))
@@ -223,20 +219,20 @@ def _channels_last(model: nn.Module, module: nn.Module) -> bool:
 
 
 def _grid(tokens: int, prefix: int, images: Tensor) -> tuple[int, int]:
-    """Rows and columns of tokens, of which each stands for a square patch of the images."""
+    """Rows and columns of tokens, each of a square patch of the images."""
     height, width = images.shape[2:]
     pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
     grids = [(rows, columns) for rows, columns in pairs if _fills(rows, columns, height, width)]
     if len(grids) == 1:
         return grids[0]
     raise ValueError(
-        f"{tokens} tokens, after {prefix} that stand for no patch, make no grid on images of {height}x{width}: set the "
-        "model's num_prefix_tokens to the number of its class and register tokens, or name another layer, by layer="
+        f"{tokens} tokens, after {prefix} prefix tokens, do not form a grid on images of {height}x{width}: set the "
+        "model's num_prefix_tokens to the number of its class and register tokens, or name another layer, with layer="
     )
 
 
 def _fills(rows: int, columns: int, height: int, width: int) -> bool:
-    """Whether an image has so many rows and columns of square patches: of whole ones only, or of all with a pixel."""
+    """Whether an image has this many rows and columns of square patches, full ones only or partial ones included."""
     smaller, larger = sorted([Fraction(height, rows), Fraction(width, columns)])
     whole = height // smaller, width // smaller
     begun = math.ceil(height / larger), math.ceil(width / larger)
@@ -251,8 +247,8 @@ def _contributions(features: Callable[[Tensor], Tensor], model: nn.Module, image
         maps = features(pixels)
         if not maps.requires_grad:
             raise ValueError(
-                f"the features of a {type(model).__name__} do not depend on the images, as far as autograd sees: it "
-                "must not compute them under no_grad, nor detach them"
+                f"the features of {type(model).__name__} do not depend on the images, according to autograd: the model "
+                "must not detach them, nor compute them under no_grad"
             )
         centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].relu().sum()
         (gradient,) = torch.autograd.grad(centre, pixels)

@@ -1,4 +1,4 @@
-"""Images to measure receptive fields on."""
+"""Images for measuring receptive fields."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lkd.data.sources import folder_split
 from lkd.util.checks import check_whole, unknown
 
 ORDERS = ("stratified", "first")
-"""How images are chosen."""
+"""Orders of selecting images."""
 
 
 def sample_images(
@@ -27,29 +27,29 @@ def sample_images(
     order: str = "stratified",
     seed: int = 0,
 ) -> Tensor:
-    """Normalised images of one size: each resized bicubically to `size` x `size`, its aspect ratio not kept.
+    """Normalised images, resized bicubically to `size` x `size` without keeping the aspect ratio.
 
-    RepLKNet takes the first 50 images of ImageNet's validation folder, which are all of one class: give that folder and
-    `order="first"`. Here images are drawn at random with the classes in proportion, 50 classes among ImageNet's. Either
-    way the same arguments give the same images in the same order.
+    The default is a random sample stratified by class: 50 images of ImageNet have 50 classes. RepLKNet uses the first
+    50 images of ImageNet's validation folder, all of one class: pass that folder and `order="first"`. Equal arguments
+    give equal images in equal order.
 
     Args:
-        data: a data set (`lkd.data.load`, or your own); a folder of pictures, in which folders are classes, normalised
-            by ImageNet's mean and std; or float32 images `(N, C, H, W)`, normalised already and all of one class.
-        size: side of the images.
-        count: how many.
-        split: "train", "val" or "test", of a data set.
-        order: "stratified", or "first" for the first ones in the data's own order.
-        seed: which ones, if stratified.
+        data: a data set (`lkd.data.load`, or your own); a folder of images with one folder per class, normalised by
+            ImageNet's mean and std; or normalised float32 images `(N, C, H, W)`, treated as one class.
+        size: height and width of the images.
+        count: number of images.
+        split: "train", "val" or "test" of a data set.
+        order: "stratified", or "first" for the first images in the order of the data.
+        seed: seed of the stratified sample.
 
     Returns:
         `(count, C, size, size)`, float32.
 
     Raises:
-        TypeError: data of another kind; a size or count that is no whole number.
+        TypeError: data of another type; a size or count that is not an integer.
         KeyError: an unknown split or order.
-        FileNotFoundError: no such folder, or no picture in it.
-        ValueError: a size or count below 1, or more images than there are; a damaged picture.
+        FileNotFoundError: the folder is missing or has no images.
+        ValueError: a size or count below 1; more images than available; a damaged image.
 
     Source: DingXiaoH/RepLKNet-pytorch, erf/visualize_erf.py.
 
@@ -68,7 +68,7 @@ def sample_images(
         raise KeyError(unknown("split", split, known.splits))
     labels = known.splits[split].labels
     if count > len(labels):
-        raise ValueError(f"count is {count}, but there are {len(labels)} images: ask for no more")
+        raise ValueError(f"count is {count}, but there are only {len(labels)} images: reduce count")
     chosen = stratified_order(labels, seed)[:count] if order == "stratified" else np.arange(count)
     if isinstance(known, Files):
         return known.normalise(_pixels(known, split, chosen, size))
@@ -76,7 +76,7 @@ def sample_images(
 
 
 def _data_set(data: DataSet | Tensor | str | Path) -> Images | Files:
-    """A tensor or a folder as a data set, each of whose splits is the whole."""
+    """A data set; a tensor or folder becomes one that uses all its images for every split."""
     if isinstance(data, Images | Files):
         return data
     if isinstance(data, Tensor):
@@ -88,7 +88,7 @@ def _data_set(data: DataSet | Tensor | str | Path) -> Images | Files:
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
         if not path.is_dir():
-            raise FileNotFoundError(f"there is no folder {path}: for a data set by its name, give lkd.data.load(name)")
+            raise FileNotFoundError(f"there is no folder {path}: for a data set by name, pass lkd.data.load(name)")
         found = folder_split(path)
         pictures = found.split()
         return Files(str(path), found.classes, pictures, pictures, pictures, View())
@@ -96,7 +96,7 @@ def _data_set(data: DataSet | Tensor | str | Path) -> Images | Files:
 
 
 def _pixels(data: Files, split: str, indices: np.ndarray, size: int) -> Tensor:
-    """Pictures as uint8 `(N, 3, size, size)`."""
+    """Read images as uint8 `(N, 3, size, size)`."""
     read = [data.splits[split].read(index, data.view.damaged == "skip")[0] for index in indices.tolist()]
     resized = [np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)) for picture in read]
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Models for images of another size than they were made for."""
+"""Adaptation of models to other image sizes."""
 
 import inspect
 from typing import Any, TypeVar
@@ -6,29 +6,28 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lkd.erf.contribution import frozen
 from lkd.models.copying import twin
+from lkd.models.exact import in_eval_mode
 from lkd.util.checks import check_whole
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def at_size(model: Model, size: int | tuple[int, int]) -> Model:
-    """A copy of a model that takes images of another size.
+    """A copy of a model that accepts images of another size.
 
-    Models of timm that are made for one size are brought to the other by their `set_input_size`: position embeddings
-    are resampled. Swin's windows keep the size that they were trained with, where timm alone would let them, and with
-    them the receptive field, grow along with the image (those of MaxViT do grow). What takes any size, such as
-    ConvNets, is copied as it is. Whether the copy takes images of that size is tried on an empty one.
+    timm models with a fixed size are adapted by their `set_input_size`, which resamples position embeddings. Swin's
+    windows keep their trained size; with timm's default they, and the receptive field, would grow with the image, as
+    MaxViT's do. Models for any size, such as ConvNets, are copied unchanged. The copy is tested on a blank image.
 
     Args:
-        model: images to logits, with a convolution first.
+        model: maps images to logits; its first convolution determines the number of channels.
         size: side of the images, or their height and width.
 
     Raises:
-        TypeError: not a module, or one without a convolution; a size that is no whole number.
-        ValueError: a size below 1, or one that the model cannot be brought to. `cswin_tiny` takes multiples of 112,
-            `mini_cswin` of 8; ViT and Swin any, but leave out what fills no whole patch at the right and below.
+        TypeError: not a module, or one without a convolution; a size that is not an integer.
+        ValueError: a size below 1, or one that the model cannot support. `cswin_tiny` needs multiples of 112,
+            `mini_cswin` of 8; ViT and Swin accept any size, but ignore incomplete patches at the right and bottom.
 
     Example:
         >>> import timm, torch, lkd
@@ -44,18 +43,18 @@ def at_size(model: Model, size: int | tuple[int, int]) -> Model:
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None:
         raise TypeError(
-            f"a {type(model).__name__} has no convolution, so that its channels are not known: give another"
+            f"{type(model).__name__} has no convolution, so its number of input channels is unknown: pass another model"
         )
     resized: Any = twin(model, "model")
     image = first.weight.new_zeros(1, first.in_channels, height, width)
-    with frozen(resized), torch.no_grad():
+    with in_eval_mode(resized), torch.no_grad():
         try:
             _set_size(resized, (height, width))
             resized(image)
         except (ValueError, AssertionError, RuntimeError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
-                f"size is {size!r}, which a {type(model).__name__} cannot be brought to ({error}): "
-                "choose another, or make the model anew for it"
+                f"size is {size!r}, which {type(model).__name__} does not support ({error}): "
+                "choose another, or create the model for this size"
             ) from error
     return resized
 
@@ -69,7 +68,7 @@ def _set_size(model: Any, size: tuple[int, int]) -> None:
 
 
 def _windows(model: Any) -> list[tuple[int, int]]:
-    """The attention windows of each stage of Swin, in its three versions; none of other models."""
+    """Attention windows of the stages of a Swin (any of its versions); empty for other models."""
     stages = model.layers if hasattr(model, "layers") else getattr(model, "stages", [])
     blocks = [stage.blocks[0] for stage in stages if hasattr(stage, "blocks")]
     return [block.window_size for block in blocks if hasattr(block, "window_size")]

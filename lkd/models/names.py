@@ -20,15 +20,8 @@ _WEIGHTS = (
 )  # fmt: skip
 _NO_CLASSIFIER = ("features_only", "out_indices", "feature_cfg", "feature_cls")
 _NOT_OF_THE_MODEL = (
-    "device",
-    "dtype",
-    "scriptable",
-    "exportable",
-    "no_jit",
-    "kwargs_filter",
-    "model_cfg",
-    "model_name",
-)
+    "device", "dtype", "scriptable", "exportable", "no_jit", "kwargs_filter", "model_cfg", "model_name",
+)  # fmt: skip
 _RATES = ("drop_rate", "drop_path_rate")
 """Suffixes of arguments that are dropout or stochastic depth rates; networks accept any number and fail in training."""
 

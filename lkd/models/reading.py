@@ -24,7 +24,7 @@ NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.\w+)")
 
 
-class LeftAside:
+class StandIn:
     """Stand-in for an object of a class that is not loaded: accepts any arguments and keeps nothing.
 
     Attributes:
@@ -36,7 +36,7 @@ class LeftAside:
     module = False
 
     def __new__(cls, *_: Any) -> Any:
-        """An empty object; all arguments are ignored."""
+        """Create an empty object, ignoring all arguments."""
         return object.__new__(cls)
 
     def __init__(self, *_: Any) -> None: ...
@@ -45,14 +45,14 @@ class LeftAside:
         self.module = isinstance(state, Mapping) and "_modules" in state
 
 
-class _List(LeftAside, list[Any]):
+class _List(StandIn, list[Any]):
     """Stand-in for a list or queue."""
 
     def __new__(cls, *_: Any) -> Any:
         return list.__new__(cls)
 
 
-class _Dict(LeftAside):
+class _Dict(StandIn):
     """Stand-in for a subclass of dict: creates an OrderedDict, which keeps its entries."""
 
     def __new__(cls, *_: Any) -> Any:
@@ -60,7 +60,7 @@ class _Dict(LeftAside):
 
 
 def read(path: Path) -> Any:
-    """Read a weight file: tensors and plain values, all other objects as `LeftAside`.
+    """Read a weight file: tensors and plain values, all other objects as `StandIn`.
 
     Args:
         path: a `torch.save`, safetensors or `numpy.savez` file; the index or any shard of a sharded file; or a folder
@@ -178,7 +178,7 @@ def _read_file(path: Path) -> Any:
 
 
 class _Refused(Exception):
-    """An undamaged file is refused; the message gives the reason."""
+    """The reason why an undamaged file is refused."""
 
 
 def _other_format(path: Path, begin: bytes) -> str:
@@ -246,7 +246,7 @@ _EXECUTING = re.compile(
 
 def _read_pickle(path: Path) -> Any:
     """Read a `torch.save` file; classes outside PyTorch's allow-list are replaced by stand-ins."""
-    stand_ins: dict[str, type[LeftAside]] = {"collections.defaultdict": _stand_in(_Dict, "collections.defaultdict")}
+    stand_ins: dict[str, type[StandIn]] = {"collections.defaultdict": _stand_in(_Dict, "collections.defaultdict")}
     while True:
         try:
             with (
@@ -262,7 +262,7 @@ def _read_pickle(path: Path) -> Any:
             stand_ins[name] = _stand_in(base, name)
 
 
-def _wanted(message: str) -> tuple[str | None, type[LeftAside]]:
+def _wanted(message: str) -> tuple[str | None, type[StandIn]]:
     """The class that a pickle needs a stand-in for, from PyTorch's error message, and the base of the stand-in.
 
     Raises:
@@ -271,14 +271,14 @@ def _wanted(message: str) -> tuple[str | None, type[LeftAside]]:
     if found := re.search(rf"Can only (append|SETITEM).*got <class '{__name__}\.(.+)'>", message):
         return found[2], _List if found[1] == "append" else _Dict
     if not (found := re.search(r"GLOBAL (\S+)", message)):
-        return None, LeftAside
+        return None, StandIn
     name = found[1] if "." in found[1] else f"builtins.{found[1]}"
     if _EXECUTING.fullmatch(name):
         raise _Refused(f"it refers to {name}, which does not belong in weights; nothing from it was executed")
-    return name, LeftAside
+    return name, StandIn
 
 
-def _stand_in(base: type[LeftAside], name: str) -> type[LeftAside]:
+def _stand_in(base: type[StandIn], name: str) -> type[StandIn]:
     return type(name, (base,), {"kind": name, "__module__": __name__})
 
 
@@ -290,6 +290,6 @@ def described(value: Any) -> str:
         >>> described(3)
         'int'
     """
-    if isinstance(value, LeftAside):
+    if isinstance(value, StandIn):
         return "numpy.ndarray" if value.kind.endswith("multiarray._reconstruct") else value.kind
     return type(value).__name__

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.models.reading import STATE_DICT, LeftAside, described
+from lkd.models.reading import STATE_DICT, StandIn, described
 from lkd.models.timm_attributes import configuration
 from lkd.util.checks import some, unknown
 
@@ -80,7 +80,7 @@ def weights_in(content: Any, key: str | None, origin: str, call: Call) -> State:
 
 
 def _check_mapping(value: Any, origin: str) -> None:
-    if isinstance(value, LeftAside) and value.module:
+    if isinstance(value, StandIn) and value.module:
         raise ValueError(
             f"{origin} holds a whole network, a {value.kind}, which only its own program can load: {STATE_DICT}"
         )
@@ -92,7 +92,7 @@ def _check_mapping(value: Any, origin: str) -> None:
 
 def _default(content: Mapping[Any, Any], origin: str, call: Call) -> Any:
     """The entry under one of `KEYS`, or the content itself."""
-    held = [name for name in KEYS if isinstance(content.get(name), Mapping | LeftAside | nn.Module)]
+    held = [name for name in KEYS if isinstance(content.get(name), Mapping | StandIn | nn.Module)]
     if found := next((name for name in held if _is_state(content[name])), None):
         return content[found]
     if _is_state(content):
@@ -105,7 +105,7 @@ def _default(content: Mapping[Any, Any], origin: str, call: Call) -> Any:
     if held:
         _check_mapping(content[held[0]], f"{origin}, under {held[0]!r},")
         return content[held[0]]
-    if whole := next((name for name, value in content.items() if isinstance(value, LeftAside) and value.module), None):
+    if whole := next((name for name, value in content.items() if isinstance(value, StandIn) and value.module), None):
         _check_mapping(content[whole], f"{origin}, under {whole!r},")
     return content
 

@@ -183,9 +183,9 @@ def load_model(folder: str | os.PathLike[str], **kwargs: Any) -> nn.Module:
     try:
         model = timm.create_model(f"local-dir:{folder}", **kwargs)
     except Exception as error:  # timm does not validate the configuration
-        with_them = f" with {kwargs}" if kwargs else ""
+        arguments = f" with {kwargs}" if kwargs else ""
         raise ValueError(
-            f"{folder / CONFIG} makes no model{with_them} ({type(error).__name__}: {error}): give a folder that "
-            "lkd.models.save_model wrote, or one of a timm model on the Hugging Face hub"
+            f"timm cannot create a model from {folder / CONFIG}{arguments} ({type(error).__name__}: {error}): give a "
+            "folder that lkd.models.save_model wrote, or a timm model's folder from the Hugging Face hub"
         ) from error
     return load_checkpoint(model, folder)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.inputs import check_choice, check_map, check_maps
+from lkd.objectives.inputs import check_map, check_maps, check_option
 from lkd.objectives.label import weighted_label
 from lkd.objectives.tensors import upcast
 from lkd.util.checks import check_number, check_whole
@@ -143,8 +143,8 @@ class FD(Features):
 
 
 def _check(normalize: str, kind: str, beta: float) -> None:
-    check_choice("normalize", normalize, NORMALIZE)
-    check_choice("kind", kind, KIND)
+    check_option("normalize", normalize, NORMALIZE)
+    check_option("kind", kind, KIND)
     check_number("beta", beta, 0, above=True)
 
 

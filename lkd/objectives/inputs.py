@@ -73,7 +73,7 @@ def check_map(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} must be (B, C, H, W) and not empty, got shape {tuple(tensor.shape)}")
 
 
-def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+def check_option(name: str, value: str, known: Iterable[str]) -> None:
     """Refuse an unknown name.
 
     Raises:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.inputs import check_choice, check_labelled
+from lkd.objectives.inputs import check_labelled, check_option
 from lkd.objectives.tensors import binary_cross_entropy, cross_entropy, upcast
 
 HARD = {"ce": cross_entropy, "bce": binary_cross_entropy}
@@ -47,12 +47,12 @@ def weighted_label(weight: float, student_logits: Tensor, target: Tensor, hard: 
 
 
 def check_hard(hard: str) -> None:
-    """Refuse a name that is not in `HARD`.
+    """Refuse an unknown label loss.
 
     Raises:
         KeyError: an unknown name, with the nearest known one.
     """
-    check_choice("hard", hard, HARD)
+    check_option("hard", hard, HARD)
 
 
 class Label(Objective):

@@ -1,4 +1,4 @@
-"""Robustness: corruptions of small images, and the protocols of ImageNet-C, -A, -R and -Sketch."""
+"""Robustness: corruptions of 32x32 images, and evaluation on ImageNet-C, -A, -R and -Sketch."""
 
 from lkd.robustness.corrupted_images import CLEAN, corrupted, corruption_errors
 from lkd.robustness.corruptions import STRENGTHS, corrupt

@@ -1,4 +1,4 @@
-"""The five corruptions that blur, of one image of shape (H, W, C) with values in [0, 1], H equal to W."""
+"""The five blur corruptions of an image of shape (H, W, C) with values in [0, 1] and H equal to W."""
 
 from functools import cache
 
@@ -7,15 +7,15 @@ from scipy.ndimage import convolve, gaussian_filter, zoom
 
 
 def gaussian_blur(image: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """A Gaussian of sigma pixels."""
+    """Gaussian blur with sigma in pixels."""
     return gaussian_filter(image, (sigma, sigma, 0), mode="nearest")
 
 
 def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, rounds: int) -> np.ndarray:
-    """Between two Gaussians of sigma pixels, pixels that take the place of their neighbours to the right and below.
+    """Gaussian blur, random local shifts of pixels, and Gaussian blur again, with sigma in pixels.
 
-    In each round, a pixel that is not in the first two rows or columns becomes the one 0 or 1 above and 0 or 1 to the
-    left of it. (The authors' code means to swap the two; on colour images it copies, so that CIFAR-10-C has this.)
+    In each round, each pixel outside the first two rows and columns is replaced by the pixel 0 or 1 above and 0 or 1 to
+    the left. (The authors' code intends a swap, but copies on colour images: CIFAR-10-C has this form.)
     """
     shuffled = gaussian_blur(image, rng, sigma)
     inner = np.arange(2, len(image))
@@ -26,7 +26,7 @@ def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, rounds
 
 
 def defocus_blur(image: np.ndarray, rng: np.random.Generator, radius: float, sigma: float) -> np.ndarray:
-    """A disk of `radius` pixels, at most 1.5, its edge softened by a Gaussian of sigma pixels."""
+    """Convolution with a disk of `radius` pixels, at most 1.5, with an edge softened by a Gaussian of sigma pixels."""
     return convolve(image, _disk(radius, sigma)[..., None], mode="mirror")
 
 
@@ -40,12 +40,12 @@ def _disk(radius: float, sigma: float) -> np.ndarray:
 
 
 def motion_blur(image: np.ndarray, rng: np.random.Generator, radius: int, sigma: float) -> np.ndarray:
-    """A trail of 2 radius + 1 pixels, along a line at most 45 degrees from the horizontal."""
+    """Blur along a line of 2 radius + 1 pixels, at most 45 degrees from the horizontal."""
     return trail(image, radius, sigma, rng.uniform(-45, 45))
 
 
 def trail(image: np.ndarray, radius: int, sigma: float, degrees: float) -> np.ndarray:
-    """Each pixel as the mean of those on a line that begins there, weighted by half a Gaussian of sigma pixels."""
+    """Mean along a line that starts at each pixel, weighted by half a Gaussian of sigma pixels."""
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     weights /= weights.sum()
@@ -59,7 +59,7 @@ def trail(image: np.ndarray, radius: int, sigma: float, degrees: float) -> np.nd
 
 
 def zoom_blur(image: np.ndarray, rng: np.random.Generator, percent: int) -> np.ndarray:
-    """Mean of the image and its enlargements by 0, 1, ... `percent` percent."""
+    """Mean of the image and its enlargements by 0, 1, ..., `percent` percent."""
     lines = _enlargements(len(image), percent)[:, None]
     enlarged = lines @ image.transpose(2, 0, 1) @ lines.transpose(0, 1, 3, 2)
     return (image + enlarged.sum(0).transpose(1, 2, 0)) / (len(lines) + 1)
@@ -72,7 +72,7 @@ def _enlargements(size: int, percent: int) -> np.ndarray:
 
 @cache
 def enlargement(size: int, factor: float) -> np.ndarray:
-    """The middle of a line of `size` pixels enlarged, as a matrix (size, size): lines of an image are `matrix @ x`."""
+    """Matrix (size, size) that enlarges the middle of a line of `size` pixels: `matrix @ x`."""
     kept = int(np.ceil(size / factor))
     first = (size - kept) // 2
     lines = zoom(np.eye(size)[first : first + kept], (factor, 1), order=1)

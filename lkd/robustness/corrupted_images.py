@@ -1,4 +1,4 @@
-"""Corrupted pictures of small data sets, made once and kept, and the errors of models on them."""
+"""Cached corrupted images of small data sets, and the errors of models on them."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from lkd.util.files import home, replacing
 from lkd.util.progress import progress_bar
 
 CLEAN = "clean"
-"""What the images themselves are called in a table, with severity 0."""
+"""Name of the uncorrupted images in a table, with severity 0."""
 
 _MAKERS = ("blurs", "colours", "corruptions", "weather")
 _LIBRARIES = ("numpy", "pillow", "scipy")
@@ -32,21 +32,21 @@ _LIBRARIES = ("numpy", "pillow", "scipy")
 def corrupted(
     images: Split | Tensor, corruption: str, severity: int, indices: Sequence[int] | Tensor | None = None
 ) -> Tensor:
-    """`corrupt`, made on the first call and read from a file on later ones, in any process.
+    """Apply `corrupt` with a cache on disk, shared by all processes.
 
-    The files lie in `data/corrupted` of lkd's home: one folder for each (images, indices, version of the code
-    that makes them, versions of NumPy, SciPy and Pillow), which may be deleted at any time.
+    The cache is `data/corrupted` in lkd's home, with one folder for each combination of images, indices, version of the
+    corruption code, and versions of NumPy, SciPy and Pillow. It may be deleted at any time.
 
     Args:
         images: a split in memory, or its uint8 images (N, C, 32, 32), C 1 or 3.
-        corruption, severity, indices: as for `corrupt`.
+        corruption, severity, indices: as in `corrupt`.
 
     Returns:
         uint8, (N, C, 32, 32).
 
     Raises:
-        KeyError, TypeError, ValueError: what `corrupt` raises.
-        OSError: they cannot be written.
+        KeyError, TypeError, ValueError: as in `corrupt`.
+        OSError: the cache cannot be written.
 
     Example:
         >>> import torch
@@ -71,23 +71,23 @@ def corruption_errors(
     corruptions: Iterable[str] = CORRUPTIONS,
     severities: Iterable[int] = SEVERITIES,
 ) -> pd.DataFrame:
-    """Errors of a model on the test images, and on corrupted ones; every model sees the same pictures.
+    """Errors of a model on the test images and their corruptions; all models are evaluated on the same images.
 
     Args:
-        model: images `(B, C, H, W)`, normalised as `data` says, to logits.
-        data: in memory, uint8 images of 32x32.
-        count: how many test images, with classes in proportion, always the same ones, fewer being the beginning of
-            more; None for all.
-        corruptions: types, of `CORRUPTIONS`.
-        severities: of 1 to 5.
+        model: maps images `(B, C, H, W)`, normalised by the statistics of `data`, to logits.
+        data: a data set in memory, with uint8 images of 32x32.
+        count: size of a fixed stratified subset of the test images; smaller subsets are prefixes of larger ones. None
+            for all images.
+        corruptions: types from `CORRUPTIONS`.
+        severities: severities from 1 to 5.
 
     Returns:
-        Columns corruption, severity, images (their number) and error, the top-1 error in [0, 1]; a row for each type
-        and severity, after one for the images themselves ("clean", 0).
+        Columns corruption, severity, images (their number) and error (top-1, in [0, 1]); one row for the clean images
+        ("clean", 0), then one for each type and severity.
 
     Raises:
-        KeyError, TypeError, ValueError: an unknown type or severity, one twice or none at all, images in files, of
-            another dtype or another size, more images than there are.
+        KeyError, TypeError, ValueError: an unknown, repeated or missing type or severity; images in files, or of
+            another dtype or size; more images than available.
 
     Example:
         >>> import timm, lkd
@@ -118,7 +118,7 @@ def _top1(model: nn.Module, data: Images, images: Tensor, labels: Tensor) -> flo
 
 
 def _chosen(data: Images, count: int | None) -> tuple[Split, Tensor]:
-    """The test images to evaluate, and their places in the test split."""
+    """The test images to evaluate, and their indices in the test split."""
     if not isinstance(data, Images):
         raise TypeError(f"data must be a data set in memory, got {type(data).__name__}: see lkd.data.from_datasets")
     check_images(data.test.images)
@@ -131,7 +131,7 @@ def _chosen(data: Images, count: int | None) -> tuple[Split, Tensor]:
 
 def _kept(folder: Path, images: Tensor, corruption: str, severity: int, numbers: Tensor) -> Tensor:
     path = folder / f"{corruption}-{severity}.npy"
-    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or damaged
+    with suppress(FileNotFoundError, ValueError, EOFError):  # missing or damaged
         return torch.from_numpy(np.load(path))
     made = corrupt(images, corruption, severity, numbers)
     with replacing(path) as temporary:
@@ -148,6 +148,6 @@ def _folder(images: Tensor, numbers: Tensor) -> Path:
 
 @cache
 def _makers() -> str:
-    """What the pictures are made by: another one for any change of the code or the libraries."""
+    """Version of the corruption code and its libraries, for the cache key."""
     code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _MAKERS))
     return " ".join([code.hexdigest(), *(f"{library} {version(library)}" for library in _LIBRARIES)])

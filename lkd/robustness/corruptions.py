@@ -1,16 +1,16 @@
 """ImageNet-C's 19 types of corruption for images of 32x32, at the strengths of CIFAR-10-C.
 
-The strengths are those of the authors' code for CIFAR-10-C (`make_cifar_c.py`), where they chose other ones than for
-images of 224x224. The methods are theirs, on NumPy, SciPy and Pillow alone; theirs needs ImageMagick, OpenCV and
-scikit-image. It differs from theirs, so that the pictures are not those of CIFAR-10-C:
+The strengths follow the authors' code for CIFAR-10-C (`make_cifar_c.py`), which differ from those for 224x224 images.
+The methods are theirs, implemented with NumPy, SciPy and Pillow only, without ImageMagick, OpenCV and scikit-image. The
+images differ from CIFAR-10-C's:
 
-- Draws come from a generator of each image's own, in another order; results are rounded, not cut off, to whole numbers.
-- Images of one channel stay so: noise is drawn once, and colours count as their grey.
-- Frost is drawn, not photographed; see `lkd.robustness.weather.frost`.
-- The elastic transform samples an image once, not twice; edges of drops of water are those of their masks, not Canny's.
+- Each image has its own random generator, with draws in another order; results are rounded to integers, not truncated.
+- Images of one channel keep one channel: noise is drawn once, and colours are converted to grey.
+- Frost is synthesised, not photographed; see `lkd.robustness.weather.frost`.
+- The elastic transform samples an image once, not twice; edges of water drops come from their masks, not from Canny.
 
-On smooth random colour images, the mean change of a pixel at each severity is that of the authors' code within 10 % or
-half a step of 255 (theirs cuts off); under water, within 25 %. (ImageMagick's motion blur was emulated for this.)
+On smooth random colour images, the mean change of a pixel at each severity agrees with the authors' code within 10 % or
+half a step of 255 (theirs truncates); for water, within 25 %. (ImageMagick's motion blur was emulated for this.)
 """
 
 import io
@@ -31,10 +31,10 @@ from lkd.robustness.weather import fog, frost, snow, spatter
 from lkd.util.checks import check_whole, unknown
 
 SIZE = 32
-"""Side of the images that the strengths are meant for."""
+"""Side of the images for which the strengths are designed."""
 
 SEED = 0
-"""Of the choice of images that are evaluated where not all of them are."""
+"""Seed for subsampling."""
 
 STRENGTHS: dict[str, tuple[tuple[Any, ...], ...]] = {
     "gaussian_noise": ((0.04,), (0.06,), (0.08,), (0.09,), (0.10,)),
@@ -69,41 +69,41 @@ STRENGTHS: dict[str, tuple[tuple[Any, ...], ...]] = {
     ),
     "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
 }
-"""What each type's function takes, at severity 1 to 5; `zoom_blur` has the last factor that `np.arange` gives there."""
+"""Arguments of each type's function at severity 1 to 5; for `zoom_blur`, the last value of the authors' `arange`."""
 
 
 def gaussian_noise(image: np.ndarray, rng: np.random.Generator, sd: float) -> np.ndarray:
-    """Normal noise of standard deviation `sd`."""
+    """Add Gaussian noise of standard deviation `sd`."""
     return image + rng.normal(0, sd, image.shape)
 
 
 def shot_noise(image: np.ndarray, rng: np.random.Generator, photons: float) -> np.ndarray:
-    """Poisson noise of `photons` counts at value 1."""
+    """Poisson noise with `photons` counts at value 1."""
     return rng.poisson(image * photons) / photons
 
 
 def impulse_noise(image: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """A `share` of all values replaced by 0 or by 1, each as likely."""
+    """Replace a `share` of all values by 0 or 1, with equal probability."""
     hit, salt = rng.random((2, *image.shape))
     return np.where(hit < share, salt < 0.5, image)
 
 
 def speckle_noise(image: np.ndarray, rng: np.random.Generator, sd: float) -> np.ndarray:
-    """Normal noise in proportion to the value, of standard deviation `sd` at value 1."""
+    """Add Gaussian noise proportional to the value, of standard deviation `sd` at value 1."""
     return image + image * rng.normal(0, sd, image.shape)
 
 
 def elastic_transform(
     image: np.ndarray, rng: np.random.Generator, amplitude: float, sigma: float, jitter: float
 ) -> np.ndarray:
-    """A random affine map that moves three corners by up to `jitter` pixels, and on top of it a smooth random field.
+    """Apply a random affine map that moves three corners by up to `jitter` pixels, then a smooth random field.
 
     Args:
         image: shape (H, W, C), H equal to W.
-        rng: where both are drawn from.
-        amplitude: that noise in -1..1, smoothed, is multiplied with, in pixels.
-        sigma: of the Gaussian that smooths it, in pixels.
-        jitter: in pixels.
+        rng: random generator.
+        amplitude: factor of the smoothed noise from -1..1, in pixels.
+        sigma: standard deviation of the Gaussian that smooths the noise, in pixels.
+        jitter: maximum shift of the corners, in pixels.
     """
     size = len(image)
     near, far = size // 2 - size // 3, size // 2 + size // 3
@@ -118,7 +118,7 @@ def elastic_transform(
 
 
 def pixelate(image: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
-    """The image made `factor` times as large and enlarged again, both by boxes."""
+    """Downsample by `factor` and upsample again, both with box filters."""
     picture = _picture(image)
     side = int(factor * len(image))
     small = picture.resize((side, side), Image.Resampling.BOX)
@@ -126,53 +126,40 @@ def pixelate(image: np.ndarray, rng: np.random.Generator, factor: float) -> np.n
 
 
 def jpeg_compression(image: np.ndarray, rng: np.random.Generator, quality: int) -> np.ndarray:
-    """The image as a JPEG file has it."""
+    """Compress to JPEG of this quality and decompress."""
     file = io.BytesIO()
     _picture(image).save(file, "JPEG", quality=quality)
     return _values(Image.open(file))
 
 
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    function.__name__: function
-    for function in (
-        *(
-            gaussian_noise,
-            shot_noise,
-            impulse_noise,
-            defocus_blur,
-            glass_blur,
-            motion_blur,
-            zoom_blur,
-            snow,
-            frost,
-            fog,
-        ),
-        *(brightness, contrast, elastic_transform, pixelate, jpeg_compression),
-        *(speckle_noise, gaussian_blur, spatter, saturate),
-    )
-}
+_ALL = (
+    gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost, fog,
+    brightness, contrast, elastic_transform, pixelate, jpeg_compression, speckle_noise, gaussian_blur, spatter,
+    saturate,
+)  # fmt: skip
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {function.__name__: function for function in _ALL}
 
 
 def corrupt(images: Tensor, corruption: str, severity: int, indices: Sequence[int] | Tensor | None = None) -> Tensor:
-    """Images under one type of corruption at one severity, made anew; `corrupted` keeps them.
+    """Corrupt images by one type at one severity; `corrupted` adds a cache.
 
-    What is drawn for an image is a function of (type, severity, index of the image) alone.
+    The random numbers for an image depend only on type, severity and index.
 
     Args:
         images: uint8, (N, C, 32, 32), C 1 or 3.
         corruption: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        indices: whole number of each image, (N,), for example its place in the data set; by default its place here.
+        indices: index of each image, (N,), for example in the data set; by default its position in `images`.
 
     Returns:
         uint8, (N, C, 32, 32).
 
     Raises:
         KeyError: an unknown type.
-        TypeError: images that are not uint8, indices that are no whole numbers.
-        ValueError: a severity outside 1..5, images of another shape, indices that do not fit them.
+        TypeError: images that are not uint8, indices that are not integers.
+        ValueError: a severity outside 1..5, images of another shape, indices that do not match them.
 
-    Source: D. Hendrycks and T. Dietterich, arXiv 1903.12261, and their code for CIFAR-10-C; see the module.
+    Source: D. Hendrycks and T. Dietterich, arXiv 1903.12261, and their code for CIFAR-10-C; see the module's docstring.
 
     Example:
         >>> import torch
@@ -194,10 +181,11 @@ def corrupt(images: Tensor, corruption: str, severity: int, indices: Sequence[in
 
 
 def check_choice(corruption: str, severity: int) -> None:
-    """Refuse a type or a severity that there is not.
+    """Refuse an unknown type or severity.
 
     Raises:
-        KeyError, TypeError, ValueError: that there is not.
+        KeyError: unknown type.
+        TypeError, ValueError: severity other than 1 to 5.
     """
     if corruption not in CORRUPTIONS:
         raise KeyError(unknown("corruption", corruption, CORRUPTIONS))
@@ -205,10 +193,10 @@ def check_choice(corruption: str, severity: int) -> None:
 
 
 def chosen_pairs(corruptions: Iterable[str], severities: Iterable[int]) -> list[tuple[str, int]]:
-    """All pairs of the types and severities that a caller chose.
+    """All pairs of the given types and severities.
 
     Raises:
-        KeyError, TypeError, ValueError: an unknown one, one twice, none at all, a single name instead of a list.
+        KeyError, TypeError, ValueError: an unknown or repeated one, none, or a single name instead of a list.
     """
     if isinstance(corruptions, str):
         raise TypeError(f"corruptions must be a list of types, got {corruptions!r}: give [{corruptions!r}]")
@@ -225,10 +213,10 @@ def chosen_pairs(corruptions: Iterable[str], severities: Iterable[int]) -> list[
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse images that the strengths are not meant for.
+    """Refuse images for which the strengths are not designed.
 
     Raises:
-        TypeError: no uint8 tensor.
+        TypeError: not a uint8 tensor.
         ValueError: another shape.
     """
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
@@ -236,17 +224,17 @@ def check_images(images: Tensor) -> None:
         raise TypeError(f"images must be a uint8 tensor (0..255, not normalised) or a Split of one, got {got}")
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2:] != (SIZE, SIZE) or not len(images):
         raise ValueError(
-            f"images must be (N, 1 or 3, {SIZE}, {SIZE}), for which the strengths are meant, got shape "
+            f"images must be (N, 1 or 3, {SIZE}, {SIZE}), the size the strengths are designed for, got shape "
             f"{tuple(images.shape)}: resize or pad them"
         )
 
 
 def checked_indices(indices: Sequence[int] | Tensor | None, count: int) -> Tensor:
-    """The number of each of `count` images, int64; their places where none are given.
+    """Indices of `count` images, int64; by default their positions.
 
     Raises:
-        TypeError: no whole numbers.
-        ValueError: another count, or a negative number.
+        TypeError: not integers.
+        ValueError: another count, or a negative index.
     """
     if indices is None:
         return torch.arange(count)
@@ -259,7 +247,7 @@ def checked_indices(indices: Sequence[int] | Tensor | None, count: int) -> Tenso
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """0..1 as the nearest of 0..255; a little more than a half is added, so that no tie hangs on the last bit."""
+    """Round 0..1 to 0..255; adding slightly more than 0.5 makes ties independent of the last bit."""
     return np.floor(255 * values.clip(0, 1) + (0.5 + 1e-6)).astype(np.uint8)
 
 

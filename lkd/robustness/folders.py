@@ -1,4 +1,4 @@
-"""Where ImageNet-C, -A, -R and -Sketch lie, which classes they have, and their images."""
+"""Folders, classes and images of ImageNet-C, -A, -R and -Sketch."""
 
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,16 @@ CLASSES = 1000
 """Number of classes of ImageNet-1k."""
 
 NONE = "none"
-"""What the corruption of a set without corruptions is called in a table, with severity 0."""
+"""Corruption of sets without corruptions in a table, with severity 0."""
 
 
 class ImageNetSet(NamedTuple):
-    """One of the sets.
+    """One of the evaluation sets.
 
     Args:
-        folders: names that its folder may have.
-        source: where to get it.
-        indices: the classes of ImageNet-1k that it has, ascending.
+        folders: accepted names of its folder.
+        source: download address.
+        indices: its classes of ImageNet-1k, ascending.
     """
 
     folders: tuple[str, ...]
@@ -36,7 +36,7 @@ class ImageNetSet(NamedTuple):
 
 
 def _listed(name: str) -> tuple[int, ...]:
-    """A list of classes that comes with timm."""
+    """Read a list of classes that is part of timm."""
     content = pkgutil.get_data("timm.data", f"_info/{name}") or b""
     return tuple(sorted(int(line) for line in content.split()))
 
@@ -55,11 +55,11 @@ SETS = {
         ("sketch", "imagenet-sketch", "ImageNet-Sketch"), "https://github.com/HaohanWang/ImageNet-Sketch"
     ),
 }
-"""The sets by name."""
+"""The evaluation sets by name."""
 
 
 class Part(NamedTuple):
-    """A folder that has a folder of images for every class of a set, and how they are shown."""
+    """A folder with one folder of images per class of a set, and the protocol of their evaluation."""
 
     set: str
     protocol: str
@@ -69,7 +69,7 @@ class Part(NamedTuple):
 
 
 def class_indices(name: str) -> tuple[int, ...]:
-    """The classes of ImageNet-1k that a set has, ascending: the order of its folders, which are named by WordNet id.
+    """The classes of ImageNet-1k in a set, ascending, which is the order of its folders, named by WordNet id.
 
     Args:
         name: a key of `SETS`.
@@ -88,17 +88,17 @@ def class_indices(name: str) -> tuple[int, ...]:
 
 
 def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tuple[str, int]]) -> list[Part]:
-    """The folders of a set, each with the classes that it should have.
+    """Find the folders of a set and check their classes.
 
     Args:
-        name: of the set.
-        folder: that has the folder of the set.
-        protocols: of ImageNet-C.
-        pairs: of type and severity, of ImageNet-C.
+        name: name of the set.
+        folder: parent of the set's folder.
+        protocols: protocols of ImageNet-C.
+        pairs: pairs of type and severity of ImageNet-C.
 
     Raises:
-        FileNotFoundError: one that is not there; says where to get it.
-        ValueError: one that has folders of other classes.
+        FileNotFoundError: a folder is missing; the message states where to get it.
+        ValueError: a folder has other classes.
     """
     candidates = [folder / called for called in SETS[name].folders]
     root = next((path for path in candidates if path.is_dir()), None)
@@ -118,21 +118,21 @@ def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tupl
 
 
 def images_of(part: Part, answers: Sequence[int]) -> FileSplit:
-    """The images of a folder, in the order of their names.
+    """The images of a folder, ordered by name.
 
     Args:
         part: the folder.
-        answers: the classes of ImageNet-1k among which a model chooses; labels are positions in it.
+        answers: the classes of ImageNet-1k that the model chooses from; labels are positions in this sequence.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a class has none; one that lies outside class folders.
+        FileNotFoundError: the folder has no images.
+        ValueError: a class without images, or an image outside the class folders.
     """
     names = _synsets()
     try:
         found = folder_split(part.path)
     except NoImages as error:
-        raise FileNotFoundError(f"{part.path} has no image: get them from {SETS[part.set].source}") from error
+        raise FileNotFoundError(f"{part.path} has no images: get them from {SETS[part.set].source}") from error
     _check_classes(part.path, set(found.classes) - {""}, class_indices(part.set))
     check_labels(found)
     return found.split([names[index] for index in answers])
@@ -150,17 +150,17 @@ def _by_corruption(root: Path, pairs: Iterable[tuple[str, int]]) -> Iterator[tup
 
 
 def _check_classes(path: Path, found: set[str], indices: Sequence[int]) -> None:
-    """Refuse a folder that has images of other classes than `indices` of ImageNet-1k."""
+    """Refuse a folder with other classes than `indices` of ImageNet-1k."""
     expected = {_synsets()[index] for index in indices}
-    pairs = (("lacks", expected - found), ("adds", found - expected))
+    pairs = (("is missing", expected - found), ("has extra", found - expected))
     if differences := [f"{text} {some(names)}" for text, names in pairs if names]:
         raise ValueError(
-            f"{path} {' and '.join(differences)} compared with the {len(expected)} classes of its set: it needs a "
-            "folder of images for each, named by WordNet id, and no other"
+            f"{path} {' and '.join(differences)} compared with the {len(expected)} classes of its set: it needs one "
+            "folder of images per class, named by WordNet id, and no others"
         )
 
 
 @cache
 def _synsets() -> tuple[str, ...]:
-    """WordNet ids of the classes of ImageNet-1k, in their order."""
+    """WordNet ids of the classes of ImageNet-1k, in order."""
     return tuple(ImageNetInfo().label_names())

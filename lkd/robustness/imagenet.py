@@ -1,4 +1,4 @@
-"""ImageNet-C, -A, -R and -Sketch, from folders of the user's own, each under a protocol that has a name."""
+"""Evaluation on local copies of ImageNet-C, -A, -R and -Sketch, under named protocols."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -26,8 +26,8 @@ PROTOCOLS = {
     "standard": (CenterCrop(SIZE),),
     "l2s": (Resize(256, InterpolationMode.BICUBIC), CenterCrop(SIZE)),
 }
-"""How a picture is brought to 224x224. "standard": ImageNet-C's stored pictures, which have that size, as they are;
-"l2s": enlarged and cropped, as L2S's authors do it, and as pictures of any size have to be."""
+"""Preprocessing to 224x224. "standard": ImageNet-C's stored images, which have this size, unchanged; "l2s": resized and
+cropped, as by L2S's authors, for images of any size."""
 
 
 def imagenet_robustness(
@@ -47,32 +47,31 @@ def imagenet_robustness(
 ) -> pd.DataFrame:
     """Errors of a model of ImageNet-1k's 1000 classes on ImageNet-C, -A, -R and -Sketch.
 
-    The folder holds `imagenet-c/TYPE/SEVERITY/`, `imagenet-a/`, `imagenet-r/` and `sketch/` as they are unpacked, with
-    a folder named by WordNet id for every class. All is looked for, and classes are compared with those of the set,
-    before anything is evaluated.
+    The folder contains `imagenet-c/TYPE/SEVERITY/`, `imagenet-a/`, `imagenet-r/` and `sketch/` as unpacked, with one
+    folder per class, named by WordNet id. All folders and their classes are checked before the evaluation starts.
 
     Args:
-        model: images `(B, 3, 224, 224)` to logits of 1000 classes.
-        folder: where the sets lie.
+        model: maps images `(B, 3, 224, 224)` to logits of 1000 classes.
+        folder: folder of the sets.
         sets: keys of `SETS`.
-        protocols: keys of `PROTOCOLS`, for ImageNet-C; the pictures of the other sets have any size: always "l2s".
-        corruptions, severities: of ImageNet-C.
-        count: at most how many images of each folder, with classes in proportion, always the same ones; None for all.
-        restrict: in A and R, whose images have 200 classes, only these may be answered, as their authors define it;
-            False for an answer among all 1000.
-        mean, std: what the model expects of images in [0, 1], one value a channel; by default what its
-            `pretrained_cfg` says.
-        workers: processes that read ahead.
-        accelerator: whose processes share the work; None for one on the model's device.
+        protocols: keys of `PROTOCOLS`, for ImageNet-C; images of the other sets have any size and always use "l2s".
+        corruptions, severities: types and severities of ImageNet-C.
+        count: maximum number of images per folder, a fixed stratified subset; None for all.
+        restrict: restrict predictions on A and R to the 200 classes of the set, as their authors define; False to
+            predict among all 1000.
+        mean, std: normalisation of images in [0, 1], one value per channel; by default from the model's
+            `pretrained_cfg`.
+        workers: number of data loading processes.
+        accelerator: distributes the work over its processes; None for one process on the model's device.
 
     Returns:
-        Columns set, protocol, corruption and severity ("none" and 0 of sets without), classes (how many could be
-        answered), images (their number) and error, the top-1 error in [0, 1]. `imagenet_c_scores` makes means of it.
+        Columns set, protocol, corruption and severity ("none" and 0 for sets without), classes (number of possible
+        predictions), images (their number) and error (top-1, in [0, 1]). `imagenet_c_scores` computes means of it.
 
     Raises:
-        FileNotFoundError: a folder that is not there; says where to get the set.
-        KeyError, TypeError, ValueError: an unknown set, protocol, type or severity; classes that are not those of the
-            set; a model of other classes or another size, or without known mean and std; a damaged image.
+        FileNotFoundError: a folder is missing; the message states where to get the set.
+        KeyError, TypeError, ValueError: an unknown set, protocol, type or severity; a folder with other classes than
+            its set; a model with other classes or input size, or without known mean and std; a damaged image.
 
     Source: D. Hendrycks and T. Dietterich, arXiv 1903.12261; D. Hendrycks et al., arXiv 1907.07174 and 2006.16241;
     H. Wang et al., arXiv 1905.13549.
@@ -124,7 +123,7 @@ def _batch(split: FileSplit, transform: Compose, indices: Tensor) -> tuple[Tenso
 
 
 class _Among(nn.Module):
-    """A model that gives the logits of some classes only, in their order."""
+    """A model with logits restricted to some classes, in the given order."""
 
     def __init__(self, model: nn.Module, indices: Sequence[int]):
         super().__init__()
@@ -150,13 +149,13 @@ def _known(argument: str, values: Iterable[str], known: Iterable[str]) -> list[s
 
 
 def _check_model(model: nn.Module) -> None:
-    """Refuse a model that does not give 1000 logits for an image of 224x224."""
+    """Refuse a model that does not map an image of 224x224 to 1000 logits."""
     image = torch.zeros(1, 3, SIZE, SIZE, device=device_of(model))
     try:
         with in_eval_mode(model), torch.no_grad():
             logits = model(image)
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"model does not take images (B, 3, {SIZE}, {SIZE}): {error}") from error
+        raise ValueError(f"model does not accept images (B, 3, {SIZE}, {SIZE}): {error}") from error
     if not isinstance(logits, Tensor) or logits.shape != (1, CLASSES):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ValueError(f"model must give logits (B, {CLASSES}), in the order of ImageNet-1k, got {got} for one image")
@@ -165,13 +164,15 @@ def _check_model(model: nn.Module) -> None:
 def _statistics(
     model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the model's images are normalised with."""
+    """Mean and std for the normalisation of the model's images."""
     config = getattr(model, "pretrained_cfg", None)
     config = config if isinstance(config, Mapping) else {}
     values = []
     for name, given in (("mean", mean), ("std", std)):
         if (value := config.get(name) if given is None else given) is None:
-            raise ValueError(f"{name} is not known: model has no pretrained_cfg that says it, so give {name}=(r, g, b)")
+            raise ValueError(
+                f"{name} is unknown: the model has no {name} in a pretrained_cfg, so pass {name}=(r, g, b)"
+            )
         if len(value) != 3:
             raise ValueError(f"{name} must have one value for each of 3 channels, got {value!r}")
         values.append(tuple(float(channel) for channel in value))

@@ -1,4 +1,4 @@
-"""Scores of robustness: mean errors over corruptions, with and without AlexNet, and top-1 among some of the classes."""
+"""Robustness scores: mean corruption errors, with and without AlexNet normalisation, and top-1 among some classes."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,19 +29,19 @@ ALEXNET = {
     "pixelate": 0.717840,
     "jpeg_compression": 0.606500,
 }
-"""AlexNet's mean error over the five severities of each type, as AugMix's released evaluation has them."""
+"""AlexNet's mean error over the five severities of each type, from AugMix's released evaluation."""
 
 STANDARD = tuple(ALEXNET)
-"""The 15 types of corruption that mCE counts."""
+"""The 15 corruption types of mCE."""
 
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The 4 further types, which ImageNet-C's authors meant for validation."""
+"""The 4 additional types, intended for validation by ImageNet-C's authors."""
 
 CORRUPTIONS = STANDARD + EXTRA
-"""All 19 types of corruption."""
+"""All 19 corruption types."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
-"""The strengths of each type, weakest first."""
+"""Severities of each type, weakest first."""
 
 MCE_15 = "mCE-15 (standard)"
 MEAN_19 = "mean error-19 (standard input)"
@@ -51,18 +51,18 @@ L2S_MEAN_19 = "mean error-19 (L2S input)"
 def mean_corruption_error(error: Mapping[str, float]) -> float:
     """ImageNet-C's mCE: `100 * mean_c(E_c / A_c)` over the 15 types c, with AlexNet's mean error A_c.
 
-    It is a score of ImageNet-C under its own protocol: of other data or other types, report `mean_error`.
+    mCE is defined for ImageNet-C under its own protocol; for other data or types, report `mean_error`.
 
     Args:
-        error: of each of the 15 types of `STANDARD`, the top-1 error in [0, 1], mean over the five severities.
+        error: top-1 error in [0, 1] of each of the 15 types of `STANDARD`, averaged over the five severities.
 
     Returns:
         Percent of AlexNet's error; 100 for AlexNet itself.
 
     Raises:
-        KeyError: a name that is none of the 15.
-        TypeError: no mapping, or an error that is no number.
-        ValueError: a type that is missing, an error outside [0, 1].
+        KeyError: a name that is not one of the 15.
+        TypeError: not a mapping, or an error that is not a number.
+        ValueError: a missing type, or an error outside [0, 1].
 
     Source: D. Hendrycks and T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
     Perturbations, ICLR 2019, arXiv 1903.12261.
@@ -77,17 +77,17 @@ def mean_corruption_error(error: Mapping[str, float]) -> float:
 
 
 def mean_error(error: Mapping[str, float], corruptions: Iterable[str] = CORRUPTIONS) -> float:
-    """Mean error over types of corruption, without AlexNet: over all 19, what L2S's authors compute.
+    """Mean error over corruption types, without AlexNet normalisation; over all 19, the score of L2S's authors.
 
     Args:
-        error: of each type, the top-1 error in [0, 1], mean over severities.
-        corruptions: the types that there must be, all 19 by default.
+        error: top-1 error in [0, 1] of each type, averaged over severities.
+        corruptions: the required types, all 19 by default.
 
     Returns:
         Percent.
 
     Raises:
-        KeyError, TypeError, ValueError: as for `mean_corruption_error`.
+        KeyError, TypeError, ValueError: as in `mean_corruption_error`.
 
     Example:
         >>> from lkd.robustness import CORRUPTIONS, mean_error
@@ -101,16 +101,15 @@ def mean_error(error: Mapping[str, float], corruptions: Iterable[str] = CORRUPTI
 
 
 def by_corruption(table: pd.DataFrame) -> dict[str, float]:
-    """The mean error over the five severities of each type in a table, as the means above take it.
+    """Mean error over the five severities of each type in a table, as input of the means above.
 
     Args:
-        table: columns corruption, severity and error, one row for each pair, as `corruption_errors` returns it; rows of
-            no corruption (severity 0) are not counted.
+        table: columns corruption, severity and error, one row for each pair, as returned by `corruption_errors`; clean
+            rows (severity 0) are ignored.
 
     Raises:
-        TypeError: no table, or an error that is no number.
-        ValueError: a column that is missing, a type without one of the five severities, or with one of them twice, an
-            error outside [0, 1].
+        TypeError: not a table, or an error that is not a number.
+        ValueError: a missing column; a type with a missing or repeated severity; an error outside [0, 1].
 
     Example:
         >>> import pandas as pd
@@ -132,18 +131,18 @@ def by_corruption(table: pd.DataFrame) -> dict[str, float]:
 
 
 def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
-    """The three scores of ImageNet-C, which are easily mistaken for each other, under labels that tell them apart.
+    """The three scores of ImageNet-C, with labels that prevent confusion.
 
     Args:
-        table: what `imagenet_robustness` returns.
+        table: the result of `imagenet_robustness`.
 
     Returns:
         In percent: `mCE-15 (standard)`, AlexNet-normalised; `mean error-19 (standard input)`, not normalised; and
-        `mean error-19 (L2S input)`, the same of pictures that were enlarged and cropped, as L2S's authors do it. None
-        for one that lacks a type or a severity: it was not run.
+        `mean error-19 (L2S input)`, not normalised, with images resized and cropped as by L2S's authors. A score is
+        None if a type or severity was not run.
 
     Raises:
-        TypeError, ValueError: as for `by_corruption`; a row that is there twice, of two models for example.
+        TypeError, ValueError: as in `by_corruption`; also a repeated row, for example from two models.
 
     Example:
         >>> import pandas as pd
@@ -172,19 +171,19 @@ def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
 
 
 def subset_top1(logits: Tensor, target: Tensor, indices: Sequence[int] | np.ndarray | Tensor) -> float:
-    """Top-1 accuracy where only some of a model's classes may be answered, as in ImageNet-A and -R.
+    """Top-1 accuracy with predictions restricted to a subset of a model's classes, as in ImageNet-A and -R.
 
     Args:
-        logits: of all classes of the model, (B, C).
+        logits: logits of all classes, (B, C).
         target: positions in `indices`, int64, (B,).
-        indices: classes that may be answered, each once; `class_indices` has those of ImageNet-A and -R.
+        indices: distinct classes to predict; see `class_indices` for ImageNet-A and -R.
 
     Returns:
         Percent.
 
     Raises:
         TypeError: a wrong dtype.
-        ValueError: a wrong shape, a logit that is NaN, a target or an index out of range, a class twice.
+        ValueError: a wrong shape, a NaN logit, a target or index out of range, a repeated class.
 
     Source: D. Hendrycks et al., Natural Adversarial Examples, CVPR 2021, arXiv 1907.07174.
 
@@ -203,13 +202,13 @@ def subset_top1(logits: Tensor, target: Tensor, indices: Sequence[int] | np.ndar
 
 
 def _checked(error: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """The errors of `names`, in that order."""
+    """The errors of `names`, in this order."""
     if not isinstance(error, Mapping | pd.Series):
-        raise TypeError(f"error must map each type of corruption to its mean error, got a {type(error).__name__}")
+        raise TypeError(f"error must map each corruption type to its mean error, got a {type(error).__name__}")
     if isinstance(error, pd.Series) and (twice := error.index[error.index.duplicated()].unique().tolist()):
         raise ValueError(
-            f"error has several values of {some(map(str, twice))}: give the mean over the severities of each, as "
-            "by_corruption does"
+            f"error has several values of {some(map(str, twice))}: give the mean over the severities of each type "
+            "(see by_corruption)"
         )
     given = dict(error)
     for name in given:
@@ -217,7 +216,7 @@ def _checked(error: Mapping[str, float], names: Sequence[str]) -> dict[str, floa
             raise KeyError(unknown("corruption", name, names))
     if missing := [name for name in names if name not in given]:
         raise ValueError(
-            f"error lacks {', '.join(missing)}: give the mean error of each of the {len(names)} types of corruption"
+            f"error is missing {', '.join(missing)}: give the mean error of each of the {len(names)} corruption types"
         )
     for name in names:
         _check_error(name, given[name])
@@ -228,14 +227,14 @@ def _check_columns(table: pd.DataFrame, *names: str) -> None:
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a pandas.DataFrame, got a {type(table).__name__}")
     if missing := [name for name in names if name not in table]:
-        raise ValueError(f"table lacks {some(missing)}: give one with the columns {', '.join(names)}")
+        raise ValueError(f"table is missing {some(missing)}: give a table with the columns {', '.join(names)}")
 
 
 def _check_error(name: str, value: float) -> None:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"error of {name} must be a number, got {value!r}")
     if not 0 <= value <= 1:
-        raise ValueError(f"error of {name} must be a share, 0 to 1, got {value!r} (percent is 100 times that)")
+        raise ValueError(f"error of {name} must be a fraction, 0 to 1, got {value!r}: divide percent by 100")
 
 
 def _check_logits(logits: Tensor) -> None:
@@ -245,19 +244,19 @@ def _check_logits(logits: Tensor) -> None:
     if logits.ndim != 2 or not logits.numel():
         raise ValueError(f"logits must be (B, C) and not empty, got shape {tuple(logits.shape)}")
     if logits.isnan().any():
-        raise ValueError(f"logits must be numbers, got NaN in row {int(logits.isnan().any(1).nonzero()[0])}")
+        raise ValueError(f"logits must not be NaN, got NaN in row {int(logits.isnan().any(1).nonzero()[0])}")
 
 
 def _check_indices(indices: Tensor, classes: int) -> None:
     if indices.ndim != 1:
-        raise ValueError(f"indices must be one list of classes, got shape {tuple(indices.shape)}")
+        raise ValueError(f"indices must be a flat list of classes, got shape {tuple(indices.shape)}")
     if int(indices.min()) < 0 or int(indices.max()) >= classes:
         raise ValueError(
             f"indices must lie in 0..{classes - 1}, the classes of the logits, "
             f"got {int(indices.min())} to {int(indices.max())}"
         )
     if len(indices.unique()) < len(indices):
-        raise ValueError(f"indices must name each class once, got {len(indices)} of {len(indices.unique())} classes")
+        raise ValueError(f"indices must be distinct, got {len(indices)} indices of {len(indices.unique())} classes")
 
 
 def _check_target(target: Tensor, batch: int, choices: int) -> None:

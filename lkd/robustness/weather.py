@@ -1,4 +1,4 @@
-"""The four corruptions by weather, of one image of shape (H, H, C) with values in [0, 1]; H is a power of 2."""
+"""The four weather corruptions of an image of shape (H, H, C) with values in [0, 1]; H is a power of 2."""
 
 import numpy as np
 from scipy.ndimage import (
@@ -31,16 +31,16 @@ def snow(
     sigma: float,
     share: float,
 ) -> np.ndarray:
-    """A whitened image under flakes: enlarged noise above a threshold, blurred along the direction they fall in.
+    """Whiten the image and add snowflakes: enlarged noise above a threshold, with motion blur.
 
     Args:
         image: shape (H, W, C).
-        rng: where flakes are drawn from.
-        mean, sd: of the noise.
-        zoom: how much the noise is enlarged.
-        threshold: below which there is no flake.
-        radius, sigma: of the trail of a flake.
-        share: of the image's own colour; the rest is whitened.
+        rng: random generator.
+        mean, sd: mean and standard deviation of the noise.
+        zoom: enlargement of the noise.
+        threshold: values below it become 0.
+        radius, sigma: parameters of the motion blur.
+        share: share of the original colour; the rest is whitened.
     """
     lines = enlargement(len(image), zoom)
     flakes = lines @ rng.normal(mean, sd, image.shape[:2]) @ lines.T
@@ -51,10 +51,10 @@ def snow(
 
 
 def frost(image: np.ndarray, rng: np.random.Generator, share: float, ice: float) -> np.ndarray:
-    """`share` of the image under `ice` of a pane with crystals: bright ridges of a fractal landscape on bluish grey.
+    """`share` times the image plus `ice` times a frosted pane: bright ridges of a fractal landscape on bluish grey.
 
-    ImageNet-C lays crops of five photographs over its images, of unknown licence. The drawn panes have their
-    brightness (means of 0.48 to 0.81) and colour, and crystals of their contrast (0.04 to 0.09 within a crop).
+    ImageNet-C adds crops of five photographs of unknown licence. The synthetic panes have the photographs' brightness
+    (means of 0.48 to 0.81), colour, and crystals of the same contrast (0.04 to 0.09 within a crop).
     """
     heights = landscape(rng, len(image), 1.6)
     ridges = 1 - np.abs(heights - np.median(heights)) / np.ptp(heights)
@@ -64,13 +64,13 @@ def frost(image: np.ndarray, rng: np.random.Generator, share: float, ice: float)
 
 
 def fog(image: np.ndarray, rng: np.random.Generator, density: float, decay: float) -> np.ndarray:
-    """A fractal landscape of heights up to `density` laid over the image, the sum scaled back to its brightest value.
+    """Add a fractal landscape of heights up to `density`, and rescale to the image's brightest value.
 
     Args:
         image: shape (H, W, C).
-        rng: where the landscape is drawn from.
-        density: of the fog.
-        decay: by how much finer structures are flatter; see `landscape`.
+        rng: random generator.
+        density: density of the fog.
+        decay: flattening of finer structures; see `landscape`.
     """
     brightest = image.max()
     mist = density * landscape(rng, len(image), decay)
@@ -87,16 +87,16 @@ def spatter(
     strength: float,
     mud: bool,
 ) -> np.ndarray:
-    """Drops of pale water that glisten at their edges, or of brown mud.
+    """Add drops of pale water with bright edges, or of brown mud.
 
     Args:
         image: shape (H, W, C).
-        rng: where drops are drawn from.
-        mean, sd: of the noise that they are drawn from.
-        sigma: of the Gaussian that this noise is smoothed with, in pixels.
-        threshold: below which there is no drop.
-        strength: of water: its highest opacity; of mud: sigma of the Gaussian that smooths its edge.
-        mud: whether it is mud.
+        rng: random generator.
+        mean, sd: mean and standard deviation of the noise that forms the drops.
+        sigma: standard deviation of the Gaussian that smooths the noise, in pixels.
+        threshold: values above it form drops.
+        strength: for water, the maximum opacity; for mud, sigma of the Gaussian that smooths its edge.
+        mud: mud instead of water.
     """
     liquid = gaussian_filter(rng.normal(mean, sd, image.shape[:2]), sigma, mode="nearest")
     wet = liquid > threshold
@@ -111,7 +111,7 @@ def spatter(
 
 
 def _relief(wet: np.ndarray) -> np.ndarray:
-    """How much light drops reflect: their distance from an edge, equalised and lit from one side."""
+    """Light reflected by drops: distance from the edge, equalised and lit from one side."""
     edge = wet & ~binary_erosion(wet)
     distance = np.minimum(distance_transform_edt(~edge), FARTHEST)
     steps = uniform_filter(distance, 3, mode="mirror").round(3).astype(int)
@@ -121,12 +121,12 @@ def _relief(wet: np.ndarray) -> np.ndarray:
 
 
 def landscape(rng: np.random.Generator, size: int, decay: float) -> np.ndarray:
-    """Heights from 0 to 1 that repeat at the borders, (size, size), by the diamond-square algorithm.
+    """Fractal heights from 0 to 1, periodic at the borders, (size, size), from the diamond-square algorithm.
 
     Args:
-        rng: where they are drawn from.
+        rng: random generator.
         size: a power of 2.
-        decay: structures of half the size are decay² times flatter.
+        decay: structures of half the size are flatter by a factor of decay².
     """
     heights = np.zeros((size, size))
     step, height = size, 1.0

@@ -1,4 +1,4 @@
-"""Receptive fields: nets whose field is known, RepLKNet's procedure written out, and all that can be given wrongly."""
+"""Receptive fields: networks with a known field, RepLKNet's procedure in loops, and invalid inputs."""
 
 import copy
 import math
@@ -34,7 +34,7 @@ NETS = {
 
 
 def settled(model, seed=0):
-    """Every weight and statistic drawn at random, in float64 and training mode."""
+    """Randomise all weights and statistics, in float64 and training mode."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
@@ -54,7 +54,7 @@ def noise(*shape, seed=1):
 
 
 class Maps(nn.Module):
-    """A net whose `forward_features` runs the layers given, and whose `forward` pools them."""
+    """A network with the given layers in `forward_features`, and pooling in `forward`."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -68,7 +68,7 @@ class Maps(nn.Module):
 
 
 def convolution(kernel, channels=1):
-    """A 'same' convolution by one kernel."""
+    """A 'same' convolution with one kernel."""
     kernel = torch.as_tensor(kernel, dtype=torch.float64)
     layer = nn.Conv2d(channels, 1, kernel.shape, padding=tuple(side // 2 for side in kernel.shape), bias=False).double()
     layer.weight.data[:] = kernel
@@ -76,7 +76,7 @@ def convolution(kernel, channels=1):
 
 
 def box(map):
-    """First and last row and column of what is not 0."""
+    """First and last non-zero row and column."""
     return [(int(lines.min()), int(lines.max())) for lines in np.nonzero(map)]
 
 
@@ -104,7 +104,7 @@ def test_the_map_of_a_stack_of_convolutions_is_the_binomial_profile(depth):
 
 
 def test_only_what_raises_the_centre_counts_and_only_where_it_is_above_0():
-    """The second of three images has a centre below 0 and counts as a map of 0."""
+    """The second of three images has a negative centre; its map is 0."""
     kernel = np.array([[0, 1, 0], [-2, 3, 0], [0, 0, -4]])
     image = torch.zeros(1, 1, 7, 7)
     image[..., 3, 3] = 1
@@ -120,7 +120,7 @@ def test_the_centre_of_a_map_lies_at_half_of_its_side_rounded_down(side, centre)
 
 
 def silent(model):
-    """Without attention, so that tokens do not see one another."""
+    """Without attention, tokens do not depend on each other."""
     for name, parameter in model.named_parameters():
         if ".attn.proj." in name or (name.startswith("stage") and ".proj." in name):
             parameter.data.zero_()
@@ -132,7 +132,7 @@ def silent(model):
 )
 @pytest.mark.parametrize("size", [(64, 96), (96, 64)])
 def test_tokens_lie_row_by_row_after_those_of_no_patch(key, cell, size):
-    """Without attention the centre sees its own patch alone, on images as high as wide or not."""
+    """Without attention, the centre depends on its own patch only, for square and other images."""
     model = at_size(silent(net(key)[0]), size)
     map = contribution_map(model, noise(8, 3, *size))
     assert box(map) == [(side // cell // 2 * cell, side // cell // 2 * cell + cell - 1) for side in size]
@@ -140,7 +140,7 @@ def test_tokens_lie_row_by_row_after_those_of_no_patch(key, cell, size):
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (30, 46), (22, 30)])
 def test_cswin_s_tokens_lie_row_by_row(size):
-    """Without attention there are three convolutions of 3x3, of stride 2."""
+    """Without attention, three 3x3 convolutions of stride 2 remain."""
     map = contribution_map(silent(net("mini_cswin")[0]), noise(8, 3, *size))
     centres = [8 * (math.ceil(side / 8) // 2) for side in size]
     assert box(map) == [(centre - 7, centre + 7) for centre in centres]
@@ -166,7 +166,7 @@ def centre_vector(key, model, image):
 
 
 def slow_map(key, model, images):
-    """Image by image, pixel by pixel."""
+    """Reference, image by image and pixel by pixel."""
     total = np.zeros(images.shape[2:])
     for image in images:
         image = image[None].clone().requires_grad_()
@@ -224,7 +224,7 @@ def test_images_that_are_not_normalised_are_warned_of():
 
 
 def test_a_norm_that_is_not_last_stays():
-    """As in ConvNeXt's stem, or where the features go on after a module that is called norm."""
+    """As in ConvNeXt's stem, or with layers after the module `norm`."""
     model = Maps(convolution([[2.0]]))
     model.norm = nn.InstanceNorm2d(1)
     inner = model.layers_
@@ -242,7 +242,7 @@ def test_the_last_map_of_a_resnet_is_its_last_stage_s_by_name_as_well():
 
 
 def test_a_layer_s_output_is_taken_before_anything_changes_it_in_place():
-    """The ReLU after `bn1` of a resnet works in place; it makes no difference to u, but -ReLU(-x) does."""
+    """The ReLU after `bn1` of a ResNet is in place; it does not change u, but -ReLU(-x) does."""
 
     class Negative(nn.Module):
         def forward(self, x):
@@ -288,7 +288,7 @@ def test_a_linear_layer_has_its_channels_last():
     assert box(contribution_map(ChannelsLast(), torch.randn(4, 3, 8, 12), layer="linear")) == [(4, 4), (6, 6)]
 
 
-# The model is left as it was ----------------------------------------------------------------------------------------
+# The model is unchanged ---------------------------------------------------------------------------------------------
 
 
 def state_of(model):
@@ -306,7 +306,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error(layer, side):
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     before, values = state_of(model), copy.deepcopy(model.state_dict())
     if side == 1:
-        with pytest.raises(ValueError, match="does not take images of shape"):
+        with pytest.raises(ValueError, match="does not accept images of shape"):
             contribution_map(model, torch.randn(2, 3, side, side), layer=layer)
     else:
         contribution_map(model, torch.randn(2, 3, side, side), layer=layer)
@@ -337,11 +337,11 @@ def test_a_net_without_parameters_has_a_map():
     assert contribution_map(Maps(nn.AvgPool2d(3, 1, 1)), torch.ones(1, 1, 9, 9)).sum() == pytest.approx(1)
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid inputs -----------------------------------------------------------------------------------------------------
 
 
 class Odd(Maps):
-    """Features in a form given."""
+    """Features in a given form."""
 
     def __init__(self, form):
         super().__init__(convolution([[1.0]]))
@@ -356,18 +356,18 @@ WRONG = {
     "a list": (None, ONES.tolist(), None, TypeError, "images must be a tensor, got a list"),
     "three dimensions": (None, ONES[0], None, ValueError, r"images have shape \(1, 8, 8\)"),
     "no images": (None, ONES[:0], None, ValueError, r"images have shape \(0, 1, 8, 8\)"),
-    "integers": (None, ONES.byte(), None, TypeError, r"images are torch.uint8: normalise"),
-    "channels": (None, torch.ones(2, 3, 8, 8), None, ValueError, r"does not take images of shape \(2, 3, 8, 8\)"),
+    "integers": (None, ONES.byte(), None, TypeError, r"images are torch.uint8: convert them"),
+    "channels": (None, torch.ones(2, 3, 8, 8), None, ValueError, r"does not accept images of shape \(2, 3, 8, 8\)"),
     "no module": (len, ONES, None, TypeError, "model must be an nn.Module, got a builtin"),
     "no features": (nn.Sequential(nn.ReLU()), ONES, None, TypeError, "no forward_features: name the layer .*'0'"),
-    "nothing at all": (nn.Flatten(), ONES, None, TypeError, "a Flatten has no forward_features"),
+    "nothing at all": (nn.Flatten(), ONES, None, TypeError, "Flatten has no forward_features"),
     "an unknown layer": (None, ONES, "layers", KeyError, "unknown layer 'layers': did you mean 'layers_'"),
-    "a layer not run": (None, ONES, "spare", ValueError, "layer 'spare' is not run by Maps.forward"),
+    "a layer not run": (None, ONES, "spare", ValueError, "Maps.forward does not run layer 'spare'"),
     "two maps": (Odd(lambda x: [x, x]), ONES, None, TypeError, "are a list, not a tensor"),
     "a pooled vector": (Odd(lambda x: x.mean((2, 3))), ONES, None, ValueError, r"shape \(2, 1\) for 2 images"),
     "windows": (Odd(lambda x: x.reshape(4, 1, 4, 8)), ONES, None, ValueError, r"shape \(4, 1, 4, 8\) for 2 images"),
     "no grid": (Odd(lambda x: x.flatten(2).mT[:, 1:]), ONES, None, ValueError, "63 tokens, after 0 .* num_prefix"),
-    "no square": (Odd(lambda x: x.flatten(2).mT[:, :6]), ONES, None, ValueError, "make no grid on images of 8x8"),
+    "no square": (Odd(lambda x: x.flatten(2).mT[:, :6]), ONES, None, ValueError, "do not form a grid on images of 8x8"),
     "no token": (Odd(lambda x: x.flatten(2).mT[:, :0]), ONES, None, ValueError, "0 tokens, after 0"),
     "no gradient": (Odd(lambda x: x.detach()), ONES, None, ValueError, "do not depend on the images"),
 }
@@ -393,7 +393,7 @@ def test_a_size_that_a_transformer_was_not_made_for_is_refused_with_the_remedy(n
 
 
 def slow_side(values, threshold, log):
-    """RepLKNet's loop over `i in range(1, h // 2)`, pixel by pixel, as long as the square lies within the map."""
+    """RepLKNet's loop over `i in range(1, h // 2)`, pixel by pixel, while the square lies within the map."""
     height, width = values.shape
     shown = [[math.log10(value + 1) if log else value for value in row] for row in values.tolist()]
     whole = sum(map(sum, shown))
@@ -470,7 +470,7 @@ def test_the_logarithm_depends_on_the_scale_and_nothing_else_does():
         (np.ones((2, 4, 4)), ValueError, r"shape \(2, 4, 4\): give one map"),
         (np.ones((0, 4)), ValueError, r"shape \(0, 4\)"),
         (np.full((4, 4), math.nan), ValueError, "values from nan to nan: give finite"),
-        (np.full((4, 4), math.inf), ValueError, "give finite ones"),
+        (np.full((4, 4), math.inf), ValueError, "give finite values"),
         (np.full((4, 4), -0.1), ValueError, "values from -0.1 to -0.1: .* at least 0"),
         (np.zeros((4, 4)), ValueError, "is 0 everywhere"),
         ("map.npy", TypeError, "must be an array of numbers"),
@@ -585,10 +585,10 @@ def test_the_position_embedding_of_a_vit_is_resampled_and_its_class_token_kept()
 
 
 def test_a_size_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"size is 36, which a CSWin .* 9x9 map does not divide into 9x2 stripes"):
+    with pytest.raises(ValueError, match=r"size is 36, which CSWin .* 9x9 map does not divide into 9x2 stripes"):
         at_size(timm.create_model("mini_cswin"), 36)
     fixed = MlpMixer(img_size=64, num_blocks=1, embed_dim=16)
-    with pytest.raises(ValueError, match=r"size is \(32, 64\), which a MlpMixer cannot be brought to"):
+    with pytest.raises(ValueError, match=r"size is \(32, 64\), which MlpMixer does not support"):
         at_size(fixed, (32, 64))
 
 
@@ -596,7 +596,7 @@ def test_a_size_that_cannot_be_is_refused():
     ("model", "size", "error", "message"),
     [
         (len, 32, TypeError, "model must be an nn.Module"),
-        (nn.Flatten(), 32, TypeError, "a Flatten has no convolution"),
+        (nn.Flatten(), 32, TypeError, "Flatten has no convolution"),
         (nn.Conv2d(1, 1, 1), 0, ValueError, "size must be at least 1, got 0"),
         (nn.Conv2d(1, 1, 1), (8, -8), ValueError, "size must be at least 1, got -8"),
         (nn.Conv2d(1, 1, 1), 8.0, TypeError, "size must be a whole number, got 8.0"),
@@ -608,12 +608,12 @@ def test_what_has_no_other_size_is_refused(model, size, error, message):
         at_size(model, size)
 
 
-# Images to measure on -----------------------------------------------------------------------------------------------
+# Images -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Ten pictures of each of three classes, of many sizes."""
+    """Ten images of various sizes for each of three classes."""
     root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("ant", "bee", "cat"):
@@ -652,7 +652,7 @@ def test_pictures_are_drawn_with_the_classes_in_proportion_and_always_the_same_o
 
 
 def test_of_a_data_set_with_two_splits_test_is_the_one_that_is_not_held_out_of_train(pictures):
-    """So that RepLKNet's images are the first of the folder val, or of the split test."""
+    """RepLKNet's images are the first of the folder val, or of the split test."""
     data = load(f"folder:{pictures}")
     first = sample_images(pictures / "val", 16, 7, order="first")
     torch.testing.assert_close(sample_images(data, 16, 7, split="test", order="first"), first, rtol=0, atol=0)
@@ -692,7 +692,7 @@ def test_a_tensor_is_only_resized():
 @pytest.mark.parametrize(
     ("data", "arguments", "error", "message"),
     [
-        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are 4 images"),
+        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are only 4 images"),
         (torch.zeros(4, 1, 8, 8), dict(count=0), ValueError, "count must be at least 1"),
         (torch.zeros(4, 1, 8, 8), dict(size=8.0), TypeError, "size must be a whole number"),
         (torch.zeros(4, 1, 8, 8), dict(order="last"), KeyError, "unknown order 'last'"),
@@ -700,7 +700,7 @@ def test_a_tensor_is_only_resized():
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), {}, TypeError, "data is a tensor of torch.uint8: give"),
         (torch.zeros(4, 8, 8), {}, ValueError, r"shape \(4, 8, 8\)"),
         (torch.zeros(()), {}, ValueError, r"shape \(\)"),
-        ("digits", {}, FileNotFoundError, "no folder digits: for a data set by its name, give lkd.data.load"),
+        ("digits", {}, FileNotFoundError, "no folder digits: for a data set by name, pass lkd.data.load"),
         (7, {}, TypeError, "data must be a data set, a folder or a tensor, got a int"),
     ],
 )
@@ -714,14 +714,14 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         sample_images(tmp_path, 8)
 
 
-# Attributes of timm's names with another meaning --------------------------------------------------------------------
+# Unrelated attributes with the names of timm's ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["cls", True, None, 1.0])
 def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
     model = timm.create_model("mini_vit")
     model.num_prefix_tokens = prefix
-    with pytest.raises(TypeError, match="the num_prefix_tokens of a VisionTransformer must be the number"):
+    with pytest.raises(TypeError, match="the num_prefix_tokens of VisionTransformer must be the number"):
         contribution_map(model, torch.randn(1, 3, 32, 32))
 
 
@@ -729,5 +729,5 @@ def test_a_num_prefix_tokens_that_is_not_timm_s_is_refused(prefix):
 def test_a_set_input_size_that_is_not_timm_s_is_refused(method):
     model = timm.create_model("mini_resnet")
     vars(model)["set_input_size"], vars(model)["layers"] = method, 3
-    with pytest.raises(ValueError, match=r"a .* cannot be brought to"):
+    with pytest.raises(ValueError, match=r"which .* does not support"):
         at_size(model, 64)

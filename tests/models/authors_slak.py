@@ -1,7 +1,7 @@
-"""The public code of SLaK (github.com/VITA-Group/SLaK), from a checkout, made to run with today's PyTorch on a CPU.
+"""SLaK's public code (github.com/VITA-Group/SLaK), run from a checkout with current PyTorch on a CPU.
 
-Nothing in it is changed but what it cannot find: its CUDA extension is `nn.Conv2d`, `torch._six.inf` is `math.inf`,
-TensorBoard's writer is not there, and `torch.cuda.synchronize` waits for nothing. What it prints is not shown.
+Only missing dependencies are replaced: the CUDA extension by `nn.Conv2d`, `torch._six.inf` by `math.inf`, TensorBoard's
+writer by a stub, and `torch.cuda.synchronize` by a no-op. Printed output is suppressed.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def _module(name: str, **content: Any) -> ModuleType:
 
 
 def _code(name: str, path: Path, *needs: ModuleType) -> ModuleType:
-    """A file's code as a module, while the modules that it needs stand under their names."""
+    """Load a file as a module, with the modules that it imports registered under their names."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     code = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""SLaK from its weights alone, in the plainest PyTorch: every branch an `F.conv2d`, nothing merged or rearranged.
+"""Reference SLaK, computed from a state dict in plain PyTorch: every branch is an `F.conv2d`, nothing is merged.
 
 What lkd's models are compared with, in outputs by the tests and in speed by `make bench`.
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 def plain_slak(weights, images, training=False):
-    """Logits of the network whose state dict is given."""
+    """Logits of the network with this state dict."""
     x = images
     for i in count():
         if f"downsample_layers.{i}.0.weight" not in weights:
@@ -24,7 +24,7 @@ def plain_slak(weights, images, training=False):
 
 
 def downsample(weights, name, x):
-    """A stem (convolution, then norm) or what stands between stages (norm, then convolution)."""
+    """The stem (convolution, then norm) or a downsampling layer (norm, then convolution)."""
     if weights[f"{name}.0.weight"].ndim == 4:
         return channel_norm(weights, f"{name}.1", patches(weights, f"{name}.0", x))
     return patches(weights, f"{name}.1", channel_norm(weights, f"{name}.0", x))
@@ -56,7 +56,7 @@ def convolution_and_norm(weights, name, x, training):
 
 
 def channel_norm(weights, name, x):
-    """Over channels, written out as in the released code, so that channels stay first in memory."""
+    """Layer norm over channels as in the released code, with channels first in memory."""
     centred = x - x.mean(1, keepdim=True)
     normed = centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-6)
     return normed * weights[f"{name}.weight"][:, None, None] + weights[f"{name}.bias"][:, None, None]

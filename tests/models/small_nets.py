@@ -1,4 +1,4 @@
-"""Small networks of the papers' kinds, with every parameter drawn at random."""
+"""Small networks of the papers' architectures with random parameters."""
 
 import timm
 import torch
@@ -8,7 +8,7 @@ CONVNEXT = dict(dims=(8, 12, 16, 20), depths=(1, 1, 2, 1), kernel_sizes=(7, 5, 7
 
 
 def settled(model, seed=0):
-    """Every weight and statistic drawn at random, of either sign where it may be; in eval mode."""
+    """Randomise all weights and statistics, with both signs where allowed; eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):

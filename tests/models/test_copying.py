@@ -1,4 +1,4 @@
-"""Copies of models share nothing with the original, or are refused by name."""
+"""Copies of models are independent of the original; models that cannot be copied are refused by name."""
 
 import copy
 import functools

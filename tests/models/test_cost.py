@@ -1,4 +1,4 @@
-"""Costs of networks, counted by hand; stored ones beside those without the zeros."""
+"""Costs of networks against counts by hand, with and without zeros."""
 
 import pytest
 import timm
@@ -12,7 +12,7 @@ from lkd.sparse import SparseTraining
 
 
 def halved(weight: Tensor) -> None:
-    """Every second entry becomes 0."""
+    """Set every second entry to 0."""
     weight.data.view(-1)[::2] = 0
 
 

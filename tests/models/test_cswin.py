@@ -1,4 +1,4 @@
-"""CSWin: its attention pixel by pixel, the whole written out in loops, and as a timm model."""
+"""CSWin: attention and the whole network against loops over pixels, and the interface of a timm model."""
 
 import math
 
@@ -25,7 +25,7 @@ def images(*size, batch=2):
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
-# Slowly -------------------------------------------------------------------------------------------------------------
+# Reference ----------------------------------------------------------------------------------------------------------
 
 
 def layer_norm(weights, name, x):
@@ -38,7 +38,7 @@ def linear(weights, name, x):
 
 
 def stripe_attention(weights, name, q, k, v, heads, tall, broad):
-    """On maps (H, W, C), stripe by stripe and head by head; the convolution of v sees nothing but its stripe."""
+    """On maps (H, W, C), by stripe and head; the convolution of v is limited to its stripe."""
     out = torch.zeros_like(q)
     for top in range(0, q.shape[0], tall):
         for left in range(0, q.shape[1], broad):
@@ -99,7 +99,7 @@ def test_the_network_is_the_forward_pass_written_out(size):
 
 
 def test_a_stripe_as_wide_as_the_map_is_attention_over_the_whole_map():
-    """Where the release puts one branch of all heads, two branches of half the heads each compute the same."""
+    """Two branches with half the heads each are equivalent to the release's single branch."""
     two, one = cswin(depths=(1, 1, 1), splits=(8, 2, None)), cswin(depths=(1, 1, 1), splits=(None, 2, None))
     state = {key: value for key, value in two.state_dict().items() if not key.startswith("stage1.0.attns")}
     for kind in ("weight", "bias"):
@@ -113,7 +113,7 @@ def test_a_stripe_as_wide_as_the_map_is_attention_over_the_whole_map():
 
 
 def settled(module):
-    """In float64, every weight of it drawn at random, in eval mode."""
+    """Convert to float64 with random weights, in eval mode."""
     torch.manual_seed(0)
     for tensor in module.parameters():
         tensor.data = tensor.data.double().normal_()
@@ -178,7 +178,7 @@ def test_a_block_splits_channels_and_heads_between_vertical_and_horizontal_strip
 
 
 def reach(layer, side, row, column):
-    """The pixels whose q, k and v reach the output at (row, column)."""
+    """The pixels with an influence of q, k and v on the output at (row, column)."""
     qkv = normal(1, side[0] * side[1], 3, 4).requires_grad_()
     layer(qkv, side)[0, row * side[1] + column].sum().backward()
     touched = qkv.grad[0].abs().sum((1, 2)).reshape(side)

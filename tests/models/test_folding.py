@@ -1,4 +1,4 @@
-"""Networks folded and converted have equal outputs."""
+"""Folded and converted networks have equal outputs."""
 
 import pytest
 import timm
@@ -84,7 +84,7 @@ def test_a_batch_norm_that_would_be_left_is_refused_by_name(model, first):
 
 
 class Foreign(nn.Module):
-    """A convolution and a batch norm, which `fuse` and its like may fold."""
+    """A convolution and a batch norm that `fuse` and similar methods can fold."""
 
     def __init__(self):
         super().__init__()

@@ -24,7 +24,7 @@ def made(name, **kwargs):
 
 
 def unsettled(name, **kwargs):
-    """Away from the start, where some layers are 0 and others hidden behind them."""
+    """Move away from the initialisation, where zero layers hide others."""
     model = made(name, **kwargs)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape)
@@ -72,7 +72,7 @@ def test_another_pooling_is_refused(name):
 
 
 def measured_maps(model, size):
-    """What the modules named in `feature_info` put out, as (channels, reduction of the side)."""
+    """Outputs of the modules named in `feature_info`, as (channels, reduction)."""
     maps = {}
     for info in model.feature_info:
         module = model.get_submodule(info["module"])

@@ -1,4 +1,4 @@
-"""timm's names of models, and arguments of `timm.create_model`, that a recipe may hold."""
+"""timm's model names and arguments of `timm.create_model` that are valid in a recipe."""
 
 import pytest
 import timm
@@ -36,6 +36,6 @@ def test_arguments_that_describe_the_network_pass() -> None:
     ["resnet18", "test_vit", "convnext_atto", "mini_slak", "slak_tiny", "cswin_tiny", "swin_tiny_patch4_window7_224"],
 )
 def test_timm_refuses_an_argument_that_a_model_does_not_have(name: str) -> None:
-    # lkd leaves unknown arguments to the networks; a family that took any would train another network in silence.
+    # lkd passes unknown arguments on; a family that accepted any would silently train another network.
     with pytest.raises(TypeError, match="drop_pat_rate"):
         timm.create_model(name, drop_pat_rate=0.1)

@@ -1,4 +1,4 @@
-"""The files that the papers' authors released: where they are, and that one is known again."""
+"""Files released by the papers' authors: download addresses, and verification by checksum."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
-    """Writes a file as the authors' scripts do, of a network that is smaller than theirs."""
+    """Write a file in the format of the authors' scripts, of a smaller network."""
     create = timm.create_model
     monkeypatch.setattr(teachers.timm, "create_model", lambda name: create(name, **SMALL))
 

@@ -1,4 +1,4 @@
-"""SLaK: its parts and the whole against slow constructions of their own, and as a timm model."""
+"""SLaK: parts and the whole network against reference implementations, and the interface of a timm model."""
 
 import math
 
@@ -23,7 +23,7 @@ def network(name, **kwargs):
 
 
 def settled(module):
-    """In float64, every weight and statistic of it drawn at random, in eval mode."""
+    """Convert to float64 with random weights and statistics, in eval mode."""
     torch.manual_seed(0)
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point():
@@ -38,7 +38,7 @@ def normal(*shape):
 
 
 def conv_then_norm(state, name, x):
-    """A depthwise convolution with 'same' padding, then batch norm written out."""
+    """A depthwise convolution with 'same' padding, then batch norm by its formula."""
     weight = state[f"{name}.conv.weight"]
     y = F.conv2d(x, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2), groups=x.shape[1])
     mean, var, scale, shift = (

@@ -1,4 +1,4 @@
-"""The ViT of 2020: its size, and the scale of its released weights, on small copies of it."""
+"""The ViT of 2020: its size, and the scale of released weights, on small versions."""
 
 import math
 
@@ -23,7 +23,7 @@ def vit(seed=0, **kwargs):
 
 
 def released_vit(seed=0, **kwargs):
-    """The net whose attention divides by the root of the width, as timm of 2020 built it for its weights."""
+    """A network with attention scores over the root of the width, as in timm in 2020."""
     form = {**SMALL, **kwargs}
     model = timm.models.VisionTransformer(
         patch_size=16, mlp_ratio=3, qkv_bias=False, norm_layer=lambda dim, **_: nn.LayerNorm(dim), **form
@@ -35,7 +35,7 @@ def released_vit(seed=0, **kwargs):
 
 
 def released_file(model):
-    """As in the file of 2020: the patch embedding is a matrix, and no version is noted."""
+    """Format of the 2020 file: the patch embedding is a matrix, and there is no version."""
     state = dict(model.state_dict())
     return {**state, "patch_embed.proj.weight": state["patch_embed.proj.weight"].flatten(1)}
 

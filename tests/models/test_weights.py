@@ -1,4 +1,4 @@
-"""Weights read, refused, saved: on small networks whose every parameter is drawn at random."""
+"""Loading, refusing and saving of weights, on small networks with random parameters."""
 
 import argparse
 import functools
@@ -29,7 +29,7 @@ from lkd.models.slak import SLaK
 
 
 def training_file(model, under="model"):
-    """What the released training script saves: weights, and all that it keeps beside them."""
+    """Checkpoint of the released training script: weights and training state."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     optimizer.param_groups[0]["lr"] = np.linspace(1e-3, 0, 5)[1]
     model(images(2, model.downsample_layers[0][0].in_channels, 32, 32)).sum().backward()
@@ -365,18 +365,18 @@ def test_a_transformer_of_other_depth_and_width_is_told():
 
 
 class Config(dict):
-    """A configuration's class, as yacs and mmcv have one."""
+    """A configuration class, as in yacs and mmcv."""
 
 
 class Plain:
-    """An object of a training script."""
+    """A custom object of a training script."""
 
     def __init__(self):
         self.rate, self.inner = 0.1, Config(a=1)
 
 
 class Ordered(OrderedDict):
-    """A state dict's class, as mmengine has one."""
+    """A state dict class, as in mmengine."""
 
 
 def default(**entries):
@@ -732,16 +732,16 @@ def test_a_file_is_no_folder_and_a_configuration_that_is_not_timms_is_named(tmp_
     save_model(net(), tmp_path)
     with pytest.raises(ValueError, match=r"is a file, .*call load_checkpoint\(model, '.*model\.safetensors'\)"):
         load_model(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"makes no model with \{'foo': 1\}"):
+    with pytest.raises(ValueError, match=r"create a model from .* with \{'foo': 1\}"):
         load_model(tmp_path, foo=1)
     for text in ("", "{}", "[]", '{"architecture": "no_such_model"}'):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ValueError, match=r"config\.json makes no model .*: give a folder that"):
+        with pytest.raises(ValueError, match=r"create a model from .*config\.json .*: give a folder that"):
             load_model(tmp_path)
 
 
 class Hub:
-    """Stands for the Hugging Face hub: keeps what would be uploaded."""
+    """Fake Hugging Face hub that records uploads."""
 
     def __init__(self, folder):
         self.folder = folder

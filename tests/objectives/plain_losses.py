@@ -1,4 +1,4 @@
-"""The losses as their formulas read, in slow loops of Python floats, and samples to try them on."""
+"""Reference losses by their formulas, in loops over Python floats, with sample inputs."""
 
 import math
 
@@ -12,7 +12,7 @@ every_temperature = pytest.mark.parametrize("temperature", [1.0, 3.0, 20.0])
 
 
 def sample(classes, soft=False, batch=4, dtype=torch.float64, seed=0):
-    """Logits of a student and of a teacher, a target, and that target as shares of the classes."""
+    """Logits of a student and a teacher, a target, and the target as class probabilities."""
     rng = torch.Generator().manual_seed(seed)
     student, teacher = (2.5 * torch.randn(batch, classes, dtype=torch.float64, generator=rng) for _ in range(2))
     labels = torch.randint(classes, (batch,), generator=rng)
@@ -24,7 +24,7 @@ def sample(classes, soft=False, batch=4, dtype=torch.float64, seed=0):
 
 
 def gradient(loss, student, *args, **kwargs):
-    """The loss's gradient in the student's logits or map."""
+    """Gradient of the loss with respect to the student's logits or map."""
     student = student.clone().requires_grad_()
     return torch.autograd.grad(loss(student, *args, **kwargs), student)[0]
 

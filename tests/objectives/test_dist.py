@@ -1,4 +1,4 @@
-"""DIST against its formula, in slow loops of Python floats, and against what is known of it."""
+"""DIST against its formula, in loops over Python floats, and against known properties."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_two_equal_logits_of_a_student_do_not_blow_up_the_gradient(dtype):
 
 
 def test_a_correlation_knows_no_scale_and_no_offset():
-    """Probabilities of the teacher that are mixed with the uniform distribution correlate as before."""
+    """Mixing the teacher's probabilities with the uniform distribution does not change correlations."""
     student, teacher, _, _ = sample(10, batch=16)
     mixed = (0.25 * teacher.softmax(1) + 0.75 / 10).log()
     torch.testing.assert_close(dist_loss(student, mixed), dist_loss(student, teacher), rtol=1e-4, atol=0)

@@ -1,4 +1,4 @@
-"""What the losses refuse, and what they say then: the argument, what was given, and what would be right."""
+"""Invalid inputs of the losses; messages name the argument, its value and the expected one."""
 
 import pytest
 import torch

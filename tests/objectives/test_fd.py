@@ -1,4 +1,4 @@
-"""FD against its formula, in slow loops of Python floats, and its projectors as the training loop uses them."""
+"""FD against its formula, in loops over Python floats, and its projectors in the training loop."""
 
 import pytest
 import torch
@@ -210,7 +210,7 @@ def test_projectors_are_saved_and_loaded():
     assert fresh(student, teacher, LABEL)["fd"] == saved(student, teacher, LABEL)["fd"]
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid inputs -----------------------------------------------------------------------------------------------------
 
 MAP = torch.zeros(2, 4, 3, 3)
 

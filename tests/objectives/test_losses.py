@@ -1,6 +1,6 @@
-"""KD, NKD and the label loss against their formulas and what follows from them, and what holds of every loss.
+"""KD, NKD and the label loss against their formulas, and properties of all losses.
 
-The formulas stand in the docstrings of the functions; limits and gradients follow from them on paper.
+The formulas are in the docstrings of the functions; limits and gradients are derived by hand.
 """
 
 import math
@@ -76,11 +76,11 @@ def test_gradient_of_the_binary_label_loss(soft):
     torch.testing.assert_close(gradient(label_loss, student, target, hard="bce"), expected, rtol=1e-10, atol=1e-14)
 
 
-# NKD as two code bases publish it -----------------------------------------------------------------------------------
+# NKD in two public code bases ---------------------------------------------------------------------------------------
 
 
 def nkd_of_slak(student, teacher, label, temperature):
-    """SLaK's `engine_kd.py`: the label's column pushed away by 1000, the rest divided by what remains."""
+    """SLaK's `engine_kd.py`: subtract 1000 from the label's logit, renormalise the rest."""
     column = label[:, None]
     of_label = -(teacher.softmax(1).gather(1, column) * student.softmax(1).gather(1, column).log()).mean()
     away = 1000 * F.one_hot(label, student.shape[1])
@@ -91,7 +91,7 @@ def nkd_of_slak(student, teacher, label, temperature):
 
 
 def nkd_of_cls_kd(student, teacher, label, temperature, gamma):
-    """cls_KD's `nkd.py`: log-softmax over the columns that a mask leaves."""
+    """cls_KD's `nkd.py`: log-softmax over the unmasked columns."""
     others = F.one_hot(label, student.shape[1]) == 0
     batch = len(label)
     s, t = (logits[others].reshape(batch, -1) / temperature for logits in (student, teacher))

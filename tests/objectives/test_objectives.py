@@ -1,4 +1,4 @@
-"""Objectives as the training loop and recipes use them: classes with named terms."""
+"""Objectives as classes with named terms, for the training loop and recipes."""
 
 import pytest
 import torch
@@ -108,7 +108,7 @@ def test_only_objectives_with_fd_ask_for_maps():
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    """Objectives share one `forward`, of which PyTorch compiles no more than eight variants in a process."""
+    """Objectives share one `forward`; PyTorch compiles at most eight variants of it per process."""
     torch.compiler.reset()
 
 

@@ -1,4 +1,4 @@
-"""Sums of objectives: the parts keep their terms, their layers and their hyperparameters."""
+"""Sums of objectives: parts keep their terms, layers and hyperparameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Vanilla KD against its formula, in slow loops of Python floats, and against what is known of it."""
+"""Vanilla KD against its formula, in loops over Python floats, and against known properties."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Scores of robustness against their definitions."""
+"""Robustness scores against their definitions."""
 
 import math
 
@@ -50,21 +50,21 @@ def test_other_names_and_values_are_refused(score, names):
     with pytest.raises(KeyError, match="unknown corruption 'fogg': did you mean 'fog'"):
         score(good | {"fogg": 0.1})
     with pytest.raises(
-        ValueError, match=rf"error lacks fog, pixelate: give the mean error of each of the {len(names)}"
+        ValueError, match=rf"error is missing fog, pixelate: give the mean error of each of the {len(names)}"
     ):
         score({name: value for name, value in good.items() if name not in ("fog", "pixelate")})
     for wrong in (-0.01, 1.01, 53.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="error of snow must be a share, 0 to 1, got"):
+        with pytest.raises(ValueError, match="error of snow must be a fraction, 0 to 1, got"):
             score(good | {"snow": wrong})
     for wrong in ("0.5", None, True, [0.5]):
         with pytest.raises(TypeError, match="error of snow must be a number, got"):
             score(good | {"snow": wrong})
-    with pytest.raises(TypeError, match=r"error must map each type .* got a list"):
+    with pytest.raises(TypeError, match=r"error must map each corruption type .* got a list"):
         score([0.5] * len(names))
 
 
 def test_a_type_counts_once():
-    """A column of all severities, in which a mapping would keep the last of each type."""
+    """A column with all severities; a mapping would keep only the last of each type."""
     every = pd.Series([0.1, 0.9] * 15, index=[name for name in STANDARD for _ in range(2)])
     with pytest.raises(ValueError, match=r"error has several values of 'brightness', .* and 10 more: .* by_corruption"):
         mean_corruption_error(every)
@@ -125,12 +125,12 @@ def test_a_table_has_the_rows_of_one_model():
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [
-        (rows("standard", 25.0), ValueError, "error of gaussian_noise must be a share, 0 to 1, got 25.0"),
-        (rows("standard", math.nan), ValueError, "error of gaussian_noise must be a share"),
+        (rows("standard", 25.0), ValueError, "error of gaussian_noise must be a fraction, 0 to 1, got 25.0"),
+        (rows("standard", math.nan), ValueError, "error of gaussian_noise must be a fraction"),
         (
             rows("standard", 0.5).drop(columns="severity"),
             ValueError,
-            "table lacks 'severity': give one with the columns",
+            "table is missing 'severity': give a table with the columns",
         ),
         ({"fog": 0.5}, TypeError, "table must be a pandas.DataFrame, got a dict"),
     ],
@@ -145,7 +145,7 @@ def test_what_is_no_table_of_errors_is_refused(score, table, error, message):
 
 
 def test_only_classes_of_the_subset_may_be_answered():
-    """The maximum over all classes, 0, lies outside: among 3, 1, 4 the answers are 1, 4 and 3."""
+    """The maximum over all classes, 0, is not allowed: among 3, 1, 4 the predictions are 1, 4 and 3."""
     logits = torch.tensor([[9.0, 2.0, 0.0, 1.0, 0.0], [9.0, 1.0, 0.0, 0.0, 2.0], [9.0, 0.0, 8.0, 1.0, 0.0]])
     assert subset_top1(logits, torch.tensor([1, 2, 0]), [3, 1, 4]) == 100.0
     assert subset_top1(logits, torch.tensor([1, 2, 1]), torch.tensor([3, 1, 4])) == pytest.approx(200 / 3)
@@ -173,8 +173,8 @@ LOGITS, TARGET = torch.zeros(2, 5), torch.tensor([0, 1])
         (LOGITS * torch.nan, TARGET, [0, 1], ValueError, "got NaN in row 0"),
         (LOGITS, TARGET, [0, 5], ValueError, r"indices must lie in 0\.\.4, .* got 0 to 5"),
         (LOGITS, TARGET, [-1, 2], ValueError, "got -1 to 2"),
-        (LOGITS, TARGET, [2, 2], ValueError, "indices must name each class once, got 2 of 1 classes"),
-        (LOGITS, TARGET, [[0, 1]], ValueError, r"one list of classes, got shape \(1, 2\)"),
+        (LOGITS, TARGET, [2, 2], ValueError, "indices must be distinct, got 2 indices of 1 classes"),
+        (LOGITS, TARGET, [[0, 1]], ValueError, r"flat list of classes, got shape \(1, 2\)"),
         (LOGITS, TARGET, [], ValueError, "indices are empty"),
         (LOGITS, TARGET, torch.tensor([True] * 5), TypeError, "indices are torch.bool: give whole numbers"),
         (LOGITS, TARGET.int(), [0, 1], TypeError, "target must be an int64 tensor, got torch.int32"),

@@ -1,4 +1,4 @@
-"""Corrupted pictures: that they are what they are called, and the same wherever they are made."""
+"""Corrupted images: properties of each type, and reproducibility."""
 
 import hashlib
 import subprocess
@@ -36,14 +36,14 @@ NEVER_WEAKER = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "zoom_blur", "snow", "fog"),
     *("brightness", "contrast", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur"),
 )
-"""The types of which each strength takes an image further away than the one before. The others' do not with their
-authors either: under glass, blur and rounds alternate; motion from severity 3 to
-4 is hardly more than its angle; frost dims what it covers; the affine part of the elastic
-transform shrinks while its field grows; water comes before mud; saturation falls before it grows."""
+"""Types with a change of the image that grows with severity. The other types are not monotonic in the authors' code
+either: in glass blur, blur and rounds alternate; motion blur hardly changes from severity 3 to 4 apart from its angle;
+frost dims the image; the affine part of the elastic transform shrinks while its field grows; water comes before mud;
+saturation falls before it grows."""
 
 
 def smooth(channels, count=12):
-    """Images with structure, none of them grey where there are colours."""
+    """Structured images, none of them grey if they have three channels."""
     rng = np.random.default_rng(channels)
     tiles = rng.integers(0, 256, (count, channels, 6, 6)).astype(np.uint8)
     large = [
@@ -94,7 +94,7 @@ def test_types_draw_apart_and_severities_too():
     assert strong.std().item() == pytest.approx(0.10 * 255, rel=0.05)
 
 
-# The same wherever it is made ---------------------------------------------------------------------------------------
+# Reproducibility ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -136,11 +136,11 @@ def test_global_random_state_is_left_alone():
     assert (str(np.random.get_state()), torch.get_rng_state().tolist()) == before
 
 
-# What single types are ----------------------------------------------------------------------------------------------
+# Single types -------------------------------------------------------------------------------------------------------
 
 
 def test_grey_in_colour_is_what_it_is_in_grey():
-    """Of types that draw nothing or draw the same for each channel, up to rounding and the colours of things."""
+    """For types with no or equal draws per channel, up to rounding and fixed colours."""
     one = PICTURES[1]
     for name in ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "fog", "brightness", "contrast", "snow",
                  "elastic_transform", "pixelate", "gaussian_blur"):  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_landscape_is_rougher_the_less_it_decays():
     assert heights.min() == 0 and heights.max() == 1
 
 
-# Kept on disk -------------------------------------------------------------------------------------------------------
+# Cache on disk ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_all_pairs_are_made_for_the_first_model_only(own_home, model, monkeypatc
     assert 0 <= mean_corruption_error({n: e for n, e in by_corruption(first).items() if n in STANDARD}) < 200
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid inputs -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

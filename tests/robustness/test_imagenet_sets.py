@@ -1,4 +1,4 @@
-"""ImageNet-C, -A, -R and -Sketch in made-up folders, and the protocols they are evaluated under."""
+"""Evaluation on synthetic folders of ImageNet-C, -A, -R and -Sketch, under each protocol."""
 
 import shutil
 from pathlib import Path
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ImageNetInfo().label_names()
 FEW = (3, 7, 500)
-"""The classes of the made-up ImageNet-C and -Sketch."""
+"""Classes of the synthetic ImageNet-C and -Sketch."""
 
 PIXELS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 class Reader(nn.Module):
-    """Answers the class written on a picture: its brightness, in steps of 1/8, is a place in `FEW` or among others."""
+    """Predicts the class encoded in an image: its brightness, is an index of `FEW` or other classes."""
 
     def __init__(self, classes):
         super().__init__()
@@ -45,7 +45,7 @@ def paint(path, level, size=(224, 224)):
 
 
 def fill(folder, classes, size=(224, 224)):
-    """One picture of each class, its place among the classes written on it, modulo 8."""
+    """One image per class, with the index of the class, modulo 8, encoded in its brightness."""
     for place, index in enumerate(classes):
         paint(folder / NAMES[index] / "1.JPEG", place % 8, size)
     return folder
@@ -66,7 +66,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def sets(made, tmp_path):
-    """The same in a folder of one's own, to change."""
+    """A separate copy that tests may modify."""
     return Path(shutil.copytree(made, tmp_path / "sets"))
 
 
@@ -97,13 +97,13 @@ def test_one_row_a_folder_and_protocol(made):
 
 
 def test_labels_are_places_of_sorted_wordnet_ids(made):
-    """A model that takes the last class for the first errs on it alone."""
+    """A model that predicts the first class for the last errs on the last class only."""
     table = run(Reader((FEW[2], FEW[1], FEW[2])), made, "Sketch")
     assert table.error.tolist() == pytest.approx([1 / 3])
 
 
 def test_a_and_r_are_answered_among_their_200_classes(made):
-    """A model that prefers class 0, which is in neither, to the right one."""
+    """A model that prefers class 0, which is in neither set, to the correct one."""
 
     class Distracted(Reader):
         def forward(self, images):
@@ -144,7 +144,7 @@ def test_workers_change_nothing(made):
 
 
 def test_a_stored_picture_stays_as_it_is_or_is_enlarged_and_cropped(sets):
-    """A white frame of 12 pixels is shown whole by the one, and all but gone under the other, which crops 14 of it."""
+    """One protocol keeps a white frame of 12 pixels; the other, which crops 14 pixels of it, removes most of it."""
     shutil.rmtree(sets / "imagenet-c")
     pixels = np.zeros((224, 224, 3), np.uint8)
     pixels[:12], pixels[-12:], pixels[:, :12], pixels[:, -12:] = 255, 255, 255, 255
@@ -178,7 +178,7 @@ def test_the_model_s_own_statistics_are_used(made):
     assert model.seen[-1][0, :, 0, 0].tolist() == [-0.5, -1.0, -2.0]
 
 
-# What is refused ----------------------------------------------------------------------------------------------------
+# Invalid inputs -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,11 +207,13 @@ def test_classes_of_another_set_are_named(sets):
     shutil.rmtree(sets / "imagenet-a")
     shutil.copytree(sets / "ImageNet-R", sets / "imagenet-a")
     with pytest.raises(
-        ValueError, match=r"imagenet-a lacks 'n\d+', .* and 109 more and adds .* the 200 classes of its"
+        ValueError, match=r"imagenet-a is missing 'n\d+', .* and 109 more and has extra .* the 200 classes of its"
     ):
         run(Reader(FEW), sets, "A")
     (sets / "sketch" / NAMES[7]).rename(sets / "sketch" / "goldfish")
-    with pytest.raises(ValueError, match=f"sketch lacks '{NAMES[7]}' and adds 'goldfish' compared with the 3 classes"):
+    with pytest.raises(
+        ValueError, match=f"sketch is missing '{NAMES[7]}' and has extra 'goldfish' compared with the 3 classes"
+    ):
         run(Reader(FEW), sets, "Sketch")
 
 
@@ -225,11 +227,11 @@ def test_hidden_folders_are_no_classes_and_images_outside_class_folders_are_name
 
 def test_a_class_without_images_is_named(sets):
     (sets / "sketch" / NAMES[7] / "1.JPEG").unlink()
-    with pytest.raises(ValueError, match=f"sketch lacks '{NAMES[7]}' compared with"):
+    with pytest.raises(ValueError, match=f"sketch is missing '{NAMES[7]}' compared with"):
         run(Reader(FEW), sets, "Sketch")
     for path in (sets / "sketch").glob("*/*"):
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"sketch has no image: get them from https://github.com/Haohan"):
+    with pytest.raises(FileNotFoundError, match=r"sketch has no images: get them from https://github.com/Haohan"):
         run(Reader(FEW), sets, "Sketch")
 
 
@@ -241,7 +243,7 @@ def test_a_damaged_image_is_named(sets):
 
 
 class Other(nn.Module):
-    """A model of other logits."""
+    """A model with other logits."""
 
     def __init__(self, result):
         super().__init__()
@@ -260,7 +262,7 @@ class Other(nn.Module):
         ({"logits": torch.zeros(1, 1000)}, "got a dict for one image"),
         (
             AssertionError("Input height (224) doesn't match model (384)"),
-            r"does not take images \(B, 3, 224, 224\): In",
+            r"does not accept images \(B, 3, 224, 224\): In",
         ),
     ],
 )
@@ -280,8 +282,12 @@ def test_a_model_of_other_classes_or_sizes_is_refused(made, result, message):
         ({"corruptions": ["fogg"]}, KeyError, "unknown corruption 'fogg'"),
         ({"severities": [6]}, ValueError, "severity must be .* got 6"),
         ({"count": 0}, ValueError, "count must be at least 1, got 0"),
-        ({"mean": None}, ValueError, r"mean is not known: model has no pretrained_cfg .* give mean=\(r, g, b\)"),
-        ({"std": None}, ValueError, "std is not known"),
+        (
+            {"mean": None},
+            ValueError,
+            r"mean is unknown: the model has no mean in a pretrained_cfg, so pass mean=\(r, g, b\)",
+        ),
+        ({"std": None}, ValueError, "std is unknown"),
         ({"std": (0.5,)}, ValueError, r"std must have one value for each of 3 channels, got \(0.5,\)"),
     ],
 )
