@@ -8,7 +8,7 @@ from pathlib import Path
 from lkd.runs.catalogue import run_folders
 from lkd.util.files import CHECKOUT, home_folder
 
-_DATA = ("digits", "fashion_mnist", "folder:", "tar:", "hfds:")
+_DATA = ("digits", "fashion_mnist", "tiny_imagenet_32", "cifar10_jpeg", "folder:", "tar:", "hfds:")
 _REGISTERED = re.compile(r"^@register_model\ndef (\w+)", re.MULTILINE)
 _OBJECTIVE = re.compile(r'^        "([\w+]+)": \w+,$', re.MULTILINE)
 

@@ -33,13 +33,14 @@ Trained = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="Images: digits, fashion_mnist, folder:PATH, tar:PATH, hfds:NAME.", autocompletion=completion.data
+        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME.",
+        autocompletion=completion.data,
     ),
 ]
 OwnData = Annotated[
     str | None,
     typer.Option(
-        help="Images: digits, fashion_mnist, folder:PATH, tar:PATH, hfds:NAME; by default those of the run.",
+        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME; by default those of the run.",
         autocompletion=completion.data,
     ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lkd.data import digits, fashion_mnist
+from lkd.data import digits, fashion_mnist, photographs
 from lkd.data.accounting import accounted
 from lkd.data.custom import from_datasets
 from lkd.data.image_files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
@@ -43,6 +43,8 @@ __all__ = [
 SOURCES: dict[str, Callable[..., Images]] = {
     "digits": digits.digits,
     "fashion_mnist": fashion_mnist.fashion_mnist,
+    "tiny_imagenet_32": photographs.tiny_imagenet_32,
+    "cifar10_jpeg": photographs.cifar10_jpeg,
 }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
-from lkd.util.files import home, reading, replacing, writing
+from lkd.util.files import home, home_folder, reading, replacing, writing
 from lkd.util.locks import lock_at
 from lkd.util.temporary import temporary_folder
 from lkd.util.waiting import held
@@ -110,6 +110,12 @@ def _files(folder: Path | None) -> dict[str, bytes]:
             return _verified(place, remedy)
         tried[str(place)] = problem
     return _downloaded(cache, tried)
+
+
+def find_folder() -> Path | None:
+    """The folder of this machine that has the four files, if any: the cache in lkd's home, or Debian's package."""
+    places = home_folder() / "data" / "fashion-mnist", DEBIAN_FOLDER
+    return next((place for place in places if not _missing(place)), None)
 
 
 def _missing(folder: Path) -> str:

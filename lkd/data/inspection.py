@@ -9,7 +9,7 @@ from timm.data import ImageNetInfo
 
 from lkd.data import Files, FileSplit, accounted, load
 from lkd.data.decoding import CARE
-from lkd.data.fashion_mnist import DEBIAN_FOLDER, SHA256
+from lkd.data.downloads import DOWNLOADS
 from lkd.data.splits import split_role
 from lkd.util.files import home_folder
 from lkd.util.progress import progress_bar
@@ -63,11 +63,12 @@ def known() -> list[Known]:
         >>> known()[0].images
         {'train': 1297, 'val': 250, 'test': 250}
     """
-    places = {"digits": "comes with scikit-learn", "fashion_mnist": _fashion_mnist()}
     folders = sorted((home_folder() / "data").glob("[!.]*"))
-    places |= {f"folder:{path.name}": str(path) for path in folders if _has_train(path)}
-    absent = Known("fashion_mnist", "not on this machine: downloaded at first use (31 MB)")
-    return [_counted(name, place) if place else absent for name, place in places.items()]
+    return [
+        _counted("digits", "comes with scikit-learn"),
+        *map(_downloaded, DOWNLOADS),
+        *(_counted(f"folder:{path.name}", str(path)) for path in folders if _has_train(path)),
+    ]
 
 
 def check(data: Files, threads: int = 4) -> Checked:
@@ -104,10 +105,10 @@ def _has_train(folder: Path) -> bool:
         return True
 
 
-def _fashion_mnist() -> str | None:
-    """The folder with its files; None if they are not on this machine."""
-    places = home_folder() / "data" / "fashion-mnist", DEBIAN_FOLDER
-    return next((str(place) for place in places if all((place / name).is_file() for name in SHA256)), None)
+def _downloaded(name: str) -> Known:
+    if place := DOWNLOADS[name].find():
+        return _counted(name, str(place))
+    return Known(name, f"not on this machine: downloaded at first use ({DOWNLOADS[name].megabytes} MB)")
 
 
 def _counted(name: str, place: str) -> Known:

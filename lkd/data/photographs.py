@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
-from lkd.util.files import home, reading, replacing, writing
+from lkd.util.files import home, home_folder, reading, replacing, writing
 from lkd.util.locks import lock_at
 from lkd.util.waiting import held
 
@@ -65,6 +65,15 @@ class Archive:
     def url(self) -> str:
         """Address of a tar file of the repository at the commit."""
         return f"https://codeload.github.com/{self.repository}/tar.gz/{self.commit}"
+
+    @property
+    def cache(self) -> Path:
+        """The file in lkd's home that keeps the decoded images."""
+        return home_folder() / "data" / f"{self.name}.safetensors"
+
+    def find_cache(self) -> Path | None:
+        """The cache, if it exists."""
+        return self.cache if self.cache.exists() else None
 
 
 TINY_IMAGENET_32 = Archive(
@@ -143,7 +152,7 @@ def cifar10_jpeg(folder: Path | None = None) -> Images:
 
 
 def _images(archive: Archive, place: Path | None) -> Images:
-    cache = home() / "data" / f"{archive.name}.safetensors"
+    cache = home() / "data" / archive.cache.name
     with writing(cache):
         cache.parent.mkdir(parents=True, exist_ok=True)
     with held(lock_at(cache.with_suffix(".lock")), f"fetches {archive.name}", FETCH_TIMEOUT_S):
@@ -230,7 +239,7 @@ def content_digest(files: Mapping[str, bytes]) -> str:
     Example:
         >>> from lkd.data.photographs import content_digest
         >>> content_digest({"train/cat/0000.jpg": b"1"})[:8]
-        '9a1b4a04'
+        'dffa9e9c'
     """
     digest = hashlib.sha256()
     for name in sorted(files):

@@ -9,13 +9,10 @@ import timm
 import torch
 
 from lkd.data import SOURCES, DataSet, View, load
-from lkd.data.fashion_mnist import CLASSES, DEBIAN_FOLDER, PADDING, SHA256, VALIDATION
+from lkd.data.downloads import DOWNLOADS
 from lkd.data.image_files import SIZE
 from lkd.engine.teacher_origin import in_hub_cache
 from lkd.recipe import IN_MEMORY, Recipe
-from lkd.util.files import home
-
-_FASHION_SIDE = 28 + 2 * PADDING
 
 
 class Shape(NamedTuple):
@@ -45,10 +42,10 @@ class FoundShape(NamedTuple):
 def data_shape(recipe: Recipe) -> FoundShape:
     """Find the shape of a recipe's data without fetching anything.
 
-    Folders of images are listed. The shapes of Fashion-MNIST and of ImageNet-1k are known without their images. A
-    missing folder named imagenet is taken for ImageNet-1k: 1,281,167 training and 50,000 validation images of 1,000
-    classes (Russakovsky et al. 2015, arXiv 1409.0575). The latter are the test split, and as many of the former are
-    held out (see `lkd.data.sources.from_files`).
+    Folders of images are listed. The shapes of data sets that are downloaded, and of ImageNet-1k, are known without
+    their images. A missing folder named imagenet is taken for ImageNet-1k: 1,281,167 training and 50,000 validation
+    images of 1,000 classes (Russakovsky et al. 2015, arXiv 1409.0575). The latter are the test split, and as many of
+    the former are held out (see `lkd.data.sources.from_files`).
 
     Example:
         >>> from lkd import Recipe
@@ -66,12 +63,11 @@ def forget() -> None:
 
 @cache
 def _find(data: str, view: View) -> FoundShape:
-    if data == "fashion_mnist":
-        shape = Shape(60_000 - VALIDATION, VALIDATION, 10_000, len(CLASSES), 1, (_FASHION_SIDE, _FASHION_SIDE))
-        folders = home() / "data" / "fashion-mnist", DEBIAN_FOLDER
-        if any(all((folder / name).is_file() for name in SHA256) for folder in folders):
-            return FoundShape(shape)
-        return FoundShape(shape, "Fashion-MNIST is not on this machine: it is downloaded on first use (31 MB)")
+    if source := DOWNLOADS.get(data):
+        shape = Shape(*source.images, source.classes, source.channels, (32, 32))
+        megabytes = f"({source.megabytes} MB)"
+        missing = f"{source.title} is not on this machine: it is downloaded on first use {megabytes}"
+        return FoundShape(shape, "" if source.find() else missing)
     if data in SOURCES:
         return FoundShape(_shape(load(data)))
     if data.startswith(IN_MEMORY):

@@ -108,7 +108,7 @@ WRONG = [
     (f"evaluate {ID} --image-size 64", "image_size is 64, but has no effect on images in memory"),
     (f"erf {ID} --save map.jpg", "must end in .npz or .png, got map.jpg"),
     (f"erf {ID} --size 0", "Input should be greater than or equal to 1"),
-    (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are 250 images"),
+    (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are only 250 images"),
     (f"robustness {ID} --count 9999", "count must be at least 1 and at most 250, got 9999"),
     (f"robustness {ID} --imagenet nowhere", "get it from https://"),
     (f"robustness {ID} --imagenet nowhere --sets C,B", "unknown set 'B'"),
@@ -124,7 +124,7 @@ WRONG = [
     # data and machine
     ("data check", "Missing argument 'NAME'"),
     ("data check digits", "'digits' is not a data set of files"),
-    ("data check pets", "unknown data set 'pets'. There are: digits, fashion_mnist, folder:PATH"),
+    ("data check pets", "unknown data set 'pets'. There are: cifar10_jpeg, digits, fashion_mnist, folder:PATH"),
     ("data check folder:/nowhere", "there is no folder /nowhere"),
     ("data check folder:UNEQUAL", "lacks 'dog' compared with the classes of"),
     ("data check wds:/nowhere", "unpack them, with one folder per class"),

@@ -41,7 +41,7 @@ def test_folders_of_the_home_are_known_by_name(home: Path) -> None:
 
 
 def test_data_that_is_not_here_is_listed_and_not_fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkd.data.inspection.DEBIAN_FOLDER", home / "nothing")
+    monkeypatch.setattr("lkd.data.fashion_mnist.DEBIAN_FOLDER", home / "nothing")
     monkeypatch.setattr("lkd.data.fashion_mnist._downloaded", lambda *_: pytest.fail("it was fetched"))
     (row,) = (row for row in known() if row.name == "fashion_mnist")
     assert row.images is None and row.place.startswith("not on this machine")

@@ -739,4 +739,4 @@ def test_load_refuses_names_and_folders(tmp_path: Path) -> None:
 
 
 def test_every_source_is_listed() -> None:
-    assert set(data.SOURCES) == {"digits", "fashion_mnist"}
+    assert set(data.SOURCES) == {"digits", "fashion_mnist", "tiny_imagenet_32", "cifar10_jpeg"}
