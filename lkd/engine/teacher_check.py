@@ -135,7 +135,7 @@ def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelera
 def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
-    plain.ask = outputs  # not compiled, which would be done again for these batches
+    plain.forward = outputs  # without compilation, which would be repeated for these batch sizes
     split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH, workers):
