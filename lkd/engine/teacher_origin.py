@@ -141,7 +141,7 @@ def _check_order(teacher: str, known: list[str], classes: list[str]) -> None:
     if differences:
         raise ValueError(
             f"the data {' and '.join(differences)} compared with the {len(known)} classes of teacher {teacher!r}: give "
-            "data with the teacher's classes in its order, sorted WordNet ids, or a teacher trained on the data's classes"
+            "data with the teacher's classes in its order (sorted WordNet ids), or a teacher trained on these classes"
         )
 
 
