@@ -52,10 +52,11 @@ class FrozenTeacher:
         std: tuple[float, ...] | None = None,
         stages: int = 0,
     ):
-        ours, spread = torch.tensor(data.mean), torch.tensor(data.std)
-        theirs = ours if mean is None else torch.tensor(mean)
-        width = spread if std is None else torch.tensor(std)
-        self.scale, self.shift = (spread / width)[:, None, None], ((ours - theirs) / width)[:, None, None]
+        data_mean, data_std = torch.tensor(data.mean), torch.tensor(data.std)
+        model_mean = data_mean if mean is None else torch.tensor(mean)
+        model_std = data_std if std is None else torch.tensor(std)
+        self.scale = (data_std / model_std)[:, None, None]
+        self.shift = ((data_mean - model_mean) / model_std)[:, None, None]
         self.same = mean is None and std is None
         self.stages = stages
         self.forward: Callable[[nn.Module, Tensor, int], Outputs] = outputs
@@ -74,12 +75,12 @@ class FrozenTeacher:
 
     def to_channels_last(self) -> None:
         """Convert the weights to channels-last memory format, unless that fails or changes outputs (with a warning)."""
-        forward = _on(self.trial, self.stages)
+        forward = _forward(self.trial, self.stages)
 
         def change(model: nn.Module) -> nn.Module:
             return model.to(memory_format=torch.channels_last)
 
-        self.model = _changed(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
+        self.model = _try_change(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
 
     def compile(self) -> None:
         """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
@@ -111,7 +112,7 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
         >>> foldable(fastest(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
         []
     """
-    forward = _on(images, stages)
+    forward = _forward(images, stages)
     try:
         expected = outputs_of(model, forward)
     except Exception:  # the model does not take these images, which the caller reports
@@ -123,14 +124,14 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
             warnings.warn(f"{error}. The teacher runs unfolded: slower, with equal outputs", stacklevel=3)
     if not slow_depthwise(model):
         return model
-    return _changed(model, fast_depthwise, forward, expected, "lkd.ops.fast_depthwise")
+    return _try_change(model, fast_depthwise, forward, expected, "lkd.ops.fast_depthwise")
 
 
-def _on(images: Tensor, stages: int) -> Forward:
+def _forward(images: Tensor, stages: int) -> Forward:
     return lambda network: outputs(network, images.to(device_of(network)), stages)
 
 
-def _changed(
+def _try_change(
     model: nn.Module, change: Callable[[nn.Module], nn.Module], forward: Forward, expected: list[Tensor], name: str
 ) -> nn.Module:
     """A changed copy of a teacher; the teacher itself, with a warning, if the change fails or alters its outputs."""

@@ -16,7 +16,7 @@ from lkd.util.progress import Progress
 
 
 @contextmanager
-def tracked(training: Trainer, progress: Progress) -> Iterator[Progress]:
+def tracked(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
     """A progress callback that also logs the metrics of each epoch to the accelerator's trackers.
 
     An epoch is logged at the first step of the next one, the last epoch at the end. A tracker that fails is left out
@@ -24,19 +24,19 @@ def tracked(training: Trainer, progress: Progress) -> Iterator[Progress]:
     Weights & Biases under its id.
 
     Args:
-        training: the trainer; its accelerator has the trackers.
+        trainer: the trainer; its accelerator has the trackers.
         progress: a callback that is called as well.
 
     Raises:
         OSError: a tracker that cannot start; names the cause and the remedy.
     """
-    accelerator, recipe, logged = training.accelerator, training.recipe, len(training.history)
+    accelerator, recipe, logged = trainer.accelerator, trainer.recipe, len(trainer.history)
 
     def log_epochs() -> None:
         nonlocal logged
-        for row in training.history[logged:]:
+        for row in trainer.history[logged:]:
             _each(accelerator.trackers, methodcaller("log", row, step=int(row["epoch"])))
-        logged = len(training.history)
+        logged = len(trainer.history)
 
     def report(images: int) -> None:
         progress(images)
@@ -46,7 +46,7 @@ def tracked(training: Trainer, progress: Progress) -> Iterator[Progress]:
         accelerator.init_trackers("lkd", _config(recipe), {"wandb": {"id": recipe.run_id, "resume": "allow"}})
     except Exception as error:  # each tracker raises its own errors
         raise OSError(
-            f"a tracker of {', '.join(training.options.trackers)} cannot start ({error}): log in to it, set it to work "
+            f"a tracker of {', '.join(trainer.options.trackers)} cannot start ({error}): log in to it, set it to work "
             "offline, or leave it out of trackers"
         ) from error
     try:

@@ -75,7 +75,7 @@ class Trainer:
             task.compile()
         self.network, self.optimizer = accelerator.prepare(task, optimizer)
         accelerator.gradient_accumulation_steps = recipe.accumulation
-        self.watched, self.judged = (
+        self.epoch_split, self.stop_split = (
             subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (EPOCH_IMAGES, STOP_CHECK_IMAGES)
         )
         self.epoch = self.step = 0
@@ -106,18 +106,18 @@ class Trainer:
         Raises:
             FloatingPointError: the loss is not finite; names epoch, step and term.
         """
-        due, stopped = self._due(), False
+        due, stopped = self._checkpoint_due(), False
         while self.epoch < self.recipe.epochs and not stopped:
             self.network.train()
             for batch in self._batches():
-                if stopped := self._good_enough():
+                if stopped := self._accuracy_reached():
                     break
-                with nullcontext() if self.steps_done else failures_named(self.setup, len(batch.images)):
+                with nullcontext() if self.steps_done else named_failures(self.setup, len(batch.images)):
                     self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.watched)})
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
 
@@ -176,8 +176,8 @@ class Trainer:
         *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
         for part in others:
             with self.accelerator.no_sync(self.network):
-                self._learn(part)
-        self._learn(last)
+                self._forward_backward(part)
+        self._forward_backward(last)
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -191,7 +191,7 @@ class Trainer:
         elif self.average:
             self.average.update(self.task.student)
 
-    def _learn(self, part: Batch) -> None:
+    def _forward_backward(self, part: Batch) -> None:
         """Forward and backward pass on a part of a batch."""
         images = part.images
         if self.options.channels_last:
@@ -201,25 +201,25 @@ class Trainer:
         try:
             terms = self.network(images, teacher, part.target)
         except FloatingPointError as error:
-            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {error}") from error
+            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {error}") from error
         if not torch.isfinite(terms["total"]):
             values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {values}")
+            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {values}")
         self.accelerator.backward(terms["total"])
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().double()
 
-    def _good_enough(self) -> bool:
+    def _accuracy_reached(self) -> bool:
         """Early stopping: whether a check is due and the recipe's accuracy is reached."""
         if self.recipe.stop_top1 is None or self.step == 0 or self.step % STOP_CHECK_STEPS:
             return False
-        return self.metrics("val", self.judged)["val_top1"] >= self.recipe.stop_top1
+        return self.metrics("val", self.stop_split)["val_top1"] >= self.recipe.stop_top1
 
-    def _place(self, part: Batch) -> str:
+    def _position(self, part: Batch) -> str:
         first, last = part.positions.aminmax()
         return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
 
-    def _due(self) -> Iterator[bool]:
+    def _checkpoint_due(self) -> Iterator[bool]:
         """Yield after each step whether a checkpoint is due; the same in all processes."""
         alone, last = self.accelerator.num_processes == 1, time.monotonic()
         while True:
@@ -244,7 +244,7 @@ class Trainer:
 
 
 @contextmanager
-def failures_named(setup: RunSetup, images: int) -> Iterator[None]:
+def named_failures(setup: RunSetup, images: int) -> Iterator[None]:
     """Report a network or objective that fails in its first step, with the names of student and objective.
 
     Args:

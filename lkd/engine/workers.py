@@ -130,20 +130,20 @@ def work(graph: Graph, store: Store, options: Options) -> None:
     ready = list(order.get_ready())
     while ready:
         ready.sort(key=place.__getitem__)
-        settled = next((job for job in ready if _settled(job, store, options)), None)
-        if settled is None:
+        finished = next((job for job in ready if _settle(job, store, options)), None)
+        if finished is None:
             patience(f"other processes that work on {', '.join(job.name for job in ready)} in {store.folder}")
             time.sleep(_LOOK_SECONDS)
             continue
         patience = Patience()
-        ready.remove(settled)
-        if not _failure(settled, store).exists():
-            order.done(settled)
+        ready.remove(finished)
+        if not _failure(finished, store).exists():
+            order.done(finished)
             ready += order.get_ready()
 
 
-def _settled(job: Job, store: Store, options: Options) -> bool:
-    """Do a job, unless it is done or has failed; False while another process holds it."""
+def _settle(job: Job, store: Store, options: Options) -> bool:
+    """Do a job, unless it is done or has failed; False if another process is working on it."""
     lock, failure = store.lock(job.name), _failure(job, store)
     if not acquired(lock, 0):
         return False
@@ -183,49 +183,49 @@ def _progress(job: Job, store: Store) -> Path:
 def _follow(graph: Graph, store: Store, ended: Ended) -> None:
     """Show progress until no run is left or all workers have ended."""
     total = {job: job.work for job in graph if job.kind == "run"}
-    before, patience = sum(_worked(job, store) for job in total), Patience()
+    before, patience = sum(_work_done(job, store) for job in total), Patience()
     with progress_bar(sum(total.values()) - before) as bar:
-        while not ended() and (left := _left(graph, store)):
+        while not ended() and (left := _remaining(graph, store)):
             if bar.disable:
                 patience(f"workers that train {len(left)} of {len(total)} runs in {store.folder}")
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
-            worked = sum(total[job] if job not in left else _worked(job, store) for job in total)
+            worked = sum(total[job] if job not in left else _work_done(job, store) for job in total)
             bar.update(worked - before - bar.n)
             time.sleep(_LOOK_SECONDS)
 
 
-def _worked(job: Job, store: Store) -> int:
+def _work_done(job: Job, store: Store) -> int:
     """The finished work of a run, as reported by its worker."""
     return min(job.work, tallied(_progress(job, store)) * training_work(job.recipe))
 
 
-def _left(graph: Graph, store: Store) -> list[Job]:
+def _remaining(graph: Graph, store: Store) -> list[Job]:
     """Runs that are not in the store yet and can still finish."""
-    lost = _lost(graph, store)
-    return [job for job in graph if job.kind == "run" and job not in lost and not store.path(job.recipe).is_dir()]
+    blocked = _blocked_jobs(graph, store)
+    return [job for job in graph if job.kind == "run" and job not in blocked and not store.path(job.recipe).is_dir()]
 
 
-def _lost(graph: Graph, store: Store) -> set[Job]:
+def _blocked_jobs(graph: Graph, store: Store) -> set[Job]:
     """Jobs that have failed, and jobs that wait for them."""
-    lost: set[Job] = set()
+    blocked: set[Job] = set()
     for job in TopologicalSorter(graph).static_order():
-        if _failure(job, store).exists() or graph[job] & lost:
-            lost.add(job)
-    return lost
+        if _failure(job, store).exists() or graph[job] & blocked:
+            blocked.add(job)
+    return blocked
 
 
 def _report(graph: Graph, store: Store) -> None:
     """Raise an error if runs are left or failed."""
-    if left := _left(graph, store):
+    if left := _remaining(graph, store):
         raise RuntimeError(
             f"a worker process died (out of memory, time or disk space?), and {len(left)} runs are left: run again, "
             "perhaps with fewer workers; finished runs are kept"
         )
-    lost = _lost(graph, store)
-    failed = {job: _failure(job, store).read_text() for job in lost if _failure(job, store).exists()}
+    blocked = _blocked_jobs(graph, store)
+    failed = {job: _failure(job, store).read_text() for job in blocked if _failure(job, store).exists()}
     if failed:
-        waiting = sum(job.kind == "run" for job in lost - failed.keys())
+        waiting = sum(job.kind == "run" for job in blocked - failed.keys())
         head = f"{len(failed)} of {len(graph)} jobs failed" + (f", and {waiting} runs need them" if waiting else "")
         raise FailedRunsError(
-            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {said}" for job, said in failed.items())])
+            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {error}" for job, error in failed.items())])
         )
