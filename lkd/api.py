@@ -72,16 +72,16 @@ def distill(
         >>> sorted(run.metrics)
         ['teacher_top1', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
-    scale = Profile.load(profile)
-    fields, arguments = _sort(overrides, objective)
+    settings = Profile.load(profile)
+    fields, arguments = _split_overrides(overrides, objective)
 
     def prepare(student: Model) -> tuple[Recipe, Objects]:
-        given = _Given()
+        given = _Arguments()
         data_name = given.data(data)
-        recipe = scale.student_recipe(
+        recipe = settings.student_recipe(
             given.model(student, "student"),
             **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
-            teacher=given.teacher(teacher, data_name, scale),
+            teacher=given.teacher(teacher, data_name, settings),
             objective=objective,
         )
         return _with_arguments(recipe, arguments), given.objects
@@ -111,13 +111,13 @@ def train(
         >>> lkd.train("mini_slak", data="digits", profile="smoke").recipe.student
         'mini_slak'
     """
-    scale = Profile.load(profile)
-    fields, arguments = _sort(overrides, "label")
+    settings = Profile.load(profile)
+    fields, arguments = _split_overrides(overrides, "label")
 
     def prepare(model: Model) -> tuple[Recipe, Objects]:
-        given = _Given()
+        given = _Arguments()
         name = given.model(model, "model")
-        as_role = scale.teacher_recipe if name in scale.teachers else scale.student_recipe
+        as_role = settings.teacher_recipe if name in settings.teachers else settings.student_recipe
         recipe = as_role(name, **{"data": given.data(data), **_NOT_FROM_PROFILE, **fields})
         return _with_arguments(recipe, arguments), given.objects
 
@@ -146,7 +146,7 @@ def _with_arguments(recipe: Recipe, arguments: dict[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, objective_args={**recipe.objective_args, **arguments})
 
 
-class _Given:
+class _Arguments:
     """The caller's models and data: their names in a recipe, and the objects in memory by name."""
 
     def __init__(self) -> None:
@@ -180,15 +180,15 @@ class _Given:
             )
         return self._keep(from_datasets(*data), "data")
 
-    def teacher(self, teacher: Model, data: str, scale: Profile) -> Recipe | str:
+    def teacher(self, teacher: Model, data: str, settings: Profile) -> Recipe | str:
         if isinstance(teacher, Recipe):
             return teacher
         if isinstance(teacher, Run):
             if teacher.recipe.student.startswith(IN_MEMORY):
                 self.objects[teacher.recipe.student] = teacher.build()
             return teacher.recipe
-        if isinstance(teacher, str) and teacher in scale.teachers:
-            return scale.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
+        if isinstance(teacher, str) and teacher in settings.teachers:
+            return settings.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
         return self.model(teacher, "teacher")
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:
@@ -197,7 +197,7 @@ class _Given:
         return name
 
 
-def _sort(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_overrides(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split overrides into fields of the recipe and parameters of the objective."""
     if not isinstance(objective, str):
         raise TypeError(f"objective must be a name, one of {', '.join(OBJECTIVES)}, got {objective!r}")

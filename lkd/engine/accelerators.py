@@ -25,7 +25,7 @@ _JOIN_SECONDS, _LOOK_SECONDS = 300, 0.2
 LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables that a launcher such as torchrun sets for its processes."""
 
-_FOREIGN = {
+_UNSUPPORTED = {
     "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
     **{f"ACCELERATE_USE_{name}": ("", "false") for name in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")},
 }
@@ -41,21 +41,21 @@ def processes() -> PartialState:
     """
     if PartialState._shared_state:
         return PartialState()
-    several = announced() > 1
-    with _met() if several else nullcontext():
+    several = launched_processes() > 1
+    with _all_joined() if several else nullcontext():
         return PartialState(cpu=not torch.cuda.is_available() and (several or torch.backends.mps.is_available()))
 
 
-def announced() -> int:
+def launched_processes() -> int:
     """The number of processes that a launcher has started, from its environment variables; 1 without a launcher.
 
     Raises:
         ValueError: inconsistent variables; names them and the remedy.
     """
-    for name, harmless in _FOREIGN.items():
+    for name, harmless in _UNSUPPORTED.items():
         if os.environ.get(name, "").lower() not in harmless:
             raise ValueError(f"{name}={os.environ[name]} is not supported by lkd: run unset {name}")
-    count = _number("WORLD_SIZE", 1)
+    count = _whole_number("WORLD_SIZE", 1)
     if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # accelerate takes any other for a launcher
         return 1
     if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
@@ -63,10 +63,10 @@ def announced() -> int:
             f"the environment has {_left_over()}, but no {', '.join(missing)}: start processes with accelerate launch "
             f"or torchrun, which set all of them; if these are left over from a launcher, run {_unset()}"
         )
-    rank = _number("RANK", 0)
+    rank = _whole_number("RANK", 0)
     if not 0 <= rank < count:
         raise ValueError(f"RANK={rank} is not below WORLD_SIZE={count}: if these are left over, run {_unset()}")
-    _number("LOCAL_RANK", 0), _number("MASTER_PORT", 0)
+    _whole_number("LOCAL_RANK", 0), _whole_number("MASTER_PORT", 0)
     return count
 
 
@@ -79,14 +79,14 @@ def refuse_launcher(what: str) -> None:
     Raises:
         ValueError: environment variables of a launcher are set; names them and the remedy.
     """
-    if announced() > 1:
+    if launched_processes() > 1:
         raise ValueError(
             f"{what} starts its own processes, but the environment has {_left_over()} of a launcher: run {_unset()}, "
             "or start it without the launcher"
         )
 
 
-def _number(name: str, default: int) -> int:
+def _whole_number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise ValueError(f"{name}={text} must be a whole number: if it is left over from a launcher, run unset {name}")
@@ -102,11 +102,11 @@ def _unset() -> str:
 
 
 @contextmanager
-def _met() -> Iterator[None]:
+def _all_joined() -> Iterator[None]:
     """Wait, with messages, until all processes of the launcher have joined; PyTorch alone waits silently for 30 min."""
-    rank, count, patience = _number("RANK", 0), _number("WORLD_SIZE", 1), Patience(_JOIN_SECONDS)
+    rank, count, patience = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1), Patience(_JOIN_SECONDS)
     others = f"the other process(es) that {_left_over()} announce; if these are left over from a launcher, {_unset()}"
-    host, port = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
+    host, port = os.environ["MASTER_ADDR"], _whole_number("MASTER_PORT", 0)
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     while not (serves or _reachable(host, port)):
         patience(others)
@@ -158,7 +158,7 @@ def own_accelerators() -> Iterator[None]:
 @contextmanager
 def exclusive(store: Store, name: str) -> Iterator[None]:
     """Hold a lock of the store in the main process, on behalf of all processes of this run."""
-    lock, purpose = store.lock(name), f"makes {name} in {store.folder}"
+    lock, purpose = store.lock(name), f"works on {name} in {store.folder}"
     if processes().num_processes == 1:
         with held(lock, purpose):
             yield

@@ -12,28 +12,28 @@ from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
-def announce(setup: RunSetup, training: Trainer, check: TeacherCheck | None, shown: bool) -> None:
+def announce(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
     """Print the first lines of a run: data, student, teacher, objective, steps.
 
     Args:
         setup: the recipe with its data.
-        training: the trainer, before its first step or resumed from a checkpoint.
+        trainer: the trainer, before its first step or resumed from a checkpoint.
         check: the teacher's check; None without a teacher.
         shown: print to the terminal; otherwise write to the log.
     """
-    for line in _lines(setup, training, check):
+    for line in _lines(setup, trainer, check):
         if shown:
             say(line)
         else:
             log.info(line)
 
 
-def _lines(setup: RunSetup, training: Trainer, check: TeacherCheck | None) -> list[str]:
-    recipe, weights = setup.recipe, list(training.task.student.parameters())
+def _lines(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None) -> list[str]:
+    recipe, weights = setup.recipe, list(trainer.task.student.parameters())
     count = sum(each.numel() for each in weights)
     trained = sum(each.numel() for each in weights if each.requires_grad)
     share = "all trained" if trained == count else f"{trained / 1e6:.2f} M of them trained"
-    resumed = f", resumed after {training.steps_done}" if training.steps_done else ""
+    resumed = f", resumed after step {trainer.steps_done}" if trainer.steps_done else ""
     lines = [accounted(setup.data), f"student {setup.student_name}: {count / 1e6:.2f} M parameters, {share}"]
     if check:
         lines.append(f"teacher {check.name}: right on {check.top1:.1f} % of {len(check.labels)} validation images")

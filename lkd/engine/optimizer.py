@@ -93,7 +93,7 @@ def length_warnings(recipe: Recipe, steps: int) -> list[str]:
 evaluated: set ema to at most 0.79, or train longer']
     """
     total = recipe.epochs * steps
-    found = list(_of_schedule(recipe, steps))
+    found = list(_schedule_warnings(recipe, steps))
     if recipe.ema and (left := recipe.ema**total) > _INITIAL_SHARE:
         found.append(
             f"ema {recipe.ema:g} leaves {100 * left:.0f} % of the initial weights in the average after {total} steps, "
@@ -163,7 +163,7 @@ def _in_steps(recipe: Recipe, steps: int) -> dict[str, Any]:
     return arguments
 
 
-def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
+def _schedule_warnings(recipe: Recipe, steps: int) -> Iterator[str]:
     """Warnings of a schedule that cannot work in so few steps."""
     total, warmup = recipe.epochs * steps, _warmup(recipe, steps)
     if warmup > 1 and total - warmup == 1:
@@ -186,7 +186,7 @@ def _of_schedule(recipe: Recipe, steps: int) -> Iterator[str]:
             f"schedule {recipe.schedule!r}{interval} never lowers the learning rate in the {left:.3g} epochs that "
             "follow warm-up: change schedule_args, or name schedule 'constant'"
         )
-    elif (share := _vanished(after / highest)) > 0:
+    elif (share := _negligible_share(after / highest)) > 0:
         yield (
             f"schedule {recipe.schedule!r} lowers the learning rate from {highest:g} to {after[-1]:.1e}, and in the "
             f"last {100 * share:.0f} % of the steps after warm-up it is too small to learn: change schedule_args"
@@ -203,7 +203,7 @@ def _milestones(recipe: Recipe) -> list[float]:
     return list(recipe.schedule_args.get("decay_milestones", _MILESTONES))
 
 
-def _vanished(shares: np.ndarray) -> float:
+def _negligible_share(shares: np.ndarray) -> float:
     """The share of steps with a learning rate close to 0 relative to its maximum; 0 if only a short tail is."""
     for below, tail in ((1e-6, 0.25), (1e-12, 0.01)):
         if (share := float((shares < below).mean())) > tail:

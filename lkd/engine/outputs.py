@@ -37,11 +37,11 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
             f"a {type(model).__name__} has no feature maps: give a model with timm's methods forward_intermediates and "
             "forward_head, or an objective that compares only logits"
         )
-    features, maps = _taken(model, intermediates, images, stages)
+    features, maps = _intermediates(model, intermediates, images, stages)
     return Outputs(head(features), maps)
 
 
-def _taken(model: nn.Module, intermediates: Any, images: Tensor, stages: int) -> tuple[Any, tuple[Tensor, ...]]:
+def _intermediates(model: nn.Module, intermediates: Any, images: Tensor, stages: int) -> tuple[Any, tuple[Tensor, ...]]:
     """Call timm's `forward_intermediates`; refuse a method of that name with another interface."""
     try:
         features, maps = intermediates(images, indices=stages, norm=True, output_fmt="NCHW")

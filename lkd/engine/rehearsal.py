@@ -7,7 +7,7 @@ import torch
 from lkd.engine.accelerators import make_accelerator, own_accelerators
 from lkd.engine.options import Options
 from lkd.engine.setup import RunSetup
-from lkd.engine.trainer import Trainer, ddp_arguments, failures_named
+from lkd.engine.trainer import Trainer, ddp_arguments, named_failures
 from lkd.util.torch_defaults import torch_defaults
 
 
@@ -31,11 +31,11 @@ def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None
     recipe = setup.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
     share = setup.stream.batch(0, 0, processes=processes)
-    with failures_named(setup, len(share.images)):
+    with named_failures(setup, len(share.images)):
         accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setup)])
         teacher = setup.untrained_teacher()
         if teacher:
             teacher.model.to(accelerator.device)
-        training = Trainer(setup, teacher, accelerator, plain)
-        training.network.train()
-        training.take_step(share)
+        trainer = Trainer(setup, teacher, accelerator, plain)
+        trainer.network.train()
+        trainer.take_step(share)

@@ -123,7 +123,7 @@ def execute(
     if num_processes > 1 or _teacher_to_train(setup, store):
         rehearse(setup, sharing, options)
     if num_processes > 1:
-        launch(recipe, store, objects, resume, num_processes, options, _images(setup))
+        launch(recipe, store, objects, resume, num_processes, options, _total_images(setup))
     else:
         with exclusive(store, recipe.run_id):
             if not (resume and agreed(_find(recipe, store, objects) is not None)):
@@ -156,15 +156,15 @@ def _train(
         source = teacher_for(setup, teacher, store, options.tape, accelerator)
         check = check_teacher(setup, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
-        training = Trainer(setup, source, accelerator, options)
-        _resume(training, checkpoints, resume, progress)
+        trainer = Trainer(setup, source, accelerator, options)
+        _resume(trainer, checkpoints, resume, progress)
         if main:
-            announce(setup, training, check, shown)
-        with tracked(training, progress) as report:
-            history = training.run(report, checkpoints)
-        metrics = training.metrics("val", data.val) | training.metrics("test", data.test)
+            announce(setup, trainer, check, shown)
+        with tracked(trainer, progress) as report:
+            history = trainer.run(report, checkpoints)
+        metrics = trainer.metrics("val", data.val) | trainer.metrics("test", data.test)
         metrics |= {"teacher_top1": check.top1} if check else {}
-        ended = training.state_dict() | {"epoch": recipe.epochs, "step": 0}
+        ended = trainer.state_dict() | {"epoch": recipe.epochs, "step": 0}
         if main:
             origin |= {
                 "threads": torch.get_num_threads(),
@@ -176,7 +176,7 @@ def _train(
                 "seconds": round(time.perf_counter() - start, 3),
             }
             with checkpoints.outlasting(recipe.epochs * setup.stream.steps, ended):
-                store.save(recipe, training.kept, setup.shape, metrics, history, origin, training.masks)
+                store.save(recipe, trainer.kept, setup.shape, metrics, history, origin, trainer.masks)
             checkpoints.clear()
             if isinstance(source, TapedTeacher):
                 source.tape.finish()
@@ -185,18 +185,18 @@ def _train(
         accelerator.wait_for_everyone()
 
 
-def _resume(training: Trainer, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
+def _resume(trainer: Trainer, checkpoints: Checkpoints, resume: bool, progress: Progress) -> None:
     """Load the last checkpoint into the trainer, and reserve disk space for the next one."""
-    recipe, accelerator = training.recipe, training.accelerator
+    recipe, accelerator = trainer.recipe, trainer.accelerator
     if not resume and accelerator.is_main_process:
         checkpoints.clear()
     accelerator.wait_for_everyone()
     if state := checkpoints.load():
         with reading(checkpoints.folder, "state of this training", "remove it, and run again from the beginning"):
-            training.load_state_dict(state)
-        progress(training.steps_done * recipe.batch_size)
-    if accelerator.is_main_process and training.epoch < recipe.epochs:
-        checkpoints.reserve(run_bytes(recipe, _bytes(training.task))[1] // 3)
+            trainer.load_state_dict(state)
+        progress(trainer.steps_done * recipe.batch_size)
+    if accelerator.is_main_process and trainer.epoch < recipe.epochs:
+        checkpoints.reserve(run_bytes(recipe, _state_bytes(trainer.task))[1] // 3)
 
 
 def _checkpoints(setup: RunSetup, store: Store) -> Checkpoints:
@@ -204,7 +204,7 @@ def _checkpoints(setup: RunSetup, store: Store) -> Checkpoints:
     return Checkpoints(store.folder / "checkpoints" / setup.recipe.run_id, conditions)
 
 
-def _bytes(network: nn.Module) -> int:
+def _state_bytes(network: nn.Module) -> int:
     """Bytes of a network's state dict."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
@@ -272,11 +272,11 @@ def title(recipe: Recipe) -> str:
 
 @contextmanager
 def _bar(recipe: Recipe, setup: RunSetup) -> Iterator[Progress]:
-    with tqdm(total=_images(setup), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
+    with tqdm(total=_total_images(setup), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
         yield bar.update
 
 
-def _images(setup: RunSetup) -> int:
+def _total_images(setup: RunSetup) -> int:
     """Total number of training images, all epochs together."""
     return setup.recipe.epochs * setup.stream.steps * setup.recipe.batch_size
 
@@ -284,10 +284,10 @@ def _images(setup: RunSetup) -> int:
 def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
     """Refuse a run that does not fit on the disk: its weights, three checkpoints, and a new tape if there is one."""
     writable(store.folder, "the store", "give another folder")
-    own = run_bytes(setup.recipe, _bytes(setup.network()))
+    own = run_bytes(setup.recipe, _state_bytes(setup.network()))
     tape = tape_bytes(setup, store) if options.tape else 0
-    there = disk_bytes(_checkpoints(setup, store).folder)
-    needed, free = sum(own) + tape - there, shutil.disk_usage(store.folder).free
+    existing = disk_bytes(_checkpoints(setup, store).folder)
+    needed, free = sum(own) + tape - existing, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"

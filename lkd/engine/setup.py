@@ -46,7 +46,7 @@ class RunSetup:
 
     def __init__(self, recipe: Recipe, objects: Objects):
         self.recipe, self.objects = recipe, objects
-        self.data = self._images(recipe)
+        self.data = self._load_images(recipe)
         self.shape = self._shape(recipe)
         self.stages = recipe.make_objective().stages
         train, count = self.data.train, recipe.train_images
@@ -60,7 +60,7 @@ class RunSetup:
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
-            self.teacher_outputs = self._checked_teacher()
+            self.teacher_outputs = self._check_teacher()
             self._check_objective()
             make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
@@ -82,7 +82,7 @@ class RunSetup:
 
     def network(self) -> nn.Module:
         """A new student with fast depthwise convolutions: made by timm, or a copy of the given module."""
-        return fast_depthwise(self._made("student", self.recipe))
+        return fast_depthwise(self._new_network("student", self.recipe))
 
     def objective(self) -> Objective:
         """A new objective, with layers that fit student and teacher."""
@@ -96,7 +96,7 @@ class RunSetup:
         """The teacher before any training; a teacher that is a recipe has its initial weights."""
         teacher = self.recipe.teacher
         with torch.random.fork_rng():
-            return self.frozen_teacher(self._made("teacher", teacher) if isinstance(teacher, Recipe) else None)
+            return self.frozen_teacher(self._new_network("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:
         """The teacher, ready for inference; None if the recipe has none.
@@ -111,31 +111,31 @@ class RunSetup:
             assert trained is not None
             self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
             return FrozenTeacher(trained, self.data, stages=self.stages)
-        if (given := self._object(name)) is not None:
+        if (given := self._in_memory_object(name)) is not None:
             return FrozenTeacher(given, self.data, stages=self.stages)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         with fetching(name):
             model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
         config = timm.data.resolve_data_config(model=model)
-        _check_values(name, self.data)
-        mean, std = (_of_channels(name, config[key], self.data.channels) for key in ("mean", "std"))
+        _check_range(name, self.data)
+        mean, std = (_channel_values(name, config[key], self.data.channels) for key in ("mean", "std"))
         return FrozenTeacher(model, self.data, mean, std, self.stages)
 
-    def _images(self, recipe: Recipe) -> DataSet:
-        return self._object(recipe.data) or load(recipe.data, **recipe.view)
+    def _load_images(self, recipe: Recipe) -> DataSet:
+        return self._in_memory_object(recipe.data) or load(recipe.data, **recipe.view)
 
     def _name(self, name: str) -> str:
         return type(self.objects[name]).__name__ if name in self.objects else name
 
-    def _object(self, name: str) -> Any:
+    def _in_memory_object(self, name: str) -> Any:
         if not name.startswith(IN_MEMORY):
             return None
         if name not in self.objects:
             raise KeyError(f"{name} is an object in memory of another call: pass the model or data set itself again")
         return self.objects[name]
 
-    def _checked_teacher(self) -> Outputs | None:
+    def _check_teacher(self) -> Outputs | None:
         """Check that the teacher fits, and return its outputs for two images.
 
         The network of a teacher that is a recipe is only built, with its initial weights, if feature maps are compared;
@@ -152,10 +152,10 @@ class RunSetup:
         return self._outputs("teacher", live.model, lambda images: live(0, Batch(images, positions, positions)))
 
     def _check_teacher_data(self, teacher: Recipe) -> None:
-        self._object(teacher.student)
+        self._in_memory_object(teacher.student)
         if teacher.data.startswith(IN_MEMORY) and teacher.data not in self.objects:
             return
-        ours, theirs = self.data, self._images(teacher)
+        ours, theirs = self.data, self._load_images(teacher)
         if (theirs.channels, theirs.size, theirs.classes) != (ours.channels, ours.size, ours.classes):
             raise ValueError(
                 f"teacher {teacher.student!r} is trained on {_describe(theirs)}, the student on {_describe(ours)}: "
@@ -173,9 +173,9 @@ class RunSetup:
         classes = len(self.data.classes)
         return {"in_chans": self.data.channels, "num_classes": classes, **recipe.student_args}
 
-    def _made(self, role: str, recipe: Recipe) -> nn.Module:
+    def _new_network(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student with its initial weights."""
-        if (given := self._object(recipe.student)) is not None:
+        if (given := self._in_memory_object(recipe.student)) is not None:
             return copied(given, role)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
@@ -218,7 +218,7 @@ def _check_trainable(student: nn.Module) -> None:
         raise ValueError("student has no trainable parameter: set requires_grad to True for the parameters to train")
 
 
-def _of_channels(teacher: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
+def _channel_values(teacher: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
     """A pretrained teacher's mean or std for this number of channels; for grey images, the mean over the colours."""
     if len(values) == channels:
         return tuple(values)
@@ -230,7 +230,7 @@ def _of_channels(teacher: str, values: Sequence[float], channels: int) -> tuple[
     return (sum(values) / len(values),)
 
 
-def _check_values(teacher: str, data: DataSet) -> None:
+def _check_range(teacher: str, data: DataSet) -> None:
     """Refuse images outside [0, 1], the range that a pretrained teacher's normalisation expects."""
     if not isinstance(data, Images) or data.train.images.dtype == torch.uint8:
         return

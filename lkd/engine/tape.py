@@ -1,4 +1,4 @@
-"""The tape: a teacher's outputs along a stream, recorded once and read by every later student of that stream."""
+"""Tapes: a teacher's outputs along a stream, recorded once and read by later students of the same stream."""
 
 import hashlib
 import json
@@ -25,16 +25,16 @@ _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 
 
 class Tape:
-    """A teacher's outputs, a record of fixed size for each sample of each epoch, in a file mapped into memory.
+    """A memory-mapped file of a teacher's outputs, with a record of fixed size for each sample of each epoch.
 
-    Each record ends with a checksum of its content, place and tape: one that was written in part, damaged or moved
-    counts as not recorded. Any number of processes may write and read at the same time; equal places get equal content.
+    Each record ends with a checksum of its content, position and tape. A record that is incomplete, damaged or moved
+    counts as missing. Any number of processes may read and write at the same time, since all write equal content.
 
     Args:
-        folder: where `Tape.make` made it.
+        folder: a folder created by `Tape.make`.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: one of its files is missing or damaged; names it and the remedy.
+        FileNotFoundError, OSError, ValueError: a file of the tape is missing or damaged; names it and the remedy.
 
     Example:
         >>> import tempfile, torch
@@ -74,18 +74,18 @@ class Tape:
         maps: tuple[tuple[int, ...], ...] = (),
         about: Mapping[str, Any] | None = None,
     ) -> "Tape":
-        """An empty tape, with all of its space reserved. One process at a time may make the tape of a folder.
+        """Create an empty tape and reserve its disk space. Only one process at a time may create a folder's tape.
 
         Args:
-            folder: where it will lie; it must not be there.
-            epochs, samples: of the stream; samples of an epoch.
+            folder: the tape's folder; it must not exist.
+            epochs, samples: number of epochs of the stream, and samples per epoch.
             classes: C.
-            top_k: how many classes of each distribution are held (see `lkd.engine.top_k`); None for all logits.
+            top_k: number of classes stored of each distribution (see `lkd.engine.top_k`); None for all logits.
             maps: shape `(c, h, w)` of each feature map.
-            about: what else the manifest says.
+            about: further entries of the manifest.
 
         Raises:
-            OSError: too little space; says how much is needed.
+            OSError: too little space; names the space needed.
         """
         folder = Path(folder)
         manifest: dict[str, Any] = {
@@ -104,7 +104,7 @@ class Tape:
         if needed > free:
             raise OSError(
                 f"the tape {folder.name} takes {needed:,} bytes, {folder.parent} has {free:,} free: make room, record "
-                "fewer classes (teacher_top_k), or do without a tape"
+                "fewer classes (teacher_top_k), or train without a tape"
             )
         for left_by_a_kill in folder.parent.glob(f".{folder.name}.*"):
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
@@ -120,10 +120,10 @@ class Tape:
         return cls(folder)
 
     def check_content(self, expected: Mapping[str, Any]) -> None:
-        """Compare the manifest with the content that the tape should have.
+        """Compare the manifest with expected entries.
 
         Raises:
-            ValueError: it lists another value; names the first one and the remedy.
+            ValueError: an entry differs; names the first one and the remedy.
         """
         for name, value in json.loads(json.dumps(expected)).items():
             if (listed := self.manifest.get(name)) != value:
@@ -132,13 +132,15 @@ class Tape:
                 )
 
     def write(self, epoch: int, batch: Batch, outputs: Outputs) -> None:
-        """Record what the teacher says of a batch.
+        """Record the teacher's outputs for a batch.
 
         Raises:
-            PermissionError: the tape can only be read here.
+            PermissionError: the tape is read-only.
         """
         if not self.records.flags.writeable:
-            raise PermissionError(f"the tape {self.folder} lacks records and cannot be written: allow it, or remove it")
+            raise PermissionError(
+                f"the tape {self.folder} has missing records and cannot be written: make it writable, or remove it"
+            )
         positions = batch.positions.cpu().numpy()
         records = np.zeros(len(positions), self.records.dtype)
         for name, value in self._columns(batch, outputs).items():
@@ -147,7 +149,7 @@ class Tape:
         self.records[epoch, positions] = records
 
     def read(self, epoch: int, batch: Batch) -> Outputs | None:
-        """What the teacher said of a batch, on the batch's device; None where a record is missing or damaged."""
+        """The recorded outputs for a batch, on its device; None if a record is missing or damaged."""
         positions = batch.positions.cpu().numpy()
         records = self.records[epoch, positions]
         if (records["check"] != self._checks(records, epoch, positions)).any():
@@ -160,11 +162,11 @@ class Tape:
         return Outputs(expand(short, hard_label(batch.target), self.classes), maps)
 
     def recorded(self) -> int:
-        """How many records have been written, as far as that shows without checking them."""
+        """The number of records written, without verifying their checksums."""
         return self.records.size if self.complete else int(np.count_nonzero(self.records["check"]))
 
     def damaged(self) -> int:
-        """How many records were written and are not as they were written."""
+        """The number of records whose checksum does not match."""
         return sum(self._damaged(epoch) for epoch in range(len(self.records)))
 
     def _damaged(self, epoch: int) -> int:
@@ -175,11 +177,11 @@ class Tape:
 
     @property
     def complete(self) -> bool:
-        """Whether every record was written; stays True once `finish` has said so."""
+        """Whether every record was written, as set by `finish`."""
         return self.manifest.get("complete", False)
 
     def finish(self) -> None:
-        """Say in the manifest that the tape is complete, if it is."""
+        """Mark the tape as complete in its manifest, if all records are written."""
         if not self.complete and self.recorded() == self.records.size:
             self.records.flush()
             self.manifest["complete"] = True
@@ -187,7 +189,7 @@ class Tape:
                 temporary.write_text(json.dumps(self.manifest, indent=1))
 
     def _checks(self, records: np.ndarray, epoch: int, positions: np.ndarray) -> np.ndarray:
-        """A checksum of each record, its place and its tape, never 0; tapes of an earlier lkd have no key."""
+        """A nonzero checksum of each record with its position and its tape's key (older tapes have no key)."""
         content = records.view(np.uint8).reshape(len(records), records.itemsize)[:, :-4]
         key = self.manifest.get("key", "")
         places = (zlib.crc32(f"{key}{epoch} {position}".encode()) for position in positions)
@@ -201,11 +203,11 @@ class Tape:
 
 
 class TapedTeacher:
-    """A teacher that is asked only for what its tape does not hold, and whose answers the tape then holds.
+    """A teacher with a tape: it runs only on batches that are not on the tape, and records its outputs.
 
     Args:
-        tape: of this teacher along this stream.
-        teacher: the teacher itself.
+        tape: the tape of this teacher along this stream.
+        teacher: the teacher.
     """
 
     def __init__(self, tape: Tape, teacher: Teacher):
@@ -222,15 +224,15 @@ class TapedTeacher:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a tape is of, and how many records of which form it has.
+    """Read a tape's manifest: what it was recorded from, and the number and form of its records.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: it is missing or damaged; names it and the remedy.
+        FileNotFoundError, OSError, ValueError: the manifest is missing or damaged; names it and the remedy.
     """
     path = folder / _MANIFEST
     manifest = read_json(path, _remedy(folder))
     with reading(path, "manifest of a tape", _remedy(folder)):
-        if manifest.get("key", _key(manifest)) != _key(manifest):  # tapes of an earlier lkd have none
+        if manifest.get("key", _key(manifest)) != _key(manifest):  # older tapes have none
             raise ValueError("it was altered after it was written")
         if bytes_needed(manifest) <= 0 or not isinstance(manifest.get("recipe", {}), dict):
             raise ValueError("it has no records")
@@ -238,22 +240,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _key(manifest: Mapping[str, Any]) -> str:
-    """The digest of all that a manifest holds when its tape is made."""
+    """A digest of the manifest's entries at the creation of the tape."""
     made = {name: value for name, value in manifest.items() if name not in ("key", "bytes", "complete")}
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _remedy(folder: Path) -> str:
-    return f"remove {folder}, and repeat the command: the tape is recorded again"
+    return f"remove {folder}, and repeat the command to record the tape again"
 
 
 def bytes_needed(form: Mapping[str, Any]) -> int:
-    """How large a tape's records are, all together; its form is the arguments of `Tape.make`."""
+    """Total bytes of a tape's records; `form` holds the arguments of `Tape.make`."""
     return form["epochs"] * form["samples"] * _record(form).itemsize
 
 
 def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
-    """The layout of a record, little-endian float32 but for the classes of the K likeliest and the checksum."""
+    """The layout of a record: little-endian float32, except for the top-K classes and the checksum."""
     k = manifest["top_k"]
     logits: list[tuple[Any, ...]] = (
         [("logits", "<f4", (manifest["classes"],))]
@@ -265,7 +267,7 @@ def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
 
 
 def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:
-    """The recipe that a tape was recorded for; None where this version of lkd refuses it."""
+    """The recipe that a tape was recorded for; None if this version of lkd refuses it."""
     try:
         return Recipe.from_dict(manifest["recipe"])
     except (KeyError, TypeError, ValueError):

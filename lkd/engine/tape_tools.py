@@ -1,4 +1,4 @@
-"""Tapes by hand: recorded ahead of the students that read them, and verified."""
+"""Record tapes before the students that read them, and verify tapes."""
 
 import math
 import random
@@ -18,11 +18,11 @@ from lkd.util.files import reading
 from lkd.util.torch_defaults import torch_defaults
 
 _ROUNDING = {"no": 1e-5, "bf16": 2**-6, "fp16": 2**-9}
-"""By how much of the largest value outputs of one network may differ, by precision, when batches are parted anew."""
+"""Tolerance relative to the largest output, by precision, when the same images are batched differently."""
 
 
 class Verified(NamedTuple):
-    """The largest difference between a tape's records and the teacher's outputs, and what rounding may account for."""
+    """The largest difference between a tape's records and the teacher's outputs, and the tolerance for rounding."""
 
     difference: float
     rounding: float
@@ -31,7 +31,7 @@ class Verified(NamedTuple):
 @torch_defaults()
 @own_accelerators()
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
-    """Record what a recipe's teacher says along the recipe's stream, as far as that has not been done."""
+    """Record the outputs of a recipe's teacher along the recipe's stream; only missing records are computed."""
     options = options or Options()
     setup = RunSetup(recipe, {})
     teacher = ready_teacher(setup, store, options)
@@ -53,32 +53,32 @@ def record_tape(recipe: Recipe, store: Store, options: Options | None = None) ->
 @torch_defaults()
 @own_accelerators()
 def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Verified:
-    """How far a tape's records are from what the teacher says now, over some batches of the stream.
+    """Compare a tape's records with the teacher's outputs on random batches of the stream.
 
-    In float32, on the machine and with the number of processes that wrote the tape, they are equal to the bit.
+    In float32, on the same machine and with the same number of processes, they are bit-identical.
 
     Args:
-        tape: which.
-        store: where the teacher's run is.
-        batches: how many, drawn at random.
-        seed: of that draw.
+        tape: the tape.
+        store: the store with the teacher's run.
+        batches: number of batches, drawn at random.
+        seed: seed for the draw.
 
     Raises:
-        ValueError: a manifest whose recipe this version of lkd refuses; a teacher of other weights, or a record that is
-            missing or damaged; says which epoch and position.
+        ValueError: a manifest whose recipe this version of lkd refuses; a teacher with other weights; or a missing or
+            damaged record (names epoch and position).
     """
     remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
-    with reading(tape.folder / "manifest.json", "manifest of a tape that this version of lkd knows", remedy):
+    with reading(tape.folder / "manifest.json", "manifest of a tape of this version of lkd", remedy):
         recipe, weights = Recipe.from_dict(tape.manifest["recipe"]), tape.manifest["teacher"]
     if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
         raise ValueError(
-            f"tape {tape.folder.name} has no teacher any more: the store lacks run {recipe.teacher.run_id}"
+            f"the teacher of tape {tape.folder.name} is missing: the store does not have run {recipe.teacher.run_id}"
         )
     setup = RunSetup(recipe, {})
     teacher = ready_teacher(setup, store, Options())
     assert teacher is not None
     if weights_hash(teacher.model) != weights:
-        raise ValueError(f"tape {tape.folder.name} is of other weights than teacher {recipe.teacher_name!r} has now")
+        raise ValueError(f"tape {tape.folder.name} was recorded from other weights of teacher {recipe.teacher_name!r}")
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)
     source = teacher if tape.top_k is None else TopKTeacher(teacher, tape.top_k)
@@ -88,11 +88,13 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         for part in parts(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
             if (taped := tape.read(epoch, part)) is None:
                 first = int(part.positions[0])
-                raise ValueError(f"tape {tape.folder.name} lacks records of epoch {epoch + 1} from position {first} on")
+                raise ValueError(
+                    f"tape {tape.folder.name} has no intact records of epoch {epoch + 1} from position {first} on"
+                )
             with accelerator.autocast():
-                said = source(epoch, part)
-            for ours, theirs in zip((said.logits, *said.maps), (taped.logits, *taped.maps), strict=True):
-                apart = (ours.float() - theirs).abs().max().item()
-                difference = max(difference, apart) if math.isfinite(apart) else math.inf
-                scale = max(scale, ours.abs().max().item())
+                current = source(epoch, part)
+            for now, recorded in zip((current.logits, *current.maps), (taped.logits, *taped.maps), strict=True):
+                error = (now.float() - recorded).abs().max().item()
+                difference = max(difference, error) if math.isfinite(error) else math.inf
+                scale = max(scale, now.abs().max().item())
     return Verified(difference, _ROUNDING[recipe.precision] * scale)

@@ -1,4 +1,4 @@
-"""What is trained: a student, and the layers of the objective."""
+"""The trained module: a student together with its objective."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,49 +11,54 @@ from lkd.objectives import Objective, Outputs
 
 
 class DistillationTask(nn.Module):
-    """A student and its objective as one network, so that both are trained, wrapped and saved together.
+    """A student and its objective as one module, which is trained, wrapped and saved as a whole.
 
     Args:
         student: images to logits.
-        objective: what it minimises, connected where it compares feature maps.
+        objective: the loss; if it compares feature maps, already connected to the networks.
     """
 
     def __init__(self, student: nn.Module, objective: Objective):
         super().__init__()
         self.student, self.objective = student, objective
 
-    def forward(self, images: Tensor, taught: Outputs | None, target: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss; without a teacher, `taught` is None.
+    def forward(self, images: Tensor, teacher: Outputs | None, target: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss.
+
+        Args:
+            images: `(B, C, H, W)`.
+            teacher: the teacher's outputs for these images; None without a teacher.
+            target: labels, hard or soft.
 
         Raises:
             FloatingPointError: logits that are not finite.
         """
-        given = outputs(self.student, images, self.objective.stages)
+        student = outputs(self.student, images, self.objective.stages)
         try:
-            return self.objective(given, taught, target)
+            return self.objective(student, teacher, target)
         except ValueError as error:
-            tensors = [given.logits, *([taught.logits] if taught else [])]
+            tensors = [student.logits, *([teacher.logits] if teacher else [])]
             if all(torch.isfinite(tensor).all() for tensor in tensors):
                 raise
             raise FloatingPointError(str(error)) from error
 
     def no_weight_decay(self) -> set[str]:
-        """timm's method: the parameters that the student keeps from decaying.
+        """Names of the student's parameters without weight decay, as in timm.
 
         Raises:
-            TypeError: the student has an attribute of that name with another meaning.
+            TypeError: the student has an attribute of this name with another meaning.
         """
         named = getattr(self.student, "no_weight_decay", set)
         try:
             return {f"student.{name}" for name in _names(named())}
         except TypeError as error:
             raise TypeError(
-                "student's no_weight_decay must be a method that gives a set of names of parameters, as timm's "
+                "student's no_weight_decay must be a method that returns a set of parameter names, like timm's "
                 f"({error}): rename it"
             ) from error
 
 
 def _names(given: Any) -> Collection[str]:
     if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
-        raise TypeError(f"it gives {given!r}")
+        raise TypeError(f"it returns {given!r}")
     return given

@@ -1,4 +1,4 @@
-"""Teachers: frozen models that see what the student sees, under their own input normalisation."""
+"""Teachers: frozen models that see the student's images, with their own normalisation."""
 
 import copy
 import hashlib
@@ -24,21 +24,21 @@ from lkd.util.old_names import renamed
 
 
 class Teacher(Protocol):
-    """What gives the teacher's outputs for a batch of an epoch."""
+    """A callable that returns the teacher's outputs for a batch of an epoch."""
 
     def __call__(self, epoch: int, batch: Batch) -> Outputs:
         """Logits and maps of the batch, on its device, without gradients."""
 
 
 class FrozenTeacher:
-    """A teacher that is run on every batch: in eval mode, without gradients, never trained, in its fastest exact form.
+    """A teacher that runs on every batch: in eval mode, without gradients, in its fastest exact form.
 
     Args:
-        model: images `(B, C, H, W)` to logits; is left as it is. What is run is a copy, with batch norm folded and fast
-            depthwise convolutions where the outputs on two images of `data` stay equal, and with a warning elsewhere.
-        data: whose normalisation the student's images carry.
-        mean, std: what the model itself expects of images in [0, 1]; None for the same as `data`.
-        stages: how many of its feature maps are asked for.
+        model: images `(B, C, H, W)` to logits. It is copied, not changed. The copy has batch norm folded and fast
+            depthwise convolutions, if its outputs on two images of `data` stay equal; otherwise there is a warning.
+        data: the data set whose normalisation the student's images have.
+        mean, std: normalisation that the model expects, for images in [0, 1]; None for that of `data`.
+        stages: number of feature maps to return.
 
     Raises:
         ValueError: a model that cannot be copied; names the attribute.
@@ -52,13 +52,14 @@ class FrozenTeacher:
         std: tuple[float, ...] | None = None,
         stages: int = 0,
     ):
-        ours, spread = torch.tensor(data.mean), torch.tensor(data.std)
-        theirs = ours if mean is None else torch.tensor(mean)
-        width = spread if std is None else torch.tensor(std)
-        self.scale, self.shift = (spread / width)[:, None, None], ((ours - theirs) / width)[:, None, None]
+        data_mean, data_std = torch.tensor(data.mean), torch.tensor(data.std)
+        model_mean = data_mean if mean is None else torch.tensor(mean)
+        model_std = data_std if std is None else torch.tensor(std)
+        self.scale = (data_std / model_std)[:, None, None]
+        self.shift = ((data_mean - model_mean) / model_std)[:, None, None]
         self.same = mean is None and std is None
         self.stages = stages
-        self.ask: Callable[[nn.Module, Tensor, int], Outputs] = outputs
+        self.forward: Callable[[nn.Module, Tensor, int], Outputs] = outputs
         self.trial = self._normalised(_two_images(data))
         frozen = evaluating(twin(model, "teacher"))
         if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
@@ -68,25 +69,25 @@ class FrozenTeacher:
             parameter.requires_grad_(False)
 
     def __call__(self, epoch: int, batch: Batch) -> Outputs:
-        """Outputs for the batch; an epoch is not looked at."""
+        """Outputs for the batch; the epoch is ignored."""
         with torch.no_grad():
-            return self.ask(self.model, self._normalised(batch.images), self.stages)
+            return self.forward(self.model, self._normalised(batch.images), self.stages)
 
     def to_channels_last(self) -> None:
-        """Put the weights in channels-last memory format; with a warning, not where that fails or changes outputs."""
-        forward = _on(self.trial, self.stages)
+        """Convert the weights to channels-last memory format, unless that fails or changes outputs (with a warning)."""
+        forward = _forward(self.trial, self.stages)
 
         def change(model: nn.Module) -> nn.Module:
             return model.to(memory_format=torch.channels_last)
 
-        self.model = _changed(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
+        self.model = _try_change(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
 
     def compile(self) -> None:
-        """Compile the forward pass; with a warning, not where that fails on the first batch or changes its outputs."""
-        self.ask = _Compiled()
+        """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
+        self.forward = _Compiled()
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """A copy of the student's images, which the teacher may change, under its own normalisation."""
+        """A copy of the student's images with the teacher's normalisation; the teacher may change it in place."""
         return images.clone() if self.same else images * self.scale.to(images.device) + self.shift.to(images.device)
 
 
@@ -96,13 +97,13 @@ def _two_images(data: DataSet) -> Tensor:
 
 
 def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
-    """A teacher with its branches merged, batch norms folded and fast depthwise convolutions, as far as that is exact.
+    """A copy of a teacher with merged branches, folded batch norms and fast depthwise convolutions.
 
     Args:
-        model: in eval mode; is left as it is.
-        images: on which outputs are compared before and after; a change that fails, or changes them, is left out with
-            a warning.
-        stages: how many feature maps are compared too.
+        model: in eval mode; it is not changed.
+        images: images on which outputs are compared before and after each change. A change that fails, or that changes
+            outputs, is left out with a warning.
+        stages: number of feature maps that are compared as well.
 
     Example:
         >>> import timm, torch
@@ -111,35 +112,35 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
         >>> foldable(fastest(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
         []
     """
-    forward = _on(images, stages)
+    forward = _forward(images, stages)
     try:
         expected = outputs_of(model, forward)
-    except Exception:  # it does not take these images, which whoever calls it says
+    except Exception:  # the model does not take these images, which the caller reports
         return model
     if foldable(model):
         try:
             model = merged(model, forward, expected, "teacher")
         except ValueError as error:
-            warnings.warn(f"{error}. The teacher runs unfolded, slower and with equal outputs", stacklevel=3)
+            warnings.warn(f"{error}. The teacher runs unfolded: slower, with equal outputs", stacklevel=3)
     if not slow_depthwise(model):
         return model
-    return _changed(model, fast_depthwise, forward, expected, "lkd.ops.fast_depthwise")
+    return _try_change(model, fast_depthwise, forward, expected, "lkd.ops.fast_depthwise")
 
 
-def _on(images: Tensor, stages: int) -> Forward:
+def _forward(images: Tensor, stages: int) -> Forward:
     return lambda network: outputs(network, images.to(device_of(network)), stages)
 
 
-def _changed(
+def _try_change(
     model: nn.Module, change: Callable[[nn.Module], nn.Module], forward: Forward, expected: list[Tensor], name: str
 ) -> nn.Module:
-    """A changed copy of a teacher; with a warning, the teacher itself where that fails or changes its outputs."""
+    """A changed copy of a teacher; the teacher itself, with a warning, if the change fails or alters its outputs."""
     try:
         made = change(copy.deepcopy(model))
         check_outputs(outputs_of(made, forward), expected)
-    except Exception as error:  # what foreign code does with what it did not expect cannot be foreseen
+    except Exception as error:  # custom code may raise any error
         warnings.warn(
-            f"{name} fails on the teacher, a {type(model).__name__} ({error}): it runs without, slower and with equal "
+            f"{name} fails on the teacher, a {type(model).__name__} ({error}): it runs without it, slower, with equal "
             "outputs",
             stacklevel=4,
         )
@@ -148,49 +149,49 @@ def _changed(
 
 
 class _Compiled:
-    """`outputs`, compiled; the first batch is computed without compilation too, to compare."""
+    """`outputs`, compiled. The first batch is also computed without compilation, for comparison."""
 
     def __init__(self) -> None:
-        self.ask, self.compared = torch.compile(outputs), False
+        self.forward, self.compared = torch.compile(outputs), False
 
     def __call__(self, model: nn.Module, images: Tensor, stages: int) -> Outputs:
         if self.compared:
-            return self.ask(model, images, stages)
+            return self.forward(model, images, stages)
         self.compared, plain = True, outputs(model, images, stages)
         try:
-            given = self.ask(model, images, stages)
-            check_outputs([given.logits, *given.maps], [plain.logits, *plain.maps])
-        except Exception as error:  # what a compiler raises cannot be foreseen
+            compiled = self.forward(model, images, stages)
+            check_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
+        except Exception as error:  # a compiler may raise any error
             warnings.warn(
                 f"torch.compile fails on the teacher, a {type(model).__name__} ({str(error).splitlines()[0]}): it runs "
-                "without, slower and with equal outputs",
+                "without it, slower, with equal outputs",
                 stacklevel=3,
             )
-            self.ask = outputs
+            self.forward = outputs
             return plain
-        return given
+        return compiled
 
 
 class TopKTeacher:
-    """A teacher of whose distribution only the K likeliest classes, the label and the rest are told.
+    """A teacher truncated to its top K classes, the label and the remaining mass.
 
     Args:
-        teacher: whose outputs are shortened.
-        k: how many classes.
+        teacher: the teacher whose outputs are truncated.
+        k: number of classes.
     """
 
     def __init__(self, teacher: Teacher, k: int):
         self.teacher, self.k = teacher, k
 
     def __call__(self, epoch: int, batch: Batch) -> Outputs:
-        """Outputs for the batch, the logits shortened."""
+        """Outputs for the batch, with truncated logits."""
         full, label = self.teacher(epoch, batch), hard_label(batch.target)
         logits = expand(compress(full.logits, label, self.k), label, full.logits.shape[1])
         return full._replace(logits=logits)
 
 
 def weights_hash(model: nn.Module) -> str:
-    """16 hexadecimal digits that change with any weight or buffer of a model, or with its name."""
+    """A hash of a model's weights and buffers with their names, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor) or tensor.is_quantized:

@@ -1,4 +1,4 @@
-"""Whether a teacher knows the data: its accuracy on the student's validation images, before the student learns."""
+"""Check that a teacher fits the data: its accuracy on the student's validation images, before training."""
 
 import copy
 import math
@@ -18,13 +18,13 @@ from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
 
 _FEWEST, _MOST, _EACH = 250, 500, 5
-"""Validation images that a teacher is evaluated on, at least and at most, and of each class between these."""
+"""Minimum and maximum number of validation images for the check, and images per class in between."""
 
 _BATCH = 250
 _FAR = 10
-"""Percentage points below a student at which a teacher is far below it."""
+"""Percentage points below the student at which a teacher raises a warning."""
 _BETTER = 5
-"""Percentage points by which another order of the classes must be better, to be told."""
+"""Minimum improvement (percentage points) of another order of the classes for a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class TeacherCheck:
     """A teacher's predictions on validation images.
 
     Args:
-        name: of the teacher.
-        predicted, labels: class of each image, int64, shape (N,).
+        name: the teacher's name.
+        predicted, labels: predicted and true class of each image, int64, shape (N,).
         classes: number of classes.
     """
 
@@ -49,17 +49,18 @@ class TeacherCheck:
 
     @cached_property
     def balanced_top1(self) -> float:
-        """Mean over the classes, as far as images have them, of the accuracy on each, in percent."""
+        """Mean over the classes present of the accuracy on each class, in percent."""
         right = (self.predicted == self.labels).double()
         return 100 * torch.stack([right[self.labels == label].mean() for label in self.labels.unique()]).mean().item()
 
     def warn(self, student_top1: float | None = None) -> bool:
-        """Warn of a teacher that seems not to know the data; whether there was cause to.
+        """Warn of a teacher that does not seem to fit the data; returns whether it warned.
 
-        That is one that is no better than guessing, far below a student, or right where classes change places.
+        There is a warning if the teacher is no better than guessing, far below the student, or much better with another
+        order of its classes.
 
         Args:
-            student_top1: validation accuracy of the student in percent, alone or taught; None where it is not known.
+            student_top1: validation accuracy of the student in percent, baseline or distilled; None if unknown.
         """
         order = self._other_order
         if self.balanced_top1 <= self._guessing:
@@ -67,26 +68,26 @@ class TeacherCheck:
         elif student_top1 is not None and self.top1 < student_top1 - _FAR:
             reason = f"far below the student ({student_top1:.1f} %)"
         elif order:
-            reason = "and some of its classes seem to have changed places"
+            reason = "and some of its classes seem to be swapped"
         else:
             return False
         warnings.warn(
             f"teacher {self.name!r} is right on {self.top1:.1f} % of {len(self.labels)} validation images, {reason}: "
-            f"check that its classes have the order of the data's{order}, that it expects the normalisation of these "
-            "images, and their size",
+            f"check that its classes have the order of the data's{order}, and that it expects the normalisation and "
+            "size of these images",
             stacklevel=2,
         )
         return True
 
     @property
     def _guessing(self) -> float:
-        """The accuracy in percent that guessing passes on 500 images once in a thousand times; 0 for one class."""
+        """The accuracy in percent that guessing exceeds on 500 images with probability 0.001; 0 for one class."""
         present = len(self.labels.unique())
         return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MOST)) if present > 1 else 0.0
 
     @cached_property
     def _other_order(self) -> str:
-        """Where the classes in another order would explain the predictions: how well, and an example."""
+        """A note with the accuracy under a better order of the classes and an example; empty without one."""
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
         rows, columns = linear_sum_assignment(-counts)
         best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)
@@ -102,7 +103,7 @@ _checks: dict[tuple[object, ...], TeacherCheck] = {}
 
 
 def checked_images(classes: int) -> int:
-    """How many validation images a teacher is evaluated on, where there are as many.
+    """The number of validation images for the check of a teacher, if there are as many.
 
     Example:
         >>> from lkd.engine.teacher_check import checked_images
@@ -113,15 +114,15 @@ def checked_images(classes: int) -> int:
 
 
 def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
-    """Evaluate a teacher as the student will meet it: folded, under its own normalisation, in the run's precision.
+    """Evaluate a teacher as it is used in the run: folded, with its own normalisation, in the run's precision.
 
-    A process evaluates a teacher once on the same images in memory; files may have changed, and are read again.
+    Results on images in memory are cached in this process; image files are read again, since they may have changed.
 
     Args:
-        setup: the recipe, with its data.
-        teacher: on the accelerator's device.
+        setup: the recipe with its data.
+        teacher: the teacher, on the accelerator's device.
         accelerator: device and precision.
-        workers: processes that read images ahead, where they are in files.
+        workers: worker processes that read image files.
     """
     recipe = setup.recipe
     teacher_id = getattr(recipe.teacher, "run_id", recipe.teacher)
@@ -135,7 +136,7 @@ def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelera
 def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
-    plain.ask = outputs  # not compiled, which would be done again for these batches
+    plain.forward = outputs  # without compilation, which would be repeated for these batch sizes
     split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH, workers):
@@ -143,15 +144,15 @@ def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, wo
         try:
             with accelerator.autocast():
                 logits = plain(0, batch).logits
-        except Exception as error:  # one that was traced for a batch of fixed size, for example
+        except Exception as error:  # for example a model traced for a fixed batch size
             raise ValueError(
-                f"teacher {setup.teacher_name!r} cannot take {len(images)} images at once ({error}): make it for "
-                "batches of any size"
+                f"teacher {setup.teacher_name!r} cannot take {len(images)} images at once ({error}): give a model that "
+                "takes batches of any size"
             ) from error
         if broken := int((~logits.isfinite()).any(1).sum()):
             raise ValueError(
-                f"teacher {setup.teacher_name!r} gives logits that are not finite for {broken} of {len(images)} "
-                "validation images: look at its weights and precision, and at the images"
+                f"teacher {setup.teacher_name!r} returns logits that are not finite for {broken} of {len(images)} "
+                "validation images: check its weights and precision, and the images"
             )
         predicted.append(logits.argmax(1).cpu())
         labels.append(target)

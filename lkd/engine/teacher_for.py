@@ -1,4 +1,4 @@
-"""A teacher's outputs along a stream: from a tape that is there or is to be made, or else from the teacher itself."""
+"""The source of a teacher's outputs along a stream: an existing or new tape, or the teacher itself."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from lkd.runs.store import Store
 def teacher_for(
     setup: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
-    """The source of a teacher's outputs: a tape that is there, or made if `write`; else the teacher itself."""
+    """The source of a teacher's outputs: an existing tape, a new one if `write`, otherwise the teacher itself."""
     if teacher is None:
         return None
     recipe = setup.recipe
@@ -30,11 +30,11 @@ def teacher_for(
 
 
 def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
-    """The tape of a recipe's teacher along its stream, made if it was not there.
+    """The tape of a recipe's teacher along its stream; created if it does not exist.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: a tape that is damaged, or whose manifest lists other content; names it
-            and the remedy.
+        FileNotFoundError, OSError, ValueError: a damaged tape, or a manifest with other content; names it and the
+            remedy.
     """
     about = content(setup, teacher)
     path = _tape_path(about, setup.recipe.teacher_top_k, store)
@@ -48,7 +48,7 @@ def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
 
 
 def content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
-    """Everything that decides the outputs on a tape: weights and network of the teacher, its input, and the stream."""
+    """Everything that determines the outputs on a tape: the teacher's weights, network and input, and the stream."""
     recipe = setup.recipe
     given = recipe.teacher
     return {
@@ -65,7 +65,7 @@ def content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
 
 
 def tape_bytes(setup: RunSetup, store: Store) -> int:
-    """How much disk a recipe's tape will take; 0 where there is one along its stream already, or no teacher."""
+    """Disk space in bytes of a recipe's new tape; 0 without a teacher, or if its stream has a tape already."""
     recipe = setup.recipe
     if recipe.teacher is None or any((store.folder / "tapes").glob(f"*-{recipe.stream_id}-*")):
         return 0
@@ -73,7 +73,7 @@ def tape_bytes(setup: RunSetup, store: Store) -> int:
 
 
 def _form(setup: RunSetup) -> dict[str, Any]:
-    """How many records a recipe's tape has, and what is in one."""
+    """The number and content of the records of a recipe's tape, as arguments of `Tape.make`."""
     recipe, outputs = setup.recipe, setup.teacher_outputs
     return {
         "epochs": recipe.epochs,

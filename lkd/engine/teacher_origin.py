@@ -1,4 +1,4 @@
-"""Where a teacher's weights come from, and whether its classes are those of the data."""
+"""The origin of a teacher's weights, and checks that its classes and images match the data."""
 
 import re
 import warnings
@@ -26,15 +26,15 @@ _BIN, _SAFE = "pytorch_model.bin", "model.safetensors"
 
 
 def teacher_origin(recipe: Recipe, teacher: FrozenTeacher) -> dict[str, Any]:
-    """Who taught, for the record.
+    """The provenance of a run's teacher.
 
     Args:
-        recipe: whose teacher it is.
-        teacher: as it is asked.
+        recipe: the run's recipe.
+        teacher: the teacher as used in the run.
 
     Returns:
-        `weights`, the hash of the weights as they are asked (see `lkd.engine.teacher.weights_hash`), for every teacher;
-        for one that was trained here, the `run`; for a pretrained one, what `weights_origin` says.
+        `weights`, the hash of the weights as used (see `lkd.engine.teacher.weights_hash`); for a teacher from the
+        store also its `run`, for a pretrained one the result of `weights_origin`.
     """
     given, weights = recipe.teacher, {"weights": weights_hash(teacher.model)}
     if isinstance(given, Recipe):
@@ -45,17 +45,17 @@ def teacher_origin(recipe: Recipe, teacher: FrozenTeacher) -> dict[str, Any]:
 
 
 def weights_origin(name: str) -> dict[str, str | None]:
-    """Where timm took the weights of a pretrained model from, by what lies in the caches of this machine.
+    """The source of a pretrained timm model's weights, from the caches of this machine.
 
     Args:
-        name: of a model of timm that has been made with `pretrained=True`.
+        name: name of a timm model that has been created with `pretrained=True`.
 
     Returns:
-        `name`, with its tag; `hub_id` and `commit` of weights from the Hugging Face hub, or the `url` of others; `file`
-        and its `sha256`. None for what the caches do not tell.
+        `name` with its tag; `hub_id` and `commit` for weights from the Hugging Face hub, `url` for others; `file` and
+        its `sha256`. Values that the caches do not contain are None.
 
     Raises:
-        ValueError: it has no pretrained weights.
+        ValueError: the model has no pretrained weights.
 
     Example:
         >>> from lkd.engine.teacher_origin import weights_origin
@@ -78,14 +78,14 @@ def weights_origin(name: str) -> dict[str, str | None]:
 
 
 def check_classes(teacher: Recipe | str | None, classes: Sequence[str]) -> None:
-    """Refuse data whose classes are not those of a pretrained teacher of ImageNet, as far as their names tell.
+    """Check by name that the data's classes are those of a teacher pretrained on ImageNet.
 
-    Classes named by WordNet id must be the teacher's, in its order. Names of another kind (numbers, words in the order
-    of ImageNet) tell less: they are warned of, unless they are ImageNet's own descriptions.
+    Classes named by WordNet ids must be the teacher's, in the same order. Other names cannot be compared: they raise a
+    warning, unless they are ImageNet's own descriptions.
 
     Args:
-        teacher: of a recipe; only a pretrained one of timm, by its name, has classes that are known.
-        classes: of the data, in their order.
+        teacher: the recipe's teacher; only the classes of a pretrained timm model are known.
+        classes: names of the data's classes, in order.
 
     Raises:
         ValueError: WordNet ids of other classes, or in another order.
@@ -105,19 +105,17 @@ def check_classes(teacher: Recipe | str | None, classes: Sequence[str]) -> None:
         _check_order(teacher, known, list(classes))
     elif list(classes) != info.label_descriptions():
         warnings.warn(
-            f"teacher {teacher!r} knows {len(known)} classes of {subset}; those of the data have other names "
-            f"({some(classes)}): make sure that they are the same ones, in the order of their WordNet ids",
+            f"teacher {teacher!r} has {len(known)} classes of {subset}; the data's classes have other names "
+            f"({some(classes)}): make sure that they are the same classes, in the order of their WordNet ids",
             stacklevel=2,
         )
 
 
 def warn_of_changed_images(runs: Sequence[Run]) -> None:
-    """Warn of finished runs on images in files, where these are not as they were when the runs were made.
-
-    Each data set is listed once. Where its files are no longer there, nothing can be compared.
+    """Warn of finished runs whose image files have changed since, once per data set; missing files are skipped.
 
     Args:
-        runs: of any data sets.
+        runs: runs on any data sets.
     """
     made: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -129,13 +127,13 @@ def warn_of_changed_images(runs: Sequence[Run]) -> None:
             if changed := [run.recipe.run_id for run in group if run.provenance["data"]["fingerprint"] != now]:
                 warnings.warn(
                     f"the files of {name} have changed (path, size or modification time) since {some(changed)} "
-                    "ran: train again with resume=False, or restore the files",
+                    "ran: restore the files, or train again with resume=False",
                     stacklevel=3,
                 )
 
 
 def _check_order(teacher: str, known: list[str], classes: list[str]) -> None:
-    pairs = (("lacks", set(known) - set(classes)), ("adds", set(classes) - set(known)))
+    pairs = (("does not have", set(known) - set(classes)), ("adds", set(classes) - set(known)))
     differences = [f"{text} {some(names)}" for text, names in pairs if names]
     if not differences and classes != known:
         place = next(place for place, pair in enumerate(zip(classes, known, strict=True)) if len(set(pair)) > 1)
@@ -143,12 +141,12 @@ def _check_order(teacher: str, known: list[str], classes: list[str]) -> None:
     if differences:
         raise ValueError(
             f"the data {' and '.join(differences)} compared with the {len(known)} classes of teacher {teacher!r}: give "
-            "it data of its own classes in its order, which is that of sorted WordNet ids, or a teacher trained on them"
+            "data with the teacher's classes in its order (sorted WordNet ids), or a teacher trained on these classes"
         )
 
 
 def in_hub_cache(config: PretrainedCfg) -> Path | None:
-    """The file in the local Hugging Face hub cache that timm loads for a model, or None."""
+    """A model's weights file in the local cache of the Hugging Face hub, chosen as timm does; None if there is none."""
     repository, _, revision = str(config.hf_hub_id).partition("@")
     named = config.hf_hub_filename or _BIN
     for filename in (named.replace(_BIN, _SAFE), named):

@@ -1,4 +1,4 @@
-"""A teacher's distribution in short: its K likeliest classes, the label's probability, and what is left."""
+"""Truncated teacher distributions: the top K classes, the label and the remaining mass."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,9 @@ from torch import Tensor
 
 
 class TopK(NamedTuple):
-    """Log-probabilities of a batch in short, float32.
+    """Truncated log-probabilities of a batch, float32.
 
-    `values` and `classes` `(B, K)`: the likeliest classes; `label` `(B,)`: that of the label; `rest` `(B,)`: that of
-    all classes that are neither.
+    `values` and `classes` `(B, K)`: the top K classes; `label` `(B,)`: the label; `rest` `(B,)`: all other classes.
     """
 
     values: Tensor
@@ -21,7 +20,7 @@ class TopK(NamedTuple):
 
 
 def compress(logits: Tensor, label: Tensor, k: int) -> TopK:
-    """The K likeliest classes of each row, the label and the rest.
+    """Truncate each row to its top K classes, the label and the remaining mass.
 
     Args:
         logits: `(B, C)` float.
@@ -42,11 +41,11 @@ def compress(logits: Tensor, label: Tensor, k: int) -> TopK:
 
 
 def expand(short: TopK, label: Tensor, classes: int) -> Tensor:
-    """`(B, classes)` logits of the distribution in which the rest has equal parts.
+    """Logits `(B, classes)` of a truncated distribution, with the remaining mass spread evenly over its classes.
 
     Args:
-        short: what `compress` gave.
-        label: `(B,)` int64, the same labels.
+        short: the result of `compress`.
+        label: `(B,)` int64, the same labels as for `compress`.
         classes: C.
 
     Example:
@@ -64,7 +63,7 @@ def expand(short: TopK, label: Tensor, classes: int) -> Tensor:
 
 
 def divergence(logits: Tensor, label: Tensor, k: int) -> Tensor:
-    """What is lost: `KL(p || p~)` in nats for each row, `p~` being the distribution after `compress` and `expand`.
+    """`KL(p || p~)` in nats for each row, where `p~` is the distribution after `compress` and `expand`.
 
     Example:
         >>> import torch

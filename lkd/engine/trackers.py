@@ -1,4 +1,4 @@
-"""A run's figures in the trackers that Accelerate knows, such as TensorBoard, while it is trained."""
+"""Logging of a run's metrics to Accelerate's trackers, such as TensorBoard."""
 
 import json
 import warnings
@@ -16,62 +16,61 @@ from lkd.util.progress import Progress
 
 
 @contextmanager
-def tracked(training: Trainer, progress: Progress) -> Iterator[Progress]:
-    """A listener to a training's progress that also tells its accelerator's trackers each epoch's figures.
+def tracked(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
+    """A progress callback that also logs the metrics of each epoch to the accelerator's trackers.
 
-    A tracker that fails while the run is trained gets no more figures, with a warning; the run's history has them all.
-
-    An epoch is told at the first step of the next one, the last at the end. A run that goes on from a checkpoint goes
-    on in TensorBoard's folder, and in Weights & Biases under its id.
+    An epoch is logged at the first step of the next one, the last epoch at the end. A tracker that fails is left out
+    from then on, with a warning; the run's history is complete. A resumed run continues in TensorBoard's folder, and in
+    Weights & Biases under its id.
 
     Args:
-        training: what will be trained; its accelerator knows the trackers.
-        progress: listens as well.
+        trainer: the trainer; its accelerator has the trackers.
+        progress: a callback that is called as well.
 
     Raises:
-        OSError: a tracker that cannot begin; says why, and names the remedy.
+        OSError: a tracker that cannot start; names the cause and the remedy.
     """
-    accelerator, recipe, told = training.accelerator, training.recipe, len(training.history)
+    accelerator, recipe, logged = trainer.accelerator, trainer.recipe, len(trainer.history)
 
-    def tell() -> None:
-        nonlocal told
-        for row in training.history[told:]:
+    def log_epochs() -> None:
+        nonlocal logged
+        for row in trainer.history[logged:]:
             _each(accelerator.trackers, methodcaller("log", row, step=int(row["epoch"])))
-        told = len(training.history)
+        logged = len(trainer.history)
 
     def report(images: int) -> None:
         progress(images)
-        tell()
+        log_epochs()
 
     try:
         accelerator.init_trackers("lkd", _config(recipe), {"wandb": {"id": recipe.run_id, "resume": "allow"}})
-    except Exception as error:  # each tracker has errors of its own
+    except Exception as error:  # each tracker raises its own errors
         raise OSError(
-            f"a tracker of {', '.join(training.options.trackers)} cannot begin ({error}): log in to it, set it to work "
+            f"a tracker of {', '.join(trainer.options.trackers)} cannot start ({error}): log in to it, set it to work "
             "offline, or leave it out of trackers"
         ) from error
     try:
         yield report
-        tell()
+        log_epochs()
     finally:
         _each(accelerator.trackers, methodcaller("finish"))
 
 
 def _each(trackers: list[GeneralTracker], do: Callable[[GeneralTracker], object]) -> None:
-    """Do something with each tracker; one that fails is left out from then on."""
+    """Call `do` with each tracker; one that fails is left out from then on, with a warning."""
     for tracker in list(trackers):
         try:
             do(tracker)
         except Exception as error:
             trackers.remove(tracker)
             warnings.warn(
-                f"tracker {tracker.name!r} failed ({error}) and gets no more figures of this run: its history has them",
+                f"tracker {tracker.name!r} failed ({error}) and gets no more metrics: see the run's history",
                 stacklevel=2,
             )
 
 
 def _config(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as trackers take it, which may send it elsewhere: plain values by name, without folders."""
+    """A recipe as plain values by name, without this machine's folders: trackers may send it to a server."""
     fields = public({**recipe.to_dict(), "teacher": recipe.teacher_name, "run_id": recipe.run_id})
     return {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)

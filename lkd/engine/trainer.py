@@ -41,18 +41,18 @@ _AGREE_STEPS = 20
 
 
 class Trainer:
-    """A student's training along a stream, and all that changes in it.
+    """The training loop with its state: student, optimizer, schedule, moving average, sparse masks.
 
     Args:
-        setup: the recipe, with its data and networks.
-        teacher: gives the teacher's outputs for a batch; None where the objective needs none.
+        setup: the recipe with its data and networks.
+        teacher: returns the teacher's outputs for a batch; None if the objective needs no teacher.
         accelerator: device, processes and precision.
-        options: how to go about it.
+        options: options of the run.
 
     Attributes:
-        kept: the network to keep: the moving average where the recipe has one, else the student.
-        masks: of sparse training, by parameter's name.
-        history: one row of figures an epoch.
+        kept: the network that is evaluated and saved: the moving average if the recipe has one, else the student.
+        masks: masks of sparse training, by parameter name.
+        history: metrics of each epoch, one dict per epoch.
     """
 
     def __init__(self, setup: RunSetup, teacher: Teacher | None, accelerator: Accelerator, options: Options):
@@ -75,7 +75,7 @@ class Trainer:
             task.compile()
         self.network, self.optimizer = accelerator.prepare(task, optimizer)
         accelerator.gradient_accumulation_steps = recipe.accumulation
-        self.watched, self.judged = (
+        self.epoch_split, self.stop_split = (
             subset(self.data.val, min(len(self.data.val), count), seed=0) for count in (EPOCH_IMAGES, STOP_CHECK_IMAGES)
         )
         self.epoch = self.step = 0
@@ -85,55 +85,55 @@ class Trainer:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Of sparse training, by parameter's name."""
+        """Masks of sparse training, by parameter name."""
         return self.sparse.masks if self.sparse else {}
 
     @property
     def steps_done(self) -> int:
-        """Steps of the optimizer since the beginning."""
+        """Optimizer steps since the beginning."""
         return self.epoch * self.stream.steps + self.step
 
     def run(self, progress: Callable[[int], object], checkpoints: Checkpoints) -> pd.DataFrame:
-        """Train to the end, from where the training stands.
+        """Train to the end, from the current state.
 
         Args:
-            progress: called with the number of images after every step.
-            checkpoints: where the state goes from time to time.
+            progress: called after every step with its number of images.
+            checkpoints: where the state is saved from time to time.
 
         Returns:
-            One row of figures an epoch.
+            The metrics, one row per epoch.
 
         Raises:
-            FloatingPointError: a loss that is not finite; names epoch, step and term.
+            FloatingPointError: the loss is not finite; names epoch, step and term.
         """
-        due, stopped = self._due(), False
+        due, stopped = self._checkpoint_due(), False
         while self.epoch < self.recipe.epochs and not stopped:
             self.network.train()
             for batch in self._batches():
-                if stopped := self._good_enough():
+                if stopped := self._accuracy_reached():
                     break
-                with nullcontext() if self.steps_done else failures_named(self.setup, len(batch.images)):
+                with nullcontext() if self.steps_done else named_failures(self.setup, len(batch.images)):
                     self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.watched)})
+            self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
 
     def metrics(self, name: str, split: Labelled) -> dict[str, float]:
-        """How well the network to keep does on a split, as `<name>_<figure>`; that of the main process counts."""
+        """Accuracy and loss of `kept`, with the main process's buffers: `<name>_top1` and `<name>_loss`."""
         if self.accelerator.num_processes > 1:
             for buffer in self.kept.buffers():
                 broadcast(buffer)
         try:
-            figures = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+            values = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
         except FloatingPointError as error:
             raise FloatingPointError(f"training diverged: after step {self.steps_done}, on {name}, {error}") from error
-        return {f"{name}_{figure}": value for figure, value in figures.items()}
+        return {f"{name}_{metric}": value for metric, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes, of all processes: tensors and plain values."""
+        """The whole state of all processes, as tensors and plain values."""
         mine = {"random": _random_state(), "sums": {name: value.cpu() for name, value in self.sums.items()}}
         scaler = self.accelerator.scaler
         return {
@@ -149,7 +149,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where a state was taken; on another number of processes, with new random states."""
+        """Restore a state; with another number of processes, random states are seeded anew."""
         self.epoch, self.step, self.history = state["epoch"], state["step"], state["history"]
         self.task.load_state_dict(state["lesson"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -172,12 +172,12 @@ class Trainer:
         return self.stream.batches(self.epoch, self.step, *share, workers=self.options.workers)
 
     def take_step(self, batch: Batch) -> None:
-        """One step of the optimizer, on this process's share of a batch."""
+        """One optimizer step on this process's share of a batch."""
         *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
         for part in others:
             with self.accelerator.no_sync(self.network):
-                self._learn(part)
-        self._learn(last)
+                self._forward_backward(part)
+        self._forward_backward(last)
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -191,36 +191,36 @@ class Trainer:
         elif self.average:
             self.average.update(self.task.student)
 
-    def _learn(self, part: Batch) -> None:
-        """Forward and backward pass of a part of a batch."""
+    def _forward_backward(self, part: Batch) -> None:
+        """Forward and backward pass on a part of a batch."""
         images = part.images
         if self.options.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            taught = self.teacher(self.epoch, part) if self.teacher else None
+            teacher = self.teacher(self.epoch, part) if self.teacher else None
         try:
-            terms = self.network(images, taught, part.target)
+            terms = self.network(images, teacher, part.target)
         except FloatingPointError as error:
-            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {error}") from error
+            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {error}") from error
         if not torch.isfinite(terms["total"]):
             values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-            raise FloatingPointError(f"the loss is not finite in {self._place(part)}: {values}")
+            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {values}")
         self.accelerator.backward(terms["total"])
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().double()
 
-    def _good_enough(self) -> bool:
-        """Whether it is time to look at the accuracy at which training stops, and it has been reached."""
+    def _accuracy_reached(self) -> bool:
+        """Early stopping: whether a check is due and the recipe's accuracy is reached."""
         if self.recipe.stop_top1 is None or self.step == 0 or self.step % STOP_CHECK_STEPS:
             return False
-        return self.metrics("val", self.judged)["val_top1"] >= self.recipe.stop_top1
+        return self.metrics("val", self.stop_split)["val_top1"] >= self.recipe.stop_top1
 
-    def _place(self, part: Batch) -> str:
+    def _position(self, part: Batch) -> str:
         first, last = part.positions.aminmax()
         return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
 
-    def _due(self) -> Iterator[bool]:
-        """After each step, whether it is time for a checkpoint; all processes get the same answer."""
+    def _checkpoint_due(self) -> Iterator[bool]:
+        """Yield after each step whether a checkpoint is due; the same in all processes."""
         alone, last = self.accelerator.num_processes == 1, time.monotonic()
         while True:
             due = [time.monotonic() - last >= self.options.checkpoint_seconds]
@@ -236,7 +236,7 @@ class Trainer:
             checkpoints.save(self.steps_done, state)
 
     def _means(self) -> dict[str, float]:
-        """Mean of each term over the epoch and all processes, as `train_<term>`."""
+        """The mean of each loss term over the epoch and all processes, as `train_<term>`."""
         count = self.step * self.recipe.accumulation
         return {
             f"train_{name}": self.accelerator.reduce(value / count, "mean").item() for name, value in self.sums.items()
@@ -244,21 +244,21 @@ class Trainer:
 
 
 @contextmanager
-def failures_named(setup: RunSetup, images: int) -> Iterator[None]:
-    """Name student, objective and step where a network or objective fails in its first step.
+def named_failures(setup: RunSetup, images: int) -> Iterator[None]:
+    """Report a network or objective that fails in its first step, with the names of student and objective.
 
     Args:
         setup: the recipe.
-        images: in this process's share of the batch.
+        images: number of images in this process's share of the batch.
 
     Raises:
-        ValueError: says what failed.
+        ValueError: the failure; names its cause.
     """
     try:
         yield
     except (FloatingPointError, OSError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # networks and objectives of one's own may fail in any way
+    except Exception as error:  # custom networks and objectives may raise any error
         raise ValueError(
             f"student {setup.student_name!r} cannot be trained with objective {setup.recipe.objective!r}: a step "
             f"with {images // setup.recipe.accumulation} images in training mode fails with "
@@ -267,18 +267,18 @@ def failures_named(setup: RunSetup, images: int) -> Iterator[None]:
 
 
 def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
-    """Arguments of PyTorch's data parallelism: an objective of feature maps may leave a network's head without use."""
+    """Arguments of DistributedDataParallel: an objective on feature maps may leave a network's head unused."""
     return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages))
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
-    """A batch in equal parts, images and target on a device; positions stay on the CPU, where a tape needs them."""
+    """Split a batch into equal parts, images and target on a device; positions stay on the CPU for the tape."""
     images, target = (tensor.to(device, non_blocking=True).chunk(count) for tensor in (batch.images, batch.target))
     return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]
 
 
 def sparse_training(recipe: Recipe, student: nn.Module, data: DataSet, stream: Stream) -> SparseTraining | None:
-    """Sparse training, begun with one batch that is neither augmented nor mixed; None for a dense recipe."""
+    """Sparse training, started with a batch that is neither augmented nor mixed; None for a dense recipe."""
     if not recipe.sparsity:
         return None
     sparse = SparseTraining(
@@ -300,7 +300,7 @@ def _seed(*key: int) -> int:
 
 
 def _seed_all(seed: int) -> None:
-    """Seed PyTorch, and for networks of one's own Python and NumPy."""
+    """Seed PyTorch, and for custom networks also Python and NumPy."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -320,7 +320,7 @@ def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-    if "python" in state:  # checkpoints of earlier versions have none
+    if "python" in state:  # older checkpoints have none
         version, words, gauss = state["python"]
         random.setstate((version, tuple(words), gauss))
         kind, keys, *rest = state["numpy"]

@@ -1,4 +1,4 @@
-"""A whole store, read from its first to its last byte: every run, measurement, tape and checkpoint."""
+"""Verify a whole store: every run, measurement, tape and checkpoint is read in full."""
 
 import zipfile
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from lkd.util.files import reading
 
 
 class Verified(NamedTuple):
-    """How many of a kind are in a store, and in one line each the ones that are damaged.
+    """The number of items of a kind in a store, and the damaged ones.
 
     Attributes:
         kind: "runs", "measurements", "tapes" or "checkpoints".
-        total: how many there are.
-        faults: file, reason and remedy of each one that is damaged.
+        total: number of items.
+        faults: a line for each damaged item, with file, reason and remedy.
     """
 
     kind: str
@@ -33,12 +33,11 @@ class Verified(NamedTuple):
 def verify(store: Store) -> Iterator[Verified]:
     """Verify everything in a store, kind by kind.
 
-    A run is compared with its manifest; one from before lkd wrote manifests is read whole and gets one, unless its
-    network exists in the memory of another process only. Measurements and tapes are compared with their checksums,
-    checkpoints with the digests in their names.
+    Runs are compared with their manifests, measurements and tapes with their checksums, checkpoints with the digests in
+    their names. An older run without a manifest is read in full and gets one, unless its network is in memory only.
 
     Args:
-        store: which.
+        store: the store.
 
     Example:
         >>> import tempfile
@@ -79,7 +78,7 @@ def _check_measurement(path: Path) -> None:
     with reading(path, "measurement", "remove it, and it is measured again"):
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise ValueError(f"the checksum of {damaged} is another")
+                raise ValueError(f"the checksum of {damaged} does not match")
         with np.load(path, allow_pickle=False) as arrays:
             dict(arrays)
 

@@ -1,4 +1,4 @@
-"""Many recipes at once: any number of workers on one store, teachers before students, a tape before its readers."""
+"""Run many recipes with parallel workers on one store: teachers before students, tapes before their readers."""
 
 import multiprocessing
 import os
@@ -27,17 +27,17 @@ from lkd.util.progress import Tally, log, progress_bar, tallied
 from lkd.util.waiting import Patience, acquired
 
 _LOOK_SECONDS = 0.5
-"""How often a worker looks whether what others are at is done, tells how far it is, and is asked for it."""
+"""Interval at which workers check for jobs finished by others, write their progress, and are polled for it."""
 
 Ended = Callable[[], bool]
 """Whether all workers have ended."""
 
 Start = Callable[[Graph, Store, int | None, Options], AbstractContextManager[Ended]]
-"""Starts so many workers, each of which does `work`; an error within the block ends them."""
+"""Starts this many workers, each running `work`; an error in the block ends them."""
 
 
 class FailedRunsError(RuntimeError):
-    """Runs of a study that failed, each with its id and what it said; the others are done."""
+    """Failed runs of a study, each with its id and error message; all other runs are finished."""
 
 
 def execute_all(
@@ -48,21 +48,21 @@ def execute_all(
     options: Options | None = None,
     start: Start | None = None,
 ) -> list[Run]:
-    """The runs of the recipes; those that the store does not have, and those of their teachers, are carried out first.
+    """Run recipes in parallel, missing teachers first, and return their runs in order.
 
     Args:
-        recipes: what to run.
-        store: where runs are looked for and kept.
-        workers: processes; by default one for each GPU or, without any, for each CPU.
-        options: how to go about each run.
-        start: what starts the workers; by default `local_workers`, on this machine.
+        recipes: the recipes.
+        store: the store of runs.
+        workers: number of worker processes; by default one per GPU or, without GPUs, one per CPU.
+        options: options of each run.
+        start: starts the workers; by default `local_workers`, on this machine.
 
     Raises:
         TypeError, ValueError: fewer than one worker.
-        ValueError: a process that a launcher such as torchrun has started.
+        ValueError: this process was started by a launcher such as torchrun.
         Exception: a recipe that cannot be run, before any work.
-        FailedRunsError: runs have failed; all that do not need them are in the store.
-        RuntimeError: the workers have died; what was finished stays in the store.
+        FailedRunsError: runs failed; all runs that do not depend on them are in the store.
+        RuntimeError: a worker process died; finished runs are in the store.
     """
     if workers is not None:
         check_whole("workers", workers, 1)
@@ -80,7 +80,7 @@ def execute_all(
 
 @contextmanager
 def local_workers(graph: Graph, store: Store, workers: int | None, options: Options) -> Iterator[Ended]:
-    """Workers as processes of this one, of one thread and, where there are GPUs, one GPU each; they end with it."""
+    """Start workers as child processes with one thread each and, if there are GPUs, one GPU each."""
     gpus, context = _gpus(), multiprocessing.get_context("spawn")
     count = min(workers or len(gpus) or os.cpu_count() or 1, len(graph))
     places = [gpus[place % len(gpus)] if gpus else None for place in range(count)]
@@ -103,7 +103,7 @@ def local_workers(graph: Graph, store: Store, workers: int | None, options: Opti
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that this process may use, in the notation of CUDA_VISIBLE_DEVICES."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
@@ -118,10 +118,10 @@ def _work_here(graph: Graph, store: Store, options: Options, gpu: str | None) ->
 
 
 def work(graph: Graph, store: Store, options: Options) -> None:
-    """What a worker does: one job at a time, beside any number of others, until none is left that can be done.
+    """A worker's loop: do one job at a time, in parallel with other workers, until no job is left.
 
-    What another process is at is left to it, and waited for only if nothing else is ready: should that process die, the
-    run goes on here from its last checkpoint.
+    A worker skips jobs of other processes, and waits for them only if nothing else is ready. If such a process dies,
+    its run resumes here from the last checkpoint.
     """
     torch.set_num_threads(1)
     place = {job: number for number, job in enumerate(graph)}
@@ -130,20 +130,20 @@ def work(graph: Graph, store: Store, options: Options) -> None:
     ready = list(order.get_ready())
     while ready:
         ready.sort(key=place.__getitem__)
-        settled = next((job for job in ready if _settled(job, store, options)), None)
-        if settled is None:
-            patience(f"other processes, which make {', '.join(job.name for job in ready)} in {store.folder}")
+        finished = next((job for job in ready if _settle(job, store, options)), None)
+        if finished is None:
+            patience(f"other processes that work on {', '.join(job.name for job in ready)} in {store.folder}")
             time.sleep(_LOOK_SECONDS)
             continue
         patience = Patience()
-        ready.remove(settled)
-        if not _failure(settled, store).exists():
-            order.done(settled)
+        ready.remove(finished)
+        if not _failure(finished, store).exists():
+            order.done(finished)
             ready += order.get_ready()
 
 
-def _settled(job: Job, store: Store, options: Options) -> bool:
-    """Do a job, or find that it is done or has failed; False while another process is at it."""
+def _settle(job: Job, store: Store, options: Options) -> bool:
+    """Do a job, unless it is done or has failed; False if another process is working on it."""
     lock, failure = store.lock(job.name), _failure(job, store)
     if not acquired(lock, 0):
         return False
@@ -171,61 +171,61 @@ def _do(job: Job, store: Store, options: Options) -> None:
 
 
 def _failure(job: Job, store: Store) -> Path:
-    """What is there after a job has failed: what it said."""
+    """The file with the error message of a failed job."""
     return store.folder / "failures" / job.name
 
 
 def _progress(job: Job, store: Store) -> Path:
-    """How many images have gone through the training of a run that somebody is at."""
+    """The file with the number of images that a run in progress has trained on."""
     return store.folder / "progress" / job.name
 
 
 def _follow(graph: Graph, store: Store, ended: Ended) -> None:
-    """Show how far the runs are, until nothing is left to do or nobody to do it."""
+    """Show progress until no run is left or all workers have ended."""
     total = {job: job.work for job in graph if job.kind == "run"}
-    before, patience = sum(_worked(job, store) for job in total), Patience()
+    before, patience = sum(_work_done(job, store) for job in total), Patience()
     with progress_bar(sum(total.values()) - before) as bar:
-        while not ended() and (left := _left(graph, store)):
+        while not ended() and (left := _remaining(graph, store)):
             if bar.disable:
                 patience(f"workers that train {len(left)} of {len(total)} runs in {store.folder}")
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
-            worked = sum(total[job] if job not in left else _worked(job, store) for job in total)
+            worked = sum(total[job] if job not in left else _work_done(job, store) for job in total)
             bar.update(worked - before - bar.n)
             time.sleep(_LOOK_SECONDS)
 
 
-def _worked(job: Job, store: Store) -> int:
-    """The work of a run that has been done, as far as its worker has told."""
+def _work_done(job: Job, store: Store) -> int:
+    """The finished work of a run, as reported by its worker."""
     return min(job.work, tallied(_progress(job, store)) * training_work(job.recipe))
 
 
-def _left(graph: Graph, store: Store) -> list[Job]:
-    """The runs that are not in the store yet, and may still come there."""
-    lost = _lost(graph, store)
-    return [job for job in graph if job.kind == "run" and job not in lost and not store.path(job.recipe).is_dir()]
+def _remaining(graph: Graph, store: Store) -> list[Job]:
+    """Runs that are not in the store yet and can still finish."""
+    blocked = _blocked_jobs(graph, store)
+    return [job for job in graph if job.kind == "run" and job not in blocked and not store.path(job.recipe).is_dir()]
 
 
-def _lost(graph: Graph, store: Store) -> set[Job]:
-    """The jobs that have failed, and those that wait for them."""
-    lost: set[Job] = set()
+def _blocked_jobs(graph: Graph, store: Store) -> set[Job]:
+    """Jobs that have failed, and jobs that wait for them."""
+    blocked: set[Job] = set()
     for job in TopologicalSorter(graph).static_order():
-        if _failure(job, store).exists() or graph[job] & lost:
-            lost.add(job)
-    return lost
+        if _failure(job, store).exists() or graph[job] & blocked:
+            blocked.add(job)
+    return blocked
 
 
 def _report(graph: Graph, store: Store) -> None:
-    """Raise what went wrong, if anything did."""
-    if left := _left(graph, store):
+    """Raise an error if runs are left or failed."""
+    if left := _remaining(graph, store):
         raise RuntimeError(
-            f"a worker process died, perhaps for lack of memory, time or disk space, and {len(left)} runs are left: "
-            "run again, perhaps with fewer workers; finished runs are kept"
+            f"a worker process died (out of memory, time or disk space?), and {len(left)} runs are left: run again, "
+            "perhaps with fewer workers; finished runs are kept"
         )
-    lost = _lost(graph, store)
-    failed = {job: _failure(job, store).read_text() for job in lost if _failure(job, store).exists()}
+    blocked = _blocked_jobs(graph, store)
+    failed = {job: _failure(job, store).read_text() for job in blocked if _failure(job, store).exists()}
     if failed:
-        waiting = sum(job.kind == "run" for job in lost - failed.keys())
+        waiting = sum(job.kind == "run" for job in blocked - failed.keys())
         head = f"{len(failed)} of {len(graph)} jobs failed" + (f", and {waiting} runs need them" if waiting else "")
         raise FailedRunsError(
-            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {said}" for job, said in failed.items())])
+            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {error}" for job, error in failed.items())])
         )

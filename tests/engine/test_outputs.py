@@ -100,7 +100,7 @@ def test_feature_maps_are_counted():
     "given", [True, {"head.bias"}, lambda: "head.bias", lambda: [3], lambda: None, lambda x: set()]
 )
 def test_a_no_weight_decay_that_is_not_timms_is_refused(given):
-    with pytest.raises(TypeError, match="student's no_weight_decay must be a method that gives a set of names"):
+    with pytest.raises(TypeError, match="student's no_weight_decay must be a method that returns a set of param"):
         DistillationTask(Named(no_weight_decay=given), OBJECTIVES["label"]()).no_weight_decay()
 
 

@@ -202,7 +202,7 @@ def test_a_tape_that_may_only_be_read_is_read(store: Store, asked: list[int]) ->
     batch = RunSetup(TAUGHT, {}).stream.batch(0, 0)
     said = locked.read(0, batch)
     assert said is not None and not asked
-    with pytest.raises(PermissionError, match="cannot be written: allow it, or remove it"):
+    with pytest.raises(PermissionError, match="cannot be written: make it writable, or remove it"):
         locked.write(0, batch, said)
 
 
@@ -243,7 +243,7 @@ def test_a_tape_is_verified_against_its_teacher(store: Store) -> None:
     tape.records[0, :64] = records
     assert verify_tape(tape, store, batches=20).difference == pytest.approx(0.5, rel=1e-4)
     tape.records[0, 70] = 0
-    with pytest.raises(ValueError, match="lacks records of epoch 1 from position 64 on"):
+    with pytest.raises(ValueError, match="has no intact records of epoch 1 from position 64 on"):
         verify_tape(tape, store, batches=20)
 
 
@@ -266,7 +266,7 @@ def test_a_tape_of_other_weights_is_told(store: Store) -> None:
     assert found is not None
     (other.path / "student.safetensors").replace(found.path / "student.safetensors")
     write_manifest(found.path, TEACHER.run_id)
-    with pytest.raises(ValueError, match="is of other weights than teacher 'mini_convnext_nano' has now"):
+    with pytest.raises(ValueError, match="was recorded from other weights of teacher 'mini_convnext_nano'"):
         verify_tape(tape, store)
 
 
@@ -274,7 +274,7 @@ def test_verifying_a_tape_trains_no_teacher(store: Store) -> None:
     tape, teacher = record_tape(TAUGHT, store), store.find(TEACHER)
     assert teacher is not None
     shutil.rmtree(teacher.path)
-    with pytest.raises(ValueError, match=f"has no teacher any more: the store lacks run {TEACHER.run_id}"):
+    with pytest.raises(ValueError, match=f"is missing: the store does not have run {TEACHER.run_id}"):
         verify_tape(tape, store)
     assert store.find(TEACHER) is None
 

@@ -81,7 +81,7 @@ def predicted(labels: torch.Tensor, changes: dict[int, int], wrong: int = 0) -> 
 
 def test_two_classes_that_changed_places_are_noticed_whatever_the_accuracy() -> None:
     labels = torch.arange(250) % 10
-    with pytest.warns(UserWarning, match=r"80.0 % .* changed places: .*class [34] as class [34] .* reach 100.0 %"):
+    with pytest.warns(UserWarning, match=r"80.0 % .* seem to be swapped: .*class [34] as class [34] .* reach 100.0 %"):
         assert predicted(labels, {3: 4, 4: 3}).warn()
     with warnings.catch_warnings(action="error"):
         assert not predicted(labels, {}, wrong=60).warn()
@@ -127,7 +127,7 @@ def test_probabilities_broken_logits_and_changed_images_do_not_pass(store: Store
     good = Nearest(load("digits"), list(range(10)))
     with pytest.warns(UserWarning, match="teacher returns probabilities: remove its softmax"):
         distilled(Probabilities(good), store, epochs=1)
-    with pytest.raises(ValueError, match="teacher 'Broken' gives logits that are not finite for 250 of 250"):
+    with pytest.raises(ValueError, match="teacher 'Broken' returns logits that are not finite for 250 of 250"):
         distilled(Broken(good), store, epochs=1)
     plain, changed = distilled(good, store, epochs=1), distilled(InPlace(good), store, epochs=1)
     assert plain.history.val_loss.iloc[-1] == pytest.approx(changed.history.val_loss.iloc[-1], rel=1e-4)

@@ -136,7 +136,7 @@ def swapped() -> Iterator[str]:
 
 REFUSED = {
     "another order": (tuple(swapped()), rf"the data has '{WORDNET[1]}' as class 0, which is '{WORDNET[0]}'"),
-    "other classes": (("n00000001", *WORDNET[1:]), rf"lacks '{WORDNET[0]}' and adds 'n00000001'"),
+    "other classes": (("n00000001", *WORDNET[1:]), rf"does not have '{WORDNET[0]}' and adds 'n00000001'"),
 }
 
 

@@ -67,6 +67,6 @@ def test_a_tracker_that_cannot_begin_is_named(store: Store) -> None:
     (store.folder / "trackers").mkdir(parents=True)
     (store.folder / "trackers" / ALONE.run_id).touch()
     with pytest.raises(
-        OSError, match=r"a tracker of tensorboard cannot begin \(.*\): log in to it, .* or leave it out"
+        OSError, match=r"a tracker of tensorboard cannot start \(.*\): log in to it, .* or leave it out"
     ):
         lkd.run(ALONE, store=store, options=Options(trackers=["tensorboard"]))

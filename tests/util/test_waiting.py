@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from lkd.engine import accelerators
-from lkd.engine.accelerators import announced, refuse_launcher
+from lkd.engine.accelerators import launched_processes, refuse_launcher
 from lkd.util import progress, waiting
 from lkd.util.waiting import Patience, held
 
@@ -83,27 +83,27 @@ def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_variables_of_a_launcher_that_do_not_fit_are_named(
     values: dict[str, str], words: str, launcher: pytest.MonkeyPatch
 ) -> None:
-    assert announced() == 2
+    assert launched_processes() == 2
     for name, value in values.items():
         launcher.setenv(name, value)
     with pytest.raises(ValueError, match=words):
-        announced()
+        launched_processes()
 
 
 def test_a_local_rank_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(ValueError, match=r"has LOCAL_RANK=0, but no WORLD_SIZE, RANK, .* run unset LOCAL_RANK"):
-        announced()
+        launched_processes()
     monkeypatch.setenv("LOCAL_RANK", "-1")
-    assert announced() == 1
+    assert launched_processes() == 1
 
 
 def test_variables_that_announce_one_process_are_no_launcher(launcher: pytest.MonkeyPatch) -> None:
     launcher.setenv("WORLD_SIZE", "1")
-    assert announced() == 1
+    assert launched_processes() == 1
     launcher.delenv("WORLD_SIZE")
     launcher.delenv("LOCAL_RANK")
-    assert announced() == 1
+    assert launched_processes() == 1
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -113,7 +113,7 @@ def test_processes_that_never_come_are_named_and_given_up(rank: str, launcher: p
     with pytest.raises(
         TimeoutError, match=f"gave up .* WORLD_SIZE=2, RANK={rank}, .* left over .*unset WORLD_SIZE RANK"
     ):
-        with accelerators._met():
+        with accelerators._all_joined():
             pass
 
 
