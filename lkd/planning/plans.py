@@ -126,7 +126,7 @@ def plan_chapter(chapter: str, profile: str = "small", *, parameters: dict[str, 
     if not CHAPTERS[chapter].studies:
         raise ValueError(f"chapter {chapter!r} has no study to plan")
     if given.pop("published", False):
-        raise ValueError("published is True: the chapter shows published runs and trains nothing to plan")
+        raise ValueError("published is True: the chapter then trains nothing, and there is nothing to plan")
     images = {name: given.pop(name) for name in ("imagenet", "sets") if name in given}
     workers = given.pop("workers", None)
     studies = studies_of(chapter, profile, **given)

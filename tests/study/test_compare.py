@@ -1,4 +1,4 @@
-"""Effects and their uncertainty, against plain arithmetic and simulated studies of known spread."""
+"""Effects and their uncertainty, compared with plain arithmetic and simulated studies of known spread."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Studies: which recipes they hold, and how their tables pair runs; profiles."""
+"""Recipes of studies, pairs of runs in their tables, and profiles."""
 
 import math
 import random
@@ -21,7 +21,7 @@ T_95_OF_3 = 4.302652729911275
 
 
 def fake(recipe: Recipe, top1: float) -> Run:
-    """A run that was never run."""
+    """A run with made-up metrics."""
     metrics = {"val_top1": top1 - 1, "test_top1": top1}
     run = Run(recipe, Path("nowhere"), metrics, build=lambda: pytest.fail("nobody needs the network"))
     vars(run)["provenance"] = {"seconds": 2.5}
