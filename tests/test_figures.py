@@ -1,4 +1,4 @@
-"""Figures from small tables: what is plotted, what is told beside it, and colours that can be seen."""
+"""Figures from small tables: marks, texts and contrast of colours."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ TEACHERS = ["mini_slak", "mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]
 
 
 def gains_table(teachers=("mini_slak", "mini_vit"), seeds=(0, 1, 2)):
-    """One row a run; every gain is another."""
+    """One row per run, each with a different gain."""
     cells = itertools.product(STUDENTS, teachers, OBJECTIVES, seeds)
     gains = np.random.default_rng(0).normal(1, 2, len(STUDENTS) * len(teachers) * len(OBJECTIVES) * len(seeds))
     columns = ["student", "teacher", "objective", "seed", "direct_gain"]
@@ -24,7 +24,7 @@ def gains_table(teachers=("mini_slak", "mini_vit"), seeds=(0, 1, 2)):
 
 
 def curves_table(teachers=("mini_slak", "mini_vit"), seeds=(0, 1), epochs=4):
-    """One row an epoch of a run: students alone, distilled students."""
+    """One row per epoch of a run, of baselines and distilled students."""
     kinds = [(student, None, "label", 100.0) for student in STUDENTS]
     kinds += [(s, t, o, 100.0) for s in STUDENTS for t in teachers for o in OBJECTIVES]
     rows = [(*kind, seed, epoch) for kind in kinds for seed in seeds for epoch in range(1, epochs + 1)]
@@ -38,7 +38,7 @@ every_figure = pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
 
 
 def panel_of(figure, trace):
-    """Student and objective of the panel that a trace lies in, as the figure's titles name them."""
+    """Student and objective of a trace's panel, from the figure's titles."""
     number = int(trace.yaxis[1:] or 1) - 1
     row_start = number - number % len(OBJECTIVES) + 1
     student = figure.layout[f"yaxis{row_start}" if row_start > 1 else "yaxis"].title.text.partition("<br>")[0]
@@ -229,7 +229,7 @@ MAPS = {"near": spot(2), "<b>far</b>": spot(8), "flat": np.ones((33, 33)), "mid"
 
 
 def squares_of(step):
-    """The corners of the squares that a slider's step draws, by the axis of their map."""
+    """Corners of the squares of a slider's step, by the axis of their map."""
     (change,) = step["args"]
     corners = {}
     for shape in change["shapes"]:

@@ -27,7 +27,7 @@ from lkd.profiles import profile_name
 from lkd.runs.store import Store
 from lkd.study import Effect, Results, effect
 from lkd.study.chapters import STUDIES, TABLES
-from lkd.study.compare import LackingError
+from lkd.study.compare import MissingRowsError
 from lkd.study.grid import WithoutWeightsError
 from lkd.tables import Table
 from lkd.util.checks import unknown
@@ -68,7 +68,7 @@ class Claim:
         """The difference of the rule in a table of results.
 
         Raises:
-            LackingError: rows of the comparison are missing.
+            MissingRowsError: rows of the comparison are missing.
         """
         for column, entries in (self.where or {}).items():
             table = table[table[column].isin(list(entries))]
@@ -262,7 +262,7 @@ def _effect(claim: Claim, table: pd.DataFrame | None) -> Effect | None:
     """The difference, or None if the table is missing a side of it."""
     try:
         return None if table is None else claim.effect(table)
-    except LackingError:
+    except MissingRowsError:
         return None
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lkd.engine.jobs import Graph, Job, tape_key
 from lkd.planning.data_shape import data_shape, forget, missing_weights
-from lkd.planning.footprint import disk, memory, recorded
+from lkd.planning.footprint import Disk, disk, memory, recorded
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.report import Plan
 from lkd.planning.timing import Duration, estimate_duration
@@ -52,14 +52,14 @@ def plan(
     Args:
         studies: recipes of each study.
         title: title of the plan.
-        store: the store whose runs are done; by default the store in this machine's home.
+        store: the store of finished runs; by default the one in this machine's home.
         workers: number of parallel processes; by default one per CPU, or a single one on a machine with a GPU.
         measure: approximate number of seconds for which steps are timed on this device; None to skip timing.
         gpu: the GPU of the estimated hours, a key of `lkd.planning.GPUS`.
         utilisation: assumed share of its peak rate.
         gpus: number of GPUs that share each batch.
         missing: other missing things, each with its remedy.
-        notes: sentences about what the figures leave out.
+        notes: caveats, one sentence each.
 
     Raises:
         KeyError: an unknown GPU.
@@ -85,7 +85,7 @@ def plan(
     duration = None
     if measure is not None and work and not no_data:
         duration = estimate_duration(graphs, {job: each for job, each in work.items() if each}, workers, measure)
-    space = _space([entry for entry in entries if entry.left], store, workers)
+    space = _space(entries, store, workers)
     return Plan(
         title=title,
         runs=pd.DataFrame([entry.listed for entry in entries if entry.job.kind == "run"]),
@@ -126,7 +126,7 @@ def plan_chapter(chapter: str, profile: str = "small", *, parameters: dict[str, 
     if not CHAPTERS[chapter].studies:
         raise ValueError(f"chapter {chapter!r} has no study to plan")
     if given.pop("published", False):
-        raise ValueError("published is True: the chapter shows published runs and trains nothing to plan")
+        raise ValueError("published is True: the chapter then trains nothing, and there is nothing to plan")
     images = {name: given.pop(name) for name in ("imagenet", "sets") if name in given}
     workers = given.pop("workers", None)
     studies = studies_of(chapter, profile, **given)
@@ -160,6 +160,11 @@ class _Entry:
         """Remaining work."""
         return work_of(self.job, self.taped) if self.left else JobWork(0, 0, 0, 0)
 
+    @cached_property
+    def disk(self) -> Disk | None:
+        """Disk space still to be taken."""
+        return disk(self.job) if self.left else Disk(0, 0)
+
     @property
     def about(self) -> dict[str, Any]:
         """Columns that describe the job."""
@@ -184,7 +189,6 @@ class _Entry:
     def row(self, duration: Duration | None, gpus: int) -> dict[str, Any]:
         """Row of the table of jobs, before jobs of one kind are summed."""
         steps, images, _, flops = self.work or (math.nan,) * 4
-        kept = disk(self.job)
         needed = memory(self.job.recipe, gpus) if self.job.kind == "run" else None
         return {
             **self.about,
@@ -194,7 +198,7 @@ class _Entry:
             "images": images,
             "TFLOP": flops / 1e12,
             "hours": duration.jobs.get(self.job, 0) / 3600 if duration else math.nan,
-            "disk MiB": (kept.kept / _MIB if kept else math.nan) if self.left else 0,
+            "disk MiB": self.disk.kept / _MIB if self.disk else math.nan,
             "memory MiB": needed.total / _MIB if needed else math.nan,
         }
 
@@ -241,12 +245,12 @@ def _frame(entries: Sequence[_Entry], duration: Duration | None, gpus: int) -> p
 
 def _space(entries: Sequence[_Entry], store: Store, workers: int) -> dict[str, int | None]:
     """Bytes on the store's disk: of runs, of checkpoints of concurrent runs, of tapes, and free."""
-    sizes = [(entry.job.kind, disk(entry.job)) for entry in entries]
     free = shutil.disk_usage(next(path for path in (store.folder, *store.folder.parents) if path.is_dir())).free
-    if not all(size for _, size in sizes):
+    sizes = [(entry.job.kind, entry.disk) for entry in entries if entry.disk]
+    if len(sizes) < len(entries):
         return {"runs": None, "checkpoints": None, "tapes": None, "free": free}
-    kept = {kind: sum(size.kept for its, size in sizes if size and its == kind) for kind in ("run", "tape")}
-    largest = sorted((size.checkpoints for _, size in sizes if size), reverse=True)[:workers]
+    kept = {kind: sum(size.kept for its, size in sizes if its == kind) for kind in ("run", "tape")}
+    largest = sorted((size.checkpoints for _, size in sizes), reverse=True)[:workers]
     return {"runs": kept["run"], "checkpoints": sum(largest), "tapes": kept["tape"], "free": free}
 
 

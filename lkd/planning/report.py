@@ -37,7 +37,7 @@ class Plan:
         gpu, utilisation, gpus: the GPU of the estimated hours, the share of its peak rate, and the number of GPUs.
         disk: bytes of runs, of checkpoints of concurrent runs and of tapes, and free bytes.
         missing: missing things, each with its remedy.
-        notes: sentences about what the figures leave out.
+        notes: caveats, one sentence each.
     """
 
     title: str

@@ -1,5 +1,6 @@
 """Profiles: named scales, one per YAML file of this folder or of the user. A profile may extend another."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -102,6 +103,11 @@ class Profile:
         objective, own = method["objective"], method.get("objective_args", {})
         base = {name: value for part in objective.split("+") for name, value in self.objectives.get(part, {}).items()}
         return {"objective": objective, "objective_args": {**base, **own}}
+
+    def way(self, way: Mapping[str, Any]) -> dict[str, Any]:
+        """Deprecated name of `method_fields`."""
+        warnings.warn("Profile.way is now Profile.method_fields", FutureWarning, stacklevel=2)
+        return self.method_fields(way)
 
 
 @cache

@@ -48,7 +48,7 @@ def at(key: str) -> Iterator[None]:
 
 
 def check_form(values: Mapping[str, Any]) -> None:
-    """Check the keys of a profile, and that mappings and lists are such.
+    """Check the keys of a profile and the types of its mappings and lists.
 
     Raises:
         KeyError, TypeError, ValueError: the message names the key and the problem.

@@ -98,7 +98,11 @@ def studies_of(chapter: str, profile: str, **given: Any) -> list[Study]:
 
 
 def gains(results: Results) -> pd.DataFrame:
-    """`Results.gains`, with a column `length` ("longest" or "shorter") where schedules differ by a factor of 2.5."""
+    """`Results.gains` with a column `length` for studies with several schedules.
+
+    The longest schedule is "longest" if it has at least 2.5 times the epochs of the shortest, as in the paper. All
+    others are "shorter".
+    """
     table = results.gains
     if "epochs" not in table:
         return table

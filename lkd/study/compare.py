@@ -13,7 +13,7 @@ REPLICATES = ("teacher_seed", "seed")
 """Columns of replicates: trained instances of the teachers; initial weights and streams of the students."""
 
 
-class LackingError(ValueError):
+class MissingRowsError(ValueError):
     """A table without the rows of a comparison."""
 
 
@@ -51,7 +51,7 @@ def effect(
 
     Raises:
         KeyError: a missing column.
-        LackingError: a side without values, or a pair of instance and seed on one side only.
+        MissingRowsError: a side without values, or a pair of instance and seed on one side only.
 
     Example:
         >>> import pandas as pd
@@ -64,7 +64,7 @@ def effect(
     if low is not None:
         other = _side(table, value, low)
         if not pairs.index.equals(other.index):
-            raise LackingError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
+            raise MissingRowsError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
         pairs = pairs - other
     grid = pairs.unstack("seed")
     means = grid.mean(axis=1), grid.mean(axis=0)
@@ -82,7 +82,7 @@ def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) 
     for column, entries in chosen.items():
         rows = rows[rows[column].isin(list(entries))]
     if rows.empty:
-        raise LackingError(f"no row has {dict(chosen)}")
+        raise MissingRowsError(f"no row has {dict(chosen)}")
     cells = rows.groupby([*chosen, *REPLICATES])[value].mean()
     return cells.groupby(list(REPLICATES)).mean().sort_index()
 

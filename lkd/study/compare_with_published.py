@@ -41,7 +41,7 @@ def compare_with_published(
     made_by = {run.provenance.get("numerics") for run in published.runs}
     same = "by the same code" if made_by == {numerics_hash()} else "by code that has changed since"
     return Table(
-        beside(ours, theirs, cell, column),
+        compare_means(ours, theirs, cell, column),
         name,
         f"Means here and of the published runs, which were made {same}; within: at most two standard deviations over "
         "runs apart.",
@@ -49,7 +49,7 @@ def compare_with_published(
     )
 
 
-def beside(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
+def compare_means(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
     """Means of a column by cell in two tables, and whether the spread over seeds explains the difference.
 
     Args:

@@ -140,7 +140,7 @@ def kd_variants(
 
 
 def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
-    """Teachers that differ in kernel size, from 3 to larger than the feature map, and students of each.
+    """Teachers with kernels from 3 to larger than the feature map, and students of each, with measured traits.
 
     Args:
         profile: the scale.

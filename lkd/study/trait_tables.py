@@ -140,7 +140,10 @@ def erf_distances(results: Results) -> pd.DataFrame:
 
 
 def erf_maps(results: Results) -> dict[str, dict[str, np.ndarray]]:
-    """Maps of the first instance of each teacher and of the first student of each, under "teacher" and "student"."""
+    """Maps by name, under "teacher" for the first instance of each teacher, and under "student" for its first student.
+
+    "student" begins with the baseline, named "alone".
+    """
     settings, first = _settings(results), results.distilled[0].recipe
     teachers: dict[str, np.ndarray] = {}
     students = {"alone": _map(results.baseline(results.distilled[0]), settings)}

@@ -1,4 +1,4 @@
-"""Claims: rules that read the tables, and verdicts that follow the numbers."""
+"""Claims: rules on the tables, and verdicts that follow the numbers."""
 
 import math
 import random
@@ -23,7 +23,7 @@ Accuracy = Callable[[Recipe], float]
 
 
 def results_of(study: Study, accuracy: Accuracy) -> Results:
-    """Runs that were never run."""
+    """Runs with made-up metrics."""
     runs = []
     for recipe in study.recipes:
         top1 = accuracy(recipe)
@@ -42,13 +42,13 @@ def noisy(recipe: Recipe) -> float:
 
 
 def helped_by(names: set[str], points: float) -> Accuracy:
-    """Students of these teachers are that much better, but for little noise."""
+    """Accuracies with a gain for students of these teachers, plus little noise."""
     return lambda recipe: 60 + points * (recipe.teacher_name in names) + noisy(recipe) / 1000
 
 
 @pytest.fixture
 def traits_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fields and errors of runs that were never run."""
+    """Made-up fields and errors."""
 
     def field(run: Run, size: int, count: int) -> np.ndarray:
         return np.random.default_rng(int(run.recipe.run_id, 16)).random((16, 16))

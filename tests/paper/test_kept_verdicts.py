@@ -1,4 +1,4 @@
-"""Verdicts that were kept count as long as nothing that they rest on has changed, and not longer."""
+"""Kept verdicts are valid until a file behind them changes."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ ROWS = [{"claim": "logits-help-at-all", "verdict": "inconclusive", "mean": 0.5}]
 
 @pytest.fixture
 def run(store: Store) -> Path:
-    """A run on which, and on one that is not there, a verdict rests that was kept."""
+    """The folder of a run; a kept verdict depends on it and on a missing run."""
     run = saved(store)
     keep(store.folder, "small", grounds([run, run.with_name("0" * 16)]), ROWS)
     return run

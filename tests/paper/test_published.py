@@ -1,4 +1,4 @@
-"""The published numbers: whole, blank where nothing is stated, and derived rows worked out again."""
+"""The published numbers: complete, blank if not stated, and derived rows recomputed."""
 
 import copy
 import math
@@ -82,7 +82,7 @@ def test_a_row_of_another_source_names_it():
 
 
 class TestDerived:
-    """Rows that were worked out are worked out again."""
+    """Derived rows are recomputed."""
 
     @pytest.mark.parametrize("size", ["T", "S"])
     def test_gains(self, size):

@@ -1,4 +1,4 @@
-"""`lkd plan`: the numbers of its table in JSON, the runs it names, and what it says of wrong words."""
+"""The command `lkd plan`: table, JSON, list of runs, and error messages."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ from lkd.cli import app
 from lkd.study.chapters import CHAPTERS
 
 NOT_CHOOSING = {"profile", "published", "workers", "imagenet", "sets"}
-"""Parameters of chapters that choose no run."""
+"""Parameters of chapters that do not choose runs."""
 
 
 @pytest.fixture(autouse=True)

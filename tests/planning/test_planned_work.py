@@ -1,4 +1,4 @@
-"""The work of recipes, counted by hand and beside real forward passes; hours on named GPUs."""
+"""The work of recipes, compared with counts by hand and real forward passes; hours on GPUs."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ PASS = 4 * 9 * 32 * 32 + 4 * 32 * 32 * 10
 """Multiply-accumulates of `by_hand`: a 3x3 convolution to four channels, and a linear layer."""
 
 KEPT = 4 * (32 * 32 + 4 * 32 * 32)
-"""Bytes that its backward pass needs: the image, and the rectified map that the linear layer takes as well."""
+"""Bytes saved for its backward pass: the image, and the rectified map, which the linear layer shares."""
 
 
 @register_model
@@ -124,7 +124,7 @@ def test_activations_are_those_of_the_images_that_go_through_at_once() -> None:
     assert memory(replace(ALONE, precision="bf16")).activations == 32 * KEPT
 
 
-# Data and weights that are not there --------------------------------------------------------------------------------
+# Missing data and weights -------------------------------------------------------------------------------------------
 
 
 def test_of_data_that_is_not_there_nothing_is_said_but_what_to_do() -> None:
@@ -148,7 +148,7 @@ def test_weights_that_are_not_in_the_cache_are_named(monkeypatch: pytest.MonkeyP
     assert missing_weights("resnet18") == ""
 
 
-# Side by side -------------------------------------------------------------------------------------------------------
+# Parallel jobs ------------------------------------------------------------------------------------------------------
 
 
 def test_processes_side_by_side_take_no_less_than_a_chain_and_no_more_than_one_process() -> None:

@@ -1,4 +1,4 @@
-"""Plans of studies and chapters: what they count, that what is there is left out, what they name as missing."""
+"""Plans of studies and chapters: counts, jobs already done, and missing things."""
 
 import json
 from dataclasses import replace

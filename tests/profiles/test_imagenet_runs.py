@@ -1,4 +1,4 @@
-"""The profile `imagenet` for real, but small: each chapter on a folder of 1,000 classes, by a file that extends it."""
+"""Short runs of the profile `imagenet`: each chapter on a folder of 1,000 classes, with a file that extends it."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -77,7 +77,7 @@ chapters:
 
 
 def draw(folder: Path, size: tuple[int, int]) -> None:
-    """A picture of each class below a folder; each has a colour of its own, and noise."""
+    """One image per class in a folder, each with its own colour and noise."""
     pixels = np.random.default_rng(0)
     for number, name in enumerate(CLASSES):
         colour = np.array([number % 10, number // 10 % 10, number // 100]) * 20
@@ -88,7 +88,7 @@ def draw(folder: Path, size: tuple[int, int]) -> None:
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The path of a profile all of whose runs are there."""
+    """The path of a profile with finished runs."""
     folder = tmp_path_factory.mktemp("imagenet")
     for split in ("train", "val"):
         draw(folder / "images" / split, (48, 40))
@@ -138,7 +138,7 @@ def test_sparse_teachers_have_their_zeros_and_an_average_that_is_kept(profile: s
 
 
 def test_the_chapter_of_robustness_runs_through(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ImageNet-C has three classes here; networks of windows and patches would have to be of 224 pixels."""
+    """ImageNet-C has three classes here; networks of windows and patches would need 224 pixels."""
     monkeypatch.setitem(SETS, "C", SETS["C"]._replace(indices=(3, 7, 500)))
     for name, severity in product(CORRUPTIONS, SEVERITIES):
         for index in (3, 7, 500):

@@ -1,4 +1,4 @@
-"""A profile in a file of the user's own: what it says over another, and that chapters, commands and pages take it."""
+"""Profiles in a user's files: values over those of another, and their use in chapters, commands and pages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ chapters:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a profile into the folder that the user stands in."""
+    """Write a profile into the working directory."""
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
@@ -55,7 +55,7 @@ def lkd(*words: str) -> str:
     return told.output
 
 
-# What it says -------------------------------------------------------------------------------------------------------
+# Values -------------------------------------------------------------------------------------------------------------
 
 
 def test_it_says_what_is_otherwise_and_has_the_rest_of_what_it_extends(write: Write) -> None:
@@ -101,7 +101,7 @@ def test_a_change_of_the_file_counts_at_once(write: Write) -> None:
     assert Profile.load(str(write(FEW.replace("[3]", "[6]")))).seeds == [6]
 
 
-# What takes it ------------------------------------------------------------------------------------------------------
+# Uses ---------------------------------------------------------------------------------------------------------------
 
 
 def test_every_study_takes_it(write: Write) -> None:

@@ -1,4 +1,4 @@
-"""The profiles of the papers: the settings of the sources, as the recipes have them that the studies make."""
+"""The profiles of the papers: settings of the sources in the recipes of the studies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from lkd.recipe import Recipe
 from lkd.study import Study, distillation, kd_variants, kernel_sizes, method_variants, schedule_lengths, trait_study
 
 STEPS = 1000
-"""Of an epoch, for schedules."""
+"""Steps of an epoch, for schedules."""
 
 L2S = {
     "optimizer": "adamw", "optimizer_args": {}, "lr": 4e-3, "weight_decay": 0.05, "clip": None, "schedule": "cosine",
@@ -22,7 +22,7 @@ L2S = {
     "cutmix": 1.0, "smoothing": 0.1, "repeats": 1, "precision": "no", "accumulation": 8, "train_images": None,
     "data": "folder:imagenet",
 }  # fmt: skip
-"""Section 9.1 of the definitions, and what is chosen where it states nothing."""
+"""Section 9.1 of the definitions, and our choices for settings that it does not state."""
 
 A2 = L2S | {
     "optimizer": "lamb", "lr": 5e-3, "weight_decay": 0.02, "schedule_args": {"min_lr": 1e-6, "warmup_lr": 1e-6},
@@ -51,7 +51,7 @@ def has(recipe: Recipe, expected: Mapping[str, Any]) -> None:
 
 
 def warmup_epochs(recipe: Recipe) -> float:
-    """Epochs after which the learning rate is highest, by the schedule that training follows."""
+    """Number of epochs until the learning rate is highest, by the schedule of training."""
     optimizer = make_optimizer(recipe, nn.Linear(1, 1))
     schedule = make_schedule(recipe, optimizer, STEPS)
     rates = []

@@ -1,4 +1,4 @@
-"""What a user's own profile may get wrong: each mistake is answered in a line that says where, and nothing is done."""
+"""Mistakes in a user's profile: each gives one line with its place, and nothing is run."""
 
 from pathlib import Path
 
@@ -151,7 +151,7 @@ WRONG = {
 
 @pytest.fixture(autouse=True)
 def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No chapter is executed, and the user's home is not there yet."""
+    """No chapter is executed, and the user's home does not exist."""
     monkeypatch.setattr(papermill, "execute_notebook", lambda *given, **named: pytest.fail("a chapter was executed"))
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
 

@@ -16,7 +16,7 @@ from lkd.runs.published import publish, published, published_flops, unpacked
 from lkd.runs.store import Store
 from lkd.study import distillation
 from lkd.study.chapters import CHAPTERS
-from lkd.study.compare_with_published import beside
+from lkd.study.compare_with_published import compare_means
 from lkd.study.measure import measured
 
 STUDY = distillation(
@@ -114,8 +114,8 @@ def test_ours_beside_the_published_and_whether_the_seeds_spread_explains_the_dif
     cells = ["a"] * 3 + ["b"] * 3 + ["c"]
     theirs = pd.DataFrame({"cell": cells, "gain": [1.0, 2.0, 3.0, 1.0, 1.1, 0.9, 5.0]})
     ours = theirs.assign(gain=theirs.gain + 0.5)
-    told = beside(pd.concat([ours, pd.DataFrame({"cell": ["d"], "gain": [0.0]})]), theirs, ["cell"], "gain").set_index(
-        "cell"
-    )
+    told = compare_means(
+        pd.concat([ours, pd.DataFrame({"cell": ["d"], "gain": [0.0]})]), theirs, ["cell"], "gain"
+    ).set_index("cell")
     assert told.difference.tolist()[:3] == pytest.approx([0.5] * 3)
     assert told.within.tolist() == [True, False, None, None]

@@ -1,4 +1,4 @@
-"""What a chapter asks to be run follows its notebook's parameters."""
+"""The table of chapters agrees with the notebooks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Effects and their uncertainty, against plain arithmetic and simulated studies of known spread."""
+"""Effects and their uncertainty, compared with plain arithmetic and simulated studies of known spread."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lkd.study import additions, effect, with_baseline
-from lkd.study.compare import LackingError
+from lkd.study.compare import MissingRowsError
 
 A, B = {"teacher": ["a"]}, {"teacher": ["b"]}
 
@@ -61,10 +61,10 @@ def test_intervals_of_a_crossed_design_cover_the_truth() -> None:
 
 def test_what_is_compared_must_be_there() -> None:
     rows = table(1, 2, lambda *cell: 0.0)
-    with pytest.raises(LackingError, match=r"no row has {'teacher': \['c'\]}"):
+    with pytest.raises(MissingRowsError, match=r"no row has {'teacher': \['c'\]}"):
         effect(rows, "gain", {"teacher": ["c"]})
     lacking = rows[(rows.teacher == "a") | (rows.seed == 0)]
-    with pytest.raises(LackingError, match="have different seeds: run the missing ones"):
+    with pytest.raises(MissingRowsError, match="have different seeds: run the missing ones"):
         effect(lacking, "gain", A, B)
 
 

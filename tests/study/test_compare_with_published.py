@@ -1,4 +1,4 @@
-"""A study's numbers beside the published ones."""
+"""Comparison of a study's numbers with the published ones."""
 
 import json
 import shutil

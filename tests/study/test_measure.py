@@ -1,4 +1,4 @@
-"""What is measured on runs: once, and kept beside them."""
+"""Measurements on runs: made once, and kept in the runs' folders."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Studies: which recipes they hold, and how their tables pair runs; profiles."""
+"""Recipes of studies, pairs of runs in their tables, and profiles."""
 
 import math
 import random
@@ -14,14 +14,14 @@ from lkd import Recipe
 from lkd.profiles import PROFILES, Profile
 from lkd.runs.store import Run
 from lkd.study import Results, Study, compared, distillation, effect, paper_tables
-from lkd.study.compare import LackingError
+from lkd.study.compare import MissingRowsError
 
 T_95_OF_3 = 4.302652729911275
 """97.5 % quantile of Student's t with two degrees of freedom, from a table."""
 
 
 def fake(recipe: Recipe, top1: float) -> Run:
-    """A run that was never run."""
+    """A run with made-up metrics."""
     metrics = {"val_top1": top1 - 1, "test_top1": top1}
     run = Run(recipe, Path("nowhere"), metrics, build=lambda: pytest.fail("nobody needs the network"))
     vars(run)["provenance"] = {"seconds": 2.5}
@@ -228,7 +228,7 @@ def test_a_teacher_that_is_never_right_has_no_effective_gain() -> None:
     assert (gains.effective_gain.isna() == (gains.teacher == "mini_vit")).all() and (gains.direct_gain == 0).all()
     table = paper_tables(gains)["mini_resnet"].set_index("teacher")["effective gain"]
     assert set(table["mini_vit"]) == {"–"} and set(table["mini_slak"]) == {"0.00 ± 0.00"}
-    with pytest.raises(LackingError, match="no row has"):
+    with pytest.raises(MissingRowsError, match="no row has"):
         effect(gains, "effective_gain", {"teacher": ["mini_vit"]})
 
 

@@ -1,4 +1,4 @@
-"""The chapters' studies: which recipes they hold, and what their rows say."""
+"""The chapters' studies: their recipes and the columns of their rows."""
 
 from dataclasses import replace
 

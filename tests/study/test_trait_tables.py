@@ -1,4 +1,4 @@
-"""What students have of their teachers: tables of a small real study, against the measurements they are made of."""
+"""Tables of traits of a small real study, compared with the measurements behind them."""
 
 from pathlib import Path
 
@@ -85,12 +85,12 @@ def test_the_field_of_a_student_stands_beside_the_kernel_of_its_teacher(tmp_path
     assert len(set(table.share)) == 2 and table.alone_share.nunique() == 1
 
 
-# ImageNet's changed pictures ----------------------------------------------------------------------------------------
+# ImageNet's changed images ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pictures of all classes to train on, and the four sets; of C and Sketch three classes alone."""
+    """Training images of all classes, and the four sets, with three classes only in C and Sketch."""
     for name in ("C", "Sketch"):
         monkeypatch.setitem(SETS, name, SETS[name]._replace(indices=(3, 7, 500)))
     whole = range(1000)
@@ -108,7 +108,7 @@ def imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def of_files(folder: Path) -> Study:
-    """A teacher, a student alone and taught, on images in files."""
+    """A teacher, a baseline and a distilled student on image files."""
     plain = {"data": f"folder:{folder}", "student": "test_resnet", "image_size": 32, "train_images": 900}
     teacher = Recipe(**plain, seed=1)
     study = (teacher, Recipe(**plain), Recipe(**plain, teacher=teacher, objective="nkd"))
