@@ -115,17 +115,17 @@ def imagenet_robustness(
 
 @dataclass(frozen=True, eq=False)
 class Shown(Files):
-    """Images of one folder with the preprocessing of a protocol.
+    """Images of one folder as a protocol shows them.
 
     Args:
-        geometry: transforms applied before the conversion to a normalised tensor.
+        geometry: what is done to a picture before it becomes a normalised tensor.
     """
 
     geometry: tuple[nn.Module, ...] = ()
 
     @cached_property
     def evaluated_by(self) -> Compose:
-        """Transform of the evaluated images."""
+        """The transform of images that are evaluated."""
         return Compose([*self.geometry, ToTensor(), Normalize(self.mean, self.std)])
 
 
