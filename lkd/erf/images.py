@@ -29,9 +29,9 @@ def sample_images(
 ) -> Tensor:
     """Normalised images, resized bicubically to `size` x `size` without keeping the aspect ratio.
 
-    The default is a random sample stratified by class: 50 images of ImageNet have 50 classes. RepLKNet uses the first
-    50 images of ImageNet's validation folder, all of one class: pass that folder and `order="first"`. Equal arguments
-    give equal images in equal order.
+    The default is a random sample stratified by class: 50 ImageNet images come from 50 classes. RepLKNet uses the first
+    50 images of ImageNet's validation folder, all of one class: pass that folder and `order="first"`. The same
+    arguments give the same images in the same order.
 
     Args:
         data: a data set (`lkd.data.load`, or your own); a folder of images with one folder per class, normalised by

@@ -64,7 +64,7 @@ def twin(model: nn.Module, role: str) -> nn.Module:
     """An independent copy of a model, as `copied` makes it, on the original's devices.
 
     Raises:
-        TypeError, ValueError: as for `copied`.
+        TypeError, ValueError: as in `copied`.
 
     Example:
         >>> from torch import nn
