@@ -68,7 +68,7 @@ def sample_images(
         raise KeyError(unknown("split", split, known.splits))
     labels = known.splits[split].labels
     if count > len(labels):
-        raise ValueError(f"count is {count}, but there are only {len(labels)} images: reduce count")
+        raise ValueError(f"count is {count}, but there are {len(labels)} images: reduce count")
     chosen = stratified_order(labels, seed)[:count] if order == "stratified" else np.arange(count)
     if isinstance(known, Files):
         return known.normalise(_pixels(known, split, chosen, size))
