@@ -9,10 +9,12 @@ from lkd.cli.options import ImageSize, Json, OwnData, Trained, Workers
 from lkd.cli.root import app, refusals, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
-    from lkd.data import DataSet
     from lkd.runs.resolve import ModelWithData
 
 
@@ -29,7 +31,8 @@ def evaluate(
 
     Example: lkd evaluate resnet50.a1_in1k --data folder:/data/imagenet --split val --workers 8
     """
-    from lkd.engine import evaluate as figures
+    from lkd.engine import evaluate_batches
+    from lkd.engine.evaluate import BATCH_SIZE, process_share
     from lkd.runs.resolve import load_with_data
     from lkd.runs.store import Store
     from lkd.util.checks import unknown
@@ -40,8 +43,9 @@ def evaluate(
         if split not in chosen.data.splits:
             raise KeyError(unknown("split", split, chosen.data.splits))
         images = chosen.data.splits[split]
+        batches = chosen.data.batches(images, process_share(len(images)), BATCH_SIZE, workers)
         with progress_bar(len(images)) as bar:
-            found = figures(_on_device(chosen.model), _counted(chosen.data, bar), images, workers=workers)
+            found = evaluate_batches(_on_device(chosen.model), _counted(batches, bar), name=f"images of {split}")
     if as_json:
         say_json({"model": model, "data": chosen.data.name, "split": split, "images": len(images), **found})
     else:
@@ -151,16 +155,11 @@ def _on_device(model: Any) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _counted(data: "DataSet", bar: Any) -> Any:
-    """A data set that advances a progress bar by each batch."""
-    from types import SimpleNamespace
-
-    def batches(*args: Any) -> Any:
-        for images, labels in data.batches(*args):
-            yield images, labels
-            bar.update(len(labels))
-
-    return SimpleNamespace(batches=batches)
+def _counted(batches: "Iterable[tuple[Tensor, Tensor]]", bar: Any) -> "Iterator[tuple[Tensor, Tensor]]":
+    """Batches that advance a progress bar."""
+    for images, labels in batches:
+        yield images, labels
+        bar.update(len(labels))
 
 
 def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> "np.ndarray":

@@ -40,7 +40,8 @@ Data = Annotated[
 OwnData = Annotated[
     str | None,
     typer.Option(
-        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME; by default those of the run.",
+        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME; "
+        "by default those of the run.",
         autocompletion=completion.data,
     ),
 ]

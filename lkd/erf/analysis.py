@@ -133,7 +133,7 @@ def erf_distance(
         raise ValueError(f"first has shape {one.shape}, second {other.shape}: give maps of equal shape")
     pairs = zip(area_ratios(one, thresholds, log=log), area_ratios(other, thresholds, log=log), strict=True)
     ratios = {a.threshold: None if a.ratio is None or b.ratio is None else a.ratio - b.ratio for a, b in pairs}
-    gaps = np.abs(_reached(one) - _reached(other))
+    gaps = np.abs(_cumulative_shares(one) - _cumulative_shares(other))
     return Distance(float(gaps.sum() / max(len(gaps) - 1, 1)), ratios)
 
 
@@ -170,7 +170,7 @@ def _area_ratio(threshold: float, shares: list[float], pixels: int) -> AreaRatio
     return AreaRatio(threshold, side, None if side is None else side**2 / pixels)
 
 
-def _reached(values: np.ndarray) -> np.ndarray:
+def _cumulative_shares(values: np.ndarray) -> np.ndarray:
     """Share of the sum within a distance of 0, 1, 2, ... from the centre."""
     rows, columns = (np.abs(np.arange(side) - side // 2) for side in values.shape)
     distance = np.maximum(rows[:, None], columns)

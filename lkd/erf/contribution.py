@@ -108,7 +108,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_()
 
 
-def _taken(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -> Any:
+def _run(forward: Callable[[Tensor], Any], model: nn.Module, images: Tensor) -> Any:
     """Apply a method of a model to images.
 
     Raises:
@@ -160,21 +160,21 @@ def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tens
 def _last_features(model: Any, images: Tensor) -> Any:
     """The output of `forward_features`, or the input of its final norm."""
     norm = getattr(model, "norm", None)
-    with _watched(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
-        features = _taken(model.forward_features, model, images)
+    with _recorded(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
+        features = _run(model.forward_features, model, images)
     return seen[0] if seen and features is seen[-1] else features
 
 
 def _layer_output(model: nn.Module, images: Tensor, layer: str) -> Any:
-    with _watched(model.get_submodule(layer), copy=True) as seen:
-        _taken(model, model, images)
+    with _recorded(model.get_submodule(layer), copy=True) as seen:
+        _run(model, model, images)
     if not seen:
         raise ValueError(f"{type(model).__name__}.forward does not run layer {layer!r}: name another layer")
     return seen[-1]
 
 
 @contextmanager
-def _watched(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
+def _recorded(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
     """Inputs and output of a module's last run; with `copy`, the output is safe from later in-place changes."""
     seen: list[Any] = []
 

@@ -29,9 +29,9 @@ def sample_images(
 ) -> Tensor:
     """Normalised images, resized bicubically to `size` x `size` without keeping the aspect ratio.
 
-    The default is a random sample stratified by class: 50 images of ImageNet have 50 classes. RepLKNet uses the first
-    50 images of ImageNet's validation folder, all of one class: pass that folder and `order="first"`. Equal arguments
-    give equal images in equal order.
+    The default is a random sample stratified by class: 50 ImageNet images come from 50 classes. RepLKNet uses the first
+    50 images of ImageNet's validation folder, all of one class: pass that folder and `order="first"`. The same
+    arguments give the same images in the same order.
 
     Args:
         data: a data set (`lkd.data.load`, or your own); a folder of images with one folder per class, normalised by
@@ -68,7 +68,7 @@ def sample_images(
         raise KeyError(unknown("split", split, known.splits))
     labels = known.splits[split].labels
     if count > len(labels):
-        raise ValueError(f"count is {count}, but there are only {len(labels)} images: reduce count")
+        raise ValueError(f"count is {count}, but there are {len(labels)} images: reduce count")
     chosen = stratified_order(labels, seed)[:count] if order == "stratified" else np.arange(count)
     if isinstance(known, Files):
         return known.normalise(_pixels(known, split, chosen, size))

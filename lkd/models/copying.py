@@ -64,7 +64,7 @@ def twin(model: nn.Module, role: str) -> nn.Module:
     """An independent copy of a model, as `copied` makes it, on the original's devices.
 
     Raises:
-        TypeError, ValueError: as for `copied`.
+        TypeError, ValueError: as in `copied`.
 
     Example:
         >>> from torch import nn
@@ -94,7 +94,7 @@ def twin(model: nn.Module, role: str) -> nn.Module:
 
 
 def _replaced(model: nn.Module) -> list[nn.Module]:
-    """Wrappers and outermost scripted modules: `copy.deepcopy` does not suit them."""
+    """Wrappers and outermost scripted modules, which need another method than `copy.deepcopy`."""
     scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
     inside = {id(part) for module in scripted for part in module.modules() if part is not module}
     return [
@@ -259,11 +259,11 @@ def _reaches(value: Any, targets: set[int], known: set[int]) -> bool:
             return True
         if id(value) not in seen:
             seen.add(id(value))
-            left.extend(_held(value))
+            left.extend(_referents(value))
     return False
 
 
-def _held(value: Any) -> Iterator[Any]:
+def _referents(value: Any) -> Iterator[Any]:
     if isinstance(value, weakref.ref):
         yield value()
     elif isinstance(value, weakref.WeakValueDictionary):

@@ -1,4 +1,4 @@
-"""State dicts under a model's names: a shared prefix is dropped; otherwise the error suggests one."""
+"""Fitting of state dicts to a model: a shared prefix is dropped; otherwise, the error suggests one."""
 
 from collections.abc import Iterator, Mapping
 

@@ -77,7 +77,7 @@ def _form(tensor: Any) -> str:
 
 
 def _differ(given: Any, own: Any) -> bool:
-    """Whether shape or dtype differ; PyTorch casts whole numbers for a counter, which is no difference."""
+    """Whether shape or dtype differ, except for a whole number in place of a counter, which PyTorch casts."""
     return _form(given) != _form(own) and not (_is_counter(own) and _is_whole(given))
 
 

@@ -69,7 +69,7 @@ def check_source(kind: str, name: str) -> None:
     """
     if name.lower().startswith(SOURCES):
         raise ValueError(
-            f"{kind} {name!r} names a source of weights, which can change under the same name: pass lkd.distill the "
+            f"{kind} {name!r} names a source of weights, which can change under the same name: give lkd.distill the "
             f"module, timm.create_model({name!r}, pretrained=True), or the folder of a saved model"
         )
 

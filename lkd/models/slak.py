@@ -122,8 +122,8 @@ class Block(nn.Module):
 
 
 _HIDDEN_BYTES = 2**24
-"""Size limit of the MLP's hidden layer per pass on a CPU: the system maps an allocation above 32 MiB anew each time,
-which takes longer than the arithmetic on it."""
+"""Size limit of the MLP's hidden layer per pass on a CPU: allocations above 32 MiB are mapped page by page each time,
+which takes longer than the arithmetic."""
 
 
 def _images_at_once(x: Tensor) -> int:

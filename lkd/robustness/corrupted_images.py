@@ -140,14 +140,14 @@ def _kept(folder: Path, images: Tensor, corruption: str, severity: int, numbers:
 
 
 def _folder(images: Tensor, numbers: Tensor) -> Path:
-    digest = hashlib.sha256(f"{_makers()} {tuple(images.shape)}".encode())
+    digest = hashlib.sha256(f"{_code_version()} {tuple(images.shape)}".encode())
     for tensor in (images, numbers):
         digest.update(tensor.cpu().contiguous().numpy().data)
     return home() / "data" / "corrupted" / digest.hexdigest()[:16]
 
 
 @cache
-def _makers() -> str:
+def _code_version() -> str:
     """Version of the corruption code and its libraries, for the cache key."""
     code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _MAKERS))
     return " ".join([code.hexdigest(), *(f"{library} {version(library)}" for library in _LIBRARIES)])

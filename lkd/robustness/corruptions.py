@@ -96,7 +96,7 @@ def speckle_noise(image: np.ndarray, rng: np.random.Generator, sd: float) -> np.
 def elastic_transform(
     image: np.ndarray, rng: np.random.Generator, amplitude: float, sigma: float, jitter: float
 ) -> np.ndarray:
-    """Apply a random affine map that moves three corners by up to `jitter` pixels, then a smooth random field.
+    """Apply a random affine map that moves three corners by up to `jitter` pixels, and a smooth displacement field.
 
     Args:
         image: shape (H, W, C), H equal to W.

@@ -692,7 +692,7 @@ def test_a_tensor_is_only_resized():
 @pytest.mark.parametrize(
     ("data", "arguments", "error", "message"),
     [
-        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are only 4 images"),
+        (torch.zeros(4, 1, 8, 8), dict(count=5), ValueError, "count is 5, but there are 4 images"),
         (torch.zeros(4, 1, 8, 8), dict(count=0), ValueError, "count must be at least 1"),
         (torch.zeros(4, 1, 8, 8), dict(size=8.0), TypeError, "size must be a whole number"),
         (torch.zeros(4, 1, 8, 8), dict(order="last"), KeyError, "unknown order 'last'"),

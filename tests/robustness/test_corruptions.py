@@ -199,7 +199,7 @@ def test_other_images_indices_and_makers_have_folders_of_their_own(own_home, mon
     corrupted(images[:-1], "contrast", 1)
     corrupted(images.flip(3), "contrast", 1)
     assert len(list(own_home.iterdir())) == 4
-    monkeypatch.setattr(corrupted_images, "_makers", lambda: "another version")
+    monkeypatch.setattr(corrupted_images, "_code_version", lambda: "another version")
     corrupted(images, "contrast", 1)
     assert len(list(own_home.iterdir())) == 5
 
