@@ -108,7 +108,7 @@ WRONG = [
     (f"evaluate {ID} --image-size 64", "image_size is 64, but has no effect on images in memory"),
     (f"erf {ID} --save map.jpg", "must end in .npz or .png, got map.jpg"),
     (f"erf {ID} --size 0", "Input should be greater than or equal to 1"),
-    (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are only 250 images"),
+    (f"erf {ID} --size 64 --count 9999", "count is 9999, but there are 250 images"),
     (f"robustness {ID} --count 9999", "count must be at least 1 and at most 250, got 9999"),
     (f"robustness {ID} --imagenet nowhere", "get it from https://"),
     (f"robustness {ID} --imagenet nowhere --sets C,B", "unknown set 'B'"),
