@@ -69,6 +69,24 @@ def store(tmp_path: Path) -> "Store":
     return Store(tmp_path / "store")
 
 
+@pytest.fixture(scope="session")
+def smoke_runs(tmp_path_factory: pytest.TempPathFactory) -> "Store":
+    """A store with all runs of the profile `smoke`, to copy from with `copy_runs`.
+
+    The workers of pytest-xdist have one such store and train its runs together.
+    """
+    from training_here import training_here
+
+    from lkd.engine.workers import execute_all
+    from lkd.runs.store import Store
+    from lkd.study.chapters import STUDIES
+
+    folder = tmp_path_factory.getbasetemp()
+    store = Store((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "smoke")
+    execute_all([recipe for study in STUDIES.values() for recipe in study("smoke").recipes], store, start=training_here)
+    return store
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """PyTorch on one thread: fast for tiny models, and the same sums as in a worker process."""

@@ -3,15 +3,19 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from training_here import copy_runs
 from typer.testing import CliRunner
 
 from lkd.cli import app
 from lkd.data import fashion_mnist
+from lkd.runs.store import Store
+from lkd.study.chapters import studies_of
 from lkd.util.files import CHECKOUT, home
 
 README, PAGE = CHECKOUT / "README.md", CHECKOUT / "book" / "commands.md"
@@ -80,7 +84,8 @@ def test_the_readmes_commands_are_found() -> None:
 @pytest.mark.parametrize(
     "command", [each for each in [*blocks(README), *INLINE.findall(README.read_text())] if each not in LONG]
 )
-def test_a_command_of_the_readme_works(command: str, here: Path) -> None:
+def test_a_command_of_the_readme_works(command: str, here: Path, smoke_runs: Store) -> None:
+    shutil.copytree(smoke_runs.folder / "runs", here.parent / "home" / "runs")
     if command == "lkd chapters":
         if not ((images := USERS_HOME / "data" / "fashion-mnist").is_dir() or fashion_mnist.DEBIAN_FOLDER.is_dir()):
             pytest.skip("Fashion-MNIST is not on this machine")
@@ -91,7 +96,9 @@ def test_a_command_of_the_readme_works(command: str, here: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_the_page_of_commands_works_from_top_to_bottom(here: Path) -> None:
+def test_the_page_of_commands_works_from_top_to_bottom(here: Path, smoke_runs: Store) -> None:
+    studies = studies_of("logit_kd", "smoke", teachers=["mini_slak"], seeds=[0])
+    copy_runs(smoke_runs, here.parent / "home", [recipe for study in studies for recipe in study.recipes])
     for command in blocks(PAGE):
         typed(command)
     assert (here / "field.png").exists() and (here / "student" / "model.safetensors").exists()

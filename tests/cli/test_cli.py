@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from training_here import copy_runs
 from typer.testing import CliRunner, Result
 
 from lkd import run
@@ -44,10 +45,12 @@ def test_claims_are_judged_by_this_machines_runs() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_is_published_and_the_rest_named(
+    home: Path, smoke_runs: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = {"teachers": ["mini_convnext"], "students": ["mini_resnet"], "objectives": ["kd"], "seeds": [0]}
     monkeypatch.setitem(STUDIES, "logit_kd", lambda profile: distillation(profile, **few))
-    STUDIES["logit_kd"]("smoke").run(workers=1)
+    copy_runs(smoke_runs, home, STUDIES["logit_kd"]("smoke").recipes)
     told = lkd("publish", "smoke")
     assert (
         told.exit_code == 0
@@ -58,7 +61,7 @@ def test_what_is_done_is_published_and_the_rest_named(monkeypatch: pytest.Monkey
     assert "smoke.zip shows students: 'mini_convnext', 'mini_resnet'" in told.stderr
     assert lkd("claims", "--published", "--profile", "smoke").exit_code == 0
     monkeypatch.setitem(STUDIES, "logit_kd", lambda profile: distillation(profile, **{**few, "objectives": ["nkd"]}))
-    STUDIES["logit_kd"]("smoke").run(workers=1)
+    copy_runs(smoke_runs, home, STUDIES["logit_kd"]("smoke").recipes)
     assert "previous file: 1" in lkd("publish", "smoke").output
 
 

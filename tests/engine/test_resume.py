@@ -11,9 +11,13 @@ import pytest
 from killing import During, attempt, finished
 from PIL import Image
 from short import ALONE, TAUGHT, TEACHER, same
+from training_here import copy_runs
 
+import lkd
 from lkd import Recipe
 from lkd.runs.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TAUGHT = replace(TAUGHT, batch_size=32, crop=2, mixup=0.2)
 ALONE = replace(ALONE, batch_size=32)
@@ -37,7 +41,21 @@ WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
 """Eight steps each."""
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with the run of the teacher."""
+    store = Store(tmp_path_factory.mktemp("teacher"))
+    lkd.run(TEACHER, store=store)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def stores(teacher: Store, tmp_path: Path) -> None:
+    """Two stores that have the teacher's run already."""
+    for name in ("undisturbed", "killed"):
+        copy_runs(teacher, tmp_path / name, [TEACHER])
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_at_random_steps_it_ends_as_if_it_had_been_left_alone(way: str, tmp_path: Path) -> None:
     recipe, how = WAYS[way]
@@ -53,7 +71,6 @@ def test_killed_at_random_steps_it_ends_as_if_it_had_been_left_alone(way: str, t
     assert not list((tmp_path / "killed").glob("checkpoints/*"))
 
 
-@pytest.mark.slow
 def test_killed_while_the_run_is_saved_it_is_saved_the_next_time(tmp_path: Path) -> None:
     undisturbed = finished(TAUGHT, tmp_path / "undisturbed", [])
     assert same(finished(TAUGHT, tmp_path / "killed", [(0, "saving")]), undisturbed)
@@ -62,7 +79,6 @@ def test_killed_while_the_run_is_saved_it_is_saved_the_next_time(tmp_path: Path)
     ]
 
 
-@pytest.mark.slow
 def test_killed_beside_workers_that_read_files_it_ends_as_if_it_had_been_left_alone(tmp_path: Path) -> None:
     for split, label, number in itertools.product(("train", "val"), "ab", range(24)):
         path = tmp_path / "pets" / split / label / f"{number}.png"
@@ -87,7 +103,6 @@ def test_killed_beside_workers_that_read_files_it_ends_as_if_it_had_been_left_al
     assert same(killed, undisturbed)
 
 
-@pytest.mark.slow
 def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     undisturbed = finished(TAUGHT, tmp_path / "undisturbed", [])
     attempt(TAUGHT, tmp_path / "killed", step=5)
@@ -97,10 +112,10 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     assert same(finished(TAUGHT, tmp_path / "killed", []), undisturbed)
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
-    attempt(TAUGHT, tmp_path, step=6, processes=2)
-    assert set(attempt(TAUGHT, tmp_path)) == {0}
-    run = Store(tmp_path).find(TAUGHT)
+    folder = tmp_path / "killed"
+    attempt(TAUGHT, folder, step=6, processes=2)
+    assert set(attempt(TAUGHT, folder)) == {0}
+    run = Store(folder).find(TAUGHT)
     assert run is not None and run.history.epoch.tolist() == [1, 2]
     assert run.provenance["processes"] == 1

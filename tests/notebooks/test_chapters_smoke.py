@@ -10,8 +10,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
+from training_here import copy_runs
 
 from lkd.book.runner import NOTEBOOKS, run_chapter
+from lkd.runs.store import Store
+from lkd.study.chapters import studies_of
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +36,12 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def logits(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def logits(tmp_path_factory: pytest.TempPathFactory, smoke_runs: Store) -> Made:
+    """The executed chapter, which found all its runs but two and trained these."""
     home = tmp_path_factory.mktemp("chapters")
+    given = {name: PARAMETERS[name] for name in ("teachers", "students")}
+    first, control = studies_of("logit_kd", "smoke", **given)
+    copy_runs(smoke_runs, home, [*first.recipes[:-2], *control.recipes])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LKD_HOME", str(home))
         return Made(home, run_chapter("logit_kd", PARAMETERS))

@@ -1,6 +1,6 @@
-"""Short runs of the profile `imagenet`: each chapter on a folder of 1,000 classes, with a file that extends it."""
+"""The profile `imagenet` for real, but small: each chapter on a folder of 100 classes, robustness on one of 1,000."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
+from training_here import training_here
 
 from lkd.engine.workers import execute_all
 from lkd.paper.claims import judge, verdict_table
@@ -36,6 +37,8 @@ from lkd.study.chapters import CHAPTERS, STUDIES
 pytestmark = pytest.mark.slow
 
 CLASSES = ImageNetInfo().label_names()
+TWO = ["slak_tiny", "convnext_tiny"]
+"""Teachers whose networks take images of any size; those of windows and patches would have to be of 224 pixels."""
 SHORT = """
 extends: imagenet
 description: The profile imagenet with small networks, small pictures and few steps.
@@ -76,28 +79,43 @@ chapters:
 """
 
 
-def draw(folder: Path, size: tuple[int, int]) -> None:
-    """One image per class in a folder, each with its own colour and noise."""
-    pixels = np.random.default_rng(0)
-    for number, name in enumerate(CLASSES):
-        colour = np.array([number % 10, number // 10 % 10, number // 100]) * 20
-        picture = (pixels.integers(0, 60, (*size[::-1], 3)) + colour).astype(np.uint8)
-        (folder / name).mkdir(parents=True)
-        Image.fromarray(picture).save(folder / name / "1.JPEG")
+def written(folder: Path, classes: Sequence[str]) -> str:
+    """The path of a short profile, with a picture of each class in both splits; each has its own colour, and noise."""
+    for split in ("train", "val"):
+        pixels = np.random.default_rng(0)
+        for number, name in enumerate(classes):
+            colour = np.array([number % 10, number // 10 % 10, number // 100]) * 20
+            picture = (pixels.integers(0, 60, (40, 48, 3)) + colour).astype(np.uint8)
+            (folder / "images" / split / name).mkdir(parents=True)
+            Image.fromarray(picture).save(folder / "images" / split / name / "1.JPEG")
+    path = folder / "short.yaml"
+    path.write_text(SHORT.format(data=folder / "images"))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The path of a profile with finished runs."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder, with the home of this module's runs."""
     folder = tmp_path_factory.mktemp("imagenet")
-    for split in ("train", "val"):
-        draw(folder / "images" / split, (48, 40))
-    path = folder / "short.yaml"
-    path.write_text(SHORT.format(data=folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LKD_HOME", str(folder / "home"))
-        execute_all([recipe for study in STUDIES.values() for recipe in study(str(path)).recipes], Store())
-        yield str(path)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def profile(folder: Path) -> str:
+    """The path of a profile with 100 classes, all of whose runs are in the store."""
+    path = written(folder / "few", CLASSES[:100])
+    execute_all([recipe for study in STUDIES.values() for recipe in study(path).recipes], Store(), start=training_here)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> str:
+    """The path of a profile with all 1,000 classes; the store has its runs with two teachers."""
+    path = written(folder / "whole", CLASSES)
+    execute_all(trait_study(path, teachers=TWO).recipes, Store(), start=training_here)
+    return path
 
 
 @pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name not in ("robustness", "your_own")])
@@ -127,8 +145,8 @@ def test_the_recipes_are_those_of_imagenet_but_for_what_makes_them_short(profile
     assert differing == {"data", "train_images", "image_size", "epochs", "batch_size", "accumulation", "student_args"}
 
 
-def test_sparse_teachers_have_their_zeros_and_an_average_that_is_kept(profile: str) -> None:
-    recipe = Profile.load(profile).teacher_recipe("slak_tiny", seed=0)
+def test_sparse_teachers_have_their_zeros_and_an_average_that_is_kept(whole: str) -> None:
+    recipe = Profile.load(whole).teacher_recipe("slak_tiny", seed=0)
     run = Store().find(recipe)
     assert run and recipe.ema == 0.9999 and run.student.num_classes == 1000
     weights = sparse_parameters(run.student, "all")
@@ -137,15 +155,15 @@ def test_sparse_teachers_have_their_zeros_and_an_average_that_is_kept(profile: s
     assert not any(weights[name][~mask].any() for name, mask in run.masks.items())
 
 
-def test_the_chapter_of_robustness_runs_through(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ImageNet-C has three classes here; networks of windows and patches would need 224 pixels."""
+def test_the_chapter_of_robustness_runs_through(whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet-C has three classes here."""
     monkeypatch.setitem(SETS, "C", SETS["C"]._replace(indices=(3, 7, 500)))
     for name, severity in product(CORRUPTIONS, SEVERITIES):
         for index in (3, 7, 500):
             path = tmp_path / "imagenet-c" / name / str(severity) / CLASSES[index]
             path.mkdir(parents=True)
             Image.new("RGB", (224, 224), (index % 256, 0, 50 * severity)).save(path / "1.JPEG")
-    study = trait_study(profile, teachers=["slak_tiny", "convnext_tiny"])
+    study = trait_study(whole, teachers=TWO)
     check_changed_images(study, str(tmp_path), ["C"])
     results = study.run(workers=1)
     measure_robustness(results, 1, str(tmp_path), ["C"])

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
+from training_here import copy_runs, training_here
 
 from lkd import Recipe
+from lkd.engine.workers import execute_all
 from lkd.erf import area_ratios, effective_share
 from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES, class_indices
 from lkd.runs.store import Store
@@ -34,9 +36,11 @@ SIZE, COUNT, CORRUPTED = 128, 4, 8
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory, smoke_runs: Store) -> Results:
+    folder = tmp_path_factory.mktemp("store")
     study = trait_study("smoke", teachers=["mini_convnext"], students=["mini_resnet"], seeds=[0, 1])
-    results = study.run(Store(tmp_path_factory.mktemp("store")), workers=1)
+    copy_runs(smoke_runs, folder, study.recipes)
+    results = study.run(Store(folder))
     measure_erf(results, workers=1)
     measure_robustness(results, workers=1)
     return results
@@ -76,9 +80,10 @@ def test_errors_are_means_over_types_and_severities(results: Results) -> None:
     assert list(by_type.columns[:3]) == ["model", "teacher", "clean"] and by_type.shape == (3, 2 + 20)
 
 
-def test_the_field_of_a_student_stands_beside_the_kernel_of_its_teacher(tmp_path: Path) -> None:
+def test_the_field_of_a_student_stands_beside_the_kernel_of_its_teacher(tmp_path: Path, smoke_runs: Store) -> None:
     study = kernel_sizes("smoke", sizes=["3", "7"], seeds=[0])
-    results = study.run(Store(tmp_path), workers=1)
+    copy_runs(smoke_runs, tmp_path, study.recipes)
+    results = study.run(Store(tmp_path))
     measure_erf(results, workers=1)
     table = erf_table(results).set_index("kernel")
     assert sorted(table.index) == ["3", "7"] and not {"erf_size", "corrupted_images"} & set(table)
@@ -118,7 +123,9 @@ def of_files(folder: Path) -> Study:
 def test_models_of_imagenet_are_measured_on_the_users_sets(imagenet: Path, tmp_path: Path) -> None:
     study = of_files(imagenet / "data")
     check_changed_images(study, str(imagenet))
-    results = study.run(Store(tmp_path / "store"), workers=1)
+    store = Store(tmp_path / "store")
+    execute_all(study.recipes, store, start=training_here)
+    results = study.run(store)
     with pytest.raises(FileNotFoundError, match="was not measured on ImageNet-C"):
         robustness_table(results)
     measure_robustness(results, 1, str(imagenet))
