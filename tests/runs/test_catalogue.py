@@ -8,7 +8,7 @@ import pytest
 from short_runs import RECIPE, saved
 
 from lkd import Recipe
-from lkd.recipe import _set
+from lkd.recipe import _non_default
 from lkd.runs.catalogue import Catalogue, changed, differences, entries, full_id
 from lkd.runs.store import Store
 
@@ -22,7 +22,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_changed_fields_of_a_recipe_determine_its_id(recipe: Recipe) -> None:
-    expected = _set(recipe)
+    expected = _non_default(recipe)
     if isinstance(teacher := expected.get("teacher"), dict):
         del expected["teacher"]
         expected |= {f"teacher.{name}": value for name, value in teacher.items()}
