@@ -39,7 +39,7 @@ _WRITTEN_TO = (
 )  # fmt: skip
 """Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
 
-_REMOVED = ".removed"
+_REMOVED_SUFFIX = ".removed"
 _NEEDED_FILES = (*RECORDS, STUDENT)
 
 
@@ -134,7 +134,7 @@ def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
 def _only_copy(path: Path) -> Path | None:
     """The folder of a complete run under a temporary name, if the run itself is missing; else None."""
     name = _UNFINISHED["runs"].fullmatch(path.name)
-    if name is None or path.name.endswith(_REMOVED):
+    if name is None or path.name.endswith(_REMOVED_SUFFIX):
         return None
     try:
         entry(path.with_name(name[1]))
@@ -226,5 +226,5 @@ def _delete(path: Path) -> None:
         if not path.is_dir():
             path.unlink(missing_ok=True)
             return
-        doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}{_REMOVED}"))
+        doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}{_REMOVED_SUFFIX}"))
         shutil.rmtree(doomed)
