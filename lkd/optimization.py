@@ -75,13 +75,13 @@ def _refused(optimizer: str, argument: str) -> str | None:
         return f"set the recipe's {argument} instead of optimizer_args {argument!r}"
     if argument in _GROUPS:
         return f"{argument!r} groups parameters by their names, which is not supported: leave it out"
-    accepted = _accepted(optimizer)
+    accepted = _optimizer_arguments(optimizer)
     if accepted is None or argument in accepted:
         return None
     return unknown("argument", argument, accepted)
 
 
-def _accepted(optimizer: str) -> list[str] | None:
+def _optimizer_arguments(optimizer: str) -> list[str] | None:
     """The arguments of an optimizer; None if timm imports its package only when it creates the optimizer."""
     cls = get_optimizer_info(optimizer).opt_class
     if isinstance(cls, str):

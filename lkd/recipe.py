@@ -17,9 +17,9 @@ from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps
-from lkd.recipe_fields import RecipeFields
+from lkd.recipe_fields import RecipeFields, defaults
 from lkd.sparse import LAST_RATE, SCOPES
-from lkd.util.checks import check_number, check_unset, check_whole, check_words, unknown
+from lkd.util.checks import check_flag, check_number, check_unset, check_whole, check_words, unknown
 from lkd.util.identity import UNIQUE, own_code
 
 FORMAT = 4
@@ -112,12 +112,12 @@ class Recipe(RecipeFields):
         Fields with their default value are left out, so new fields do not change older ids. Custom data sources, models
         and objectives also count by their code.
         """
-        return _canonical_digest({"format": FORMAT, **_set(self)})
+        return _canonical_digest({"format": FORMAT, **_non_default(self)})
 
     @property
     def stream_id(self) -> str:
         """Identity of the stream: students with the same stream see the same pixels."""
-        values = {name: value for name, value in _set(self).items() if name in _STREAM_FIELDS}
+        values = {name: value for name, value in _non_default(self).items() if name in _STREAM_FIELDS}
         code = {"code": self.own_code["data"]} if "data" in self.own_code else {}
         return _canonical_digest({"format": FORMAT, **values, **code})
 
@@ -254,8 +254,7 @@ def _check_integers(recipe: Recipe) -> None:
     if recipe.batch_size % recipe.accumulation:
         raise ValueError(f"accumulation must divide batch_size {recipe.batch_size}, got {recipe.accumulation}")
     for name in _BOOLEANS:
-        if not isinstance(getattr(recipe, name), bool):
-            raise TypeError(f"{name} must be True or False, got {getattr(recipe, name)!r}")
+        check_flag(name, getattr(recipe, name))
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -304,17 +303,16 @@ def _check_image_fields(recipe: Recipe) -> None:
         check_unset(recipe, (*FILES_ONLY, *VIEW_FIELDS), f"images in memory ({recipe.data!r})")
 
 
-def _set(recipe: Recipe) -> dict[str, Any]:
+def _non_default(recipe: Recipe) -> dict[str, Any]:
     """The non-default fields of a recipe and of its teacher, as plain values.
 
     An entry `schedule_times` marks schedules whose times earlier versions of lkd counted in steps.
     """
+    known = defaults()
     values = {}
-    for each in dataclasses.fields(recipe):
-        value = getattr(recipe, each.name)
-        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-        if value != default:
-            values[each.name] = _set(value) if isinstance(value, Recipe) else value
+    for name in (each.name for each in dataclasses.fields(recipe)):
+        if (value := getattr(recipe, name)) != known.get(name, dataclasses.MISSING):
+            values[name] = _non_default(value) if isinstance(value, Recipe) else value
     if times_were_steps(recipe):
         values["schedule_times"] = "epochs"
     return {**values, "code": recipe.own_code} if recipe.own_code else values

@@ -1,4 +1,4 @@
-"""What makes two recipes the same, and what a recipe refuses."""
+"""Identity and validation of recipes."""
 
 import dataclasses
 import hashlib
@@ -94,13 +94,13 @@ def changed(name: str, recipe: Recipe = RECIPE) -> Recipe:
 # Identity -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_record_of_before_a_field_was_added_has_the_id_it_had() -> None:
+def test_a_new_field_does_not_change_the_id_of_an_older_record() -> None:
     record = RECIPE.to_dict()
     del record["stop_top1"], record["teacher"]["stop_top1"]
     assert Recipe.from_dict(record).run_id == RECIPE.run_id
 
 
-def test_the_id_of_a_recipe_is_the_one_that_earlier_runs_had() -> None:
+def test_ids_equal_those_of_earlier_runs() -> None:
     # A change here orphans every run that anyone has. If it is meant, raise lkd.recipe.FORMAT and pin the new ids.
     assert Recipe(data="digits", student="mini_resnet").run_id == "619639832cc50192"
     assert RECIPE.run_id == "bd1e7496c6353a7b"
@@ -133,13 +133,11 @@ IN_STEPS: list[dict[str, Any]] = [
     {"schedule": "multistep"},
     {"schedule": "rsqrt", "schedule_args": {"stable_timescale": 2}},
 ]
-"""Schedules with a time that was in steps before, and is in epochs now."""
+"""Schedules with a time that earlier versions counted in steps."""
 
 
 @pytest.mark.parametrize(("values", "run_id"), KEPT, ids=str)
-def test_a_recipe_that_meant_the_same_before_timm_was_gone_through_keeps_its_id(
-    values: dict[str, Any], run_id: str
-) -> None:
+def test_a_recipe_with_the_same_meaning_in_earlier_versions_keeps_its_id(values: dict[str, Any], run_id: str) -> None:
     assert Recipe(**{**DIGITS, **values}).run_id == run_id
 
 

@@ -189,7 +189,7 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
     Nested fields are named "teacher.lr" or "objective_args.alpha"; None marks a field that a recipe does not have.
     """
-    return _apart([completed(recipe) for recipe in recipes])
+    return _differing_fields([completed(recipe) for recipe in recipes])
 
 
 def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
@@ -203,12 +203,12 @@ def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> 
     Returns:
         The difference by seed; empty if the two runs differ only in their seed.
     """
-    if _but_for_seed(first) == _but_for_seed(second):
+    if _without_seed(first) == _without_seed(second):
         return {}
     both: list[dict[int, float]] = [{}, {}]
     for entry in known:
         for values, given in zip(both, (first, second), strict=True):
-            if _but_for_seed(entry) == _but_for_seed(given) and metric in entry.metrics:
+            if _without_seed(entry) == _without_seed(given) and metric in entry.metrics:
                 values[entry.recipe["seed"]] = entry.metrics[metric]
     ones, others = both
     return {seed: others[seed] - ones[seed] for seed in sorted(ones.keys() & others.keys())}
@@ -257,17 +257,17 @@ def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults(), **recipe, "teacher": completed(teacher) if isinstance(teacher, Mapping) else teacher}
 
 
-def _but_for_seed(entry: Entry) -> dict[str, Any]:
+def _without_seed(entry: Entry) -> dict[str, Any]:
     return {**completed(entry.recipe), "seed": None}
 
 
-def _apart(values: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, list[Any]]:
+def _differing_fields(values: Sequence[Mapping[str, Any]], prefix: str = "") -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for name in dict.fromkeys(name for each in values for name in each):
         ours = [each.get(name) for each in values]
         mappings = [value for value in ours if isinstance(value, Mapping)]
         if len(mappings) == len(ours):
-            found |= _apart(mappings, f"{prefix}{name}.")
+            found |= _differing_fields(mappings, f"{prefix}{name}.")
         elif any(value != ours[0] for value in ours[1:]):
             found[f"{prefix}{name}"] = ours
     return found

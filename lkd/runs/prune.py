@@ -26,7 +26,7 @@ LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
 )
 """Kinds of removable files and folders."""
 
-_HALF = {
+_UNFINISHED = {
     "runs": re.compile(r"\.([0-9a-f]{16})\.[^.]+"),
     "checkpoints": re.compile(r"\.([0-9a-f]{16})\.removed"),
     "tapes": re.compile(r"\.(.+)\.(?:\d+|tmp-[0-9a-f]{8}|removed)"),
@@ -39,7 +39,7 @@ _WRITTEN_TO = (
 )  # fmt: skip
 """Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
 
-_REMOVED = ".removed"
+_REMOVED_SUFFIX = ".removed"
 _NEEDED_FILES = (*RECORDS, STUDENT)
 
 
@@ -107,7 +107,7 @@ def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
     """
     removed = []
     for waste in found:
-        with _kept_free(folder, waste) as free:
+        with _locked_for_removal(folder, waste) as free:
             if free and not _only_copy(waste.path):
                 _delete(waste.path)
                 removed.append(waste)
@@ -116,7 +116,7 @@ def remove(folder: Path, found: Sequence[Waste]) -> list[Waste]:
 
 def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
     """Files and folders that a killed process was writing or removing."""
-    for kind, name in _HALF.items():
+    for kind, name in _UNFINISHED.items():
         for path in sorted((folder / kind).glob(".*")):
             if not (match := name.fullmatch(path.name)):
                 continue
@@ -133,8 +133,8 @@ def _leftovers(folder: Path, faults: list[str]) -> Iterator[Waste]:
 
 def _only_copy(path: Path) -> Path | None:
     """The folder of a complete run under a temporary name, if the run itself is missing; else None."""
-    name = _HALF["runs"].fullmatch(path.name)
-    if name is None or path.name.endswith(_REMOVED):
+    name = _UNFINISHED["runs"].fullmatch(path.name)
+    if name is None or path.name.endswith(_REMOVED_SUFFIX):
         return None
     try:
         entry(path.with_name(name[1]))
@@ -200,7 +200,7 @@ def _is_free(folder: Path, waste: Waste) -> bool:
 
 
 @contextmanager
-def _kept_free(folder: Path, waste: Waste) -> Iterator[bool]:
+def _locked_for_removal(folder: Path, waste: Waste) -> Iterator[bool]:
     """Lock a file or folder within the block, for its removal; yields False if it is in use."""
     if not waste.lock:
         yield is_left(waste.path)
@@ -226,5 +226,5 @@ def _delete(path: Path) -> None:
         if not path.is_dir():
             path.unlink(missing_ok=True)
             return
-        doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}{_REMOVED}"))
+        doomed = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}{_REMOVED_SUFFIX}"))
         shutil.rmtree(doomed)

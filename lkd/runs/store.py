@@ -69,7 +69,7 @@ class Run:
                 _check_weights(load_file(path), model)
             load_model(model, path)
         if not listed:
-            self._list()
+            self._write_missing_manifest()
         return model.eval()
 
     @cached_property
@@ -98,7 +98,7 @@ class Run:
             check_file(self.path, name, self.recipe.run_id, remedy(self.path))
         return listed
 
-    def _list(self) -> None:
+    def _write_missing_manifest(self) -> None:
         """Write the manifest of a run from before manifests, after reading its other files."""
         epochs = len(self.history)
         if epochs < self.recipe.epochs and self.recipe.stop_top1 is None:
@@ -179,7 +179,7 @@ class Store:
         self._recover(path)
         if not path.is_dir():
             return None
-        _unless_replaced(path, lambda: _check_whole(path, recipe.run_id))
+        _unless_replaced(path, lambda: _check_run_records(path, recipe.run_id))
         metrics = read_metrics(path, remedy(path))
         shape = read_json(path / "student.json", remedy(path))
 
@@ -245,7 +245,7 @@ class Store:
         _check_finite({name: torch.tensor(value) for name, value in metrics.items()} | dict(student.named_parameters()))
         provenance = {**provenance, "manifest": True}
         values = {"recipe": recipe.to_dict(), "student": shape, "metrics": metrics, "provenance": provenance}
-        with self._whole(self.path(recipe)) as folder:
+        with self._atomic_folder(self.path(recipe)) as folder:
             for name, content in values.items():
                 (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
             history.to_csv(folder / "history.csv", index=False)
@@ -257,7 +257,7 @@ class Store:
             write_manifest(folder, recipe.run_id)
 
     @contextmanager
-    def _whole(self, path: Path) -> Iterator[Path]:
+    def _atomic_folder(self, path: Path) -> Iterator[Path]:
         """A temporary folder next to `path`, which becomes `path` if the block succeeds; else it is removed."""
         with writing(path, "make room, and run again"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +298,7 @@ def _backup_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.before")
 
 
-def _check_whole(path: Path, run_id: str) -> None:
+def _check_run_records(path: Path, run_id: str) -> None:
     """Compare a run's records with its manifest; without a manifest, compare the recipe's id with the run's id."""
     if not check_records(path, run_id, remedy(path)):
         with reading(path / "recipe.json", "recipe", remedy(path)):

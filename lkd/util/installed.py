@@ -1,4 +1,4 @@
-"""Tells code of installed packages from custom code."""
+"""Distinguishes code of installed packages from custom code."""
 
 import functools
 import importlib.metadata

@@ -24,7 +24,7 @@ def private_folder() -> Path:
         >>> oct(private_folder().stat().st_mode & 0o777)
         '0o700'
     """
-    folder = _path()
+    folder = _private_path()
     with writing(folder, SET_TMPDIR):
         folder.mkdir(mode=0o700, exist_ok=True)
     if problem := _problem(folder):
@@ -35,7 +35,7 @@ def private_folder() -> Path:
 
 def existing_private_folder() -> Path | None:
     """The private folder, or None if it is missing or open to others."""
-    folder = _path()
+    folder = _private_path()
     return folder if folder.exists() and not _problem(folder) else None
 
 
@@ -62,7 +62,7 @@ def check_guarded(folder: Path, remedy: str) -> None:
             raise PermissionError(f"{each} can be written by others (mode {stat.S_IMODE(found.st_mode):o}): {remedy}")
 
 
-def _path() -> Path:
+def _private_path() -> Path:
     return Path(tempfile.gettempdir()) / f"lkd-{os.getuid()}@{platform.node()}"
 
 

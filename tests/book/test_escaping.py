@@ -24,7 +24,7 @@ from lkd.book.figure_output import figure_html
 from lkd.book.runner import NOTEBOOKS
 from lkd.book.summary import headline_html
 from lkd.book.table_output import table_html
-from lkd.export.card import _table
+from lkd.export.card import _field_table
 from lkd.paper.claims import ledger
 from lkd.profiles import Profile
 from lkd.runs.store import Store
@@ -164,7 +164,7 @@ def test_a_profiles_words_are_text_on_the_front_page_and_names_in_a_card(sly_pro
     profile = Profile.load(str(sly_profile))
     page = BeautifulSoup(headline_html({SLY: ledger(profile.source, store)}, None), "html.parser")
     assert active(page) == [] and words(LINES) in words(page.get_text())
-    card = BeautifulSoup(READERS["hub"](_table({SLY: {LINES: [SLY]}})), "html.parser")
+    card = BeautifulSoup(READERS["hub"](_field_table({SLY: {LINES: [SLY]}})), "html.parser")
     assert not card.select(f"{ACTIVE}, script")
 
 

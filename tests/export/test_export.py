@@ -1,4 +1,4 @@
-"""Students as plain timm models: what others load is what was trained, and the card says how it came about."""
+"""Exported students load in timm with equal outputs, and their card describes the run."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def rows(page: BeautifulSoup, heading: str) -> dict[str, str]:
 # The model ----------------------------------------------------------------------------------------------------------
 
 
-def test_timm_makes_the_student_again_with_equal_outputs(run: Run, tmp_path: Path) -> None:
+def test_timm_rebuilds_the_student_with_equal_outputs(run: Run, tmp_path: Path) -> None:
     folder = export.export(run, tmp_path / "student")
     again = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     images = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -105,7 +105,7 @@ def test_a_convnext_with_batch_norm_becomes_timms_own(home: Path, tmp_path: Path
     assert "It was trained as ` convnext_bn_tiny `, and converted to timm's" in text and "import lkd" not in text
 
 
-def test_nothing_of_other_weights_is_said_of_the_student(home: Path, tmp_path: Path) -> None:
+def test_the_configuration_has_nothing_of_other_weights(home: Path, tmp_path: Path) -> None:
     export.export(lkd.run(STUDENTS["test_resnet"]), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
     assert not {"tag", "license", "origin_url", "paper_ids", "hf_hub_id", "test_input_size"} & config.keys()
@@ -134,7 +134,7 @@ def test_the_code_of_the_card_loads_it_and_needs_lkd_only_for_its_own_networks(
 # The card -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_matter_is_what_the_hub_reads(taught: Run, tmp_path: Path) -> None:
+def test_the_hub_reads_the_front_matter(taught: Run, tmp_path: Path) -> None:
     folder = export.export(taught, tmp_path, license="mit")
     about = ModelCard.load(folder / "README.md").data.to_dict()
     assert about == {
@@ -146,7 +146,7 @@ def test_the_front_matter_is_what_the_hub_reads(taught: Run, tmp_path: Path) -> 
     }
 
 
-def test_the_card_tells_recipe_teacher_figures_data_versions_and_papers(taught: Run, tmp_path: Path) -> None:
+def test_the_card_has_recipe_teacher_metrics_data_versions_and_papers(taught: Run, tmp_path: Path) -> None:
     export.export(taught, tmp_path / "student")
     page = rendered((tmp_path / "student" / "README.md").read_text())
     assert page.h1.text == "student"
@@ -166,7 +166,7 @@ def test_the_card_tells_recipe_teacher_figures_data_versions_and_papers(taught: 
     assert cited == {"https://arxiv.org/abs/2305.19412", "https://arxiv.org/abs/2305.15781"}
 
 
-def test_a_licence_that_is_not_given_is_unknown_and_a_student_alone_has_no_teacher(run: Run, tmp_path: Path) -> None:
+def test_a_missing_licence_is_unknown_and_a_baseline_has_no_teacher(run: Run, tmp_path: Path) -> None:
     text = (export.export(run, tmp_path) / "README.md").read_text()
     assert yaml.safe_load(text.split("---")[1])["license"] == "unknown"
     assert "## Teacher" not in text and "knowledge-distillation" not in text
@@ -204,9 +204,7 @@ def test_any_name_stays_text(data: str, named: list[str] | None, tmp_path: Path)
     compile(page.select_one("code.language-python").text, "card", "exec")
 
 
-def test_a_student_that_was_given_as_a_network_is_said_to_have_begun_with_its_weights(
-    store: Store, tmp_path: Path
-) -> None:
+def test_the_card_of_a_student_given_as_a_network_mentions_its_weights(store: Store, tmp_path: Path) -> None:
     given = timm.create_model("test_resnet", in_chans=1, num_classes=10)
     run = lkd.train(given, profile="smoke", **SHORT, epochs=1, store=store)
     page = rendered((export.export(run, tmp_path) / "README.md").read_text())
@@ -272,7 +270,7 @@ class FakeHub:
         self.files |= {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
 
 
-def test_what_is_pushed_is_what_is_exported(taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_uploads_the_exported_files(taught: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lkd.export.timm_model.HfApi", FakeHub)
     assert push(taught, "me/my-student", license="mit") == "https://huggingface.co/me/my-student"
     created, uploaded = FakeHub.calls

@@ -87,7 +87,7 @@ WRONG = {
         SMALL + "objectives: {nkdd: {}}\n",
         "objectives.nkdd: unknown objective 'nkdd': did you mean 'nkd'",
     ),
-    "labels as an objective": (SMALL + "objectives: {label: {}}\n", "objectives.label: objective 'label' looks at no"),
+    "labels as an objective": (SMALL + "objectives: {label: {}}\n", "objectives.label: objective 'label' takes no"),
     "a parameter": (
         SMALL + "objectives: {kd: {beta: 1}}\n",
         "objectives.kd: unknown parameter of objective 'kd'",

@@ -1,4 +1,4 @@
-"""What a store holds, told from its files alone."""
+"""The finished runs of a store, read from its files alone."""
 
 import shutil
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from short_runs import RECIPE, saved
 
 from lkd import Recipe
-from lkd.recipe import _set
+from lkd.recipe import _non_default
 from lkd.runs.catalogue import Catalogue, changed, differences, entries, full_id
 from lkd.runs.store import Store
 
@@ -21,8 +21,8 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_a_recipe_changes_is_what_its_id_is_made_of(recipe: Recipe) -> None:
-    expected = _set(recipe)
+def test_the_changed_fields_of_a_recipe_determine_its_id(recipe: Recipe) -> None:
+    expected = _non_default(recipe)
     if isinstance(teacher := expected.get("teacher"), dict):
         del expected["teacher"]
         expected |= {f"teacher.{name}": value for name, value in teacher.items()}
@@ -61,7 +61,7 @@ ID = "abc1" * 4
 
 
 def listed(store: Store, name: str, content: str) -> Catalogue:
-    """The catalogue of a store with a whole run, after one file of another run was written anew."""
+    """The catalogue of a store with a whole run, after one file of another run was overwritten."""
     saved(store)
     shutil.copytree(store.path(RECIPE), store.folder / "runs" / ID)
     (store.folder / "runs" / ID / name).write_text(content)
@@ -90,7 +90,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(store: Store, name: st
     assert fault.endswith(f": remove {store.folder / 'runs' / ID}, and run it again")
 
 
-def test_what_is_no_run_is_named_and_hidden_files_are_left_aside(store: Store) -> None:
+def test_foreign_files_are_named_and_hidden_files_ignored(store: Store) -> None:
     folder = saved(store).parent
     for name in ("notes.txt", ".DS_Store", "ffff" * 4):
         (folder / name).write_text("")
@@ -102,7 +102,7 @@ def test_what_is_no_run_is_named_and_hidden_files_are_left_aside(store: Store) -
     ]
 
 
-def test_a_run_that_goes_while_it_is_listed_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_removed_while_it_is_listed_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(path: Path) -> None:
         shutil.rmtree(path)
         raise FileNotFoundError(path)
@@ -118,5 +118,5 @@ def test_a_folder_of_runs_that_cannot_be_listed_is_named(tmp_path: Path) -> None
         entries(tmp_path)
 
 
-def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_a_missing_store_is_empty(tmp_path: Path) -> None:
     assert entries(tmp_path / "none") == ([], [])

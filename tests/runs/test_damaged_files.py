@@ -141,7 +141,7 @@ def test_progress_that_cannot_be_written_or_read_stops_no_work(tmp_path: Path) -
     assert tallied(tmp_path / "half") == 0
 
 
-def test_what_lies_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "locks").touch()
     with pytest.raises(OSError, match=r"/locks could not be written \(File exists\): remove what is in its place"):
         Store(tmp_path).lock("a")

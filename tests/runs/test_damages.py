@@ -32,7 +32,7 @@ OTHER = replace(RECIPE, seed=1)
 RECORDS = ["recipe.json", "student.json", "metrics.json", "provenance.json", "history.csv"]
 FILES = [*RECORDS, "student.safetensors", "masks.safetensors", MANIFEST]
 Damage = Callable[[Path, Path], None]
-"""What happens to a file; the second is the same file of another run."""
+"""Damages a file, given the same file of another run."""
 
 
 def lacking(path: Path, other: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_history_that_ends_early_is_refused_without_a_manifest(both: tuple[Pat
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nothing_that_is_not_finite_is_saved(value: float, store: Store) -> None:
+def test_non_finite_values_are_not_saved(value: float, store: Store) -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
         saved(store, RECIPE, value)
     with pytest.raises(FloatingPointError, match="'test_top1': not finite"):
@@ -270,7 +270,7 @@ def test_all_files_of_a_run_have_the_mode_of_the_umask(umask: int, store: Store)
 
 
 @pytest.mark.parametrize("kill", [1, 2, 3])
-def test_a_run_that_was_being_replaced_is_there_after_a_kill(
+def test_a_run_survives_a_kill_while_it_is_replaced(
     kill: int, both: tuple[Path, Path], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before the first or second rename, or after both: the run before, or the new one, is found whole."""

@@ -1,4 +1,4 @@
-"""Launches: their folder is this user's alone, and their processes are found and ended by their locks."""
+"""Launch files are private, and their locks identify the processes to terminate."""
 
 import fcntl
 import os
@@ -61,9 +61,7 @@ def test_the_folder_is_made_for_this_user_alone(temporary: Path) -> None:
 # The task -----------------------------------------------------------------------------------------------------------
 
 
-def test_no_other_task_is_loaded_than_the_one_that_was_sent(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_task_of_the_launcher_is_loaded(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, objects = Launch.of(store.folder, ALONE.run_id), {"memory:1": 1}
     digest = launch._write_task(files, ALONE, store, objects, True, lkd.Options(tape=True))
     monkeypatch.setenv(DIGEST, digest)

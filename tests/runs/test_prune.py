@@ -1,4 +1,4 @@
-"""What has no use any more is found and removed; what is in use, or may be gone on with, stays."""
+"""Unused files are found and removed; files in use, and interrupted runs, are kept."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def found(store: Store) -> dict[Path, str]:
     return {waste.path: waste.kind for waste in unused(store.folder).found}
 
 
-def test_what_launches_of_earlier_versions_left_is_removed(filled: Store) -> None:
+def test_launch_files_of_earlier_versions_are_removed(filled: Store) -> None:
     left = filled.folder / "launches" / f"{NOT_RUN.run_id}.objects.pt"
     left.parent.mkdir()
     left.write_bytes(b"12345")
@@ -78,7 +78,7 @@ def test_a_store_in_order_has_nothing_to_remove(filled: Store) -> None:
     assert found(filled) == {}
 
 
-def test_what_kills_leave_is_found_and_removed(filled: Store) -> None:
+def test_leftovers_of_kills_are_found_and_removed(filled: Store) -> None:
     left = [
         filled.folder / "runs" / f".{NOT_RUN.run_id}.a1b2",
         filled.folder / "tapes" / f".some-tape.{os.getpid()}",
@@ -96,14 +96,14 @@ def test_what_kills_leave_is_found_and_removed(filled: Store) -> None:
     assert Checkpoints(started).load() == {"step": 5}
 
 
-def test_checkpoints_go_once_their_run_is_finished(filled: Store) -> None:
+def test_checkpoints_of_a_finished_run_are_removed(filled: Store) -> None:
     done, half = checkpoint(filled, RUN), checkpoint(filled, NOT_RUN)
     assert found(filled) == {done: CHECKPOINTS}
     remove(filled.folder, unused(filled.folder).found)
     assert not done.exists() and half.exists()
 
 
-def test_a_tape_goes_when_its_run_is_finished_and_nothing_is_left_to_do(filled: Store) -> None:
+def test_a_tape_is_removed_when_its_run_is_finished_and_no_work_remains(filled: Store) -> None:
     read, unread = tape(filled, RUN), tape(filled, NOT_RUN, "other-stream-seen-no-all-0")
     assert found(filled) == {read: TAPE}
     with held(filled, "0123456789abcdef"):
@@ -115,7 +115,7 @@ def test_a_tape_goes_when_its_run_is_finished_and_nothing_is_left_to_do(filled: 
     assert not read.exists() and json.loads((unread / "manifest.json").read_text())
 
 
-def test_what_somebody_works_on_is_neither_found_nor_removed(filled: Store) -> None:
+def test_files_in_use_are_neither_found_nor_removed(filled: Store) -> None:
     done = checkpoint(filled, RUN)
     (filled.folder / "runs" / f".{NOT_RUN.run_id}.a1b2").mkdir()
     before = unused(filled.folder).found
@@ -250,7 +250,7 @@ def test_a_damaged_tape_is_named_and_the_others_are_found(filled: Store) -> None
     ]  # fmt: skip
 
 
-def test_nothing_is_written_to_say_what_could_go(filled: Store) -> None:
+def test_finding_unused_files_writes_nothing(filled: Store) -> None:
     checkpoint(filled, RUN)
     before = {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")}
     assert len(unused(filled.folder).found) == 1

@@ -1,4 +1,4 @@
-"""What leaves this machine has no folder of it, whatever a user named."""
+"""Published names and files contain no paths of this machine."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ from lkd.tables import MIME_TYPE, Table, read
 from lkd.util.progress import say
 
 PRIVATE = "/home/me/my clients/ACME"
-"""A folder that nobody else shall see; it is called by its last name."""
+"""A private folder, which is published by its last name."""
 
 SHOWN = {
     PRIVATE: "ACME",
@@ -73,7 +73,7 @@ def test_names_that_become_alike_stay_apart() -> None:
 
 
 def saved(store: Store, **fields: Any) -> Run:
-    """A finished run, in every field of whose recipe and provenance that may be any text stands a private path."""
+    """A finished run with a private path in every string field of its recipe and provenance."""
     data = {"size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "images": {"train": 5, "val": 6, "test": 7}}
     data["classes"] = [f"{PRIVATE}/cat", f"{PRIVATE}/dog"]
     origin = {name: PRIVATE for name in ("lkd", "source", "python", "hardware", "started")}
@@ -90,7 +90,7 @@ def saved(store: Store, **fields: Any) -> Run:
 
 
 def shows_nothing_private(folder: Path) -> bool:
-    """Whether no file but the weights, whose bytes may be anything, has a word of a private path."""
+    """Whether no file except the weights, with their arbitrary bytes, contains a part of a private path."""
     texts = [file.read_bytes() for file in folder.iterdir() if file.suffix != ".safetensors"]
     return not any(word in text for text in texts for word in (b"clients", b"/home", b"/me"))
 
@@ -101,7 +101,7 @@ def test_an_exported_student_shows_no_folder(store: Store, tmp_path: Path) -> No
     assert shows_nothing_private(folder)
     text = (folder / "README.md").read_text()
     assert "folder:ACME" in text and '"local-dir:student"' in text
-    assert "are given by their last names" in text and run.recipe.run_id in text
+    assert "are reduced to their last name" in text and run.recipe.run_id in text
     exported = json.loads((folder / "recipe.json").read_text())
     assert exported == {**run.recipe.to_dict(), "data": "folder:ACME"} and Recipe.from_dict(exported)
     assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["label_names"] == ["cat", "dog"]
@@ -117,7 +117,7 @@ def test_a_card_shows_no_folder_of_a_teacher_or_of_arguments(store: Store, tmp_p
     assert "tar:ACME" in text and "datasets" not in yaml.safe_load(text.split("---")[1])
 
 
-def test_what_a_push_shows_is_said_before_it_is_sent(
+def test_disclosed_names_are_printed_before_a_push(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
@@ -143,13 +143,15 @@ def test_what_a_push_shows_is_said_before_it_is_sent(
     ]
 
 
-def test_a_line_is_said_in_a_process_that_imports_a_kernel_and_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_importing_a_kernel_does_not_silence_messages(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     importlib.import_module("ipykernel.kernelapp")
     say("done")
     assert capsys.readouterr().err == "lkd: done\n"
 
 
-def test_a_tracker_is_told_no_folder() -> None:
+def test_a_tracker_gets_no_private_path() -> None:
     told = _config(Recipe(data=f"folder:{PRIVATE}", student="test_resnet", student_args={"note": PRIVATE}))
     assert told["data"] == "folder:ACME" and told["student_args"] == '{"note": "ACME"}' and told["epochs"] == 1
 

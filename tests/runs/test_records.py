@@ -1,4 +1,4 @@
-"""Published records: what is written, what is read back, and what was altered."""
+"""Published records are written, read back, and checked for alterations."""
 
 import json
 import shutil
@@ -60,13 +60,13 @@ def test_a_study_reads_the_same_from_its_records_without_any_weights(done: Store
         found.runs[0].student  # noqa: B018
 
 
-def test_what_chapters_take_stands_beside_the_runs(done: Store, folder: Path) -> None:
+def test_the_operations_of_chapters_are_published_with_the_runs(done: Store, folder: Path) -> None:
     publish(STUDY.recipes, done, folder / "smoke.zip", {"logit_kd": 12 * 10**12})
     assert published_flops("smoke") == {"logit_kd": 12 * 10**12} and published_flops("small") == {}
 
 
 @pytest.mark.parametrize("profile", records.profiles())
-def test_what_is_published_of_chapters_is_what_a_plan_says(profile: str) -> None:
+def test_published_operations_equal_those_of_a_plan(profile: str) -> None:
     flops = published_flops(profile)
     assert flops["kernel_size"] == plan_chapter("kernel_size", profile, measure=None, store=Store("nowhere")).work.flops
     assert flops.keys() == {name for name, chapter in CHAPTERS.items() if chapter.studies}
@@ -99,7 +99,7 @@ def test_a_record_whose_id_no_longer_fits_is_refused(done: Store, folder: Path) 
         unpacked(folder / "smoke.zip")
 
 
-def test_what_was_not_published_is_told(done: Store, folder: Path) -> None:
+def test_missing_records_are_named(done: Store, folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no runs of profile 'smoke' are published .*: none"):
         STUDY.published("smoke")
     publish(STUDY.recipes[:1], done, folder / "smoke.zip")

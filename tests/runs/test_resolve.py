@@ -1,4 +1,4 @@
-"""Models by what people call them, and images as each of them expects them."""
+"""Models by name, folder or run id, with images as each model expects them."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_a_folder_in_the_working_directory_does_not_hide_a_name(
     assert resolve("./mini_resnet", store) == Path("mini_resnet")
 
 
-def test_a_model_of_somebodys_program_cannot_be_asked_for_by_id(store: Store) -> None:
+def test_a_model_of_another_program_cannot_be_loaded_by_id(store: Store) -> None:
     import lkd
 
     run = lkd.train(timm.create_model("mini_resnet", in_chans=1), data="digits", profile="smoke", store=store)

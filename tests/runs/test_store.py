@@ -1,4 +1,4 @@
-"""Runs on disk: found again as they were, whole or not at all, by any number of processes."""
+"""Runs on disk are found as they were saved, complete or not at all, by any number of processes."""
 
 import errno
 import multiprocessing
@@ -51,7 +51,7 @@ def names(store: Store) -> list[str]:
 
 
 def killed(*args: Any) -> NoReturn:
-    """What a SIGKILL in the middle of writing leaves: a part of the file, and no time to clean up."""
+    """Stands for a SIGKILL while writing: leaves a part of the file, without cleaning up."""
     Path(args[-1]).write_bytes(b"half")
     os._exit(9)
 
@@ -164,7 +164,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_any_work(
 # What a run comes from ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_tells_what_it_comes_from(store: Store) -> None:
+def test_a_run_has_its_provenance(store: Store) -> None:
     told = lkd.run(RECIPE, store=store).provenance
     assert torch.__version__.startswith(told["packages"]["torch"]) and timm.__version__ == told["packages"]["timm"]
     assert told["threads"] == torch.get_num_threads() == 1
@@ -195,7 +195,7 @@ def test_the_source_hash_changes_with_any_line_and_any_name(tmp_path: Path, monk
 
 
 def train_counted(folder: Path, together: Barrier, reports: "Queue[tuple[int, dict[str, float]]]") -> None:
-    """Carry out `RECIPE` and report how often this process trained; training starts slowly, so that two would meet."""
+    """Run `RECIPE` and report how often this process trained; training starts slowly, so that two would meet."""
     torch.set_num_threads(1)
     fits, train = [], Trainer.run
 

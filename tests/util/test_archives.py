@@ -1,4 +1,4 @@
-"""Archives of records that anybody may have made: refused by name, with nothing written and nothing executed."""
+"""Hostile archives of records are refused by name; nothing is written or executed."""
 
 import io
 import json
@@ -33,7 +33,7 @@ Files = dict[str, bytes]
 
 
 class Trap:
-    """A pickle of it makes a file where it is read."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -70,7 +70,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def digested(files: Files) -> Files:
-    """The same files, with an index whose digests are right."""
+    """The same files, with correct digests in the index."""
     contents: dict[str, Files] = {}
     for name, content in files.items():
         if name not in ("index.json", "flops.json"):
@@ -97,7 +97,7 @@ def info(name: str, mode: int = 0, **said: int) -> zipfile.ZipInfo:
 
 
 def changed(name: str, content: bytes) -> Callable[[Files], bytes]:
-    """An archive whose digests are right, with one file of the record otherwise."""
+    """An archive with correct digests and one changed file of the record."""
     return lambda files: zipped(digested({**files, f"{ID}/{name}": content}))
 
 
@@ -106,7 +106,7 @@ def without(name: str) -> Callable[[Files], bytes]:
 
 
 def added(name: str | zipfile.ZipInfo, content: bytes = b"x") -> Callable[[Files], bytes]:
-    """An archive with a file more, which its digests hold."""
+    """An archive with one more file, included in the digests."""
     text = name if isinstance(name, str) else name.filename
 
     def made(files: Files) -> bytes:
@@ -122,7 +122,7 @@ def indexed(index: Any) -> Callable[[Files], bytes]:
 
 
 def patched(before: bytes, after: bytes) -> Callable[[Files], bytes]:
-    """Bytes replaced in the finished archive, wherever they stand."""
+    """All occurrences of some bytes in the finished archive are replaced."""
 
     def made(files: Files) -> bytes:
         content = zipped(files)
@@ -133,7 +133,7 @@ def patched(before: bytes, after: bytes) -> Callable[[Files], bytes]:
 
 
 def directory(offset: int, form: str, value: int) -> Callable[[Files], bytes]:
-    """A number otherwise in what the list of files says of the first one."""
+    """Another number in the first entry of the list of files."""
 
     def made(files: Files) -> bytes:
         content = bytearray(zipped(files))
@@ -144,7 +144,7 @@ def directory(offset: int, form: str, value: int) -> Callable[[Files], bytes]:
 
 
 def ending(offset: int, form: str, value: int) -> Callable[[Files], bytes]:
-    """A number otherwise in the last bytes of the archive."""
+    """Another number in the end record of the archive."""
 
     def made(files: Files) -> bytes:
         content = bytearray(zipped(files))
@@ -155,7 +155,7 @@ def ending(offset: int, form: str, value: int) -> Callable[[Files], bytes]:
 
 
 def together(files: Files) -> bytes:
-    """Files that are each as large as one may be."""
+    """Files of the maximum size."""
     content = bytearray(zipped({f"{ID}/measured/erf{n}-00000000.npz": b"x" for n in range(17)}))
     for found in re.finditer(b"PK\x01\x02", bytes(content)):
         struct.pack_into("<L", content, found.start() + 24, LARGEST_FILE)
@@ -163,7 +163,7 @@ def together(files: Files) -> bytes:
 
 
 def many(files: Files) -> bytes:
-    """Names alone, of more files than may be listed."""
+    """More empty files than the list may have."""
     entry = (
         struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *(20, 20, 0, 0, 0, 0), *(0, 0, 0), *(8, 0, 0, 0, 0), 0, 0) + b"a" * 8
     )
@@ -361,7 +361,7 @@ def test_a_measurement_that_is_a_pickle_is_not_executed(files: Files, tmp_path: 
     assert not (tmp_path / "sprung").exists()
 
 
-def test_what_could_not_be_read_again_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_archive_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(store := Store(tmp_path / "deep" / "home" / "published" / OTHER))
     monkeypatch.setattr(archives, "LARGEST_FILE", 100)
     with pytest.raises(

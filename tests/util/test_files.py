@@ -1,4 +1,4 @@
-"""Where files go, and that a file is either the old one or the new one."""
+"""Locations of files, and atomic replacement."""
 
 import errno
 import stat
@@ -60,7 +60,7 @@ def test_replacing_shows_the_old_file_until_the_block_ends(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["table.csv"]
 
 
-def test_who_reads_the_old_file_reads_it_to_the_end(tmp_path):
+def test_an_open_old_file_stays_readable(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
     with path.open() as reader:

@@ -1,4 +1,4 @@
-"""Equal content and code have equal digests, in every process; anything that can decide a result changes them."""
+"""Equal content and code have equal digests in every process; anything that can change a result changes them."""
 
 import copy
 import functools
@@ -51,7 +51,7 @@ PLAIN: dict[str, Any] = {
 
 
 def made(**changes: Any) -> nn.Module:
-    """A network whose class was defined as in a notebook, where no source file tells of it."""
+    """A network with a class defined as in a notebook, without a source file."""
     cell: dict[str, Any] = {"__name__": "__main__"}
     exec(CELL.format(**{**PLAIN, **changes}), cell)
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def made(**changes: Any) -> nn.Module:
     [{"scale": 3}, {"bend": "sigmoid"}, {"factor": 4}, {"order": [2, 1, 0]}, {"shift": 0.25}],
     ids=lambda change: next(iter(change)),
 )
-def test_whatever_a_redefined_class_does_otherwise_changes_its_digest(change: dict[str, Any]) -> None:
+def test_every_change_of_a_redefined_class_changes_its_digest(change: dict[str, Any]) -> None:
     assert digest(made()) == digest(made(comment="another"))
     assert digest(made()) != digest(made(**change))
 
@@ -148,7 +148,7 @@ CHANGES: dict[str, Callable[[Plain], object]] = {
 }  # fmt: skip
 
 
-def test_whatever_decides_a_networks_results_changes_its_digest() -> None:
+def test_everything_that_changes_a_networks_results_changes_its_digest() -> None:
     found = {"nothing": digest(plain())}
     for name, change in CHANGES.items():
         net = plain()
@@ -158,7 +158,7 @@ def test_whatever_decides_a_networks_results_changes_its_digest() -> None:
 
 
 @pytest.mark.parametrize("change", [replaced, CHANGES["a hook on a parameter"]], ids=["method", "hook"])
-def test_a_copy_that_is_none_has_another_digest(change: Callable[[Plain], object]) -> None:
+def test_a_changed_copy_has_another_digest(change: Callable[[Plain], object]) -> None:
     net = plain()
     change(net)
     assert digest(copy.deepcopy(net)) != digest(net)
@@ -186,7 +186,7 @@ class Functional(nn.Module):
     ],
     ids=["method", "another class's method", "inherited method", "function"],
 )
-def test_what_is_replaced_in_installed_code_changes_a_digest(
+def test_replaced_installed_code_changes_a_digest(
     make: Callable[[], nn.Module], owner: Any, name: str, other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = digest(make())
@@ -240,7 +240,7 @@ def lstm() -> nn.Module:
     ],
     ids=["weak references", "a parametrization", "a cache of timm's", "a pattern", "a numbered class"],
 )
-def test_equal_content_has_equal_digests_whatever_python_keeps_beside_it(
+def test_equal_content_has_equal_digests_whatever_python_caches(
     first: Callable[[], Any], second: Callable[[], Any]
 ) -> None:
     assert digest(first()) == digest(second())
@@ -269,7 +269,7 @@ def test_installed_code_is_known_by_its_name() -> None:
     assert own_code(made, "d") is not None
 
 
-def test_code_in_a_module_inside_a_package_of_ones_own_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_module_of_a_custom_package_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "own_package" / "inner"
     folder.mkdir(parents=True)
     for path in (folder.parent, folder):

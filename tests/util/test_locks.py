@@ -1,4 +1,4 @@
-"""Locks: free when their process ends, and refused where they would not be."""
+"""Locks are released when their process ends, and refused on file systems without flock."""
 
 import errno
 import fcntl

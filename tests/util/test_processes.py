@@ -1,4 +1,4 @@
-"""Processes end when they are told to, and are killed when they do not listen."""
+"""Processes are terminated, and killed if they ignore that."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def alive(*processes: subprocess.Popen[str]) -> Callable[[], list[int]]:
     return lambda: [process.pid for process in processes if process.poll() is None]
 
 
-def test_all_are_told_at_once_and_those_that_do_not_listen_are_killed(
+def test_all_processes_are_terminated_at_once_and_unresponsive_ones_killed(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)

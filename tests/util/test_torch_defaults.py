@@ -1,4 +1,4 @@
-"""The state that a caller left behind has no effect on a run, and is afterwards as it was."""
+"""A caller's global state has no effect on a run, and is restored afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,4 +1,4 @@
-"""Values as people type them: on a command line, and in YAML files."""
+"""Parsing of values from the command line and YAML files."""
 
 import dataclasses
 import typing

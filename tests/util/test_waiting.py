@@ -1,4 +1,4 @@
-"""Waits are said, name whom they wait for, and are given up after a time."""
+"""Waits are reported with the holder's name, and time out."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def hold(path: Path, ready: Event, done: Event) -> None:
         done.wait()
 
 
-def test_a_wait_is_said_at_first_and_then_every_minute(
+def test_a_wait_is_reported_after_seconds_and_then_every_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0, *map(float, range(121))]
@@ -107,7 +107,7 @@ def test_variables_that_announce_one_process_are_no_launcher(launcher: pytest.Mo
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_processes_that_never_come_are_named_and_given_up(rank: str, launcher: pytest.MonkeyPatch) -> None:
+def test_missing_processes_are_named_after_a_timeout(rank: str, launcher: pytest.MonkeyPatch) -> None:
     launcher.setenv("RANK", rank)
     launcher.setattr(accelerators, "_JOIN_SECONDS", 0.5)
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_processes_that_never_come_are_named_and_given_up(rank: str, launcher: p
 
 
 @pytest.mark.usefixtures("launcher")
-def test_a_study_is_not_begun_by_a_launcher() -> None:
+def test_a_launcher_does_not_start_a_study() -> None:
     with pytest.raises(ValueError, match=r"a study starts its own processes.*run unset WORLD_SIZE"):
         refuse_launcher("a study")
 
