@@ -43,7 +43,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("profile must be a name or the path of a YAML file, got True", lambda: distillation("smoke").published(True)),
     ("profile must be a name or the path of a YAML file, got 1", lambda: published(1)),
     ("resume must be True or False, got 'false'", lambda: lkd.run(recipe(), resume="false")),
-    ("recipe must be a lkd.Recipe, got 'mini_vit': lkd.train", lambda: lkd.run("mini_vit")),
+    ("recipe must be a lkd.Recipe, got 'mini_vit': to train", lambda: lkd.run("mini_vit")),
     (
         "store must be a Store of lkd.runs.store, got 'runs': write Store('runs')",
         lambda: lkd.run(recipe(), store="runs"),

@@ -36,7 +36,7 @@ def _lines(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None) -> lis
     resumed = f", resumed after step {trainer.steps_done}" if trainer.steps_done else ""
     lines = [accounted(setup.data), f"student {setup.student_name}: {count / 1e6:.2f} M parameters, {share}"]
     if check:
-        lines.append(f"teacher {check.name}: right on {check.top1:.1f} % of {len(check.labels)} validation images")
+        lines.append(f"teacher {check.name}: top-1 {check.top1:.1f} % on {len(check.labels)} validation images")
     lines.append(f"objective {describe_objective(recipe)}")
     steps = f"{recipe.epochs} epochs of {setup.stream.steps} steps{resumed}"
     return [*lines, f"run {recipe.run_id}: {len(setup.stream.split):,} training images, {steps}"]

@@ -47,7 +47,7 @@ def launch(
         images: total number of training images, for the progress bar.
 
     Raises:
-        OSError: no private folder can be made; names the remedy.
+        OSError: the private folder cannot be created; names the remedy.
         RuntimeError: the processes failed; ends with their last messages.
         TimeoutError: the processes have not started after five minutes.
         ValueError: a model or data set that cannot be pickled.

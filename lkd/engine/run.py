@@ -57,7 +57,7 @@ def run(
         resume: False trains again from the beginning and replaces an existing run.
         num_processes: number of training processes. If more than 1, `accelerate launch` starts them, and they outlive
             this process.
-        options: options that do not determine the result.
+        options: options that do not determine the result, such as checkpoints and `torch.compile`.
 
     Returns:
         The run, with `metrics`, `history`, `path`, `student` and `masks`.
@@ -80,7 +80,7 @@ def run(
 
 
 def check_arguments(store: Store | None, options: Options | None) -> None:
-    """Refuse a store or options of another type.
+    """Check the types of `store` and `options`.
 
     Raises:
         TypeError: names the argument and its value.

@@ -40,7 +40,7 @@ class RunSetup:
     Raises:
         KeyError: the recipe names an in-memory object that is not in `objects`.
         FileNotFoundError: missing data files.
-        ValueError: fewer images than a batch; networks whose input or classes do not fit the data; a student without
+        ValueError: fewer images than a batch; networks that do not fit the data's images or classes; a student without
             parameters in the scope of sparse training.
     """
 

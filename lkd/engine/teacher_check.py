@@ -72,8 +72,8 @@ class TeacherCheck:
         else:
             return False
         warnings.warn(
-            f"teacher {self.name!r} is right on {self.top1:.1f} % of {len(self.labels)} validation images, {reason}: "
-            f"check that its classes have the order of the data's{order}, and that it expects the normalisation and "
+            f"teacher {self.name!r} has a top-1 of {self.top1:.1f} % on {len(self.labels)} validation images, {reason}"
+            f": check that its classes have the order of the data's{order}, and that it expects the normalisation and "
             "size of these images",
             stacklevel=2,
         )

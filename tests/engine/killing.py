@@ -32,7 +32,7 @@ class Killed:
 def work(
     recipe: Recipe, folder: Path, options: dict[str, Any], step: int | None, during: During, place: dict[str, str]
 ) -> None:
-    """Carry out a recipe, to its end or to the kill."""
+    """Run a recipe to its end or until it is killed."""
     import torch
 
     import lkd.runs.store

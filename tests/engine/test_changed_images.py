@@ -74,7 +74,7 @@ def test_a_run_that_is_found_warns_of_images_replaced_since(pets: Path, store: S
         warnings.simplefilter("error")
         lkd.run(recipe(pets), store=store)
     replaced(pets)
-    changed = rf"the files of folder:{pets} have changed .* since '{done.recipe.run_id}' ran: train again"
+    changed = rf"the files of folder:{pets} have changed .* since '{done.recipe.run_id}' ran: restore the files"
     with pytest.warns(UserWarning, match=changed):
         lkd.run(recipe(pets), store=store)
     lkd.run(recipe(pets), store=store, resume=False)

@@ -136,6 +136,7 @@ def worked_together(path: Path, processes: int) -> tuple[dict[str, Any], dict[st
         "MASTER_PORT": port,
         "ACCELERATE_USE_CPU": "true",
         "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     working = []
     for rank in range(processes):

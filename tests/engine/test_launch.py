@@ -23,6 +23,8 @@ from lkd.runs.store import Store
 pytestmark = pytest.mark.usefixtures("temporary")
 
 RECIPE = replace(TAUGHT, batch_size=32)
+IMPORTABLE = str(Path(__file__).parents[1])
+"""The folder of `short`, from which other processes import models."""
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def test_what_failed_processes_said_is_told(store: Store) -> None:
 
 @pytest.mark.slow
 def test_one_process_that_fails_ends_the_others_and_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", IMPORTABLE, prepend=os.pathsep)
     with pytest.raises(RuntimeError, match=r"(?s)in 2 processes failed.*RuntimeError: process 1 has had enough"):
         lkd.train(Wayward(), data="digits", profile="smoke", epochs=3, store=store, num_processes=2)
     assert not list(store.folder.glob("runs/*"))
@@ -79,7 +81,7 @@ def test_one_process_that_fails_ends_the_others_and_is_told(store: Store, monkey
 
 @pytest.mark.slow
 def test_a_model_of_ones_own_is_trained_by_two_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", IMPORTABLE, prepend=os.pathsep)
     run = lkd.train(Perceptron(), data="digits", profile="smoke", epochs=1, store=store, num_processes=2)
     assert run.provenance["processes"] == 2 and isinstance(run.student, Perceptron)
 

@@ -1,4 +1,4 @@
-"""A step of training is made on copies before a teacher is trained for it: what fails in training only fails then."""
+"""A rehearsed training step reveals failures before a teacher is trained."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What cannot work is refused before any work; models and data of one's own take a handful of lines."""
+"""Invalid setups are refused before any work; custom models and data take a few lines."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Workers as jobs of submitit: killed, put into the queue again, stopped; and what Slurm is told."""
+"""Workers as submitit jobs: killed, requeued and stopped; and their Slurm settings."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def workers(folder: Path) -> list[psutil.Process]:
 
 
 def told(folder: Path, what: str) -> list[str]:
-    """The runs of which the jobs' logs say so."""
+    """The runs that the jobs' logs name."""
     logs = "".join(path.read_text() for path in folder.glob("*.out"))
     return re.findall(rf" (\w+) {what}$", logs, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""A teacher that does not know the data is noticed before its student learns, and recorded."""
+"""A teacher that does not fit the data is detected before training, and recorded."""
 
 import warnings
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_accuracy_of_a_teacher_is_in_record_and_card_and_nobody_is_warned_of
 
 def test_a_teacher_with_its_classes_in_another_order_is_named_with_the_order(store: Store) -> None:
     order = [0, 1, 3, 4, 5, 6, 7, 8, 9, 2]
-    with pytest.warns(UserWarning, match=r"teacher 'Nearest' is right on .* % of 250 .* no better than gues"):
+    with pytest.warns(UserWarning, match=r"teacher 'Nearest' has a top-1 of .* % on 250 .* no better than gues"):
         run = distilled(Nearest(load("digits"), [9, *range(9)]), store)
     assert run.metrics["teacher_top1"] < 15
     with pytest.warns(UserWarning, match=r"another order, with its class \d as class \d .* reach 100.0 %"):
@@ -65,7 +65,7 @@ def test_a_teacher_far_below_the_student_alone_is_warned_of_before_training(stor
     with pytest.warns(UserWarning, match="no better than guessing"):
         check.warn()
     half = TeacherCheck("half", torch.arange(500) % 2, torch.arange(500) % 4, 4)
-    with pytest.warns(UserWarning, match=r"'half' is right on 50.0 % .* far below the student \(70.0 %\): check that"):
+    with pytest.warns(UserWarning, match=r"'half' has a top-1 of 50.0 % .* far below the student \(70.0 %\): check"):
         assert half.warn(70.0)
     assert not half.warn(55.0) and not half.warn()
     assert alone.metrics.keys() == {"val_top1", "val_loss", "test_top1", "test_loss"}
@@ -153,7 +153,7 @@ def images(low: float, high: float, channels: int = 3) -> Images:
 def test_images_that_a_pretrained_teachers_normalisation_is_not_made_for_are_refused(
     low: float, high: float, pretrained: str, store: Store
 ) -> None:
-    with pytest.raises(ValueError, match=r"made for images in \[0, 1\]: train images go from .* or as a module|module"):
+    with pytest.raises(ValueError, match=r"for images in \[0, 1\], but train images range from .* teacher as a module"):
         lkd.distill("mini_resnet", pretrained, data=images(low, high), profile="smoke", epochs=1, store=store)
 
 

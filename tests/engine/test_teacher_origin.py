@@ -1,4 +1,4 @@
-"""Where a teacher's weights come from is written down, and data of other classes than its own are refused."""
+"""The origin of a teacher's weights is recorded, and data with other classes are refused."""
 
 import hashlib
 from collections.abc import Iterator

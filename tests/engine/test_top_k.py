@@ -1,4 +1,4 @@
-"""A distribution in short is well defined for every objective."""
+"""A truncated distribution is well defined for every objective."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Trackers: each epoch's figures go where Accelerate's trackers keep them, also of a run that was killed."""
+"""Trackers log the metrics of each epoch, also of a run that was killed."""
 
 from dataclasses import replace
 from pathlib import Path

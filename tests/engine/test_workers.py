@@ -1,4 +1,4 @@
-"""Many recipes at once: in the right order, with the same results, through failures and kills."""
+"""Parallel workers: order, equal results, failures and kills."""
 
 import json
 import multiprocessing
