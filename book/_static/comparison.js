@@ -1,5 +1,5 @@
-// Shows what is ticked of the published runs: rows of the tables, and figures, which figures.js draws. The choice
-// stands in the address.
+// Shows the selected published runs: rows of the tables, and figures, which figures.js draws. The page's address
+// contains the selection.
 "use strict";
 (() => {
   const root = document.querySelector(".lkd-comparison");
@@ -17,25 +17,25 @@
 
   const unique = (entries) => [...new Set(entries)];
 
-  // The box of a cell's objective; a student alone has none.
+  // The checkbox of a cell's objective; a baseline has none.
   const boxOf = ({ objective }) => boxes.find(({ name, value }) => name === "objective" && value === objective);
 
-  // Cells by profile, student and objective, each group with its name; a student alone stands in all of its groups.
+  // Named groups of cells by profile, student and objective; a baseline belongs to all groups of its student.
   function grouped(shown) {
     const several = unique(shown.map(({ profile }) => profile)).length > 1;
     const learners = unique(shown.map(({ profile, student }) => JSON.stringify([profile, student]))).map(JSON.parse);
     return learners.flatMap(([profile, student]) => {
       const own = shown.filter((cell) => cell.profile === profile && cell.student === student);
-      const ways = unique(own.map(boxOf));
-      const taught = ways.filter(Boolean);
-      return (taught.length ? taught : ways).map((box) => ({
+      const methods = unique(own.map(boxOf));
+      const distilled = methods.filter(Boolean);
+      return (distilled.length ? distilled : methods).map((box) => ({
         name: [student, box?.labels[0].textContent.trim(), several && profile].filter(Boolean),
         cells: own.filter((cell) => [box, undefined].includes(boxOf(cell))),
       }));
     });
   }
 
-  const told = ({ name, teacher, mean, low, high, n }, [title, unit]) => [
+  const hoverText = ({ name, teacher, mean, low, high, n }, [title, unit]) => [
     name.join(", "),
     `teacher: ${teacher}`,
     `${title} ${mean.toFixed(2)} ${unit}`,
@@ -43,7 +43,7 @@
     `runs: ${n}`,
   ].join("<br>");
 
-  // The axis from end to end of all intervals, for gains with zero.
+  // The range of the axis: all intervals, and zero for gains.
   function rangeOf(measure, rows) {
     const ends = rows.flatMap(({ mean, low, high }) => [low ?? mean, high ?? mean]);
     if (measure === "direct_gain") ends.push(0);
@@ -76,7 +76,7 @@
         y: own.map(({ name }) => name.join("<br>")),
         error_x: { array: own.map(({ mean, high }) => (high ?? mean) - mean), color, thickness: 2 },
         marker: { color, symbol, size: 10 },
-        hovertext: own.map((row) => told(row, measures[measure])),
+        hovertext: own.map((row) => hoverText(row, measures[measure])),
         hoverinfo: "text",
       };
     });
@@ -131,8 +131,8 @@
   function show() {
     const shown = cells.filter((cell) => boxes.every(({ name, value, checked }) => checked || cell[name] !== value));
     for (const table of tables) cells.forEach((cell, row) => { table.rows[row].hidden = !shown.includes(cell); });
-    const taught = shown.filter(boxOf);
-    const has = (measure) => (taught.length ? taught : shown).some((cell) => cell[measure]);
+    const distilled = shown.filter(boxOf);
+    const has = (measure) => (distilled.length ? distilled : shown).some((cell) => cell[measure]);
     for (const { figure, target, script, meta } of figures) {
       figure.hidden = !has(meta.shows);
       if (figure.hidden) continue;

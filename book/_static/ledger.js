@@ -1,4 +1,4 @@
-// Filters of the ledger of claims, by entries of its columns and by words. Without this script all claims stand there.
+// Filters of the ledger of claims, by entries of its columns and by words. Without this script all claims are shown.
 "use strict";
 (() => {
   const make = (tag, properties, ...children) => {

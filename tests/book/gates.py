@@ -1,6 +1,6 @@
-"""Quality gates of the site: what a reader would stumble over, found in a browser without network.
+"""Quality gates of the site, checked in a browser without network.
 
-A gate takes a visit to a page and gives its findings, none where all is well.
+A gate takes a visit to a page and returns its findings.
 """
 
 import gzip
@@ -38,7 +38,7 @@ _KEYBOARD = (Path(__file__).parent / "keyboard.js").read_text()
 
 
 class Visit(NamedTuple):
-    """An opened page with all that is folded on it unfolded, and what was noticed on the way."""
+    """An opened page with all details unfolded, and the errors and requests while it opened."""
 
     page: Page
     errors: list[str]
@@ -121,7 +121,7 @@ def links(visit: Visit) -> list[str]:
 
 
 def weight(visit: Visit) -> list[str]:
-    """A page whose first visit transfers more than `LIMIT`."""
+    """A page with a first visit of more than `LIMIT` bytes."""
     files = {_file(url) for url in visit.requested if url.startswith("file:")}
     sizes = {file.name: _transferred(file) for file in files if file.name not in (PLOTLY, MATHJAX)}
     heaviest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]

@@ -1,4 +1,4 @@
-"""What the README and the page of commands tell people to type into a shell works as it stands there."""
+"""The shell commands in the README and on the page of commands work."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def typed(command: str) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with a folder of pictures, and a working directory of one's own with the chapters."""
+    """A home with a folder of images, and a new working directory with the chapters."""
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
     for split in ("train", "val"):
         for label in ("cat", "dog"):

@@ -199,7 +199,7 @@ def test_its_script_is_on_its_page_alone(built: Book) -> None:
 
 
 class Reader:
-    """Someone who has the page open, cut off the network; `complaints` is what went wrong."""
+    """A reader with the page open, without network; `complaints` are the errors."""
 
     def __init__(self, built: Book, browser: Browser, address: str = "", width: int = 1280):
         self.page: Page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
@@ -224,7 +224,7 @@ class Reader:
         return [row.split("\t")[:4] for row in seen]
 
     def drawn(self, number: int) -> list[dict]:
-        """The traces of a figure, once it is drawn as what its JSON says."""
+        """The traces of a figure, once it is drawn from its current JSON."""
         figure = self.page.locator(".lkd-figure").nth(number)
         figure.scroll_into_view_if_needed()
         expected = len(json.loads(figure.locator("script").text_content() or "")["data"])

@@ -1,4 +1,4 @@
-"""What people typed is text on a page, wherever it stands: no character of it is HTML or Markdown."""
+"""Text from users is escaped everywhere on a page: none of it becomes HTML or Markdown."""
 
 import ast
 import json
@@ -43,7 +43,7 @@ ACTIVE = "img, iframe, object, svg, b, h1, .math, .note, a[href=c], a[href^=java
 
 
 def active(page: BeautifulSoup) -> list[Any]:
-    """Elements that what was typed has become."""
+    """Elements created from the typed text."""
     scripts = [script for script in page.select("script") if script.text.strip() == "alert(1)"]
     return scripts + page.select("img[onerror], a[href=c], a[href^=javascript]")
 

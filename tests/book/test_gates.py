@@ -1,4 +1,4 @@
-"""Each gate lets a good page through and stops one that is broken in what the gate is for."""
+"""Each gate passes a good page and stops a page with its kind of fault."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ledger of claims on a page: what was judged, its filters, and that a claim's words are no markup."""
+"""The ledger of claims on a page: verdicts, filters, and escaping of claims."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What pages tell people to type works as it stands there."""
+"""The Python code on the pages runs."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ FILE = re.compile(r"^```yaml\n# (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """A file that the reader is to write, its name in the first line."""
 PAGES = [path for path in sorted((Path(__file__).parents[2] / "book").glob("*.md")) if BLOCK.search(path.read_text())]
 OF_ONES_OWN = ("index",)
-"""Pages whose code has networks and data of the reader's."""
+"""Pages with code for the reader's own networks and data."""
 
 
 def test_pages_with_code_are_found() -> None:

@@ -323,7 +323,7 @@ class TestBrowser:
 
 
 def _opened(book: Book, browser: Browser, width: int) -> tuple[Page, list[str]]:
-    """The chapter in a window of this width, its figure drawn, cut off the network; and what it asked other hosts."""
+    """The chapter in a window of this width with its figure drawn, and its requests to other hosts."""
     page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
     foreign: list[str] = []
 

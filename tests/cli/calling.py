@@ -36,6 +36,6 @@ def save(store: Store, recipe: Recipe, top1: float = 50.0, started: str = "2026-
 
 
 def content(*folders: Path) -> dict[str, bytes | None]:
-    """All that lies in folders, with the content of files."""
+    """All files in folders, with their content."""
     paths = [path for folder in folders for path in folder.rglob("*")]
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}

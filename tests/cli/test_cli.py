@@ -1,4 +1,4 @@
-"""The `lkd` command: what it lists, judges and publishes, and what it says of wrong words."""
+"""The `lkd` command: lists, verdicts, publication, and messages on wrong arguments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What this machine is and has, and what is said of what would be slow on it."""
+"""`lkd doctor`: the report on this machine, and the advice."""
 
 import errno
 import importlib.metadata

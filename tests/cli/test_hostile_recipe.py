@@ -1,4 +1,4 @@
-"""`lkd run-recipe` takes a recipe and nothing else: no file that it names, or that lies in a store, is executed."""
+"""`lkd run-recipe` takes a recipe and nothing else: no file that it names, or in a store, is executed."""
 
 import json
 from collections.abc import Mapping

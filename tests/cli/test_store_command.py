@@ -1,4 +1,4 @@
-"""`lkd store`: what is there, what it is, how runs differ, and what goes only when it is told to."""
+"""`lkd store`: lists, shows and compares runs, and deletes only on request."""
 
 import json
 from dataclasses import replace
@@ -135,7 +135,7 @@ def test_what_is_being_trained_stays(store: Store) -> None:
 
 
 def damaged(store: Store) -> list[str]:
-    """Put a damaged run and a note among the runs of a store; gives the beginnings of what should be said of them."""
+    """Put a damaged run and a note among the runs of a store; return the beginnings of the expected messages."""
     (store.path(NKD) / "metrics.json").write_text('{"test_top1": NaN}')
     (store.folder / "runs" / "notes.txt").write_text("seeds 0 to 2 are done")
     return [

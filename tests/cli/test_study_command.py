@@ -1,4 +1,4 @@
-"""`lkd study`: stopped and gone on with, beside failures, and what it says of wrong words."""
+"""`lkd study`: interruption, resuming, failures, and messages on wrong arguments."""
 
 import re
 import signal

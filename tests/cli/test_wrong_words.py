@@ -1,4 +1,4 @@
-"""Wrong command lines: each is answered in a line or two that say what to do, ends with 2, and writes nothing."""
+"""Wrong command lines: a message of one or two lines with the fix, exit code 2, and nothing written."""
 
 import json
 import os
@@ -141,7 +141,7 @@ def picture(*parts: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """A home with two runs, and a working directory with files that are not what they should be."""
+    """A home with two runs, and a working directory with invalid files."""
     home, here, before = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("here"), Path.cwd()
     for recipe in (RUN, OTHER):
         save(Store(home), recipe)

@@ -48,13 +48,13 @@ def logits(tmp_path_factory: pytest.TempPathFactory, smoke_runs: Store) -> Made:
 
 
 def outputs(notebook: NotebookNode, *kinds: str) -> list[NotebookNode]:
-    """Outputs of these kinds; by default what a reader sees."""
+    """Outputs of these kinds; by default the visible ones."""
     made = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     return [output for output in made if output.output_type in (kinds or ("execute_result", "display_data"))]
 
 
 def rows_of_the_papers_table(notebook: NotebookNode) -> list[Tag]:
-    """Rows with numbers, of all tables that have a column of direct gains beside one of the student alone."""
+    """Rows with numbers, of all tables with columns "alone" and "direct gain"."""
     pages = [BeautifulSoup(output.data.get("text/html", ""), "html.parser") for output in outputs(notebook)]
     tables = [table for page in pages for table in page.select("table")]
     heads = [{cell.text.strip() for cell in table.select("th")} for table in tables]

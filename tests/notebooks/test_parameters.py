@@ -28,7 +28,7 @@ WRONG: dict[str, list[Any]] = {
 """By declared type, values of other types, and lists that are empty or name something twice."""
 
 AS_TEXT = {"bool": "no", "int": "two", "str": "3", "list[int]": "0", "list[float]": "1", "list[str]": "a", "dict": "1"}
-"""By declared type, what is typed wrongly on a command line."""
+"""Wrong command-line values, by declared type."""
 
 GIVEN = {
     ("bool", "false"): "`-p it False` for papermill, `-p it=False` for lkd run",
