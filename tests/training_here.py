@@ -30,4 +30,4 @@ def copy_runs(store: Store, home: Path, recipes: Sequence[Recipe]) -> None:
     teachers = [recipe.teacher for recipe in recipes if isinstance(recipe.teacher, Recipe)]
     for recipe in dict.fromkeys([*recipes, *teachers]):
         path = store.path(recipe)
-        shutil.copytree(path, home / "runs" / path.name)
+        shutil.copytree(path, home / "runs" / path.name, dirs_exist_ok=True)

@@ -1,7 +1,11 @@
 """Invalid inputs of the losses; messages name the argument, its value and the expected one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from lkd.objectives import (
     DIST,
@@ -11,6 +15,7 @@ from lkd.objectives import (
     NKD,
     OBJECTIVES,
     Label,
+    Objective,
     Vanilla,
     dist_loss,
     dkd_loss,
@@ -71,7 +76,9 @@ WRONG_TEACHER = {
 
 @pytest.mark.parametrize("loss", [kd_loss, nkd_loss, dkd_loss, vanilla_kd_loss])
 @pytest.mark.parametrize(("change", "error", "message"), (WRONG | WRONG_TEACHER).values(), ids=WRONG | WRONG_TEACHER)
-def test_wrong_tensors_are_refused_by_name(loss, change, error, message):
+def test_wrong_tensors_are_refused_by_name(
+    loss: Callable[..., Tensor], change: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         loss(**(GOOD | change))
 
@@ -80,20 +87,20 @@ WRONG_LOGITS = {name: case for name, case in (WRONG | WRONG_TEACHER).items() if 
 
 
 @pytest.mark.parametrize(("change", "error", "message"), WRONG_LOGITS.values(), ids=WRONG_LOGITS)
-def test_a_loss_without_a_target_refuses_the_same(change, error, message):
+def test_a_loss_without_a_target_refuses_the_same(change: dict[str, Any], error: type[Exception], message: str) -> None:
     given = GOOD | change
     with pytest.raises(error, match=message):
         dist_loss(given["student_logits"], given["teacher_logits"])
 
 
 @pytest.mark.parametrize(("change", "error", "message"), WRONG.values(), ids=WRONG)
-def test_the_label_loss_refuses_the_same(change, error, message):
+def test_the_label_loss_refuses_the_same(change: dict[str, Any], error: type[Exception], message: str) -> None:
     given = GOOD | change
     with pytest.raises(error, match=message):
         label_loss(given["student_logits"], given["target"])
 
 
-def test_rounded_shares_of_low_precision_are_taken():
+def test_rounded_shares_of_low_precision_are_taken() -> None:
     shares = torch.full((4, 1000), 0.1 / 1000)
     shares[:, 7] += 0.9
     for dtype in (torch.float16, torch.bfloat16):
@@ -109,7 +116,7 @@ PAIR = {name: GOOD[name] for name in ("student_logits", "teacher_logits")}
 MAPS = {"student_map": torch.zeros(2, 3, 4, 4), "teacher_map": torch.zeros(2, 3, 4, 4)}
 
 
-def weights(*names):
+def weights(*names: str) -> list[tuple[str, Any, type[Exception]]]:
     return [
         (name, *case)
         for name in names
@@ -127,7 +134,14 @@ def weights(*names):
         *((fd_loss, MAPS, FD, *case) for case in [*weights("beta"), ("beta", 0.0, ValueError)]),
     ],
 )
-def test_wrong_numbers_are_refused_by_name_before_any_step(loss, given, objective, name, value, error):
+def test_wrong_numbers_are_refused_by_name_before_any_step(
+    loss: Callable[..., Tensor],
+    given: dict[str, Any],
+    objective: type[Objective],
+    name: str,
+    value: Any,
+    error: type[Exception],
+) -> None:
     with pytest.raises(error, match=f"{name} must be"):
         loss(**given, **{name: value})
     with pytest.raises(error, match=f"{name} must be"):
@@ -143,7 +157,9 @@ def test_wrong_numbers_are_refused_by_name_before_any_step(loss, given, objectiv
         *((FD, "stages", value, TypeError) for value in (1.0, "1", True)),
     ],
 )
-def test_wrong_numbers_of_an_objective_are_refused_by_name(objective, name, value, error):
+def test_wrong_numbers_of_an_objective_are_refused_by_name(
+    objective: type[Objective], name: str, value: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=f"{name} must be"):
         objective(**{name: value})
 
@@ -161,7 +177,9 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("loss", "given", "objective", "name", "value", "nearest"), CHOICES)
-def test_unknown_names_are_refused_with_the_nearest(loss, given, objective, name, value, nearest):
+def test_unknown_names_are_refused_with_the_nearest(
+    loss: Callable[..., Tensor], given: dict[str, Any], objective: type[Objective], name: str, value: Any, nearest: str
+) -> None:
     message = f"unknown {name} {value!r}.*" + (f"did you mean '{nearest}'" if nearest else "There are")
     with pytest.raises(KeyError, match=message):
         objective(**{name: value})
@@ -170,13 +188,13 @@ def test_unknown_names_are_refused_with_the_nearest(loss, given, objective, name
             loss(**given, **{name: value})
 
 
-def test_the_ends_of_the_ranges_are_taken():
+def test_the_ends_of_the_ranges_are_taken() -> None:
     assert kd_loss(**GOOD, temperature=1, alpha=0).isfinite() and kd_loss(**GOOD, alpha=1).isfinite()
     assert nkd_loss(**GOOD, gamma=0).isfinite()
     assert dkd_loss(**GOOD, alpha=0, beta=0) == 0 and dist_loss(**PAIR, beta=0, gamma=0) == 0
 
 
-def test_numbers_are_given_by_name_only():
+def test_numbers_are_given_by_name_only() -> None:
     for loss in (kd_loss, nkd_loss, dkd_loss, vanilla_kd_loss):
         with pytest.raises(TypeError, match="positional"):
             loss(*GOOD.values(), 3.0)
@@ -185,6 +203,6 @@ def test_numbers_are_given_by_name_only():
             loss(*given.values(), 3.0)
 
 
-def test_an_unknown_objective_offers_the_nearest():
+def test_an_unknown_objective_offers_the_nearest() -> None:
     with pytest.raises(KeyError, match="unknown objective 'nkdd': did you mean 'nkd'"):
         OBJECTIVES["nkdd"]

@@ -4,6 +4,7 @@ The formulas are in the docstrings of the functions; limits and gradients are de
 """
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from plain_losses import (
     plain_nkd,
     sample,
 )
+from torch import Tensor
 
 from lkd.objectives import NKD, Outputs, dist_loss, dkd_loss, kd_loss, label_loss, nkd_loss, vanilla_kd_loss
 
@@ -28,7 +30,7 @@ from lkd.objectives import NKD, Outputs, dist_loss, dkd_loss, kd_loss, label_los
 @every_shape
 @every_width
 @every_temperature
-def test_kd_is_its_formula(soft, classes, temperature):
+def test_kd_is_its_formula(soft: bool, classes: int, temperature: float) -> None:
     student, teacher, target, shares = sample(classes, soft)
     expected = plain_kd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, alpha=0.3)
     assert kd_loss(student, teacher, target, temperature=temperature, alpha=0.3).item() == pytest.approx(
@@ -39,7 +41,7 @@ def test_kd_is_its_formula(soft, classes, temperature):
 @every_shape
 @every_width
 @every_temperature
-def test_nkd_is_its_formula(soft, classes, temperature):
+def test_nkd_is_its_formula(soft: bool, classes: int, temperature: float) -> None:
     student, teacher, target, shares = sample(classes, soft)
     expected = plain_nkd(student.tolist(), teacher.tolist(), shares.tolist(), temperature, gamma=1.5)
     assert nkd_loss(student, teacher, target, temperature=temperature, gamma=1.5).item() == pytest.approx(
@@ -49,12 +51,12 @@ def test_nkd_is_its_formula(soft, classes, temperature):
 
 @every_shape
 @every_width
-def test_label_loss_is_its_formula(soft, classes):
+def test_label_loss_is_its_formula(soft: bool, classes: int) -> None:
     student, _, target, shares = sample(classes, soft)
     assert label_loss(student, target).item() == pytest.approx(plain_label(student.tolist(), shares.tolist()), 1e-11)
 
 
-def test_defaults_are_those_of_the_released_code():
+def test_defaults_are_those_of_the_released_code() -> None:
     student, teacher, target, shares = sample(10)
     rows = student.tolist(), teacher.tolist(), shares.tolist()
     assert kd_loss(student, teacher, target).item() == pytest.approx(plain_kd(*rows, 1.0, 0.1), 1e-11)
@@ -63,14 +65,14 @@ def test_defaults_are_those_of_the_released_code():
 
 @every_shape
 @every_width
-def test_binary_label_loss_is_its_formula(soft, classes):
+def test_binary_label_loss_is_its_formula(soft: bool, classes: int) -> None:
     student, _, target, shares = sample(classes, soft)
     expected = plain_bce(student.tolist(), shares.tolist())
     assert label_loss(student, target, hard="bce").item() == pytest.approx(expected, 1e-11)
 
 
 @every_shape
-def test_gradient_of_the_binary_label_loss(soft):
+def test_gradient_of_the_binary_label_loss(soft: bool) -> None:
     student, _, target, shares = sample(10, soft)
     expected = (student.sigmoid() - shares) / student.numel()
     torch.testing.assert_close(gradient(label_loss, student, target, hard="bce"), expected, rtol=1e-10, atol=1e-14)
@@ -79,7 +81,7 @@ def test_gradient_of_the_binary_label_loss(soft):
 # NKD in two public code bases ---------------------------------------------------------------------------------------
 
 
-def nkd_of_slak(student, teacher, label, temperature):
+def nkd_of_slak(student: Tensor, teacher: Tensor, label: Tensor, temperature: float) -> Tensor:
     """SLaK's `engine_kd.py`: subtract 1000 from the label's logit, renormalise the rest."""
     column = label[:, None]
     of_label = -(teacher.softmax(1).gather(1, column) * student.softmax(1).gather(1, column).log()).mean()
@@ -90,7 +92,7 @@ def nkd_of_slak(student, teacher, label, temperature):
     return of_label - temperature**2 * products.sum(1).mean()
 
 
-def nkd_of_cls_kd(student, teacher, label, temperature, gamma):
+def nkd_of_cls_kd(student: Tensor, teacher: Tensor, label: Tensor, temperature: float, gamma: float) -> Tensor:
     """cls_KD's `nkd.py`: log-softmax over the unmasked columns."""
     others = F.one_hot(label, student.shape[1]) == 0
     batch = len(label)
@@ -101,7 +103,7 @@ def nkd_of_cls_kd(student, teacher, label, temperature, gamma):
 
 
 @every_temperature
-def test_nkd_is_both_published_forms(temperature):
+def test_nkd_is_both_published_forms(temperature: float) -> None:
     student, teacher, label, _ = sample(10, batch=8)
     ours = nkd_loss(student, teacher, label, temperature=temperature)
     torch.testing.assert_close(ours, nkd_of_slak(student, teacher, label, temperature), rtol=1e-12, atol=0)
@@ -117,7 +119,7 @@ def test_nkd_is_both_published_forms(temperature):
 
 @every_shape
 @every_temperature
-def test_gradient_of_kd(soft, temperature):
+def test_gradient_of_kd(soft: bool, temperature: float) -> None:
     student, teacher, target, shares = sample(10, soft)
     p_s, p_t = ((logits / temperature).softmax(1) for logits in (student, teacher))
     expected = (0.3 * temperature * (p_s - p_t) + 0.7 * (student.softmax(1) - shares)) / len(student)
@@ -127,7 +129,7 @@ def test_gradient_of_kd(soft, temperature):
 
 @every_shape
 @every_temperature
-def test_gradient_of_nkd(soft, temperature):
+def test_gradient_of_nkd(soft: bool, temperature: float) -> None:
     student, teacher, target, shares = sample(10, soft)
     label = F.one_hot(shares.argmax(1), 10)
     p_label = (teacher.softmax(1) * label).sum(1, keepdim=True)
@@ -141,7 +143,7 @@ def test_gradient_of_nkd(soft, temperature):
 
 
 @every_shape
-def test_kd_without_the_teacher_is_cross_entropy(soft):
+def test_kd_without_the_teacher_is_cross_entropy(soft: bool) -> None:
     student, teacher, target, _ = sample(10, soft)
     expected = F.cross_entropy(student, target)
     torch.testing.assert_close(kd_loss(student, teacher, target, temperature=3.0, alpha=0.0), expected)
@@ -149,14 +151,14 @@ def test_kd_without_the_teacher_is_cross_entropy(soft):
 
 
 @every_temperature
-def test_kd_of_equal_logits_without_the_label_is_zero_and_flat(temperature):
+def test_kd_of_equal_logits_without_the_label_is_zero_and_flat(temperature: float) -> None:
     student, _, target, _ = sample(10)
     assert kd_loss(student, student, target, temperature=temperature, alpha=1.0).abs() < 1e-13
     assert gradient(kd_loss, student, student, target, temperature=temperature, alpha=1.0).abs().max() < 1e-13
 
 
 @every_temperature
-def test_nkd_of_equal_logits_still_pulls_at_the_label(temperature):
+def test_nkd_of_equal_logits_still_pulls_at_the_label(temperature: float) -> None:
     student, _, label, shares = sample(10)
     p = student.softmax(1)
     expected = p[range(4), label, None] * (p - shares) / 4
@@ -164,7 +166,7 @@ def test_nkd_of_equal_logits_still_pulls_at_the_label(temperature):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-13)
 
 
-def test_nkd_with_two_classes_has_no_second_term():
+def test_nkd_with_two_classes_has_no_second_term() -> None:
     student, teacher, label, _ = sample(2)
     assert NKD(temperature=3.0, gamma=7.0)(Outputs(student), Outputs(teacher), label)["non_target"] == 0
     assert (
@@ -172,7 +174,7 @@ def test_nkd_with_two_classes_has_no_second_term():
     ).all()
 
 
-def test_nkd_takes_the_first_of_equal_shares_for_the_label():
+def test_nkd_takes_the_first_of_equal_shares_for_the_label() -> None:
     student, teacher, _, _ = sample(4)
     tied = torch.tensor([0.1, 0.4, 0.4, 0.1], dtype=torch.float64).expand(4, 4)
     first = torch.ones(4, dtype=torch.int64)
@@ -198,7 +200,7 @@ every_loss = pytest.mark.parametrize("loss", (LOSSES | BINARY).values(), ids=LOS
 
 
 @every_loss_of_softmax
-def test_a_constant_added_to_a_row_changes_nothing(loss):
+def test_a_constant_added_to_a_row_changes_nothing(loss: Callable[..., Tensor]) -> None:
     student, teacher, label, _ = sample(10)
     moved = student + torch.tensor([[-7.0], [0.0], [3.0], [90.0]]), teacher + torch.tensor([[5.0], [-60.0], [1.0], [0]])
     torch.testing.assert_close(loss(*moved, label), loss(student, teacher, label), rtol=1e-12, atol=0)
@@ -206,7 +208,7 @@ def test_a_constant_added_to_a_row_changes_nothing(loss):
 
 @every_loss
 @every_shape
-def test_names_of_classes_do_not_matter(loss, soft):
+def test_names_of_classes_do_not_matter(loss: Callable[..., Tensor], soft: bool) -> None:
     student, teacher, target, _ = sample(10, soft)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
     renamed = target[:, order] if soft else order.argsort()[target]
@@ -214,20 +216,20 @@ def test_names_of_classes_do_not_matter(loss, soft):
 
 
 @every_loss
-def test_order_and_repetition_of_samples_do_not_matter(loss):
+def test_order_and_repetition_of_samples_do_not_matter(loss: Callable[..., Tensor]) -> None:
     values = sample(10)[:3]
     for order in ([2, 0, 3, 1], [0, 1, 2, 3] * 3):
         torch.testing.assert_close(loss(*(value[order] for value in values)), loss(*values))
 
 
 @every_loss
-def test_a_hard_label_is_the_soft_one_that_puts_all_on_it(loss):
+def test_a_hard_label_is_the_soft_one_that_puts_all_on_it(loss: Callable[..., Tensor]) -> None:
     student, teacher, label, shares = sample(10)
     torch.testing.assert_close(loss(student, teacher, shares), loss(student, teacher, label))
 
 
 @every_loss
-def test_only_the_student_gets_a_gradient_and_nothing_is_changed(loss):
+def test_only_the_student_gets_a_gradient_and_nothing_is_changed(loss: Callable[..., Tensor]) -> None:
     inputs = [value.requires_grad_() for value in sample(10, soft=True)[:3]]
     before = [value.detach().clone() for value in inputs]
     loss(inputs[0], inputs[1], inputs[2].detach()).backward()
@@ -238,7 +240,7 @@ def test_only_the_student_gets_a_gradient_and_nothing_is_changed(loss):
 # Numerics -----------------------------------------------------------------------------------------------------------
 
 
-def test_nkd_is_right_where_the_released_code_gives_infinity():
+def test_nkd_is_right_where_the_released_code_gives_infinity() -> None:
     student, teacher = torch.tensor([[0.0, 0.0, 120.0, 0.0]]), torch.tensor([[1.0, 2.0, 0.5, 3.0]])
     assert nkd_loss(student, teacher, torch.tensor([0])).item() == pytest.approx(123.45, abs=0.005)
 
@@ -247,7 +249,9 @@ def test_nkd_is_right_where_the_released_code_gives_infinity():
 @every_shape
 @pytest.mark.parametrize("height", [60.0, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_extreme_logits_of_low_precision_give_a_finite_float32(loss, soft, height, dtype):
+def test_extreme_logits_of_low_precision_give_a_finite_float32(
+    loss: Callable[..., Tensor], soft: bool, height: float, dtype: torch.dtype
+) -> None:
     signs = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0], [0.0, -1.0, -1.0]])
     student, teacher = (height * signs).to(dtype).requires_grad_(), (height * signs.flip(0)).to(dtype)
     target = torch.tensor([[0.1, 0.9, 0.0], [0.7, 0.2, 0.1], [0.0, 0.5, 0.5]]) if soft else torch.tensor([1, 0, 1])
@@ -260,7 +264,7 @@ def test_extreme_logits_of_low_precision_give_a_finite_float32(loss, soft, heigh
 
 
 @every_loss
-def test_float64_stays_float64_and_autocast_stays_float32(loss):
+def test_float64_stays_float64_and_autocast_stays_float32(loss: Callable[..., Tensor]) -> None:
     student, teacher, label, _ = sample(10)
     assert loss(student, teacher, label).dtype == torch.float64
     student, teacher = student.float(), teacher.float()

@@ -1,10 +1,12 @@
 """Sums of objectives: parts keep their terms, layers and hyperparameters."""
 
+from typing import Any
+
 import pytest
 import torch
 from plain_losses import sample
 
-from lkd.objectives import DIST, DKD, FD, KD, NKD, OBJECTIVES, Features, Label, Outputs, Sum
+from lkd.objectives import DIST, DKD, FD, KD, NKD, OBJECTIVES, Features, Label, Objective, Outputs, Sum
 
 LOGITS_S, LOGITS_T, LABEL, _ = sample(10, dtype=torch.float32)
 RNG = torch.Generator().manual_seed(3)
@@ -21,7 +23,7 @@ OF_FEATURES = ["normalize", "kind", "beta", "stages", "weight"]
         ("nkd+fd", NKD, {"gamma": 1.5, "label": 1.0}),
     ],
 )
-def test_a_sum_with_fd_is_both(name, part, numbers):
+def test_a_sum_with_fd_is_both(name: str, part: type[Objective], numbers: dict[str, Any]) -> None:
     objective = OBJECTIVES[name](**numbers, normalize="channels", stages=2, weight=0.5)
     assert objective.stages == 2 and objective.needs_teacher
     objective.connect(STUDENT, TEACHER)
@@ -34,13 +36,13 @@ def test_a_sum_with_fd_is_both(name, part, numbers):
     torch.testing.assert_close(terms["total"], sum(expected.values()))
 
 
-def test_the_label_counts_once():
+def test_the_label_counts_once() -> None:
     objective = OBJECTIVES["kd+fd"](alpha=0.0, weight=0.0)
     objective.connect(STUDENT, TEACHER)
     assert objective(STUDENT, TEACHER, LABEL)["total"] == Label()(STUDENT, None, LABEL)["total"]
 
 
-def test_projectors_of_a_part_are_parameters_of_the_sum():
+def test_projectors_of_a_part_are_parameters_of_the_sum() -> None:
     objective = OBJECTIVES["nkd+fd"](stages=2)
     assert not list(objective.parameters())
     objective.connect(STUDENT, TEACHER)
@@ -49,12 +51,12 @@ def test_projectors_of_a_part_are_parameters_of_the_sum():
     assert all(weight.grad.abs().sum() > 0 for weight in objective.parameters())
 
 
-def test_hyperparameters_are_those_of_the_parts():
+def test_hyperparameters_are_those_of_the_parts() -> None:
     assert OBJECTIVES["kd+fd"].hyperparameters() == ["temperature", "alpha", *OF_FEATURES]
     assert OBJECTIVES["nkd+fd"].hyperparameters() == ["temperature", "gamma", "label", *OF_FEATURES]
 
 
-def test_wrong_values_are_refused_by_the_part_and_unknown_names_by_the_sum():
+def test_wrong_values_are_refused_by_the_part_and_unknown_names_by_the_sum() -> None:
     with pytest.raises(ValueError, match="alpha must be"):
         OBJECTIVES["kd+fd"](alpha=2.0)
     with pytest.raises(KeyError, match="unknown kind 'smooth': did you mean 'smooth_l1'"):
@@ -66,14 +68,16 @@ def test_wrong_values_are_refused_by_the_part_and_unknown_names_by_the_sum():
 @pytest.mark.parametrize(
     ("parts", "name"), [((DKD, Features), "beta"), ((NKD, FD), "label"), ((KD, DIST), "temperature")]
 )
-def test_a_name_that_two_parts_have_is_refused_where_the_class_is_made(parts, name):
+def test_a_name_that_two_parts_have_is_refused_where_the_class_is_made(
+    parts: tuple[type[Objective], ...], name: str
+) -> None:
     with pytest.raises(TypeError, match=f"{parts[0].__name__} and {parts[1].__name__}.*{name!r}"):
 
         class Both(Sum, parts=parts):
             pass
 
 
-def test_a_term_that_two_parts_have_is_refused():
+def test_a_term_that_two_parts_have_is_refused() -> None:
     class Twice(Sum, parts=(KD, Label)):
         pass
 
@@ -81,7 +85,7 @@ def test_a_term_that_two_parts_have_is_refused():
         Twice()(STUDENT, TEACHER, LABEL)
 
 
-def test_sums_of_sums_and_without_a_teacher():
+def test_sums_of_sums_and_without_a_teacher() -> None:
     class Labels(Sum, parts=(Label,)):
         pass
 
