@@ -184,6 +184,7 @@ def test_a_chapter_runs_with_its_parameters_and_tells_them(tiny: Path, tmp_path:
     assert hidden == [False, True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("note", "told"), [("fail", "ValueError: boom"), ("die", "a dead kernel")])
 def test_a_chapter_that_fails_leaves_the_good_copy_and_keeps_its_own_beside_it(
     note: str, told: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
@@ -227,6 +228,7 @@ def test_there_are_chapters() -> None:
 # One kernel for several --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_chapters_that_share_a_kernel_share_its_process_and_no_variable(tiny: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(tiny, 4)
     notebook.cells.append(new_code_cell("import os\nleft = globals().get('left')\nprint(os.getpid(), left)\nleft = 1"))
