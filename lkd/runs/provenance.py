@@ -34,7 +34,7 @@ def source_hash() -> str:
 def numerics_hash() -> str:
     """12 hexadecimal digits that depend on all code that can change a run's numbers.
 
-    File names, comments and docstrings do not count.
+    File names, comments, docstrings and the texts of errors do not count.
     """
     left = [path for place in _COMPUTED_BY for path in _modules(_PACKAGE / place)]
     contents: dict[Path, str] = {}
@@ -49,15 +49,15 @@ def numerics_hash() -> str:
 
 
 class _OnlyCode(ast.NodeTransformer):
-    """Removes docstrings, and imports from this package."""
+    """Removes docstrings, what is raised, and imports from this package."""
 
     def visit(self, node: ast.AST) -> Any:
-        """The reduced node; None for an import from this package."""
+        """The reduced node; None for one that is removed."""
         if isinstance(node, ast.ImportFrom) and _is_lkd(node):
             return None
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-        return self.generic_visit(node)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return ast.Raise() if isinstance(node, ast.Raise) else self.generic_visit(node)
 
 
 def _is_lkd(node: ast.ImportFrom) -> bool:

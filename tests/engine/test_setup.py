@@ -169,7 +169,11 @@ CASES = {
         message="did you mean 'min_lr'",
     ),
     "a value that is no plain one": of_distill(
-        "mini_resnet", "mini_slak", student_args={"act": nn.ReLU()}, error=TypeError, message="student_args must hold n"
+        "mini_resnet",
+        "mini_slak",
+        student_args={"act": nn.ReLU()},
+        error=TypeError,
+        message="student_args must contain n",
     ),
     "half precision without a GPU": of_run(
         replace(ALONE, precision="fp16"), ValueError, "precision 'fp16' needs a GPU, and there is none"

@@ -123,7 +123,7 @@ def test_commands_take_it(write: Write) -> None:
     assert lines[lines.index("logit_kd") + 1].split()[:3] == ["mine", "9", "runs,"]
     assert all(line.startswith("not run") for line in lkd("claims", "--profile", "mine.yaml").splitlines())
     refused = CliRunner().invoke(app, ["publish", "mine.yaml"])
-    assert refused.exit_code == 2 and "not among lkd's own profiles" in refused.output
+    assert refused.exit_code == 2 and "not one of lkd's profiles" in refused.output
 
 
 def test_nothing_of_it_is_published(write: Write) -> None:

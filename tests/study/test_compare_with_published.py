@@ -49,6 +49,8 @@ from lkd.util.text import shown
 
 def step(x):
     """One step."""
+    if x is None:
+        raise ValueError("no images")
     return shown(width(x) + torch.ones(1))
 '''
 
@@ -69,10 +71,20 @@ def test_the_hash_of_numerics_sees_code_that_is_imported_and_neither_words_nor_n
 
     monkeypatch.setattr("lkd.runs.provenance._PACKAGE", tmp_path / "lkd")
     first = hashed()
-    assert hashed(**{"engine/trainer": TRAINER.replace("The loop", "Another").replace("One step", "A step")}) == first
+    assert (
+        hashed(
+            **{
+                "engine/trainer": TRAINER.replace("The loop", "Another")
+                .replace("One step", "A step")
+                .replace("no images", "none")
+            }
+        )
+        == first
+    )
     assert hashed(**{"util/text": "WIDTH = 5", "models/unused": "WIDTH = 7"}) == first
     moved = {"engine/trainer": TRAINER.replace("slak", "large"), "models/slak": "", "models/large": "WIDTH = 3"}
     assert hashed(**moved) == first
+    assert hashed(**{"models/slak": 'WIDTH = 3\n"""Channels."""'}) == first
     assert hashed(**{"models/slak": "WIDTH = 5"}) != first
     assert hashed(**{"engine/trainer": TRAINER.replace("ones", "zeros")}) != first
     numerics_hash.cache_clear()
