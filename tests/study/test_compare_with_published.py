@@ -27,7 +27,7 @@ def test_numbers_stand_beside_the_published_ones_and_say_by_what_code_these_were
     store = Store(tmp_path / "store")
     results = STUDY.run(store, workers=1)
     before = compare_with_published(STUDY, results, "smoke")
-    assert "were not published" in before.caption and list(before.frame.columns)[-1] == "here"
+    assert "are published" in before.caption and list(before.frame.columns)[-1] == "here"
     publish(STUDY.recipes, store, tmp_path / "published" / "smoke.zip")
     table = compare_with_published(STUDY, results, "smoke")
     assert "by the same code" in table.caption
@@ -71,16 +71,8 @@ def test_the_hash_of_numerics_sees_code_that_is_imported_and_neither_words_nor_n
 
     monkeypatch.setattr("lkd.runs.provenance._PACKAGE", tmp_path / "lkd")
     first = hashed()
-    assert (
-        hashed(
-            **{
-                "engine/trainer": TRAINER.replace("The loop", "Another")
-                .replace("One step", "A step")
-                .replace("no images", "none")
-            }
-        )
-        == first
-    )
+    reworded = TRAINER.replace("The loop", "Another").replace("One step", "A step").replace("no images", "none")
+    assert hashed(**{"engine/trainer": reworded}) == first
     assert hashed(**{"util/text": "WIDTH = 5", "models/unused": "WIDTH = 7"}) == first
     moved = {"engine/trainer": TRAINER.replace("slak", "large"), "models/slak": "", "models/large": "WIDTH = 3"}
     assert hashed(**moved) == first
