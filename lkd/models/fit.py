@@ -9,16 +9,17 @@ from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under,
 
 
 def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
-    """Rename the entries of a state dict to fit a model.
+    """Rename the keys of a state dict to fit a model, for example without the prefix of a wrapper.
 
     Args:
         state: state dict from a file.
         model: model that receives the weights.
         origin: name of the file in error messages.
-        call: the caller's call, for suggestions in error messages.
+        call: the public function that the user called, quoted in error messages.
 
     Raises:
-        ValueError: it does not fit; the message suggests a call with a prefix that fits, or lists the differences.
+        ValueError: keys or shapes do not match; the message suggests a prefix that would make them match, or lists the
+            differences.
 
     Example:
         >>> from torch import nn

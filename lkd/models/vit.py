@@ -71,7 +71,7 @@ def _fold_scale(qkv: Tensor, heads: int) -> Tensor:
 
 @register_model
 def vit_small_2020(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's `vit_small_patch16_224` of 2020: patch size 16, class token, MLP ratio 3, no bias in q, k and v."""
+    """`vit_small_patch16_224` of timm in 2020: width 768, depth 8, 8 heads, MLP ratio 3, no bias in q, k and v."""
     defaults = dict(
         patch_size=16, embed_dim=768, depth=8, num_heads=8, mlp_ratio=3.0, qkv_bias=False, norm_layer=nn.LayerNorm
     )

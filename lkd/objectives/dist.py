@@ -62,7 +62,7 @@ def dist_loss(
 
 
 class DIST(Objective):
-    """Objective: `dist_loss` plus `label` times the label loss."""
+    """DIST as an objective: `dist_loss` plus `label` times the label loss."""
 
     def __init__(
         self, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0, label: float = 1.0, hard: str = "ce"

@@ -54,7 +54,7 @@ def dkd_loss(
 
 
 class DKD(Objective):
-    """Objective: `dkd_loss` plus `label` times the label loss."""
+    """DKD as an objective: `dkd_loss` plus `label` times the label loss."""
 
     def __init__(
         self, temperature: float = 1.0, alpha: float = 1.0, beta: float = 2.0, label: float = 1.0, hard: str = "ce"

@@ -122,7 +122,7 @@ class Features(Objective):
 
 
 class FD(Features):
-    """Objective: `Features` plus `label` times the cross-entropy; the original uses no labels, `label=0`."""
+    """FD as an objective: `Features` plus `label` times the cross-entropy; the original uses no labels, `label=0`."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ def kd_loss(
 
 
 class KD(Objective):
-    """Objective: `kd_loss`."""
+    """KD as an objective, see `kd_loss`."""
 
     def __init__(self, temperature: float = 1.0, alpha: float = 0.1):
         super().__init__()

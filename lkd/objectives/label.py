@@ -56,7 +56,7 @@ def check_hard(hard: str) -> None:
 
 
 class Label(Objective):
-    """Objective: `label_loss`, without a teacher."""
+    """Training from labels as an objective, see `label_loss`."""
 
     needs_teacher = False
 

@@ -45,7 +45,7 @@ def nkd_loss(
 
 
 class NKD(Objective):
-    """Objective: `nkd_loss` plus `label` times the cross-entropy."""
+    """NKD as an objective: `nkd_loss` plus `label` times the cross-entropy."""
 
     def __init__(self, temperature: float = 1.0, gamma: float = 1.0, label: float = 0.0):
         super().__init__()

@@ -40,7 +40,7 @@ def vanilla_kd_loss(student_logits: Tensor, teacher_logits: Tensor, target: Tens
 
 
 class Vanilla(Objective):
-    """Objective: `vanilla_kd_loss`."""
+    """Vanilla KD as an objective, see `vanilla_kd_loss`."""
 
     def __init__(self, hard: str = "bce"):
         super().__init__()

@@ -22,10 +22,10 @@ from lkd.util.checks import unknown
 
 
 def check_field_size(study: Study) -> None:
-    """Check, before training, that all models of a study accept images of the size of its receptive-field maps.
+    """Check, before training, that all models accept the image size at which a study measures receptive fields.
 
     Raises:
-        ValueError: a model that does not; the message names it and the size.
+        ValueError: a model rejects the size; the message names both.
     """
     size = next(study.label(recipe)["erf_size"] for recipe in study.recipes if recipe.teacher is not None)
     models = {(recipe.student, repr(recipe.student_args)): recipe for recipe in study.recipes}
@@ -45,17 +45,18 @@ def measure_erf(results: Results, workers: int | None = None) -> None:
 
 
 def check_changed_images(study: Study, imagenet: str | None, sets: Sequence[str] = tuple(SETS)) -> None:
-    """Check, before training, that the robustness of a study's models can be measured.
+    """Check, before training, that the test sets for the robustness of a study's models are available.
 
     Args:
         study: the study.
-        imagenet: folder with ImageNet-C, -A, -R and -Sketch, for models of image files.
+        imagenet: folder with ImageNet-C, -A, -R and -Sketch: required if the study's data are image files, not allowed
+            for images in memory, which lkd corrupts itself.
         sets: names of the sets to use.
 
     Raises:
         FileNotFoundError: a missing set; the message tells where to get it.
         KeyError: an unknown set.
-        ValueError: no folder for image files, a folder for in-memory images, or `sets` without ImageNet-C.
+        ValueError: `imagenet` is missing for image files or given for images in memory, or `sets` lacks ImageNet-C.
     """
     data = study.recipes[0].data
     if scheme(data) and imagenet is None:
