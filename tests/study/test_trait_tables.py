@@ -140,7 +140,7 @@ def test_models_of_imagenet_are_measured_on_the_users_sets(imagenet: Path, tmp_p
 @pytest.mark.parametrize(
     ("data", "given", "error", "message"),
     [
-        ("folder:pets", {}, ValueError, "imagenet is None: .* give the folder that has imagenet-c, imagenet-a"),
+        ("folder:pets", {}, ValueError, "imagenet is None: .* give the folder with imagenet-c, imagenet-a"),
         ("digits", {"imagenet": "here"}, ValueError, "imagenet='here' is for models of ImageNet's 1000 classes"),
         ("digits", {"sets": ["Sketches"]}, KeyError, "unknown entry of sets 'Sketches': did you mean 'Sketch'"),
         ("folder:pets", {"imagenet": "here", "sets": ["A"]}, ValueError, "must include 'C'"),
