@@ -156,12 +156,9 @@ def _images(archive: Archive, place: Path | None) -> Images:
     with writing(cache):
         cache.parent.mkdir(parents=True, exist_ok=True)
     with held(lock_at(cache.with_suffix(".lock")), f"fetches {archive.name}", FETCH_TIMEOUT_S):
-        if place is not None:
-            decoded = _keep(cache, archive, _files(archive, place))
-        elif cache.exists():
-            decoded = _kept(cache, archive)
-        else:
-            decoded = _keep(cache, archive, _fetched(archive, cache))
+        given = None if place is None else _files(archive, place)
+        there = cache.exists()
+        decoded = _kept(cache, archive) if there else _keep(cache, archive, given or _fetched(archive, cache))
     trained, test = (Split(decoded[f"{split}_images"], decoded[f"{split}_labels"]) for split in ("train", "val"))
     train, val = hold_out(trained, archive.validation, SEED)
     mean, std = channel_statistics(train.images)

@@ -144,6 +144,14 @@ def test_a_wrong_place_is_refused_although_the_cache_is_whole(tiny: Archive, tmp
         _images(tiny, tmp_path / "cut.tar.gz")
 
 
+def test_a_place_is_compared_but_not_decoded_again(
+    tiny: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _images(tiny, in_folder(tmp_path / "given", FILES))
+    monkeypatch.setattr(photographs, "_pixels", lambda _: pytest.fail("it was decoded again"))
+    assert torch.equal(_images(tiny, tmp_path / "given").train.images, first.train.images)
+
+
 def test_a_damaged_cache_is_named(tiny: Archive, tmp_path: Path) -> None:
     _images(tiny, in_folder(tmp_path / "given", FILES))
     cache = tmp_path / "home" / "data" / "tiny_imagenet_32.safetensors"
