@@ -25,7 +25,7 @@ from lkd.util.torch_defaults import torch_defaults
 Model = str | Path | nn.Module | Recipe | Run
 Data = str | Images | tuple[MapDataset, MapDataset]
 
-_NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "objective_args": {}}
+_NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "subset_seed": None, "objective_args": {}}
 """Recipe fields that a profile sets for its studies only, and their values here."""
 
 

@@ -1,4 +1,4 @@
-"""Metrics of distillation: gains of a distilled student, and confidence intervals."""
+"""Metrics of distillation: gains of a distilled student, agreement, calibration, and confidence intervals."""
 
 import warnings
 from itertools import pairwise
@@ -9,7 +9,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lkd.util.checks import check_number
+from lkd.util.checks import check_number, check_whole
+
+_ROUNDING = 1e-6
+"""Amount by which a float32 probability may exceed 1."""
 
 Percent = TypeVar("Percent", float, np.ndarray, pd.Series)
 
@@ -59,6 +62,55 @@ def effective_gain(distilled: Percent, student: Percent, teacher: Percent) -> Pe
     if (np.asarray(teacher) == 0).any():
         raise ValueError(f"teacher must be above 0 percent, got {teacher}")
     return (distilled - student) / teacher
+
+
+def agreement(first: ArrayLike, second: ArrayLike) -> float:
+    """Share of the images for which two models predict the same class, in percent.
+
+    Args:
+        first, second: predicted class of each image, shape (N,).
+
+    Raises:
+        ValueError: no images, or different numbers of them.
+
+    Example:
+        >>> from lkd.metrics import agreement
+        >>> agreement([3, 1, 2, 2], [3, 1, 0, 2])
+        75.0
+    """
+    one, other = np.asarray(first), np.asarray(second)
+    if one.ndim != 1 or not one.size or one.shape != other.shape:
+        raise ValueError(f"first and second must be predictions for the same images, got {one.shape} and {other.shape}")
+    return 100 * (one == other).mean().item()
+
+
+def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error, `sum_b n_b / N * |accuracy_b - confidence_b|`, in percent.
+
+    Images are grouped into bins of equal width by their confidence (Guo et al., 2017, equation 3).
+
+    Args:
+        confidence: probability of the predicted class of each image, shape (N,).
+        correct: whether the prediction is correct, shape (N,).
+        bins: number of bins.
+
+    Raises:
+        ValueError: a probability outside 0..1, no images, or different numbers of them.
+
+    Example:
+        >>> from lkd.metrics import calibration_error
+        >>> calibration_error([1.0, 1.0, 0.5, 0.5], [True, True, True, False])
+        0.0
+    """
+    check_whole("bins", bins, 1)
+    sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
+    if sure.ndim != 1 or not sure.size or sure.shape != right.shape:
+        raise ValueError(f"confidence and correct must be of the same images, got {sure.shape} and {right.shape}")
+    if not ((sure >= 0) & (sure <= 1 + _ROUNDING)).all():
+        raise ValueError(f"confidence must be probabilities, got {sure.min():g} to {sure.max():g}")
+    places = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, right - sure, bins)
+    return 100 * np.abs(gaps).sum().item() / sure.size
 
 
 class Spread(NamedTuple):

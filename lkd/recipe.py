@@ -17,7 +17,7 @@ from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps
-from lkd.recipe_fields import RecipeFields, defaults
+from lkd.recipe_fields import RecipeFields, completed, defaults
 from lkd.sparse import LAST_RATE, SCOPES
 from lkd.util.checks import check_flag, check_number, check_unset, check_whole, check_words, unknown
 from lkd.util.identity import UNIQUE, own_code
@@ -38,7 +38,8 @@ class Recipe(RecipeFields):
 
     Args:
         data: name of the data set; see `lkd.data.load`.
-        train_images: number of training images, a fixed stratified subset of the training split; None for all.
+        train_images: number of training images, a stratified subset of the training split; None for all.
+        subset_seed: seed of the draw of this subset; None for `seed`, so that repetitions draw their own.
         student: timm name of the student, without a tag: training starts from new weights.
         student_args: arguments of `timm.create_model` for the student, `{"drop_path_rate": 0.1}` for example; arguments
             that load weights or change the model's output are refused.
@@ -122,6 +123,12 @@ class Recipe(RecipeFields):
         return _canonical_digest({"format": FORMAT, **values, **code})
 
     @property
+    def subset_draw(self) -> int | None:
+        """The seed of the draw of the training images; None without a draw."""
+        drawn = self.seed if self.subset_seed is None else self.subset_seed
+        return None if self.train_images is None else drawn
+
+    @property
     def augmentation(self) -> Augmentation:
         """Augmentation of the training images."""
         return Augmentation(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Augmentation)})
@@ -187,16 +194,25 @@ class Recipe(RecipeFields):
         teacher = values.get("teacher")
         return cls(**{**values, "teacher": cls.from_dict(teacher) if isinstance(teacher, Mapping) else teacher})
 
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe of a stored run, also of an earlier version of lkd, whose recipes had fewer fields.
+
+        Raises:
+            TypeError: an unknown field.
+        """
+        return cls.from_dict(completed(values))
+
 
 _STREAM_FIELDS = (
-    "data", "train_images", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size", "crop_scale",
+    "data", "train_images", "subset_seed", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size", "crop_scale",
     "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged", "epochs",
     "batch_size", "seed",
 )  # fmt: skip
 
 
 _INTEGERS = {
-    "train_images": 1, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1, "batch_size": 1, "seed": 0,
+    "train_images": 1, "subset_seed": 0, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1, "batch_size": 1, "seed": 0,
     "prune_every": 1, "teacher_top_k": 1, "accumulation": 1,
 }  # fmt: skip
 _BOOLEANS = ("flip", "sync_bn")
@@ -211,7 +227,7 @@ _ABOVE, _BELOW = ("lr", "clip", "crop_pct"), ("sparsity", "smoothing", "ema")
 """Fields with an exclusive lower bound, and with an exclusive upper bound."""
 
 _HIGHEST_SEED = 2**63 - 1
-_OPTIONAL = ("train_images", "clip", "ema", "teacher_top_k", "stop_top1")
+_OPTIONAL = ("train_images", "subset_seed", "clip", "ema", "teacher_top_k", "stop_top1")
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -250,7 +266,9 @@ def _check_integers(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is None and name in _OPTIONAL:
             continue
-        check_whole(name, value, low, _HIGHEST_SEED if name == "seed" else math.inf)
+        check_whole(name, value, low, _HIGHEST_SEED if name in ("seed", "subset_seed") else math.inf)
+    if recipe.subset_seed is not None and recipe.train_images is None:
+        raise ValueError(f"subset_seed is {recipe.subset_seed}, but train_images is None, all images: leave it out")
     if recipe.batch_size % recipe.accumulation:
         raise ValueError(f"accumulation must divide batch_size {recipe.batch_size}, got {recipe.accumulation}")
     for name in _BOOLEANS:
@@ -306,13 +324,18 @@ def _check_image_fields(recipe: Recipe) -> None:
 def _non_default(recipe: Recipe) -> dict[str, Any]:
     """The non-default fields of a recipe and of its teacher, as plain values.
 
-    An entry `schedule_times` marks schedules whose times earlier versions of lkd counted in steps.
+    An entry `schedule_times` marks schedules whose times earlier versions of lkd counted in steps. `subset_seed` is
+    that of the draw, and left out for 0, from which earlier versions drew all subsets.
     """
     known = defaults()
     values = {}
     for name in (each.name for each in dataclasses.fields(recipe)):
         if (value := getattr(recipe, name)) != known.get(name, dataclasses.MISSING):
             values[name] = _non_default(value) if isinstance(value, Recipe) else value
+    if recipe.subset_draw:
+        values["subset_seed"] = recipe.subset_draw
+    else:
+        values.pop("subset_seed", None)
     if times_were_steps(recipe):
         values["schedule_times"] = "epochs"
     return {**values, "code": recipe.own_code} if recipe.own_code else values

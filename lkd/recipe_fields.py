@@ -13,6 +13,7 @@ class RecipeFields:
     student: str
     student_args: Mapping[str, Any] = field(default_factory=dict)
     train_images: int | None = None
+    subset_seed: int | None = None
     teacher: "RecipeFields | str | None" = None
     objective: str = "label"
     objective_args: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +55,10 @@ class RecipeFields:
     prune_every: int = 2000
 
 
+_OF_EARLIER_VERSIONS = {"subset_seed": 0}
+"""Values of fields that earlier versions of lkd did not have, where they differ from the defaults."""
+
+
 def defaults() -> dict[str, Any]:
     """The defaults of a recipe's fields, as plain values, without `data` and `student`.
 
@@ -65,3 +70,19 @@ def defaults() -> dict[str, Any]:
     every = fields(RecipeFields)
     plain = {each.name: each.default for each in every if each.default is not MISSING}
     return plain | {each.name: each.default_factory() for each in every if each.default_factory is not MISSING}
+
+
+def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a stored run, and that of its teacher, with values for all missing fields.
+
+    Example:
+        >>> from lkd.recipe_fields import completed
+        >>> stored = {"data": "digits", "student": "mini_vit", "teacher": None, "train_images": 64, "seed": 1}
+        >>> completed(stored)["subset_seed"]
+        0
+    """
+    earlier = _OF_EARLIER_VERSIONS if recipe.get("train_images") is not None else {}
+    teacher = recipe.get("teacher")
+    return {
+        **defaults(), **earlier, **recipe, "teacher": completed(teacher) if isinstance(teacher, Mapping) else teacher
+    }  # fmt: skip

@@ -22,7 +22,7 @@ def run_recipe(
     """Run one recipe, here or in the processes started by `accelerate launch`.
 
     An id is that of a run in this machine's store, or of a published run, as shown on the pages of the book. A file
-    contains a recipe and nothing else.
+    contains a recipe and nothing else; that of an earlier version of lkd keeps its meaning.
 
     Example: accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe recipe.json
     """
@@ -43,4 +43,4 @@ def _recipe_in(file: Path) -> "Recipe":
         raise ValueError(
             f'{file} is not a recipe: it must be an object such as {{"data": "digits", "student": "mini_vit"}}'
         )
-    return Recipe.from_dict(values)
+    return Recipe.from_stored(values)

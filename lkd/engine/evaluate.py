@@ -90,13 +90,22 @@ def evaluate_batches(
     count = int(sums[3])
     if not count:
         raise ValueError(f"there are no {name} to evaluate: give at least one batch")
-    correct, loss, broken, _ = (sums / count).tolist()
+    check_finite(int(sums[2]), count, name)
+    correct, loss, *_ = (sums / count).tolist()
+    return {"top1": 100 * correct, "loss": loss}
+
+
+def check_finite(broken: int, count: int, name: str) -> None:
+    """Refuse logits that are not finite for `broken` of `count` images.
+
+    Raises:
+        FloatingPointError: names the share of the images.
+    """
     if broken:
         raise FloatingPointError(
-            f"the model's logits are not finite for {100 * broken:.3g} % of {count} {name}: its weights or the images "
-            "hold values that are not finite, or a product overflows"
+            f"the model's logits are not finite for {100 * broken / count:.3g} % of {count} {name}: its weights or the "
+            "images hold values that are not finite, or a product overflows"
         )
-    return {"top1": 100 * correct, "loss": loss}
 
 
 def process_share(count: int, accelerator: Accelerator | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from lkd.engine.setup import Objects, RunSetup
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
-from lkd.engine.teacher_for import tape_bytes, teacher_for
+from lkd.engine.teacher_for import tape_bytes, teacher_for, test_bytes, test_teacher
 from lkd.engine.teacher_origin import check_classes, teacher_origin, warn_of_changed_images
 from lkd.engine.trackers import tracked
 from lkd.engine.trainer import Trainer, ddp_arguments
@@ -162,7 +162,10 @@ def _train(
             announce(setup, trainer, check, shown)
         with tracked(trainer, progress) as report:
             history = trainer.run(report, checkpoints)
-        metrics = trainer.metrics("val", data.val) | trainer.metrics("test", data.test)
+        on_test = test_teacher(setup, teacher, store, accelerator)
+        predictions = trainer.predictions(data.test, on_test)
+        metrics = trainer.metrics("val", data.val)
+        metrics |= {f"test_{name}": value for name, value in predictions.metrics().items()}
         metrics |= {"teacher_top1": check.top1} if check else {}
         ended = trainer.state_dict() | {"epoch": recipe.epochs, "step": 0}
         if main:
@@ -176,10 +179,12 @@ def _train(
                 "seconds": round(time.perf_counter() - start, 3),
             }
             with checkpoints.outlasting(recipe.epochs * setup.stream.steps, ended):
-                store.save(recipe, trainer.kept, setup.shape, metrics, history, origin, trainer.masks)
+                kept = predictions.labels, predictions.classes
+                store.save(recipe, trainer.kept, setup.shape, metrics, history, origin, trainer.masks, kept)
             checkpoints.clear()
-            if isinstance(source, TapedTeacher):
-                source.tape.finish()
+            for taped in (source, on_test):
+                if isinstance(taped, TapedTeacher):
+                    taped.tape.finish()
             if check and not warned:
                 check.warn(metrics["val_top1"])
         accelerator.wait_for_everyone()
@@ -287,7 +292,7 @@ def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
     own = run_bytes(setup.recipe, _state_bytes(setup.network()))
     tape = tape_bytes(setup, store) if options.tape else 0
     existing = disk_bytes(_checkpoints(setup, store).folder)
-    needed, free = sum(own) + tape - existing, shutil.disk_usage(store.folder).free
+    needed, free = sum(own) + tape + test_bytes(setup) - existing, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"

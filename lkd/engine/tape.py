@@ -269,6 +269,6 @@ def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
 def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:
     """The recipe that a tape was recorded for; None if this version of lkd refuses it."""
     try:
-        return Recipe.from_dict(manifest["recipe"])
+        return Recipe.from_stored(manifest["recipe"])
     except (KeyError, TypeError, ValueError):
         return None

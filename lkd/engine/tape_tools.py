@@ -69,7 +69,7 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
     """
     remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
     with reading(tape.folder / "manifest.json", "manifest of a tape of this version of lkd", remedy):
-        recipe, weights = Recipe.from_dict(tape.manifest["recipe"]), tape.manifest["teacher"]
+        recipe, weights = Recipe.from_stored(tape.manifest["recipe"]), tape.manifest["teacher"]
     if isinstance(recipe.teacher, Recipe) and store.find(recipe.teacher) is None:
         raise ValueError(
             f"the teacher of tape {tape.folder.name} is missing: the store does not have run {recipe.teacher.run_id}"

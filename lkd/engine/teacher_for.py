@@ -1,5 +1,6 @@
 """The source of a teacher's outputs along a stream: an existing or new tape, or the teacher itself."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,11 +10,15 @@ from typing import Any
 from accelerate import Accelerator
 
 from lkd.engine.accelerators import agreed, exclusive, processes
+from lkd.engine.outputs import outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
+
+TEST_OUTPUTS = "test_outputs"
+"""Folder of a store with the teachers' outputs on test images, which all students of a teacher share."""
 
 
 def teacher_for(
@@ -29,6 +34,21 @@ def teacher_for(
     return teacher if recipe.teacher_top_k is None else TopKTeacher(teacher, recipe.teacher_top_k)
 
 
+def test_teacher(
+    setup: RunSetup, teacher: FrozenTeacher | None, store: Store, accelerator: Accelerator
+) -> Teacher | None:
+    """The source of a teacher's logits on the test images: a tape, which all students of this teacher share."""
+    if teacher is None:
+        return None
+    plain = copy.copy(teacher)
+    plain.forward, plain.stages = outputs, 0  # without compilation, which would be repeated for these batch sizes
+    plain.model.to(accelerator.device)
+    about = {name: value for name, value in content(setup, plain).items() if name != "stream"}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{digest}"
+    return TapedTeacher(_open_tape(path, setup, about, _test_form(setup), store), plain)
+
+
 def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
     """The tape of a recipe's teacher along its stream; created if it does not exist.
 
@@ -37,13 +57,17 @@ def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
             remedy.
     """
     about = content(setup, teacher)
-    path = _tape_path(about, setup.recipe.teacher_top_k, store)
+    return _open_tape(_tape_path(about, setup.recipe.teacher_top_k, store), setup, about, _form(setup), store)
+
+
+def _open_tape(path: Path, setup: RunSetup, about: Mapping[str, Any], form: Mapping[str, Any], store: Store) -> Tape:
+    """The tape in a folder, checked against its content and form; created if it does not exist."""
     with exclusive(store, path.name):
         if processes().is_main_process and not path.is_dir():
-            Tape.make(path, **_form(setup), about={**about, "recipe": setup.recipe.to_dict()})
+            Tape.make(path, **form, about={**about, "recipe": setup.recipe.to_dict()})
     processes().wait_for_everyone()
     tape = Tape(path)
-    tape.check_content({**about, **_form(setup)})
+    tape.check_content({**about, **form})
     return tape
 
 
@@ -72,6 +96,11 @@ def tape_bytes(setup: RunSetup, store: Store) -> int:
     return bytes_needed(_form(setup))
 
 
+def test_bytes(setup: RunSetup) -> int:
+    """Disk space in bytes of the teacher's outputs on the test images; 0 without a teacher."""
+    return 0 if setup.recipe.teacher is None else bytes_needed(_test_form(setup))
+
+
 def _form(setup: RunSetup) -> dict[str, Any]:
     """The number and content of the records of a recipe's tape, as arguments of `Tape.make`."""
     recipe, outputs = setup.recipe, setup.teacher_outputs
@@ -82,6 +111,11 @@ def _form(setup: RunSetup) -> dict[str, Any]:
         "top_k": recipe.teacher_top_k,
         "maps": tuple(tuple(each.shape[1:]) for each in outputs.maps) if outputs else (),
     }
+
+
+def _test_form(setup: RunSetup) -> dict[str, Any]:
+    """The number and content of the records of a teacher's outputs on the test images, as arguments of `Tape.make`."""
+    return {"epochs": 1, "samples": len(setup.data.test), "classes": len(setup.data.classes), "top_k": None, "maps": ()}
 
 
 def _tape_path(about: Mapping[str, Any], top_k: int | None, store: Store) -> Path:

@@ -21,6 +21,7 @@ from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.optimizer import STOP_CHECK_STEPS, make_optimizer, make_schedule
 from lkd.engine.options import Options
+from lkd.engine.predictions import Predictions, predict
 from lkd.engine.setup import RunSetup
 from lkd.engine.task import DistillationTask
 from lkd.engine.teacher import Teacher
@@ -123,14 +124,25 @@ class Trainer:
 
     def metrics(self, name: str, split: Labelled) -> dict[str, float]:
         """Accuracy and loss of `kept`, with the main process's buffers: `<name>_top1` and `<name>_loss`."""
+        with self._evaluating(name):
+            values = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+        return {f"{name}_{metric}": value for metric, value in values.items()}
+
+    def predictions(self, split: Labelled, teacher: Teacher | None) -> Predictions:
+        """Predictions of `kept` on the test split, beside those of the teacher."""
+        with self._evaluating("test"):
+            return predict(self.kept, self.data, split, teacher, self.accelerator, self.options.workers)
+
+    @contextmanager
+    def _evaluating(self, name: str) -> Iterator[None]:
+        """Give all processes the main process's buffers; add the step to the error of a network that diverged."""
         if self.accelerator.num_processes > 1:
             for buffer in self.kept.buffers():
                 broadcast(buffer)
         try:
-            values = evaluate(self.kept, self.data, split, self.accelerator, self.options.workers)
+            yield
         except FloatingPointError as error:
             raise FloatingPointError(f"training diverged: after step {self.steps_done}, on {name}, {error}") from error
-        return {f"{name}_{metric}": value for metric, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of all processes, as tensors and plain values."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from lkd.engine.checkpoint import check_digest
 from lkd.engine.tape import Tape
+from lkd.engine.teacher_for import TEST_OUTPUTS
 from lkd.recipe import IN_MEMORY
 from lkd.runs.catalogue import run_folders, visible
 from lkd.runs.manifest import MASKS, STUDENT, check_file, check_records
+from lkd.runs.predictions import PREDICTIONS
 from lkd.runs.store import Store, remedy
 from lkd.util.files import reading
 
@@ -49,7 +51,8 @@ def verify(store: Store) -> Iterator[Verified]:
     folder = store.folder
     yield _verified("runs", run_folders(folder), lambda path: _check_run(store, path))
     yield _verified("measurements", sorted(folder.glob("runs/[!.]*/measured/*.npz")), _check_measurement)
-    yield _verified("tapes", sorted(path for path in visible(folder / "tapes") if path.is_dir()), _check_tape)
+    tapes = [path for name in ("tapes", TEST_OUTPUTS) for path in visible(folder / name) if path.is_dir()]
+    yield _verified("tapes", sorted(tapes), _check_tape)
     yield _verified("checkpoints", sorted(folder.glob("checkpoints/[!.]*/*-*.pt")), check_digest)
 
 
@@ -65,7 +68,7 @@ def _verified(kind: str, paths: list[Path], check: Callable[[Path], None]) -> Ve
 
 def _check_run(store: Store, path: Path) -> None:
     if check_records(path, path.name, remedy(path)):
-        for name in (STUDENT, MASKS):
+        for name in (PREDICTIONS, STUDENT, MASKS):
             if (path / name).exists():
                 check_file(path, name, path.name, remedy(path))
         return

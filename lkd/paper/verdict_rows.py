@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lkd.paper.claims import Verdict, ledger_of_readable
 from lkd.paper.kept_verdicts import grounds, keep
+from lkd.paper.verdicts import Verdict, ledger_of_readable
 from lkd.profiles import Profile
 from lkd.profiles.reading import find, texts
 from lkd.runs.store import Store
@@ -18,7 +18,7 @@ def rows_of(verdicts: Iterable[Verdict]) -> Rows:
     """One mapping per verdict: claim, verdict, unit, mean and 95 % interval, with None for claims that were not run.
 
     Example:
-        >>> from lkd.paper.claims import judge
+        >>> from lkd.paper.verdicts import judge
         >>> from lkd.paper.verdict_rows import rows_of
         >>> rows_of(judge("teacher_size", "smoke", None))[0]["verdict"]
         'not run'

@@ -87,7 +87,7 @@ def check_recipes(profile: "Profile") -> None:
             Recipe.from_dict({**some, "seed": seed})
     for key, shared, make, models in (
         ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
-        ("student", profile.student, profile.student_recipe, profile.students),
+        ("student", {"train_images": profile.train_images, **profile.student}, profile.student_recipe, profile.students),
     ):
         with at(key):
             Recipe.from_dict({**some, **shared})
@@ -185,10 +185,13 @@ def _seeds(profile: "Profile", seeds: Any) -> None:
         profile.student_recipe(_SOME_MODEL, seed=seed)
 
 
-def _stop(profile: "Profile", top1: Any) -> None:
-    if top1 is None:
-        raise ValueError("stop_top1 must be an accuracy in percent, got None")
-    profile.teacher_recipe(_SOME_MODEL, stop_top1=top1)
+def _teacher_fields(profile: "Profile", recipes: Any) -> None:
+    _check_mapping(recipes)
+    _check_models("teacher", list(recipes), profile.teachers)
+    for model, fields in recipes.items():
+        with at(model):
+            _check_fields(fields)
+            profile.teacher_recipe(model, **fields)
 
 
 def _variants(profile: "Profile", variants: Any) -> None:
@@ -250,7 +253,7 @@ _LIST_CHECKS: dict[str, Check] = {
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Check]] = {
     "logit_kd": {},
-    "matched": {"stop_top1": _stop},
+    "matched": {"recipes": _teacher_fields},
     "feature_kd": {"variants": _variants},
     "released_code": {"variants": _variants},
     "longer_training": {"factors": _factors},

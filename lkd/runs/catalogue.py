@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lkd.recipe_fields import defaults
+from lkd.recipe_fields import completed, defaults
 from lkd.util.checks import check_number, some, unknown
 from lkd.util.files import read_json, reading
 
@@ -249,12 +249,6 @@ def _check_recipe(recipe: Mapping[str, Any]) -> None:
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r}, not a string")
-
-
-def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe, and its teacher's recipe, with defaults for all missing fields."""
-    teacher = recipe["teacher"]
-    return {**defaults(), **recipe, "teacher": completed(teacher) if isinstance(teacher, Mapping) else teacher}
 
 
 def _without_seed(entry: Entry) -> dict[str, Any]:

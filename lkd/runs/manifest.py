@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lkd.runs.predictions import PREDICTIONS
 from lkd.util.files import read_json, reading, replacing, sha256
 
 MANIFEST = "manifest.json"
@@ -11,7 +12,7 @@ RECORDS = ("recipe.json", "student.json", "metrics.json", "provenance.json", "hi
 """Files of every run, a few kilobytes each."""
 STUDENT, MASKS = "student.safetensors", "masks.safetensors"
 """The trained weights, and the masks of sparse training."""
-_RUN_FILES = (*RECORDS, STUDENT, MASKS)
+_RUN_FILES = (*RECORDS, PREDICTIONS, STUDENT, MASKS)
 
 
 def write_manifest(folder: Path, run_id: str) -> None:

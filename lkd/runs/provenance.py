@@ -18,6 +18,10 @@ _PACKAGE = Path(__file__).parents[1]
 _COMPUTED_BY = ("engine/trainer.py", "engine/evaluate.py", "erf", "robustness")
 """Code that computes results; modules that it imports also count."""
 _COMPUTES_NOTHING = ("util", "runs")
+REGISTERED_PROFILES = ("reference", "natural")
+"""Profiles whose designs are registered before their runs."""
+_RULES = ("paper/claims.yaml", *(f"profiles/{name}.yaml" for name in ("small", *REGISTERED_PROFILES)))
+"""Files with the rules of the claims and with the designs of the registered profiles."""
 _RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 
 
@@ -28,6 +32,13 @@ def source_hash() -> str:
     for path in sorted(p for p in _PACKAGE.rglob("*") if p.suffix in (".py", ".yaml")):
         digest.update(f"{path.relative_to(_PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+@lru_cache
+def rules_hash() -> str:
+    """12 hexadecimal digits that identify the rules and designs in force; see `lkd.paper.registry`."""
+    contents = [hashlib.sha256((_PACKAGE / name).read_bytes()).hexdigest() for name in _RULES]
+    return hashlib.sha256("".join(contents).encode()).hexdigest()[:12]
 
 
 @lru_cache
@@ -89,12 +100,13 @@ def provenance() -> dict[str, Any]:
     Example:
         >>> from lkd.runs.provenance import provenance
         >>> sorted(provenance())
-        ['hardware', 'lkd', 'numerics', 'packages', 'python', 'source', 'started']
+        ['hardware', 'lkd', 'numerics', 'packages', 'python', 'rules', 'source', 'started']
     """
     return {
         "lkd": version("lkd"),
         "source": source_hash(),
         "numerics": numerics_hash(),
+        "rules": rules_hash(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _RECORDED_PACKAGES},
         "hardware": _hardware(),

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from filelock import Timeout
 
-from lkd.runs.catalogue import Catalogue, Entry, completed, disk_bytes, entries, entry, visible
+from lkd.recipe_fields import completed
+from lkd.runs.catalogue import Catalogue, Entry, disk_bytes, entries, entry, visible
 from lkd.runs.launches import ended_launches, legacy_files
 from lkd.runs.manifest import RECORDS, STUDENT
 from lkd.util.files import read_json, reading, writing
@@ -26,15 +27,19 @@ LEFTOVER, TEMPORARY, CHECKPOINTS, TAPE, RUN = (
 )
 """Kinds of removable files and folders."""
 
+_TAPES = ("tapes", "test_outputs")
+"""Folders of tapes: outputs of teachers along streams, and on test images."""
+
+_TAPE_NAME = re.compile(r"\.(.+)\.(?:\d+|tmp-[0-9a-f]{8}|removed)")
 _UNFINISHED = {
     "runs": re.compile(r"\.([0-9a-f]{16})\.[^.]+"),
     "checkpoints": re.compile(r"\.([0-9a-f]{16})\.removed"),
-    "tapes": re.compile(r"\.(.+)\.(?:\d+|tmp-[0-9a-f]{8}|removed)"),
+    **dict.fromkeys(_TAPES, _TAPE_NAME),
 }
 """By folder, the names of files and folders that are being written or removed; group 1 is the name of the lock."""
 
 _WRITTEN_TO = (
-    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "data/fashion-mnist",
+    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "test_outputs/*", "data/fashion-mnist",
     "data/corrupted/*"
 )  # fmt: skip
 """Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
@@ -158,7 +163,7 @@ def _finished_checkpoints(folder: Path, finished: Collection[str]) -> Iterator[W
 
 def _finished_tapes(folder: Path, known: Catalogue, faults: list[str]) -> Iterator[Waste]:
     """Tapes of finished runs."""
-    if not (paths := sorted(visible(folder / "tapes"))):
+    if not (paths := sorted(path for name in _TAPES for path in visible(folder / name))):
         return
     finished = {_canonical(run.recipe) for run in known.runs}
     for path in paths:

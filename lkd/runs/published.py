@@ -19,6 +19,7 @@ from typing import Any
 
 from lkd.recipe import Recipe
 from lkd.runs.manifest import RECORDS, write_manifest
+from lkd.runs.predictions import PREDICTIONS
 from lkd.runs.public_names import profile_name, public
 from lkd.runs.store import Store, check_shape, remedy
 from lkd.util.archives import Archive, open_archive, path_within
@@ -31,7 +32,7 @@ _PROVENANCE = "provenance.json"
 
 _HEX = re.compile("[0-9a-f]{16}")
 """Pattern of run ids and digests."""
-_RECORD_FILES = re.compile("|".join(map(re.escape, RECORDS)) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
+_RECORD_FILES = re.compile("|".join(map(re.escape, (*RECORDS, PREDICTIONS))) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
 _MEMBER_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_RECORD_FILES.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
 
@@ -216,7 +217,8 @@ def _is_unpacked(folder: Path, digest: str) -> bool:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     """The files of a run's record, by name."""
-    files = [folder / name for name in RECORDS] + sorted((folder / "measured").glob("*.npz"))
+    optional = [folder / PREDICTIONS] if (folder / PREDICTIONS).exists() else []
+    files = [folder / name for name in RECORDS] + optional + sorted((folder / "measured").glob("*.npz"))
     contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
     if strange := [name for name in contents if not _RECORD_FILES.fullmatch(name)]:
         raise ValueError(f"{strange[0]!r} is not the name of a measurement")
@@ -265,7 +267,7 @@ def _check_record(path: Path, run_id: str, digest: str, contents: Mapping[str, b
     if missing := [name for name in RECORDS if name not in contents]:
         raise ValueError(f"{altered}: {missing[0]} is missing; {_REMEDY}")
     with reading(path / run_id / "recipe.json", "recipe of this version of lkd", _REMEDY):
-        recipe = Recipe.from_dict(json.loads(contents["recipe.json"]))
+        recipe = Recipe.from_stored(json.loads(contents["recipe.json"]))
     if recipe.run_id != run_id:
         raise ValueError(
             f"{altered}: its recipe is that of run {recipe.run_id}; publish it again with this version of lkd"

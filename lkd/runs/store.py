@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import read_metrics
+from lkd.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.util.checks import check_whole, some
 from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
@@ -52,6 +53,20 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row per epoch: mean training loss and its terms, metrics on at most 500 validation images."""
         return read_history(self.path / "history.csv", remedy(self.path))
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """`label` and `predicted` class of each test image, in the order of the labels; see `lkd.runs.predictions`.
+
+        Raises:
+            FileNotFoundError: a run from before predictions were kept.
+        """
+        if not (self.path / PREDICTIONS).exists() and not self._lists(PREDICTIONS):
+            raise FileNotFoundError(
+                f"run {self.recipe.run_id} is from before lkd kept predictions: train it again with resume=False"
+            )
+        self._compare(PREDICTIONS)
+        return read_predictions(self.path / PREDICTIONS, remedy(self.path))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -90,6 +105,11 @@ class Run:
         """
         for part in ("history", "provenance", "student", "masks"):
             getattr(self, part)
+
+    def _lists(self, name: str) -> bool:
+        """Whether the run's manifest lists a file."""
+        manifest = self.path / MANIFEST
+        return manifest.exists() and name in read_json(manifest, remedy(self.path))["files"]
 
     def _compare(self, name: str) -> bool:
         """Compare a file with the manifest; return False for a run from before manifests."""
@@ -201,7 +221,7 @@ class Store:
         path = self.folder / "runs" / run_id / "recipe.json"
         if not path.is_file():
             raise FileNotFoundError(f"the store {self.folder} has no run {run_id}: `lkd store list` lists its runs")
-        recipe = Recipe.from_dict(read_json(path, remedy(path.parent)))
+        recipe = Recipe.from_stored(read_json(path, remedy(path.parent)))
         if (run := self.find(recipe)) is None:
             raise ValueError(f"run {run_id} was made by another version of lkd, which is needed to use it")
         return run
@@ -226,6 +246,7 @@ class Store:
         history: pd.DataFrame,
         provenance: Mapping[str, Any],
         masks: Mapping[str, Tensor] | None = None,
+        predictions: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Write a run atomically, replacing an earlier run of the same recipe.
 
@@ -237,6 +258,7 @@ class Store:
             history: one row per epoch.
             provenance: see `provenance`.
             masks: masks of sparse training, by parameter name.
+            predictions: label and predicted class of each test image, int64, shape (N,).
 
         Raises:
             FloatingPointError: a metric or weight is not finite.
@@ -250,6 +272,8 @@ class Store:
                 (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
             history.to_csv(folder / "history.csv", index=False)
             save_model(student, str(folder / STUDENT))
+            if predictions:
+                write_predictions(folder / PREDICTIONS, *predictions, known=shape["num_classes"])
             if masks:
                 save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / MASKS)
             for weights in folder.glob("*.safetensors"):  # safetensors makes files readable by their owner only
@@ -302,7 +326,7 @@ def _check_run_records(path: Path, run_id: str) -> None:
     """Compare a run's records with its manifest; without a manifest, compare the recipe's id with the run's id."""
     if not check_records(path, run_id, remedy(path)):
         with reading(path / "recipe.json", "recipe", remedy(path)):
-            if (found := Recipe.from_dict(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:
+            if (found := Recipe.from_stored(read_json(path / "recipe.json", remedy(path))).run_id) != run_id:
                 raise ValueError(f"it is the recipe of run {found}")
 
 

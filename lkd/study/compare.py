@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 from scipy import stats
 
 from lkd.metrics import Spread, spread
+
+ARCHITECTURE = ("teacher", "kernel", "size")
+"""Columns of a teacher's architecture, as far as a table has them."""
 
 REPLICATES = ("teacher_seed", "seed")
 """Columns of replicates: trained instances of the teachers; initial weights and streams of the students."""
@@ -33,25 +37,30 @@ class Effect(NamedTuple):
 
 
 def effect(
-    table: pd.DataFrame, value: str, high: Mapping[str, Sequence[Any]], low: Mapping[str, Sequence[Any]] | None = None
+    table: pd.DataFrame,
+    value: str,
+    high: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    low: Mapping[str, Sequence[Any]] | None = None,
 ) -> Effect:
     """Mean difference of a column between two groups of rows, with its uncertainty.
 
-    Rows are first averaged within each pair of a teacher instance and a student seed, with equal weight for each entry
-    of `high` or `low`. Variation within a pair (students, methods, teachers of one side) is a fixed effect and does not
-    enter the uncertainty. Let `s2_t` be the variance of the `n_t` means by teacher instance, and `s2_s` that of the
-    `n_s` means by student seed. The squared standard error is `s2_t / n_t + s2_s / n_s`, as for a crossed design with
-    two random factors, without the small term that would lower it. A factor with a single level adds nothing, and the
-    interval does not cover it. Degrees of freedom follow Satterthwaite.
+    The design crosses trained instances of the teachers with seeds of the students; a seed stands for initial weights,
+    stream, and subset of the training images. Entries of `high` or `low` have equal weight. Students, methods and
+    architectures are fixed effects. For a difference `sum_a z_a` with a share `z_a` of each teacher architecture `a`,
+    let `s2_a` be the variance of `z_a` over the `n_a` instances (means over seeds), and `s2` that of the difference over
+    the `n` seeds (means over instances). Instances of different architectures are independent, seeds are shared, and the
+    squared standard error is `sum_a s2_a / n_a + s2 / n`, without the small term that would lower it. A factor with a
+    single level adds nothing, and the interval does not cover it. Degrees of freedom follow Satterthwaite.
 
     Args:
-        table: tidy table with one row per run and columns `teacher_seed` and `seed`.
+        table: tidy table with one row per run and columns `teacher_seed` and `seed`; the architecture of a teacher is
+            given by those of the columns `teacher`, `kernel` and `size` that the table has.
         value: the column.
-        high, low: entries of each side, by column; without `low`, the result is the mean of `high`.
+        high, low: entries of each side, by column; none are all rows. Without `low`, the result is the mean of `high`.
 
     Raises:
         KeyError: a missing column.
-        MissingRowsError: a side without values, or a pair of instance and seed on one side only.
+        MissingRowsError: a side without values, or a missing pair of instance and seed.
 
     Example:
         >>> import pandas as pd
@@ -60,31 +69,40 @@ def effect(
         >>> effect(pd.DataFrame(rows), "gain", {"teacher": ["a"]}, {"teacher": ["b"]}).mean
         2.0
     """
-    pairs = _side(table, value, high)
+    by_teacher = _shares(table, value, high)
     if low is not None:
-        other = _side(table, value, low)
-        if not pairs.index.equals(other.index):
+        other = _shares(table, value, low)
+        if not by_teacher.columns.equals(other.columns):
             raise MissingRowsError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
-        pairs = pairs - other
-    grid = pairs.unstack("seed")
-    means = grid.mean(axis=1), grid.mean(axis=0)
-    parts = [(each.var(ddof=1) / len(each), len(each) - 1) for each in means if len(each) > 1]
+        by_teacher = by_teacher.sub(other, fill_value=0)
+    grid = by_teacher.sum().unstack("seed")
+    of_instances = [row.unstack("seed").mean(axis=1) for _, row in by_teacher.iterrows()]
+    parts = [(each.var(ddof=1) / len(each), len(each) - 1) for each in (*of_instances, grid.mean()) if len(each) > 1]
+    mean = grid.mean(axis=None).item()
     if not parts:
-        return Effect(pairs.mean().item(), math.nan, 0, *grid.shape)
+        return Effect(mean, math.nan, 0, *grid.shape)
     squared = float(sum(part for part, _ in parts))
     freedom = squared**2 / sum(part**2 / n for part, n in parts) if squared else max(n for _, n in parts)
-    return Effect(pairs.mean().item(), squared**0.5, float(freedom), *grid.shape)
+    return Effect(mean, squared**0.5, float(freedom), *grid.shape)
 
 
-def _side(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
-    """Means by teacher instance and student seed, with equal weight for each combination of chosen entries."""
+def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
+    """The part of each teacher architecture (rows) in the mean of a side, by instance and seed (columns)."""
     rows = table.dropna(subset=value)
     for column, entries in chosen.items():
         rows = rows[rows[column].isin(list(entries))]
     if rows.empty:
         raise MissingRowsError(f"no row has {dict(chosen)}")
-    cells = rows.groupby([*chosen, *REPLICATES])[value].mean()
-    return cells.groupby(list(REPLICATES)).mean().sort_index()
+    architecture = [name for name in ARCHITECTURE if name in rows]
+    if not architecture:
+        rows, architecture = rows.assign(teacher=""), ["teacher"]
+    pairs, entries = (len(rows[[*names]].drop_duplicates()) if names else 1 for names in (REPLICATES, chosen))
+    of_entry = rows.groupby([*chosen, *REPLICATES])[value]
+    by_teacher = rows.assign(share=rows[value] / of_entry.transform("size") / entries)
+    shares = by_teacher.groupby([*architecture, *REPLICATES]).share.sum().unstack(list(REPLICATES))
+    if of_entry.ngroups < pairs * entries or shares.isna().any(axis=None):
+        raise MissingRowsError(f"entries of {dict(chosen)} have different instances or seeds: run the missing ones")
+    return shares.sort_index(axis=1)
 
 
 def paper_tables(gains: pd.DataFrame) -> dict[str, pd.DataFrame]:

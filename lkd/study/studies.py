@@ -52,15 +52,20 @@ def distillation(
 
 
 def matched(profile: str = "small", *, top1: float | None = None, **given: Any) -> Study:
-    """Students of teachers stopped at equal validation accuracy: a control for differences in teacher accuracy.
+    """Students of teachers of about equal accuracy: a control for differences in teacher accuracy.
 
     Args:
-        profile: the scale.
-        top1: the accuracy in percent; by default the profile's.
+        profile: the scale; its `recipes` for this study make the teachers equal, chosen on validation images.
+        top1: instead, stop each teacher once it has this validation accuracy, in percent.
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="matched", **given)
-    teacher_recipes = grid.teacher_recipes(stop_top1=grid.settings.get("stop_top1") if top1 is None else top1)
+    fields = grid.settings["recipes"] if top1 is None else {}
+    teacher_recipes = [
+        grid.scale.teacher_recipe(model, seed=seed, **(fields.get(model, {}) if top1 is None else {"stop_top1": top1}))
+        for model in grid.teachers or ()
+        for seed in grid.teacher_seeds or ()
+    ]
     return Study(unique([*teacher_recipes, *grid.student_recipes(teacher_recipes)]))
 
 

@@ -185,7 +185,8 @@ def robustness_table(results: Results) -> pd.DataFrame:
     """Mean errors in percent on clean and corrupted images, one row per distilled run, with teacher and baseline.
 
     `error` is the plain mean over all types and severities, of ImageNet-C for models of image files. It is not mCE,
-    which is defined for ImageNet-C only.
+    which is defined for ImageNet-C only. `excess` is the error beyond that on the same images without corruption, the
+    numerator of the relative mCE (Hendrycks and Dietterich, 2019).
     """
     settings, rows = _settings(results), []
     for run in results.distilled:
@@ -197,7 +198,8 @@ def robustness_table(results: Results) -> pd.DataFrame:
                 f"{prefix}error": 100 * table[~clean].error.mean(),
                 f"{prefix}clean_error": 100 * table[clean].error.mean(),
             }
-        rows.append({**row, "error_gain": row["error"] - row["alone_error"]})
+        excess = row["error"] - row["clean_error"]
+        rows.append({**row, "error_gain": row["error"] - row["alone_error"], "excess": excess})
     return pd.DataFrame(rows)
 
 
