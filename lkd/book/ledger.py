@@ -15,7 +15,8 @@ from lkd.book.executed import read_copy
 from lkd.book.table_output import csv_link, scroll_box
 
 if TYPE_CHECKING:
-    from lkd.paper.claims import Claim, Verdict
+    from lkd.paper.claims import Claim
+    from lkd.paper.verdicts import Verdict
 
 _MARK = "lkd_ledger"
 
@@ -39,7 +40,7 @@ def load_filters(
 
 def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
     """Verdicts by name of the set of runs, on this machine and published; computed once per page."""
-    from lkd.paper.claims import ledger
+    from lkd.paper.verdicts import ledger
     from lkd.profiles import profile_name
     from lkd.runs.published import profiles, published
     from lkd.runs.store import Store
@@ -68,14 +69,16 @@ def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
 
     `data-choice` names a filter by the `data-value` of a column's cells; `data-column` heads a cell on phones.
     """
-    from lkd.paper.claims import table_of
+    from lkd.paper.verdicts import table_of
 
     titles = [escape(title) for title in columns]
     head = [
         '<th scope="col">Claim</th><th scope="col" data-choice="Paper">Place</th>',
+        '<th scope="col" data-choice="Family">Family</th>',
         *(f'<th scope="col" data-choice="Verdict ({title})">{title}</th>' for title in titles),
     ]
-    rows = [_row(titles, row) for row in zip(*columns.values(), strict=True)]
+    claims = sorted(zip(*columns.values(), strict=True), key=_order)
+    rows = [_row(titles, row) for row in claims]
     tables = [table_of(verdicts).assign(runs=title) for title, verdicts in columns.items()]
     names = list(tables[0].columns)
     values = [row for table in tables for row in table.astype(object).to_numpy().tolist()]
@@ -100,8 +103,15 @@ def verdict_html(verdict: Verdict) -> str:
     if verdict.trained_once:
         lines.append("teachers trained once")
     elif verdict.p == verdict.p:
-        lines.append(f"p = {verdict.p:.2g}")
+        lines.append(f"p = {verdict.p:.2g}, {'confirmatory' if verdict.confirmatory else 'exploratory'}")
     return "<br>".join(lines)
+
+
+def _order(verdicts: Sequence[Verdict]) -> tuple[bool, bool, bool]:
+    """Decided claims before others, confirmatory before exploratory decisions, primary before secondary claims."""
+    decided = [verdict for verdict in verdicts if verdict.word not in ("not decided", "not run")]
+    confirmed = any(verdict.confirmatory for verdict in decided)
+    return not decided, not confirmed, verdicts[0].claim.family != "primary"
 
 
 def _row(titles: Sequence[str], verdicts: Sequence[Verdict]) -> str:
@@ -110,6 +120,7 @@ def _row(titles: Sequence[str], verdicts: Sequence[Verdict]) -> str:
     cells = [
         f'<td><a href="../notebooks/{chapter_of(claim)}.html#verdicts">{escape(claim.says)}</a></td>',
         f'<td data-column="Place" data-value="{paper}">{paper}, {escape(claim.place)}</td>',
+        f'<td data-column="Family" data-value="{claim.family}">{claim.family}</td>',
         *(
             f'<td data-column="{title}" data-value="{verdict.word}">{verdict_html(verdict)}</td>'
             for title, verdict in zip(titles, verdicts, strict=True)

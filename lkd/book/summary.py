@@ -1,9 +1,8 @@
-"""The directive `{headline}`: the answer to the papers' main questions."""
+"""The directive `{headline}`: the answers to the papers' main questions, written from the verdicts by rule."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,74 +12,101 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.executed import read_copy
-from lkd.book.ledger import judged, verdict_html
+from lkd.book.forest import interval_svg
+from lkd.book.ledger import chapter_of, judged, verdict_html
 from lkd.book.table_output import scroll_box
 from lkd.runs.public_names import public
 
 if TYPE_CHECKING:
-    from lkd.paper.claims import Verdict
-
-_QUESTION = "logits-large-kernels-over-transformers"
-"""The claim that answers the book's question."""
+    from lkd.paper.verdicts import Verdict
 
 _CHAPTER = "logit_kd"
-"""The chapter that tests it."""
+"""The chapter of the book's question."""
 
-_ANSWERS = {"supported": "yes", "contradicted": "no", "inconclusive": "not decided", "not run": "not run"}
+_DECIDED = ("supported", "contradicted", "no difference that matters")
 
-_COLUMNS = {
-    "Large kernels teach better": _QUESTION,
-    "Also at equal accuracy": "matched-large-kernels-over-transformers",
-    "Vanilla KD matches DKD (by DKD's lead)": "vanilla-matches-dkd",
+_ANSWERS = {
+    "logits-modern-convnets-over-transformers": {
+        "supported": "Modern ConvNets (SLaK, ConvNeXt) are better teachers of small ConvNets than transformers",
+        "contradicted": "Transformers are better teachers of small ConvNets than modern ConvNets (SLaK, ConvNeXt)",
+        "no difference that matters": "Modern ConvNets (SLaK, ConvNeXt) and transformers are equally good teachers",
+        "not decided": "It is not decided whether modern ConvNets (SLaK, ConvNeXt) teach better than transformers",
+        "not run": "The comparison of modern ConvNets with transformers as teachers was not run",
+    },
+    "logits-larger-kernels-more": {
+        "supported": "SLaK's larger kernels make a still better teacher than ConvNeXt's",
+        "contradicted": "SLaK's larger kernels make a worse teacher than ConvNeXt's",
+        "no difference that matters": "SLaK's larger kernels make neither a better nor a worse teacher than ConvNeXt's",
+        "not decided": "It is not decided whether SLaK's larger kernels teach better than ConvNeXt's",
+        "not run": "The comparison of SLaK with ConvNeXt as teachers was not run",
+    },
+    "vanilla-matches-dkd": {
+        "supported": "With more data and a strong recipe, plain distillation matches DKD",
+        "contradicted": "Also with more data and a strong recipe, plain distillation is behind DKD",
+        "not decided": "It is not decided whether plain distillation matches DKD with more data and a strong recipe",
+        "not run": "The comparison of plain distillation with DKD was not run",
+    },
 }
-"""The main claims, in short."""
+"""The sentence for each verdict on the three main claims; the difference follows it."""
 
 
 class Headline(SphinxDirective):
-    """The answer to the book's question, and the number of claims that hold."""
+    """The answers to the book's questions, and the verdicts on the primary claims."""
 
     def run(self) -> list[nodes.Node]:
-        """A paragraph and a table as HTML."""
+        """Sentences and a table with intervals, as HTML."""
         copy = read_copy(Path(self.env.config.lkd_chapters), _CHAPTER)
         return [nodes.raw("", headline_html(judged(self), copy.profile), format="html")]
 
 
 def headline_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -> str:
-    """The answer to the book's question, from the runs with most repetitions, and a table of all sets of runs.
+    """Three sentences and the primary claims, from the set of runs that decides most of them.
 
     Args:
         columns: the verdicts on all claims, by name of the set of runs.
         shown: the profile of the runs on the chapter's page.
     """
-    known = {title: {verdict.claim.id: verdict for verdict in verdicts} for title, verdicts in columns.items()}
-    best = max((by_claim[_QUESTION] for by_claim in known.values()), key=_repeated)
-    heads = ["Runs", *_COLUMNS, "All claims"]
-    head = [f'<th scope="col">{escape(head)}</th>' for head in heads]
-    rows = [_row(heads, title, by_claim) for title, by_claim in known.items()]
-    return _answer(best, shown) + scroll_box(head, rows, "lkd-cards lkd-headline")
+    best = best_scale(columns)
+    known = {verdict.claim.id: verdict for verdict in best}
+    sentences = " ".join(_sentence(known[name]) for name in _ANSWERS)
+    return f'<p class="lkd-answer">{sentences}</p>{_scale(best[0], shown)}{_primary(best)}'
 
 
-def _repeated(verdict: Verdict) -> int:
-    return verdict.found.teacher_seeds * verdict.found.seeds if verdict.found else 0
+def best_scale(columns: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdict]:
+    """The verdicts of the set of runs with most confirmatory decisions on primary claims, then with most decisions."""
+
+    def rank(verdicts: Sequence[Verdict]) -> tuple[int, int, int]:
+        primary = [verdict for verdict in verdicts if verdict.claim.family == "primary"]
+        decided = [verdict for verdict in primary if verdict.word in _DECIDED]
+        run = [verdict for verdict in primary if verdict.found]
+        return sum(verdict.confirmatory for verdict in decided), len(decided), len(run)
+
+    return max(columns.values(), key=rank)
 
 
-def _answer(verdict: Verdict, shown: str | None) -> str:
-    """The verdict as a sentence, its certainty, the runs behind it, and the command that repeats them."""
+def _sentence(verdict: Verdict) -> str:
+    """The answer with its difference and interval."""
+    text, found = _ANSWERS[verdict.claim.id][verdict.word], verdict.found
+    if found is None:
+        return f"{escape(text)}."
+    low, high = found.interval()
+    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ""
+    number = f"{found.mean:+.2f}{interval} {verdict.claim.unit}"
+    if verdict.trained_once:
+        number += ", each teacher trained once"
+    return f"<strong>{escape(text)}</strong> ({escape(number)})."
+
+
+def _scale(verdict: Verdict, shown: str | None) -> str:
+    """The scale of the answers, their runs, and the command that repeats them."""
     from lkd.profiles import Profile
-    from lkd.study.chapters import STUDIES
 
-    claim, profile = verdict.claim, Profile.load(verdict.profile)
-    runs = len(STUDIES[claim.study](profile.source).recipes)
+    profile = Profile.load(verdict.profile)
     command = f"lkd run {_CHAPTER} -p profile={shlex.quote(public(profile.source))}"
-    if shown == profile.source:
-        where = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The {runs} runs behind it</a>'
-    else:
-        published = _code(f"{command} -p published=True")
-        where = f"The {runs} runs behind it (to show them here, run {published} and {_code('make site')})"
+    link = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The runs</a>' if shown == profile.source else "The runs"
     return (
-        f"<p><strong>At this scale: {_ANSWERS[verdict.word]}.</strong> "
-        f"The claim “{escape(claim.says)}” {_found(verdict)} Scale: {escape(public(profile.description))} "
-        f"{where} are repeated by {_code(command)}.</p>"
+        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. "
+        f"{link} are repeated by {_code(command)}.</p>"
     )
 
 
@@ -88,27 +114,18 @@ def _code(command: str) -> str:
     return f'<code class="lkd-command">{escape(command)}</code>'
 
 
-def _found(verdict: Verdict) -> str:
-    """The verdict on the claim, with its difference, interval and certainty."""
-    found = verdict.found
-    if found is None:
-        return "has not been run."
-    low, high = found.interval()
-    interval = f"95 % interval {low:.2f} to {high:.2f}" if low == low else "without repetitions"
-    if verdict.claim.between_teachers and found.teacher_seeds < 2:
-        certainty = "Each teacher was trained once, so nothing can be decided between them."
-    elif verdict.times == verdict.times:
-        more = f"{verdict.times:.0f} times"
-        certainty = f"About {more} as many teachers and {more} as many students of each would probably decide it."
-    else:
-        certainty = ""
-    return f"is {verdict.word}: {found.mean:+.2f} {escape(verdict.claim.unit)}, {interval}. {certainty}"
-
-
-def _row(heads: Sequence[str], title: str, verdicts: Mapping[str, Verdict]) -> str:
-    """A row for one set of runs: verdicts on the main claims, and counts of all verdicts."""
-    counts = Counter(verdict.word for verdict in verdicts.values())
-    counted = "<br>".join(f"{count} {word}" for word, count in counts.most_common())
-    cells = [escape(title), *(verdict_html(verdicts[id]) for id in _COLUMNS.values()), counted]
-    labelled = [f'<td data-column="{escape(head)}">{cell}</td>' for head, cell in zip(heads, cells, strict=True)]
-    return f"<tr>{''.join(labelled)}</tr>"
+def _primary(verdicts: Sequence[Verdict]) -> str:
+    """A table of the primary claims with their intervals, decided ones first."""
+    primary = sorted(
+        (verdict for verdict in verdicts if verdict.claim.family == "primary"),
+        key=lambda verdict: verdict.word not in _DECIDED,
+    )
+    heads = ["Primary claim", "Difference by the smallest that matters", "Verdict"]
+    rows = []
+    for verdict in primary:
+        chapter = f"../notebooks/{chapter_of(verdict.claim)}.html#verdicts"
+        claim = f'<a href="{chapter}">{escape(verdict.claim.says)}</a>'
+        cells = [claim, interval_svg(verdict), verdict_html(verdict)]
+        labelled = [f'<td data-column="{head}">{cell}</td>' for head, cell in zip(heads, cells, strict=True)]
+        rows.append(f"<tr>{''.join(labelled)}</tr>")
+    return scroll_box([f'<th scope="col">{head}</th>' for head in heads], rows, "lkd-cards lkd-headline")

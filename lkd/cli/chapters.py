@@ -226,8 +226,8 @@ def _claims() -> list[str]:
 
 
 def _judged_by_records(profile: str) -> list[dict[str, Any]]:
-    from lkd.paper.claims import ledger
     from lkd.paper.verdict_rows import rows_of
+    from lkd.paper.verdicts import ledger
     from lkd.profiles import Profile
     from lkd.runs.published import published
 
@@ -238,7 +238,7 @@ def _judged_by_records(profile: str) -> list[dict[str, Any]]:
 def _print_verdicts(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         found = "" if row["mean"] is None else f"{row['mean']:+.2f} [{row['low']:.2f}, {row['high']:.2f}] {row['unit']}"
-        typer.echo(f"{row['verdict']:13} {row['claim']:42} {found}")
+        typer.echo(f"{row['verdict']:26} {row['claim']:42} {found}")
 
 
 def _execute(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
@@ -257,7 +257,7 @@ def _published(chapter: str) -> str | None:
     from lkd.runs.published import profiles, published
     from lkd.study.chapters import CHAPTERS, complete
 
-    known = [name for name in ("reference", "small") if name in profiles()]
+    known = [name for name in ("reference", "exploratory", "small") if name in profiles()]
     studies = CHAPTERS[chapter].studies if chapter in CHAPTERS else {}
     for profile in known if studies else ():
         records = published(profile)

@@ -11,8 +11,9 @@ training cannot be told from the merit of a teacher; such claims do not count in
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from scipy import stats
 from lkd.paper.claims import NO_DIFFERENCE, Claim, claims
 from lkd.paper.registry import is_confirmatory
 from lkd.profiles import profile_name
+from lkd.profiles.reading import Texts, find, texts
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 from lkd.study import Effect, Results
@@ -127,7 +129,7 @@ def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
     """
     if study not in STUDIES:
         raise KeyError(unknown("study", study, STUDIES))
-    others = {} if results is None else _found(profile, Store(results.runs[0].path.parents[1]))
+    others = {} if results is None else _found(profile, Store(results.runs[0].path.parent.parent))
     return [verdict for verdict in judge_all(profile, {**others, study: results}) if verdict.claim.study == study]
 
 
@@ -219,7 +221,10 @@ def _effect(claim: Claim, table: pd.DataFrame | None) -> Effect | None:
 
 def _corrected(profile: str, raw: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Smallest p-values of the claims, corrected over their families; without claims that the design cannot decide."""
-    decidable = [claim for claim in claims().values() if not (claim.between_teachers and _trained_once(claim, profile))]
+    files = texts(find(profile))
+    decidable = [
+        claim for claim in claims().values() if not claim.between_teachers or _teacher_instances(claim.study, files) > 1
+    ]
     smallest = {claim.id: min(raw.get(claim.id, {"": 1.0}).values()) for claim in decidable}
     primary, secondary = (
         {claim.id: smallest[claim.id] for claim in decidable if claim.family == family}
@@ -229,10 +234,12 @@ def _corrected(profile: str, raw: Mapping[str, Mapping[str, float]]) -> dict[str
     return {name: p for name, p in {**holm(primary), **found_later}.items() if name in raw}
 
 
-def _trained_once(claim: Claim, profile: str) -> bool:
-    """Whether the profile trains one instance of each teacher of a claim's study."""
-    recipes: Iterable[Recipe] = STUDIES[claim.study](profile).recipes
-    return len({recipe.teacher.seed for recipe in recipes if isinstance(recipe.teacher, Recipe)}) < 2
+@cache
+def _teacher_instances(study: str, files: Texts) -> int:
+    """Number of trained instances of each teacher of a study in the profile of these files."""
+    (path, _), *_ = files
+    recipes = STUDIES[study](str(path)).recipes
+    return len({recipe.teacher.seed for recipe in recipes if isinstance(recipe.teacher, Recipe)})
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

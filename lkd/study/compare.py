@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -75,15 +76,23 @@ def effect(
         if not by_teacher.columns.equals(other.columns):
             raise MissingRowsError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
         by_teacher = by_teacher.sub(other, fill_value=0)
-    grid = by_teacher.sum().unstack("seed")
-    of_instances = [row.unstack("seed").mean(axis=1) for _, row in by_teacher.iterrows()]
-    parts = [(each.var(ddof=1) / len(each), len(each) - 1) for each in (*of_instances, grid.mean()) if len(each) > 1]
-    mean = grid.mean(axis=None).item()
+    return crossed(by_teacher.to_numpy().reshape(len(by_teacher), *map(len, by_teacher.columns.levels)))
+
+
+def crossed(shares: np.ndarray) -> Effect:
+    """The effect of a crossed design.
+
+    Args:
+        shares: the part of each teacher architecture in a difference, shape (architectures, instances, seeds).
+    """
+    grid = shares.sum(0)
+    means = [*shares.mean(2), grid.mean(0)]
+    parts = [(each.var(ddof=1) / len(each), len(each) - 1) for each in means if len(each) > 1]
     if not parts:
-        return Effect(mean, math.nan, 0, *grid.shape)
+        return Effect(grid.mean().item(), math.nan, 0, *grid.shape)
     squared = float(sum(part for part, _ in parts))
     freedom = squared**2 / sum(part**2 / n for part, n in parts) if squared else max(n for _, n in parts)
-    return Effect(mean, squared**0.5, float(freedom), *grid.shape)
+    return Effect(grid.mean().item(), squared**0.5, float(freedom), *grid.shape)
 
 
 def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
@@ -100,9 +109,12 @@ def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]
     of_entry = rows.groupby([*chosen, *REPLICATES])[value]
     by_teacher = rows.assign(share=rows[value] / of_entry.transform("size") / entries)
     shares = by_teacher.groupby([*architecture, *REPLICATES]).share.sum().unstack(list(REPLICATES))
-    if of_entry.ngroups < pairs * entries or shares.isna().any(axis=None):
+    shares = shares.sort_index(axis=1)
+    shares.columns = shares.columns.remove_unused_levels()
+    whole = pairs == math.prod(map(len, shares.columns.levels))
+    if of_entry.ngroups < pairs * entries or shares.isna().any(axis=None) or not whole:
         raise MissingRowsError(f"entries of {dict(chosen)} have different instances or seeds: run the missing ones")
-    return shares.sort_index(axis=1)
+    return shares
 
 
 def paper_tables(gains: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -132,32 +144,41 @@ def _paper_table(gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Gain of one teacher's students over those of each other teacher, in points.
-
-    Gains are averaged over students, methods and teacher instances, then paired by student seed. The 95 % interval
-    covers student seeds only, not the variation between trained instances of a teacher.
+    """Gain of one teacher's students over those of each other teacher, in points, with the 95 % interval of `effect`.
 
     Args:
         gains: `Results.gains` of a study.
         reference: the teacher that others are compared with.
 
     Returns:
-        One row per other teacher: mean difference, sd, interval, number of seeds, and the difference in the teachers'
-        own accuracy.
+        One row per other teacher: difference, interval, numbers of teacher instances and student seeds, and the
+        difference in the teachers' own accuracy.
     """
-    means = gains.pivot_table(index="seed", columns="teacher", values="direct_gain")
     accuracy = gains.groupby("teacher").teacher_top1.mean()
-    rows = [
-        {
-            "compared with": other,
-            **spread(means[reference] - means[other])._asdict(),
-            "teacher's own difference": accuracy[reference] - accuracy[other],
-        }
-        for other in gains.teacher.unique()
-        if other != reference
-    ]
-    columns = ["compared with", *Spread._fields, "teacher's own difference"]
-    return pd.DataFrame(rows, columns=columns).rename(columns={"n": "seeds", "low": "95 % low", "high": "95 % high"})
+    rows = []
+    for other in gains.teacher.unique():
+        if other == reference:
+            continue
+        found = effect(gains, "direct_gain", {"teacher": [reference]}, {"teacher": [other]})
+        low, high = found.interval()
+        rows.append(
+            {
+                "compared with": other,
+                "difference": found.mean,
+                "95 % low": low,
+                "95 % high": high,
+                "teacher instances": found.teacher_seeds,
+                "student seeds": found.seeds,
+                "teacher's own difference": accuracy[reference] - accuracy[other],
+            }
+        )
+    return pd.DataFrame(rows, columns=_COMPARED)
+
+
+_COMPARED = [
+    "compared with", "difference", "95 % low", "95 % high", "teacher instances", "student seeds",
+    "teacher's own difference",
+]  # fmt: skip
 
 
 def _mean_and_sd(values: pd.Series) -> str:

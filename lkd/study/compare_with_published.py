@@ -7,7 +7,7 @@ import pandas as pd
 
 from lkd.runs.provenance import numerics_hash
 from lkd.study.grid import Study
-from lkd.study.results import CELL, Results
+from lkd.study.results import CELL, Results, by_cell
 from lkd.tables import Table
 
 
@@ -20,7 +20,7 @@ def compare_with_published(
     table: Callable[[Results], pd.DataFrame] = attrgetter("gains"),
     name: str = "reproduced",
 ) -> Table:
-    """Compare means of this machine's runs with published means, given the spread over runs.
+    """Compare means of this machine's runs with published means, given their intervals.
 
     Args:
         study: the study.
@@ -43,14 +43,14 @@ def compare_with_published(
     return Table(
         compare_means(ours, theirs, cell, column),
         name,
-        f"Means here and of the published runs, which were made {same}; within: at most two standard deviations over "
-        "runs apart.",
+        f"Means here and of the published runs, which were made {same}; within: the 95 % intervals of the two means "
+        "overlap.",
         digits=4,
     )
 
 
 def compare_means(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], column: str) -> pd.DataFrame:
-    """Means of a column by cell in two tables, and whether the spread over seeds explains the difference.
+    """Means of a column by cell in two tables, and whether their 95 % intervals overlap.
 
     Args:
         ours, theirs: tidy tables with one row per run.
@@ -58,19 +58,20 @@ def compare_means(ours: pd.DataFrame, theirs: pd.DataFrame, cell: list[str], col
         column: the column to average.
 
     Returns:
-        One row per cell of ours: mean, published mean, their difference, two standard deviations over seeds, and
-        whether the difference is within these. Entries are missing without a published cell or without repetitions.
+        One row per cell of ours: mean, published mean, their difference, the half-widths of the two intervals together,
+        and whether the difference is within these. Entries are missing without a published cell or repetitions.
     """
-    mine, published = (table.groupby(cell, sort=False)[column].agg(["mean", "std"]) for table in (ours, theirs))
+    mine, published = (by_cell(table, column, cell).set_index(cell) for table in (ours, theirs))
     joined = mine.join(published.add_suffix("_published"), how="left")
-    difference, spread = joined["mean"] - joined["mean_published"], 2 * joined["std_published"]
-    within = (difference.abs() <= spread).astype(object).where(difference.notna() & spread.notna(), None)
+    difference = joined["mean"] - joined["mean_published"]
+    widths = (joined.high - joined["mean"]) + (joined.high_published - joined.mean_published)
+    within = (difference.abs() <= widths).astype(object).where(difference.notna() & widths.notna(), None)
     table = pd.DataFrame(
         {
             "here": joined["mean"],
             "published": joined["mean_published"],
             "difference": difference,
-            "two sd over runs": spread,
+            "half-widths": widths,
             "within": within,
         }
     )

@@ -1,15 +1,18 @@
 """Results of a study as tidy tables."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lkd.metrics import Spread, direct_gain, effective_gain, spread
 from lkd.recipe import Recipe
 from lkd.runs.store import Run
+from lkd.study.compare import REPLICATES, MissingRowsError, crossed
 from lkd.study.measure import cost_of, place
 
 CELL = ["student", "teacher", "objective"]
@@ -142,11 +145,34 @@ class Results:
 
 
 def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.DataFrame:
-    """Mean, sd, 95 % interval and n of a column, one row per cell, by default per student, teacher and objective."""
+    """Mean, sd, 95 % interval and n of a column, one row per cell, by default per student, teacher and objective.
+
+    The interval is the one of `effect`, for trained instances of the teachers crossed with seeds of the students; rows
+    of a table without these columns count as independent.
+    """
     if table.empty:
         return pd.DataFrame(columns=[*cell, *Spread._fields])
-    cells = table.groupby(cell, sort=False)[column]
-    return cells.apply(lambda values: pd.Series(spread(values)._asdict())).unstack().astype({"n": int}).reset_index()
+    if not (pairs := {name: table[name].fillna(0) for name in REPLICATES if name in table}):
+        cells = table.groupby(cell, sort=False)[column]
+        spreads = {names: spread(values) for names, values in cells}
+    else:
+        rows = table.assign(**dict.fromkeys(REPLICATES, 0) | pairs)
+        spreads = {names: _crossed(rows, column) for names, rows in rows.groupby(cell, sort=False)}
+    found = [{**dict(zip(cell, names, strict=True)), **each._asdict()} for names, each in spreads.items()]
+    return pd.DataFrame(found).astype({"n": int})
+
+
+def _crossed(rows: pd.DataFrame, column: str) -> Spread:
+    """Mean over instances and seeds of one cell."""
+    values = rows[column].to_numpy()
+    (instances, seeds), places = zip(*(np.unique(rows[name], return_inverse=True) for name in REPLICATES), strict=True)
+    sums, counts = (np.zeros((len(instances), len(seeds))) for _ in range(2))
+    np.add.at(sums, places, values)
+    np.add.at(counts, places, 1)
+    if (counts == 0).any():
+        raise MissingRowsError(f"{column}: some of {len(instances)} instances lack some of {len(seeds)} seeds")
+    found = crossed((sums / counts)[None])
+    return Spread(found.mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, *found.interval(), len(values))
 
 
 def _describe(recipe: Recipe) -> dict[str, Any]:
