@@ -79,29 +79,52 @@ def intervals(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: s
     """
     cells = by_cell(table, axis.column, [rows, of, columns])
     drawn = _drawn(cells, table, [rows, of, columns])
-    tall = cells[rows].nunique()
-    figure = _panels(drawn, rows, columns, shared_xaxes="all")
-    looks = styles(drawn[of])
-    for panel, place in _each(drawn, rows, columns):
-        for cell in panel.to_dict("records"):
-            where = f"{cell[rows]}, {as_written(cell[columns])}"
-            figure.add_trace(_interval(cell, axis, of, where, looks[cell[of]]), *place)
-        figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
-    figure.update_xaxes(title_text=axis.label, row=tall)
-    figure.update_yaxes(autorange="reversed", type="category")
+    figure = _points(drawn, axis, of, rows, columns, shared_xaxes="all")
+    figure.add_vline(x=0, line={"color": _GREY, "width": 1, "dash": "dot"}, row="all", col="all")
     best = cells.loc[cells["mean"].idxmax()].map(public)
     spread = "with 95 % t intervals" if (cells.n > 1).any() else "one run each, without intervals"
     learns = f"{best[rows]} distilled from {best[of]} with {as_written(best[columns])}"
     where = learns if of == "teacher" else f"{best[rows]}, {of} {best[of]}, {as_written(best[columns])}"
     return _finish(
         figure,
-        height=110 + tall * (60 + 36 * cells[of].nunique()),
+        height=_height_of_points(cells, of, rows),
         alt=(
             f"{axis.title.capitalize()} in {axis.unit or 'shares'} by {rows}, {of} and {columns}, {spread}. "
             f"Largest: {best['mean']:{'+' if axis == GAIN else ''}.2f} {axis.unit}, {where}."
         ),
         caption=f"{axis.title.capitalize()}: means over runs, {spread}.",
         data=cells.rename(columns=_SPREAD),
+    )
+
+
+def proportions(table: pd.DataFrame, axis: Axis, *, of: str, rows: str, columns: str) -> go.Figure:
+    """Plot shares of images with given intervals for the entries of one column, in panels by two others.
+
+    Each panel has its own scale.
+
+    Args:
+        table: tidy table with one row per point, with ends `low` and `high` of a 95 % interval, and number of `images`.
+        axis: the share.
+        of: column with the entries of a panel, from top to bottom.
+        rows, columns: columns with the rows and columns of panels.
+    """
+    cells = table.rename(columns={axis.column: "mean"})
+    hover = [f"95 % interval {c.low:.2f} to {c.high:.2f}<br>images: {c.images:,}" for c in cells.itertuples()]
+    drawn = _named(cells, [rows, of, columns]).assign(hover=hover)
+    figure = _points(drawn, axis, of, rows, columns, shared_xaxes=False)
+    highest = cells.loc[cells.groupby([rows, columns], sort=False)["mean"].idxmax(), of]
+    first = highest.mode()[0]
+    return _finish(
+        figure,
+        height=_height_of_points(cells, of, rows),
+        alt=(
+            f"{axis.title.capitalize()} in {axis.unit} by {rows}, {of} and {columns}, with 95 % intervals. "
+            f"Highest in {(highest == first).sum()} of {len(highest)} panels: {public(first)}."
+        ),
+        caption=f"{axis.title.capitalize()}, with 95 % binomial intervals over images; scales differ between panels.",
+        data=table[[rows, of, columns, axis.column, "low", "high", "images"]].rename(
+            columns={axis.column: axis.label, "low": "95 % low", "high": "95 % high"}
+        ),
     )
 
 
@@ -287,8 +310,12 @@ def _drawn(cells: pd.DataFrame, table: pd.DataFrame, cell: list[str]) -> pd.Data
     if "run_id" in table:
         cells = cells.merge(table.groupby(cell, sort=False).run_id.first().reset_index())
     hover = [_hover_text(row) for row in cells.to_dict("records")]
-    names = cells[cell].select_dtypes(exclude="number").map(_no_markup)
-    return cells.assign(hover=hover, **names)
+    return _named(cells, cell).assign(hover=hover)
+
+
+def _named(cells: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Cells with escaped names."""
+    return cells.assign(**cells[columns].select_dtypes(exclude="number").map(_no_markup))
 
 
 def _no_markup(entry: Any) -> str:
@@ -301,6 +328,26 @@ def _hover_text(cell: Mapping[str, Any]) -> str:
     if cell["n"] > 1:
         return f"95 % interval {cell['low']:.2f} to {cell['high']:.2f}<br>runs: {cell['n']:.0f}"
     return f"one run, no interval<br>run {cell['run_id']}" if "run_id" in cell else "one run, no interval"
+
+
+def _points(
+    drawn: pd.DataFrame, axis: Axis, of: str, rows: str, columns: str, *, shared_xaxes: bool | str
+) -> go.Figure:
+    """A figure with a point and its interval per cell, in panels by the entries of two columns."""
+    figure = _panels(drawn, rows, columns, shared_xaxes=shared_xaxes)
+    looks = styles(drawn[of])
+    for panel, place in _each(drawn, rows, columns):
+        for cell in panel.to_dict("records"):
+            where = f"{cell[rows]}, {as_written(cell[columns])}"
+            figure.add_trace(_interval(cell, axis, of, where, looks[cell[of]]), *place)
+    figure.update_xaxes(title_text=axis.label, row=drawn[rows].nunique())
+    return figure.update_yaxes(autorange="reversed", type="category")
+
+
+def _height_of_points(cells: pd.DataFrame, of: str, rows: str) -> int:
+    """Height in pixels of a figure by `_points`."""
+    tall: int = cells[rows].nunique()
+    return 110 + tall * (60 + 36 * cells[of].nunique())
 
 
 def _panels(
@@ -338,7 +385,13 @@ def _interval(cell: Mapping[str, Any], axis: Axis, of: str, where: str, style: t
     return go.Scatter(
         x=[cell["mean"]],
         y=[cell[of]],
-        error_x={"type": "data", "array": [cell["high"] - cell["mean"]], "color": color, "thickness": 2},
+        error_x={
+            "type": "data",
+            "array": [cell["high"] - cell["mean"]],
+            "arrayminus": [cell["mean"] - cell["low"]],
+            "color": color,
+            "thickness": 2,
+        },
         mode="markers",
         marker={"color": color, "symbol": symbol, "size": 10},
         showlegend=False,

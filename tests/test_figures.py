@@ -216,6 +216,55 @@ def test_entries_that_are_no_teachers_have_looks_of_their_own():
     assert len(set(looks.values())) == 8
 
 
+# Shares of images ---------------------------------------------------------------------------------------------------
+
+
+FAMILIES = ["SLaK", "ConvNeXt", "CSWin", "Swin", "<b>ViT</b>"]
+
+
+def shares_table():
+    """Accuracies by teacher of two students on two sets, with unequal arms; one panel lacks the last teacher."""
+    rows = [(*cell, 12500) for cell in itertools.product(["near", "far"], STUDENTS, FAMILIES)][:-1]
+    table = pd.DataFrame(rows, columns=["set", "student", "teacher", "images"])
+    values = np.random.default_rng(0).uniform(20, 40, len(table))
+    return table.assign(top1=values, low=values - 1, high=values + 2)
+
+
+def shares(table):
+    axis = figures.Axis("top1", "top-1", "%")
+    return figures.proportions(table, axis, of="teacher", rows="student", columns="set")
+
+
+def test_shares_are_plotted_with_their_own_intervals_and_images():
+    table = shares_table()
+    figure = shares(table)
+    drawn = {(*trace.hovertemplate.partition("<br>")[0].split(", "), trace.y[0]): trace for trace in figure.data}
+    assert len(drawn) == len(table)
+    for row in table.itertuples():
+        trace = drawn[row.student, row.set, row.teacher.replace("<", "&lt;").replace(">", "&gt;")]
+        assert panel_of(figure, trace) == (row.student, row.set)
+        assert (trace.x[0], trace.error_x.array[0], trace.error_x.arrayminus[0]) == pytest.approx((row.top1, 2, 1))
+        assert f"95 % interval {row.low:.2f} to {row.high:.2f}<br>images: 12,500<extra>" in trace.hovertemplate
+
+
+def test_panels_of_shares_have_scales_of_their_own_and_the_looks_of_the_teachers():
+    figure = shares(shares_table())
+    assert not any(axis.matches for axis in figure.select_xaxes()) and not figure.layout.shapes
+    looks = {trace.y[0]: (trace.marker.color, trace.marker.symbol) for trace in figure.data}
+    known = figures.styles(pd.Series(TEACHERS))
+    assert list(looks.values()) == [known[teacher][:2] for teacher in TEACHERS]
+
+
+def test_the_texts_beside_shares_have_their_numbers_and_the_teacher_ahead():
+    table = shares_table()
+    table.loc[table.teacher == "Swin", "top1"] = 41.0
+    figure = shares(table.assign(top1=table.top1.mask(table.index == 0, 50.0)))
+    assert figure.layout.meta["alt"].endswith("Highest in 3 of 4 panels: Swin.")
+    told = frame_of(shares(table))
+    assert told["top-1 (%)"].tolist() == pytest.approx(table.top1.tolist(), abs=5.1e-4)
+    assert (told.images == 12500).all() and told.teacher.tolist() == table.teacher.tolist()
+
+
 # Receptive fields ---------------------------------------------------------------------------------------------------
 
 

@@ -80,12 +80,20 @@ def test_its_table_has_a_row_for_every_teacher_student_and_objective(logits: Mad
 
 def test_its_figures_say_in_words_what_they_show(logits: Made) -> None:
     shown = [output.data[PLOTLY] for output in outputs(nbformat.read(logits.copy, 4)) if PLOTLY in output.data]
-    cells, epochs, learners, stopped = 2 * 2, 2, 1 + 2 * 2, 3
+    cells, epochs, learners, stopped, logged = 2 * 2, 2, 1 + 2 * 2, 3, 3 * (5 + 4)
     rows = [len(figure["layout"]["meta"]["table"]["rows"]) for figure in shown]
-    assert rows == [cells, learners * epochs, cells, stopped]
-    for figure in shown:
-        assert "mini_resnet" in figure["layout"]["meta"]["alt"]
-        assert figure["data"]
+    assert rows == [cells, learners * epochs, cells, stopped, logged]
+    *own, logs = [figure["layout"]["meta"]["alt"] for figure in shown]
+    assert all("mini_resnet" in alt for alt in own) and logs.endswith("panels: SLaK.")
+    assert all(figure["data"] for figure in shown)
+
+
+def test_it_compares_its_two_teachers_with_the_authors_logs(logits: Made) -> None:
+    texts = [output.data.get("text/markdown", "") for output in outputs(nbformat.read(logits.copy, 4))]
+    (told,) = [text for text in texts if "in the logs" in text]
+    first, second = told.splitlines()
+    assert first.startswith("- ResNet-50: ConvNeXt, ViT in the logs, ") and "Kendall's tau is " in first
+    assert second == "- ConvNeXt-T: no order to compare; teachers on both sides: ConvNeXt."
 
 
 def test_papermill_alone_runs_it_with_one_teacher_and_one_seed_and_trains_nothing(
