@@ -73,11 +73,13 @@ class Claim:
         Raises:
             MissingRowsError: rows of the comparison are missing.
         """
+        return effect(self.rows(table), self.value, self.high, self.low)
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table of results that the rule compares."""
         for column, entries in (self.where or {}).items():
             table = table[table[column].isin(list(entries))]
-        if self.once:
-            table = table.drop_duplicates([*self.high, "teacher_seed"]).assign(seed=0)
-        return effect(table, self.value, self.high, self.low)
+        return table.drop_duplicates([*self.high, "teacher_seed"]).assign(seed=0) if self.once else table
 
     def p_values(self, found: Effect) -> dict[str, float]:
         """The p-value of each decision, by its word.

@@ -1,5 +1,6 @@
 """Validation of profiles: keys and types by a table of settings, values by building recipes."""
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,8 @@ def check_form(values: Mapping[str, Any]) -> None:
         _check_keys(values["chapters"], SETTINGS, [name for name, settings in SETTINGS.items() if settings])
         for name, settings in values["chapters"].items():
             with at(name):
-                _check_keys(settings, {*_lists_of(name), *SETTINGS[name]}, SETTINGS[name])
+                known = {*_lists_of(name), *SETTINGS[name], *OPTIONAL.get(name, ())}
+                _check_keys(settings, known, SETTINGS[name])
 
 
 def check_recipes(profile: "Profile") -> None:
@@ -103,7 +105,7 @@ def check_recipes(profile: "Profile") -> None:
     for chapter, settings in profile.chapters.items():
         for name, value in settings.items():
             with at(f"chapters.{chapter}.{name}"):
-                {**_LIST_CHECKS, **SETTINGS[chapter]}[name](profile, value)
+                {**_LIST_CHECKS, **SETTINGS[chapter], **OPTIONAL.get(chapter, {})}[name](profile, value)
 
 
 def _check_keys(values: Any, known: Collection[str], needed: Collection[str] = ()) -> None:
@@ -224,6 +226,14 @@ def _set_sizes(profile: "Profile", sizes: Any) -> None:
         profile.student_recipe(_SOME_MODEL, train_images=size)
 
 
+def _pairs(profile: "Profile", pairs: Any) -> None:
+    settings = profile.chapters["vanilla_kd"]
+    for pair in pairs if isinstance(pairs, list) and pairs else [pairs]:
+        known = settings["sizes"], settings["strengths"]
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(operator.contains, known, pair))):
+            raise ValueError(f"pairs must be pairs of one of `sizes` and one of `strengths`, got {pair!r}")
+
+
 def _teacher_sizes(profile: "Profile", sizes: Any) -> None:
     def check(fields: Any) -> None:
         _check_fields(fields, ("model",))
@@ -263,3 +273,6 @@ SETTINGS: dict[str, dict[str, Check]] = {
     "traits": {"erf_size": _count, "erf_images": _count, "corrupted_images": _count_or_all},
 }
 """Required settings of each chapter, or part of one, with the function that checks each."""
+
+OPTIONAL: dict[str, dict[str, Check]] = {"vanilla_kd": {"pairs": _pairs}}
+"""Settings that a chapter may have."""

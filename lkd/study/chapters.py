@@ -127,10 +127,18 @@ def gaps(results: Results) -> pd.DataFrame:
     return rest.assign(gap=gap, scale=scale)
 
 
+def same_data(results: Results) -> pd.DataFrame:
+    """`Results.gains` of the training-set sizes that were run with every recipe strength."""
+    table = results.gains
+    strengths = table.groupby("train_images").strength.transform("nunique")
+    return table[strengths == table.strength.nunique()]
+
+
 TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "gains": gains,
     "speed": learning_speed,
     "gaps": gaps,
+    "same_data": same_data,
     "erf": erf_table,
     "robustness": robustness_table,
 }

@@ -70,13 +70,24 @@ def effect(
         >>> effect(pd.DataFrame(rows), "gain", {"teacher": ["a"]}, {"teacher": ["b"]}).mean
         2.0
     """
+    return crossed(shares(table, value, high, low))
+
+
+def shares(
+    table: pd.DataFrame,
+    value: str,
+    high: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    low: Mapping[str, Sequence[Any]] | None = None,
+) -> np.ndarray:
+    """The part of each teacher architecture in the difference of `effect`, shape (architectures, instances, seeds)."""
     by_teacher = _shares(table, value, high)
     if low is not None:
         other = _shares(table, value, low)
         if not by_teacher.columns.equals(other.columns):
             raise MissingRowsError(f"{dict(high)} and {dict(low)} have different seeds: run the missing ones")
         by_teacher = by_teacher.sub(other, fill_value=0)
-    return crossed(by_teacher.to_numpy().reshape(len(by_teacher), *map(len, by_teacher.columns.levels)))
+    instances, seeds = (by_teacher.columns.unique(name) for name in REPLICATES)
+    return by_teacher.to_numpy().reshape(len(by_teacher), len(instances), len(seeds))
 
 
 def crossed(shares: np.ndarray) -> Effect:
@@ -108,13 +119,11 @@ def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]
     pairs, entries = (len(rows[[*names]].drop_duplicates()) if names else 1 for names in (REPLICATES, chosen))
     of_entry = rows.groupby([*chosen, *REPLICATES])[value]
     by_teacher = rows.assign(share=rows[value] / of_entry.transform("size") / entries)
-    shares = by_teacher.groupby([*architecture, *REPLICATES]).share.sum().unstack(list(REPLICATES))
-    shares = shares.sort_index(axis=1)
-    shares.columns = shares.columns.remove_unused_levels()
-    whole = pairs == math.prod(map(len, shares.columns.levels))
-    if of_entry.ngroups < pairs * entries or shares.isna().any(axis=None) or not whole:
+    parts = by_teacher.groupby([*architecture, *REPLICATES]).share.sum().unstack(list(REPLICATES)).sort_index(axis=1)
+    whole = pairs == math.prod(len(parts.columns.unique(name)) for name in REPLICATES)
+    if of_entry.ngroups < pairs * entries or parts.isna().any(axis=None) or not whole:
         raise MissingRowsError(f"entries of {dict(chosen)} have different instances or seeds: run the missing ones")
-    return shares
+    return parts
 
 
 def paper_tables(gains: pd.DataFrame) -> dict[str, pd.DataFrame]:

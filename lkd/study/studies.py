@@ -121,22 +121,24 @@ def kd_variants(
     number of steps.
 
     Args:
-        profile: the scale.
+        profile: the scale. Its `pairs`, if any, are the pairs of size and recipe to run by default, instead of all.
         sizes: numbers of training images of the students.
         strengths: names of the profile's recipes of this chapter; by default all.
         variants: names of the profile's methods of this chapter; `BASELINE_VARIANT` is always included.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="vanilla_kd", **given)
+    pairs = grid.settings.get("pairs") if sizes is None and strengths is None else None
     sizes = listed("sizes", sizes, grid.settings["sizes"], int)
     recipes = _chosen(grid.scale, "vanilla_kd", "strengths", strengths)
+    pairs = pairs or [(size, strength) for strength in recipes for size in sizes]
     plain = {BASELINE_VARIANT: grid.settings["variants"][BASELINE_VARIANT]}
     chosen = plain | _chosen(grid.scale, "vanilla_kd", "variants", variants)
     teacher_recipes, largest = grid.teacher_recipes(), max(grid.settings["sizes"])
     labels = {
         recipe: {"train_images": size, "strength": strength, "variant": name}
-        for strength, fields in recipes.items()
-        for size in sizes
+        for size, strength in pairs
+        for fields in [recipes[strength]]
         for length in [{"train_images": size, "epochs": max(1, round(fields["epochs"] * largest / size))}]
         for name, method in chosen.items()
         for recipe in grid.student_recipes(teacher_recipes, [grid.scale.method_fields(method)], **{**fields, **length})

@@ -25,7 +25,7 @@ from lkd.book.runner import NOTEBOOKS
 from lkd.book.summary import headline_html
 from lkd.book.table_output import table_html
 from lkd.export.card import _field_table
-from lkd.paper.claims import ledger
+from lkd.paper.verdicts import ledger
 from lkd.profiles import Profile
 from lkd.runs.store import Store
 from lkd.tables import MIME_TYPE, Table

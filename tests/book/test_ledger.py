@@ -12,7 +12,8 @@ from throwaway import Book, executed, first
 
 from lkd.book.ledger import chapter_of, ledger_html
 from lkd.book.runner import NOTEBOOKS
-from lkd.paper.claims import VERDICTS, Verdict, claims
+from lkd.paper.claims import claims
+from lkd.paper.verdicts import VERDICTS, Verdict
 from lkd.study import Effect
 from lkd.util.files import CHECKOUT
 

@@ -4,7 +4,8 @@ from bs4 import BeautifulSoup
 from throwaway import first
 
 from lkd.book.summary import headline_html
-from lkd.paper.claims import Verdict, claims
+from lkd.paper.claims import claims
+from lkd.paper.verdicts import Verdict
 from lkd.study import Effect, distillation
 
 QUESTION = "logits-large-kernels-over-transformers"

@@ -53,7 +53,7 @@ def refuse(*_: object) -> None:
 
 def test_verdicts_are_judged_again_only_when_a_run_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     first = told("claims", "--profile", "smoke")
-    monkeypatch.setattr("lkd.paper.claims.judge", refuse)
+    monkeypatch.setattr("lkd.paper.verdicts.judge_all", refuse)
     assert told("claims", "--profile", "smoke") == first
     save(Store(), distillation("smoke").recipes[0])
     assert "judged again" in str(lkd("claims", "--profile", "smoke").exception)

@@ -11,7 +11,7 @@ from timm.data import ImageNetInfo
 from training_here import training_here
 
 from lkd.engine.workers import execute_all
-from lkd.paper.claims import judge, verdict_table
+from lkd.paper.verdicts import judge, verdict_table
 from lkd.profiles import Profile
 from lkd.robustness import CORRUPTIONS, SETS, SEVERITIES
 from lkd.runs.store import Store

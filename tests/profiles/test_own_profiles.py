@@ -12,7 +12,7 @@ from lkd.book.provenance_box import how_made
 from lkd.book.runner import NOTEBOOKS, run_chapter
 from lkd.book.summary import headline_html
 from lkd.cli import app
-from lkd.paper.claims import ledger, table_of
+from lkd.paper.verdicts import ledger, table_of
 from lkd.profiles import Profile
 from lkd.runs.published import published
 from lkd.runs.store import Store
@@ -68,7 +68,11 @@ def test_it_says_what_is_otherwise_and_has_the_rest_of_what_it_extends(write: Wr
 def test_what_is_null_leaves_out_what_the_other_has(write: Write) -> None:
     mine = Profile.load(str(write()))
     assert list(mine.teachers) == ["mini_slak", "mini_convnext"] and list(mine.students) == ["mini_resnet"]
-    assert mine.chapters["matched"] == {"stop_top1": 20.0, "students": ["mini_resnet"], "objectives": ["nkd"]}
+    assert mine.chapters["matched"] == {
+        "recipes": dict.fromkeys(["mini_slak", "mini_convnext", "mini_swin"], {"stop_top1": 20.0}),
+        "students": ["mini_resnet"],
+        "objectives": ["nkd"],
+    }
 
 
 def test_a_number_without_a_point_is_a_number(write: Write) -> None:

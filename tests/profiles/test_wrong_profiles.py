@@ -93,7 +93,7 @@ WRONG = {
         "objectives.kd: unknown parameter of objective 'kd'",
     ),
     "a chapter": (SMALL + "chapters: {logits: {}}\n", "chapters: unknown key 'logits': did you mean 'logit_kd'?"),
-    "a setting": (SMALL + "chapters: {matched: {stop: 1}}\n", "chapters.matched: unknown key 'stop': did you mean"),
+    "a setting": (SMALL + "chapters: {matched: {recipe: 1}}\n", "chapters.matched: unknown key 'recipe': did you mean"),
     "a list without effect": (
         SMALL + "chapters: {kernel_size: {teachers: [mini_vit]}}\n",
         "chapters.kernel_size: unknown key 'teachers'",
@@ -143,8 +143,8 @@ WRONG = {
         "chapters.traits.erf_size: it must be a",
     ),
     "an accuracy": (
-        SMALL + "chapters: {matched: {stop_top1: 101}}\n",
-        "chapters.matched.stop_top1: stop_top1 must",
+        SMALL + "chapters: {matched: {recipes: {mini_slak: {stop_top1: 101}}}}\n",
+        "chapters.matched.recipes.mini_slak: stop_top1 must",
     ),
 }
 

@@ -17,7 +17,7 @@ from lkd.book.provenance_box import how_made
 from lkd.book.summary import headline_html
 from lkd.engine.trackers import _config
 from lkd.export.card import card
-from lkd.paper.claims import ledger
+from lkd.paper.verdicts import ledger
 from lkd.profiles import Profile
 from lkd.runs.manifest import write_manifest
 from lkd.runs.public_names import called, disclosed_names, public

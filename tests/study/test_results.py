@@ -252,7 +252,7 @@ def test_every_profile_makes_a_study_of_valid_recipes(name: str) -> None:
 
 
 def test_a_profile_that_extends_another_differs_in_what_it_says_alone() -> None:
-    small, reference = Profile.load("small"), Profile.load("reference")
+    small, reference = Profile.load("small"), Profile.load("exploratory")
     assert reference.teachers == small.teachers and reference.seeds == [0, 1, 2, 3, 4]
     own = {"teacher_seeds": [0], "sizes": [500, 4000]}
     assert reference.chapters["vanilla_kd"] == {**small.chapters["vanilla_kd"], **own}

@@ -1,0 +1,108 @@
+"""Power of a design, computed before its runs from the variances of earlier ones.
+
+`python -m lkd.paper.power` writes the table of the page of methods.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lkd.paper.claims import Claim, claims
+from lkd.paper.verdicts import LEVEL, POWER
+from lkd.profiles import Profile
+from lkd.recipe import Recipe
+from lkd.runs.published import published
+from lkd.study import Results
+from lkd.study.chapters import STUDIES, TABLES
+from lkd.study.compare import MissingRowsError, crossed, shares
+from lkd.util.files import PUBLISHED, replacing
+
+EARLIER, DESIGN = "exploratory", "reference"
+FILE = PUBLISHED / "power.csv"
+_STUDIES = 2000
+"""Number of simulated studies for the coverage of a claim's interval."""
+
+
+def power_table(earlier: str = EARLIER, design: str = DESIGN) -> pd.DataFrame:
+    """Expected precision of a design, one row per claim that the earlier runs have.
+
+    `error` is the expected standard error: the variances of the earlier runs, divided by the numbers of instances and
+    seeds of the design. `detectable` is the difference that is found with a probability of 0.8 (normal approximation,
+    before the correction for several claims), `equivalence` the probability to find no difference that matters if there
+    is none, and `coverage` that of the 95 % interval over 2,000 simulated studies with these variances.
+
+    Args:
+        earlier: a profile with published records.
+        design: the profile of the design.
+    """
+    store, found = published(earlier), {}
+    for name, study in STUDIES.items():
+        found[name] = study(earlier).find(store)
+    return pd.DataFrame(_rows(found, design))
+
+
+def _rows(found: dict[str, Results | None], design: str) -> Iterator[dict[str, Any]]:
+    known: dict[tuple[str, str], pd.DataFrame] = {}
+    for claim in claims().values():
+        if (results := found[claim.study]) is None:
+            continue
+        key = claim.study, claim.table
+        known[key] = known[key] if key in known else TABLES[claim.table](results)
+        try:
+            parts = shares(claim.rows(known[key]), claim.value, claim.high, claim.low)
+        except MissingRowsError:
+            continue
+        yield _row(claim, parts, *_size(claim, design))
+
+
+def _row(claim: Claim, parts: np.ndarray, instances: int, seeds: int) -> dict[str, Any]:
+    of_instances, of_seeds = _variances(parts)
+    error = float((of_instances.sum() / instances + of_seeds / seeds) ** 0.5)
+    sure, likely = stats.norm.ppf(1 - LEVEL / 2), stats.norm.ppf(POWER)
+    equivalence = max(0.0, 2 * stats.norm.cdf(claim.matters / error - stats.norm.ppf(1 - LEVEL)) - 1)
+    return {
+        "claim": claim.id,
+        "family": claim.family,
+        "instances": instances,
+        "seeds": seeds,
+        "error": round(error, 3),
+        "matters": claim.matters,
+        "detectable": round(float((sure + likely) * error), 2),
+        "equivalence": round(float(equivalence), 2),
+        "coverage": round(_coverage(of_instances, of_seeds, instances, seeds), 3),
+    }
+
+
+def _variances(parts: np.ndarray) -> tuple[np.ndarray, float]:
+    """Variances of each architecture's instances and of the seeds; 0 for a factor with a single level."""
+    _, instances, seeds = parts.shape
+    of_instances = parts.mean(2).var(1, ddof=1) if instances > 1 else np.zeros(len(parts))
+    return of_instances, float(parts.sum(0).mean(0).var(ddof=1)) if seeds > 1 else 0.0
+
+
+def _coverage(of_instances: np.ndarray, of_seeds: float, instances: int, seeds: int) -> float:
+    """Share of simulated studies whose 95 % interval covers the true difference, 0."""
+    draw, teachers = np.random.default_rng(0), len(of_instances)
+    covered = 0
+    for _ in range(_STUDIES):
+        own = draw.normal(size=(teachers, instances)) * of_instances[:, None] ** 0.5
+        shared = draw.normal(size=seeds) * of_seeds**0.5 / teachers
+        low, high = crossed(own[..., None] + shared).interval()
+        covered += low <= 0 <= high
+    return covered / _STUDIES
+
+
+def _size(claim: Claim, design: str) -> tuple[int, int]:
+    """Numbers of teacher instances and student seeds of a claim in a design."""
+    distilled = [recipe for recipe in STUDIES[claim.study](design).recipes if isinstance(recipe.teacher, Recipe)]
+    instances = {recipe.teacher.seed for recipe in distilled if isinstance(recipe.teacher, Recipe)}
+    return len(instances), 1 if claim.once else len({recipe.seed for recipe in distilled})
+
+
+if __name__ == "__main__":
+    Profile.load(DESIGN)
+    with replacing(FILE) as temporary:
+        power_table().to_csv(temporary, index=False)
