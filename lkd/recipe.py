@@ -205,15 +205,15 @@ class Recipe(RecipeFields):
 
 
 _STREAM_FIELDS = (
-    "data", "train_images", "subset_seed", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size", "crop_scale",
-    "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged", "epochs",
-    "batch_size", "seed",
+    "data", "train_images", "subset_seed", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size",
+    "crop_scale", "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged",
+    "epochs", "batch_size", "seed",
 )  # fmt: skip
 
 
 _INTEGERS = {
-    "train_images": 1, "subset_seed": 0, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1, "batch_size": 1, "seed": 0,
-    "prune_every": 1, "teacher_top_k": 1, "accumulation": 1,
+    "train_images": 1, "subset_seed": 0, "crop": 0, "cutout": 0, "image_size": 0, "repeats": 1, "epochs": 1,
+    "batch_size": 1, "seed": 0, "prune_every": 1, "teacher_top_k": 1, "accumulation": 1,
 }  # fmt: skip
 _BOOLEANS = ("flip", "sync_bn")
 _ARGUMENTS = ("student_args", "objective_args", "optimizer_args", "schedule_args")

@@ -1,4 +1,4 @@
-"""Gains by the paper's definitions, and Student's t interval."""
+"""Gains by the paper's definitions, agreement, calibration, and Student's t interval."""
 
 import math
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lkd.metrics import direct_gain, effective_gain, spread
+from lkd.metrics import agreement, calibration_error, direct_gain, effective_gain, spread
 
 
 def test_gains_of_the_worked_example():
@@ -93,3 +93,45 @@ def test_equal_values_have_an_interval_of_no_width():
 def test_no_values_and_values_that_are_none_are_refused(values):
     with pytest.raises(ValueError, match="values must be one or more finite numbers"):
         spread(values)
+
+
+def slow_calibration_error(confidence: list[float], correct: list[bool], bins: int) -> float:
+    """Bin by bin, as in the paper's equation 3."""
+    error = 0.0
+    for b in range(bins):
+        inside = [i for i, p in enumerate(confidence) if b / bins <= p < (b + 1) / bins or (p == 1 and b == bins - 1)]
+        if inside:
+            accuracy = sum(correct[i] for i in inside) / len(inside)
+            mean = sum(confidence[i] for i in inside) / len(inside)
+            error += len(inside) / len(confidence) * abs(accuracy - mean)
+    return 100 * error
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_calibration_error_is_the_mean_gap_over_bins(bins: int) -> None:
+    draw = np.random.default_rng(0)
+    confidence = [*draw.random(500), 1.0, 0.0]
+    correct = [bool(draw.random() < p) for p in confidence]
+    assert calibration_error(confidence, correct, bins) == pytest.approx(
+        slow_calibration_error(confidence, correct, bins)
+    )
+
+
+def test_calibration_error_of_known_cases() -> None:
+    assert calibration_error([0.7] * 10, [True] * 7 + [False] * 3) == pytest.approx(0)
+    assert calibration_error([1.0] * 4, [False] * 4) == 100
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: agreement([], []), "must be predictions for the same images"),
+        (lambda: agreement([1, 2], [1]), "must be predictions for the same images"),
+        (lambda: calibration_error([1.2], [True]), "confidence must be probabilities, got 1.2"),
+        (lambda: calibration_error([math.nan], [True]), "confidence must be probabilities"),
+        (lambda: calibration_error([0.5, 0.5], [True]), "must be of the same images"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -40,9 +40,7 @@ def _row(verdict: Verdict, y: float) -> str:
     low, high = (end / verdict.claim.matters for end in verdict.found.interval())
     mean = verdict.found.mean / verdict.claim.matters
     kind = f"lkd-{verdict.word.replace(' ', '-')}-mark"
-    line = (
-        f'<line x1="{_x(low):.1f}" x2="{_x(high):.1f}" y1="{y:g}" y2="{y:g}"/>' if low == low else ""
-    )
+    line = f'<line x1="{_x(low):.1f}" x2="{_x(high):.1f}" y1="{y:g}" y2="{y:g}"/>' if low == low else ""
     return f'<g class="{kind}">{line}<circle cx="{_x(mean):.1f}" cy="{y:g}" r="4"/></g>'
 
 

@@ -193,7 +193,7 @@ def claims(
 
     A damaged run is named at the end, and the exit code is 1; the claims that need it read "not run".
 
-    Example: lkd claims --profile reference --published
+    Example: lkd claims --profile exploratory --published
     """
     from lkd.paper.kept_verdicts import kept
     from lkd.util.checks import unknown

@@ -49,8 +49,8 @@ class RunSetup:
         self.data = self._load_images(recipe)
         self.shape = self._shape(recipe)
         self.stages = recipe.make_objective().stages
-        train, draw = self.data.train, recipe.subset_draw
-        images = train if draw is None else subset(train, recipe.train_images, seed=draw)
+        train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
+        images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
         with torch.random.fork_rng():
             student = self.network()

@@ -3,8 +3,8 @@
 A claim is *supported* or *contradicted* if its difference is significantly on the expected side or on the other one;
 there is *no difference that matters* if it is significantly smaller than the smallest effect of interest, even if it is
 not 0; *not decided* otherwise, also without repetitions; and *not run* if a run is missing. P-values of the primary
-claims are corrected by Holm's method, those of the secondary ones by Benjamini and Hochberg's, at a level of 0.05. Claims
-that were not run count as undecided in their family.
+claims are corrected by Holm's method, those of the secondary ones by Benjamini and Hochberg's, at a level of 0.05.
+Claims that were not run count as undecided in their family.
 
 A difference between teachers that were trained once each is *not decided* at any p-value, because the luck of one
 training cannot be told from the merit of a teacher; such claims do not count in their family.

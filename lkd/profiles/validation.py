@@ -89,7 +89,12 @@ def check_recipes(profile: "Profile") -> None:
             Recipe.from_dict({**some, "seed": seed})
     for key, shared, make, models in (
         ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
-        ("student", {"train_images": profile.train_images, **profile.student}, profile.student_recipe, profile.students),
+        (
+            "student",
+            {"train_images": profile.train_images, **profile.student},
+            profile.student_recipe,
+            profile.students,
+        ),
     ):
         with at(key):
             Recipe.from_dict({**some, **shared})

@@ -39,8 +39,8 @@ _UNFINISHED = {
 """By folder, the names of files and folders that are being written or removed; group 1 is the name of the lock."""
 
 _WRITTEN_TO = (
-    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "test_outputs/*", "data/fashion-mnist",
-    "data/corrupted/*"
+    "chapters", "claims", "failures", "published/*", "runs/*", "runs/*/measured", "tapes/*", "test_outputs/*",
+    "data/fashion-mnist", "data/corrupted/*"
 )  # fmt: skip
 """Folders, next to the store's own, in which lkd writes files under temporary names; none contains a user's data."""
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import read_metrics
-from lkd.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
+from lkd.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from lkd.util.checks import check_whole, some
 from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
 from lkd.util.locks import lock_at

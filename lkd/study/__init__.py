@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lkd.study.agreement import agreement_table, class_gains
 from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_baseline
 from lkd.study.compare_with_published import compare_with_published
 from lkd.study.grid import Grid, Study
@@ -38,9 +39,11 @@ __all__ = [
     "Results",
     "Study",
     "additions",
+    "agreement_table",
     "by_cell",
     "check_changed_images",
     "check_field_size",
+    "class_gains",
     "compare_with_published",
     "compared",
     "distillation",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lkd.metrics import Spread, spread
+from lkd.metrics import spread
 
 ARCHITECTURE = ("teacher", "kernel", "size")
 """Columns of a teacher's architecture, as far as a table has them."""
@@ -48,10 +48,10 @@ def effect(
     The design crosses trained instances of the teachers with seeds of the students; a seed stands for initial weights,
     stream, and subset of the training images. Entries of `high` or `low` have equal weight. Students, methods and
     architectures are fixed effects. For a difference `sum_a z_a` with a share `z_a` of each teacher architecture `a`,
-    let `s2_a` be the variance of `z_a` over the `n_a` instances (means over seeds), and `s2` that of the difference over
-    the `n` seeds (means over instances). Instances of different architectures are independent, seeds are shared, and the
-    squared standard error is `sum_a s2_a / n_a + s2 / n`, without the small term that would lower it. A factor with a
-    single level adds nothing, and the interval does not cover it. Degrees of freedom follow Satterthwaite.
+    let `s2_a` be the variance of `z_a` over the `n_a` instances (means over seeds), and `s2` that of the difference
+    over the `n` seeds (means over instances). Instances of different architectures are independent, seeds are shared,
+    and the squared standard error is `sum_a s2_a / n_a + s2 / n`, without the small term that would lower it. A factor
+    with a single level adds nothing, and the interval does not cover it. Degrees of freedom follow Satterthwaite.
 
     Args:
         table: tidy table with one row per run and columns `teacher_seed` and `seed`; the architecture of a teacher is
@@ -106,17 +106,18 @@ def crossed(shares: np.ndarray) -> Effect:
     return Effect(grid.mean().item(), squared**0.5, float(freedom), *grid.shape)
 
 
-def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.Series:
+def _shares(table: pd.DataFrame, value: str, chosen: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     """The part of each teacher architecture (rows) in the mean of a side, by instance and seed (columns)."""
     rows = table.dropna(subset=value)
-    for column, entries in chosen.items():
-        rows = rows[rows[column].isin(list(entries))]
+    for column, names in chosen.items():
+        rows = rows[rows[column].isin(list(names))]
     if rows.empty:
         raise MissingRowsError(f"no row has {dict(chosen)}")
     architecture = [name for name in ARCHITECTURE if name in rows]
     if not architecture:
         rows, architecture = rows.assign(teacher=""), ["teacher"]
-    pairs, entries = (len(rows[[*names]].drop_duplicates()) if names else 1 for names in (REPLICATES, chosen))
+    pairs = len(rows[[*REPLICATES]].drop_duplicates())
+    entries = len(rows[[*chosen]].drop_duplicates()) if chosen else 1
     of_entry = rows.groupby([*chosen, *REPLICATES])[value]
     by_teacher = rows.assign(share=rows[value] / of_entry.transform("size") / entries)
     parts = by_teacher.groupby([*architecture, *REPLICATES]).share.sum().unstack(list(REPLICATES)).sort_index(axis=1)

@@ -172,7 +172,9 @@ def _crossed(rows: pd.DataFrame, column: str) -> Spread:
     if (counts == 0).any():
         raise MissingRowsError(f"{column}: some of {len(instances)} instances lack some of {len(seeds)} seeds")
     found = crossed((sums / counts)[None])
-    return Spread(found.mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, *found.interval(), len(values))
+    return Spread(
+        found.mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, *found.interval(), len(values)
+    )
 
 
 def _describe(recipe: Recipe) -> dict[str, Any]:

@@ -234,7 +234,12 @@ def test_the_table_of_verdicts_says_what_a_reader_needs() -> None:
     results = results_of(STUDIES["logit_kd"]("exploratory"), helped_by({"mini_slak"}, 2.0))
     rows = table_of(judge("logit_kd", "exploratory", results)).set_index("id")
     row = rows.loc[ID]
-    assert (row.verdict, row["teacher instances"], row["student seeds"], row.expected) == ("supported", 3, 5, "> 0 (0.25)")
+    assert (row.verdict, row["teacher instances"], row["student seeds"], row.expected) == (
+        "supported",
+        3,
+        5,
+        "> 0 (0.25)",
+    )
     assert row["95 % low"] < row.difference < row["95 % high"] and row.difference == pytest.approx(2, abs=0.01)
 
 

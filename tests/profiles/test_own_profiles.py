@@ -69,7 +69,7 @@ def test_what_is_null_leaves_out_what_the_other_has(write: Write) -> None:
     mine = Profile.load(str(write()))
     assert list(mine.teachers) == ["mini_slak", "mini_convnext"] and list(mine.students) == ["mini_resnet"]
     assert mine.chapters["matched"] == {
-        "recipes": dict.fromkeys(["mini_slak", "mini_convnext", "mini_swin"], {"stop_top1": 20.0}),
+        "recipes": {name: {"stop_top1": 20.0} for name in ("mini_slak", "mini_convnext", "mini_swin")},
         "students": ["mini_resnet"],
         "objectives": ["nkd"],
     }

@@ -80,7 +80,9 @@ def test_intervals_of_crossed_designs_cover_the_truth(design: tuple[int, int, in
         (0.5, "supported", 0.99, 1),
     ],
 )
-def test_planted_effects_are_decided_at_the_size_of_the_tests(true: float, word: str, least: float, most: float) -> None:
+def test_planted_effects_are_decided_at_the_size_of_the_tests(
+    true: float, word: str, least: float, most: float
+) -> None:
     assert least <= np.mean([p_values[word] < 0.05 for p_values in simulated_p_values(true)]) <= most
 
 

@@ -1,0 +1,61 @@
+"""Tables of predictions: agreement of students with their teachers, calibration, and gains by class."""
+
+import pandas as pd
+
+from lkd.metrics import agreement
+from lkd.runs.store import Run
+from lkd.study.results import CELL, Results
+
+
+def agreement_table(results: Results) -> pd.DataFrame:
+    """Agreement with the teacher and calibration on the test images, one row per distilled run.
+
+    `agreement` is the share of images in percent for which student and teacher predict the same class,
+    `alone_agreement` that of the baseline; `kl` is the divergence of the student's distribution from the teacher's in
+    nats; `ece`, `alone_ece` and `teacher_ece` are expected calibration errors in percent. Empty if some runs are from
+    before lkd kept predictions.
+    """
+    if not _kept(results):
+        return pd.DataFrame(columns=[*CELL, "agreement", "alone_agreement", "kl", "ece", "alone_ece", "teacher_ece"])
+    rows = []
+    for run in results.distilled:
+        alone, teacher = results.baseline(run), results.teacher_of(run)
+        rows.append(
+            {
+                **results.describe(run.recipe),
+                "agreement": run.metrics["test_agreement"],
+                "alone_agreement": agreement(alone.predictions.predicted, teacher.predictions.predicted),
+                "kl": run.metrics["test_kl"],
+                "ece": run.metrics["test_ece"],
+                "alone_ece": alone.metrics["test_ece"],
+                "teacher_ece": teacher.metrics["test_ece"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def class_gains(results: Results) -> pd.DataFrame:
+    """Gain of distilled students over their baselines by class, in points: one row per distilled run and class.
+
+    Empty if some runs are from before lkd kept predictions.
+    """
+    if not _kept(results):
+        return pd.DataFrame(columns=[*CELL, "class", "gain"])
+    classes = results.runs[0].provenance["data"]["classes"]
+    rows = [
+        pd.DataFrame({"class": classes, "gain": _recall(run) - _recall(results.baseline(run))}).assign(
+            **results.describe(run.recipe)
+        )
+        for run in results.distilled
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def _recall(run: Run) -> pd.Series:
+    """Accuracy on the images of each class, in percent."""
+    shown = run.predictions
+    return 100 * (shown.predicted == shown.label).groupby(shown.label).mean()
+
+
+def _kept(results: Results) -> bool:
+    return all("test_ece" in run.metrics for run in results.runs)
