@@ -598,7 +598,7 @@ def test_a_sparse_run_begins_with_a_fixed_batch_that_is_not_augmented(store: Sto
     torch.manual_seed(3)
     student = timm.create_model("mini_slak", in_chans=1, num_classes=10)
     sparse = SparseTraining(student, steps=8, update_every=100, seed=3)
-    part = subset(subset(data.train, 128, seed=0), 32, seed=0)
+    part = subset(subset(data.train, 128, seed=3), 32, seed=0)
     sparse.start(data.normalise(part.images), part.labels)
     assert same(lkd.run(recipe, store=store).masks, sparse.masks)
 

@@ -77,7 +77,7 @@ def predict(
         >>> from lkd.engine.predictions import predict
         >>> data = load("digits")
         >>> predict(timm.create_model("mini_vit", in_chans=1, num_classes=10), data, data.test).classes.shape
-        torch.Size([360])
+        torch.Size([250])
     """
     share, device = process_share(len(split), accelerator), device_of(model)
     parts: list[tuple[Tensor, ...]] = []

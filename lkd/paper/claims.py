@@ -20,6 +20,7 @@ from lkd.study import Effect, effect
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import ARCHITECTURE
 from lkd.util.checks import unknown
+from lkd.util.old_names import renamed
 
 SUPPORTED, CONTRADICTED, NO_DIFFERENCE = "supported", "contradicted", "no difference that matters"
 FAMILIES = ("primary", "secondary")
@@ -147,3 +148,12 @@ def read_claims(path: Path) -> dict[str, Claim]:
 
 def _entries(side: Mapping[str, Any], roles: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return {column: roles[names] if isinstance(names, str) else names for column, names in side.items()}
+
+
+_OLD_NAMES = {
+    name: f"lkd.paper.verdicts:{name}" for name in ("Verdict", "VERDICTS", "ledger", "ledger_of_readable", "table_of")
+}
+
+
+def __getattr__(name: str) -> Any:
+    return renamed(__name__, name, _OLD_NAMES)

@@ -20,7 +20,7 @@ def rows_of(verdicts: Iterable[Verdict]) -> Rows:
     Example:
         >>> from lkd.paper.verdicts import judge
         >>> from lkd.paper.verdict_rows import rows_of
-        >>> rows_of(judge("teacher_size", "smoke", None))[0]["verdict"]
+        >>> rows_of(judge("smoke", {"teacher_size": None}))[0]["verdict"]
         'not run'
     """
     return [_row(verdict) for verdict in verdicts]

@@ -21,9 +21,10 @@ from scipy import stats
 
 from lkd.paper.claims import NO_DIFFERENCE, Claim, claims
 from lkd.paper.registry import is_confirmatory
-from lkd.profiles import profile_name
+from lkd.profiles import Profile, profile_name
 from lkd.profiles.reading import Texts, find, texts
 from lkd.recipe import Recipe
+from lkd.runs.public_names import public
 from lkd.runs.store import Store
 from lkd.study import Effect, Results
 from lkd.study.chapters import STUDIES, TABLES
@@ -31,6 +32,7 @@ from lkd.study.compare import MissingRowsError
 from lkd.study.grid import WithoutWeightsError
 from lkd.tables import Table
 from lkd.util.checks import unknown
+from lkd.util.markdown import plain
 
 LEVEL = 0.05
 POWER = 0.8
@@ -116,21 +118,24 @@ def judge_all(profile: str, results: Found) -> list[Verdict]:
     return verdicts
 
 
-def judge(study: str, profile: str, results: Results | None) -> list[Verdict]:
-    """Judge the claims of a study; results of the other studies come from the same store.
+def judge(profile: str, results: Found) -> list[Verdict]:
+    """Judge the claims of some studies; results of the other studies come from the same store.
 
     Args:
-        study: a name in `lkd.study.chapters.STUDIES`.
         profile: the scale of the results.
-        results: results of the study; None if it was not run.
+        results: results of the studies, by their names in `lkd.study.chapters.STUDIES`.
 
     Raises:
         KeyError: an unknown study, with the nearest known one.
+
+    Example:
+        >>> from lkd.paper.verdicts import judge
+        >>> judge("smoke", {"teacher_size": None})[0].word
+        'not run'
     """
-    if study not in STUDIES:
-        raise KeyError(unknown("study", study, STUDIES))
-    others = {} if results is None else _found(profile, Store(results.runs[0].path.parent.parent))
-    return [verdict for verdict in judge_all(profile, {**others, study: results}) if verdict.claim.study == study]
+    runs = next((found.runs for found in results.values() if found is not None), None)
+    others = {} if runs is None else _found(profile, Store(runs[0].path.parent.parent))
+    return [verdict for verdict in judge_all(profile, {**others, **results}) if verdict.claim.study in results]
 
 
 def ledger(profile: str, store: Store) -> list[Verdict]:
@@ -162,10 +167,43 @@ def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[
     return judge_all(profile, results), list(faults)
 
 
-def verdict_table(study: str, profile: str, results: Results | None) -> Table:
-    """The verdicts of a study as a table of a chapter."""
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Verdicts as a table of a chapter."""
     caption = "Verdicts by rules fixed before the runs, corrected over all claims: see the page of methods."
-    return Table(table_of(judge(study, profile, results)), f"verdicts-{study}", caption)
+    return Table(table_of(verdicts), "verdicts", caption)
+
+
+def learned(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts as sentences in Markdown, decided ones first, with the scale that they hold for.
+
+    Example:
+        >>> from lkd.paper.verdicts import judge, learned
+        >>> print(learned(judge("smoke", {"teacher_size": None})))
+        No claim of this page was run.
+    """
+    run = sorted((each for each in verdicts if each.found), key=lambda each: VERDICTS.index(each.word))
+    if not run:
+        return "No claim of this page was run."
+    scale = Profile.load(run[0].profile)
+    head = f"At this scale ({plain(public(scale.description).rstrip('.'))}):"
+    return "\n".join([head, "", *(f"- **{each.word.capitalize()}:** {_sentence(each)}" for each in run)])
+
+
+def _sentence(verdict: Verdict) -> str:
+    """The claim with its difference, interval, and certainty."""
+    found, claim = verdict.found, verdict.claim
+    assert found is not None
+    low, high = found.interval()
+    numbers = f"{found.mean:+.2f} {claim.unit}"
+    if low == low:
+        numbers += f", 95 % interval {low:.2f} to {high:.2f}"
+    if verdict.trained_once:
+        numbers += "; each teacher was trained once"
+    elif verdict.times == verdict.times:
+        numbers += f"; about {verdict.times:.0f} times as many teacher instances and student seeds would decide it"
+    else:
+        numbers += f"; {'confirmatory' if verdict.confirmatory else 'exploratory'}"
+    return f"{plain(claim.says)} ({numbers}.)"
 
 
 def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -194,7 +194,6 @@ def _seeds(profile: "Profile", seeds: Any) -> None:
 
 def _teacher_fields(profile: "Profile", recipes: Any) -> None:
     _check_mapping(recipes)
-    _check_models("teacher", list(recipes), profile.teachers)
     for model, fields in recipes.items():
         with at(model):
             _check_fields(fields)

@@ -160,7 +160,7 @@ def test_three_hundred_distilled_runs_weigh_less_than_150_kb(tmp_path: Path, mon
     both = ["mini_resnet", "mini_convnext_nano"]
     monkeypatch.setattr("lkd.study.distillation", lambda profile: distillation(profile, students=both))
     monkeypatch.setattr("lkd.study.trait_study", lambda profile: trait_study(profile, students=both))
-    found = cells("reference", Records(tmp_path))
+    found = cells("exploratory", Records(tmp_path))
     assert sum(cell["direct_gain"]["n"] for cell in found if "direct_gain" in cell) == 300
     assert len(comparison_html({"reference": found}).encode()) < 150_000
 

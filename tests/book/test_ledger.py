@@ -19,7 +19,8 @@ from lkd.util.files import CHECKOUT
 
 CLAIMS = list(claims().values())[:3]
 MIXED = [
-    Verdict(claim=claim, profile="small", word=VERDICTS[number % 4]) for number, claim in enumerate(claims().values())
+    Verdict(claim=claim, profile="small", word=VERDICTS[number % len(VERDICTS)])
+    for number, claim in enumerate(claims().values())
 ]
 
 
@@ -36,18 +37,19 @@ def test_a_claim_has_a_verdict_for_every_scale_with_its_difference_and_interval(
     rows = [[cell.get_text(" ", strip=True) for cell in row.select("td")] for row in soup.select("tbody tr")]
     assert [row[0] for row in rows] == [claim.says for claim in CLAIMS]
     low, high = found.interval()
-    assert rows[0][2] == "not run" and rows[0][3] == f"supported +1.50 [{low:.2f}, {high:.2f}] points p = 0.01"
+    assert rows[0][2:4] == ["primary", "not run"]
+    assert rows[0][4] == f"supported +1.50 [{low:.2f}, {high:.2f}] points p = 0.01, exploratory"
     assert soup.select_one("a[download='claims.csv']")
 
 
 def test_a_difference_between_teachers_that_were_trained_once_says_so_in_place_of_its_p_value() -> None:
     found = Effect(1.5, 0.25, 4.0, 1, 5)
-    between, alone = (claims()[name] for name in ("logits-convnets-over-transformers", "logits-help-at-all"))
+    between, alone = (claims()[name] for name in ("logits-convnext-over-transformers", "logits-help-at-all"))
     verdicts = [
-        Verdict(claim=claim, profile="small", word="inconclusive", found=found, p=0.01) for claim in (between, alone)
+        Verdict(claim=claim, profile="small", word="not decided", found=found, p=0.01) for claim in (between, alone)
     ]
-    cells = [row.select("td")[2].get_text(" ", strip=True) for row in page(verdicts).select("tbody tr")]
-    assert cells[0].endswith("points teachers trained once") and cells[1].endswith("points p = 0.01")
+    cells = [row.select("td")[3].get_text(" ", strip=True) for row in page(verdicts).select("tbody tr")]
+    assert cells[0].endswith("points teachers trained once") and cells[1].endswith("points p = 0.01, exploratory")
 
 
 def test_words_are_no_markup() -> None:
@@ -60,6 +62,21 @@ def test_words_are_no_markup() -> None:
 def test_what_a_claim_leads_to_stands_in_its_chapter(chapter: str) -> None:
     sources = [cell.source for cell in nbformat.read(NOTEBOOKS[chapter], 4).cells]
     assert "## Verdicts" in sources and any(source.startswith('Table(results.table, "runs"') for source in sources)
+
+
+def test_decided_claims_come_first_then_confirmatory_and_primary_ones() -> None:
+    every = list(claims().values())
+    secondary, primary = (
+        next(claim for claim in every if claim.family == family) for family in ("secondary", "primary")
+    )
+    third = [claim for claim in every if claim.family == "primary"][1]
+    verdicts = [
+        Verdict(claim=secondary, profile="small", word="not decided"),
+        Verdict(claim=third, profile="small", word="supported"),
+        Verdict(claim=primary, profile="small", word="contradicted", confirmatory=True),
+    ]
+    rows = page(verdicts).select("tbody tr")
+    assert [row["id"] for row in rows] == [primary.id, third.id, secondary.id]
 
 
 @pytest.fixture
@@ -87,11 +104,11 @@ def opened(tmp_path: Path, browser: Browser) -> Iterator[Callable[..., Page]]:
 
 def shown(page: Page) -> list[str]:
     rows = page.locator(".lkd-ledger tbody tr").all()
-    return [row.locator("a").inner_text() for row in rows if row.is_visible()]
+    return sorted(row.locator("a").inner_text() for row in rows if row.is_visible())
 
 
 def said(*wanted: bool) -> list[str]:
-    return [verdict.claim.says for verdict, here in zip(MIXED, wanted, strict=True) if here]
+    return sorted(verdict.claim.says for verdict, here in zip(MIXED, wanted, strict=True) if here)
 
 
 def test_keys_alone_filter_by_verdict_paper_and_words_and_the_count_follows(opened: Callable[..., Page]) -> None:
@@ -102,6 +119,7 @@ def test_keys_alone_filter_by_verdict_paper_and_words_and_the_count_follows(open
     page.keyboard.type("Van")
     of_paper = [verdict.claim.paper == "VanillaKD" for verdict in MIXED]
     assert shown(page) == said(*of_paper) and count.inner_text().startswith(f"{sum(of_paper)} of")
+    page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.type("supp")
     supported = [one and verdict.word == "supported" for one, verdict in zip(of_paper, MIXED, strict=True)]
@@ -132,7 +150,7 @@ def test_on_a_phone_a_row_is_a_card_that_names_its_cells(opened: Callable[..., P
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
     heads = "cells => cells.map(cell => getComputedStyle(cell, '::before').content)"
     cells = page.locator(".lkd-ledger tbody tr").first.locator("td")
-    assert cells.evaluate_all(heads) == ["none", '"Place"', '"small"', '"reference"']
+    assert cells.evaluate_all(heads) == ["none", '"Place"', '"Family"', '"small"', '"reference"']
     page.get_by_label("Paper").select_option("VanillaKD")
     assert len(shown(page)) == sum(verdict.claim.paper == "VanillaKD" for verdict in MIXED)
 
@@ -151,4 +169,4 @@ def test_the_directive_judges_what_this_machine_has_run(tmp_path: Path, monkeypa
     assert "small, here" in first(book.page("notes"), ".lkd-ledger thead").get_text()
     assert book.page("notes").select_one("script[defer][src*='ledger.js']")
     assert not book.page("index").select_one("script[src*='ledger.js']")
-    assert "At this scale: not run." in first(book.page("index"), ".bd-article strong").get_text()
+    assert "was not run" in first(book.page("index"), ".bd-article .lkd-answer").get_text()

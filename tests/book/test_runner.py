@@ -179,7 +179,9 @@ def test_a_chapter_runs_with_its_parameters_and_tells_them(tiny: Path, tmp_path:
     }  # fmt: skip
     assert rows["profile"]["used"] == rows["profile"]["default"] == "'smoke'"
     assert record["profile"] == "smoke"
-    assert set(record["provenance"]) == {"lkd", "source", "numerics", "python", "packages", "hardware"}
+    assert set(record["provenance"]) == {
+        "lkd", "source", "numerics", "rules", "python", "packages", "hardware"
+    }  # fmt: skip
     hidden = ["remove-input" in cell.metadata.get("tags", []) for cell in copy.cells]
     assert hidden == [False, True, True, False]
 

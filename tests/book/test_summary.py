@@ -1,22 +1,26 @@
-"""The answer on the front page comes from the verdicts: its word, how sure it is, its runs and their command."""
+"""The answers on the front page come from the verdicts: their words, numbers, scale, and command."""
 
 from bs4 import BeautifulSoup
 from throwaway import first
 
-from lkd.book.summary import headline_html
+from lkd.book.summary import best_scale, headline_html
 from lkd.paper.claims import claims
 from lkd.paper.verdicts import Verdict
-from lkd.study import Effect, distillation
+from lkd.study import Effect
 
-QUESTION = "logits-large-kernels-over-transformers"
+QUESTION, KERNELS, VANILLA = (
+    "logits-modern-convnets-over-transformers",
+    "logits-larger-kernels-more",
+    "vanilla-matches-dkd",
+)
 ONCE, OFTEN = Effect(0.36, 0.37, 2.0, 1, 3), Effect(1.5, 0.25, 4.0, 3, 5)
 
 
-def column(profile: str, found: Effect | None, word: str = "not run", **about: float) -> list[Verdict]:
-    """Every claim not run, but for the one that the book asks."""
+def column(profile: str, words: dict[str, str], found: Effect = OFTEN, confirmatory: bool = False) -> list[Verdict]:
+    """Verdicts with these words; every other claim was not run."""
     return [
-        Verdict(claim=claim, profile=profile, word=word, found=found, **about)
-        if claim.id == QUESTION
+        Verdict(claim=claim, profile=profile, word=words[claim.id], found=found, p=0.01, confirmatory=confirmatory)
+        if claim.id in words
         else Verdict(claim=claim, profile=profile, word="not run")
         for claim in claims().values()
     ]
@@ -26,53 +30,47 @@ def page(columns: dict[str, list[Verdict]], shown: str | None = None) -> Beautif
     return BeautifulSoup(headline_html(columns, shown), "html.parser")
 
 
-def sentence(columns: dict[str, list[Verdict]]) -> str:
-    return " ".join(first(page(columns), "p").get_text().split())
+def answer(*columns: list[Verdict]) -> str:
+    return " ".join(first(page({str(n): each for n, each in enumerate(columns)}), "p").get_text().split())
 
 
-def test_those_runs_answer_that_were_repeated_most() -> None:
-    once, often = column("small", ONCE, "inconclusive"), column("reference", OFTEN, "supported", p=0.01)
-    for columns in ({"small": once, "reference": often}, {"reference": often, "small": once}):
-        told = sentence(columns)
-        low, high = OFTEN.interval()
-        assert told.startswith(f"At this scale: yes. The claim “{claims()[QUESTION].says}” is supported: +1.50 points")
-        assert f"95 % interval {low:.2f} to {high:.2f}." in told
-        assert told.endswith("lkd run logit_kd -p profile=reference.")
-        rows = [[cell.get_text(" ") for cell in row.select("td")] for row in page(columns).select("tbody tr")]
-        assert [row[0] for row in rows] == list(columns)
-        assert {row[1].split()[0] for row in rows} == {"inconclusive", "supported"}
-        assert all(f"{len(claims()) - 1} not run" in row[-1] for row in rows)
+def test_each_question_is_answered_in_a_sentence_with_its_numbers() -> None:
+    low, high = OFTEN.interval()
+    told = answer(column("small", {QUESTION: "supported", KERNELS: "contradicted", VANILLA: "supported"}))
+    assert told == (
+        "Modern ConvNets (SLaK, ConvNeXt) are better teachers of small ConvNets than transformers "
+        f"(+1.50 [{low:.2f}, {high:.2f}] points). SLaK's larger kernels make a worse teacher than ConvNeXt's "
+        f"(+1.50 [{low:.2f}, {high:.2f}] points). With more data and a strong recipe, plain distillation matches DKD "
+        f"(+1.50 [{low:.2f}, {high:.2f}] points)."
+    )
 
 
-def test_what_makes_the_answer_unsure_is_said() -> None:
-    assert "At this scale: not decided." in sentence({"small": column("small", ONCE, "inconclusive")})
-    assert "trained once, so nothing can be decided" in sentence({"small": column("small", ONCE, "inconclusive")})
-    unsure = sentence({"reference": column("reference", OFTEN, "inconclusive", times=4.0)})
-    assert "About 4 times as many teachers and 4 times as many students" in unsure and "trained once" not in unsure
-    assert "At this scale: no." in sentence({"reference": column("reference", OFTEN, "contradicted", p=0.01)})
+def test_no_answer_is_made_up() -> None:
+    told = answer(column("small", {QUESTION: "not decided"}, ONCE))
+    assert told.startswith("It is not decided whether modern ConvNets") and "each teacher trained once" in told
+    assert told.endswith("The comparison of plain distillation with DKD was not run.")
+    assert "equally good" in answer(column("small", {QUESTION: "no difference that matters"}))
 
 
-def test_the_runs_are_counted_and_lead_to_their_table() -> None:
-    small = {"small": column("small", ONCE, "inconclusive")}
-    link = first(page(small, "small"), "p a")
-    assert link["href"] == "../notebooks/logit_kd.html#table-runs"
-    assert f"The {len(distillation('small').recipes)} runs" in link.get_text()
+def test_confirmatory_runs_answer_before_exploratory_ones_and_decided_before_open() -> None:
+    undecided = column("small", {QUESTION: "not decided", KERNELS: "not decided"})
+    explored = column("exploratory", {QUESTION: "supported", KERNELS: "supported"})
+    confirmed = column("reference", {QUESTION: "contradicted"}, confirmatory=True)
+    assert best_scale({"a": undecided, "b": explored}) is explored
+    assert best_scale({"a": confirmed, "b": explored, "c": undecided}) is confirmed
 
 
-def test_where_the_page_shows_other_runs_there_is_a_command_and_no_link() -> None:
-    soup = page({"reference": column("reference", OFTEN, "supported", p=0.01)}, "small")
-    assert not soup.select("p a")
-    commands = [code.get_text() for code in soup.select("code.lkd-command")]
-    whole = "lkd run logit_kd -p profile=reference"
-    assert commands == [f"{whole} -p published=True", "make site", whole]
+def test_primary_claims_are_shown_decided_ones_first() -> None:
+    soup = page({"here": column("small", {KERNELS: "not decided", VANILLA: "supported"})})
+    rows = [row.select("td") for row in soup.select("tbody tr")]
+    assert len(rows) == sum(claim.family == "primary" for claim in claims().values())
+    assert rows[0][0].get_text() == claims()[VANILLA].says
+    assert rows[0][1].select_one("svg circle") and "not decided" not in rows[0][2].get_text()
 
 
-def test_what_nobody_ran_is_no_answer_but_a_command() -> None:
-    told = sentence({"not run": column("small", None)})
-    assert "At this scale: not run." in told and "has not been run." in told and "interval" not in told
-    assert "lkd run logit_kd -p profile=small" in told
-
-
-def test_names_are_no_markup() -> None:
-    soup = page({"<script>alert(1)</script>": column("small", None)})
-    assert not soup.select("script") and "<script>alert(1)</script>" in soup.get_text()
+def test_the_scale_has_its_command_and_a_link_only_where_the_page_shows_it() -> None:
+    columns = {"here": column("small", {QUESTION: "supported"})}
+    scale = page(columns, "small").select("p")[1]
+    assert first(scale, "a")["href"] == "../notebooks/logit_kd.html#table-runs"
+    assert first(scale, "code").get_text() == "lkd run logit_kd -p profile=small"
+    assert not page(columns, "smoke").select("p")[1].select("a")

@@ -154,6 +154,7 @@ def test_nothing_is_said_of_the_profiles_that_come_with_lkd(name: str) -> None:
     recipes = [profile.teacher_recipe(model) for model in profile.teachers]
     recipes += [profile.student_recipe(model) for model in profile.students]
     images = {"digits": 1297, "fashion_mnist": 54_000, "folder:cifar100": 45_000, "folder:imagenet": 1_281_167}
+    images["tiny_imagenet_32"] = 90_000
     for recipe in recipes:
         count = recipe.train_images or images[recipe.data]
         assert length_warnings(recipe, count // recipe.batch_size) == []

@@ -288,7 +288,8 @@ def test_ones_own_models_and_data_work_in_a_handful_of_lines(store: Store) -> No
     run = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert type(run.student) is Perceptron
     assert run.recipe.objective_args == {"temperature": 2}
-    assert set(run.metrics) == {"val_top1", "val_loss", "test_top1", "test_loss", "teacher_top1"}
+    of_test = {f"test_{name}" for name in ("top1", "loss", "ece", "agreement", "kl")}
+    assert set(run.metrics) == {"val_top1", "val_loss", "teacher_top1", *of_test}
     again = lkd.distill(student, teacher, data=(pairs(), pairs(40)), profile="smoke", temperature=2.0, store=store)
     assert again.path == run.path and equal(again.student, run.student)
 

@@ -25,6 +25,7 @@ from lkd.engine.tape import Tape, bytes_needed
 from lkd.engine.tape_tools import record_tape, verify_tape
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
+from lkd.engine.trainer import Trainer
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
 from lkd.runs.manifest import write_manifest
@@ -49,7 +50,7 @@ def logits(tape: Tape, epoch: int, batch: Batch) -> torch.Tensor:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that live teachers see in training from now on, not before it."""
+    """Sizes of the batches that live teachers see in training from now on, neither before it nor after it."""
     batches, call = [], FrozenTeacher.__call__
 
     def uncounted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +69,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(FrozenTeacher, "__call__", counted)
     for before_training in (check_teacher, rehearse):
         monkeypatch.setattr(sys.modules["lkd.engine.run"], before_training.__name__, uncounted(before_training))
+    monkeypatch.setattr(Trainer, "predictions", uncounted(Trainer.predictions))
     return batches
 
 
@@ -186,7 +188,8 @@ def test_a_tape_that_does_not_fit_is_refused_before_its_teacher_is_trained(
     if trained:
         record_tape(TAUGHT, store)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**22}))
-    monkeypatch.setattr("lkd.engine.teacher_for.bytes_needed", lambda form: 10**6 * bytes_needed(form))
+    larger = {1: 1, TAUGHT.epochs: 10**6}  # a tape of one epoch holds the test images
+    monkeypatch.setattr("lkd.engine.teacher_for.bytes_needed", lambda form: larger[form["epochs"]] * bytes_needed(form))
     if trained:
         lkd.run(TAUGHT, store=store, options=Options(tape=True))
     else:

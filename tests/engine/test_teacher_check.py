@@ -68,7 +68,7 @@ def test_a_teacher_far_below_the_student_alone_is_warned_of_before_training(stor
     with pytest.warns(UserWarning, match=r"'half' has a top-1 of 50.0 % .* far below the student \(70.0 %\): check"):
         assert half.warn(70.0)
     assert not half.warn(55.0) and not half.warn()
-    assert alone.metrics.keys() == {"val_top1", "val_loss", "test_top1", "test_loss"}
+    assert alone.metrics.keys() == {"val_top1", "val_loss", "test_top1", "test_loss", "test_ece"}
 
 
 def predicted(labels: torch.Tensor, changes: dict[int, int], wrong: int = 0) -> TeacherCheck:

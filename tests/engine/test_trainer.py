@@ -206,7 +206,7 @@ def test_projectors_learn(store: Store) -> None:
 def plainly_trained(recipe: Recipe, teacher: nn.Module) -> nn.Module:
     """What the documentation of `Recipe` says, as one would write it without this package."""
     data = load(recipe.data)
-    images = subset(data.train, recipe.train_images, seed=0)
+    images = subset(data.train, recipe.train_images, seed=recipe.seed)
     stream = data.stream(images, Augmentation(crop=recipe.crop), recipe.batch_size, recipe.seed)
     torch.manual_seed(recipe.seed)
     student = timm.create_model(recipe.student, in_chans=1, num_classes=10).train()

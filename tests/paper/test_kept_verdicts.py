@@ -12,7 +12,7 @@ from lkd.paper import kept_verdicts as verdicts
 from lkd.paper.kept_verdicts import grounds, keep, kept
 from lkd.runs.store import Store
 
-ROWS = [{"claim": "logits-help-at-all", "verdict": "inconclusive", "mean": 0.5}]
+ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
 
 
 @pytest.fixture

@@ -164,12 +164,12 @@ BY_HAND = gains(
 def test_teachers_are_compared_by_pairs_of_student_seeds() -> None:
     (row,) = compared(BY_HAND, "a").to_dict("records")
     half = T_95_OF_3 / math.sqrt(3)
-    assert row["compared with"] == "b" and row["seeds"] == 3
-    assert (row["mean"], row["sd"]) == (pytest.approx(2.0), pytest.approx(1.0))
+    assert (row["compared with"], row["teacher instances"], row["student seeds"]) == ("b", 1, 3)
+    assert row["difference"] == pytest.approx(2.0)
     assert (row["95 % low"], row["95 % high"]) == (pytest.approx(2.0 - half), pytest.approx(2.0 + half))
     assert row["teacher's own difference"] == pytest.approx(5.0)
     (mirrored,) = compared(BY_HAND, "b").to_dict("records")
-    assert mirrored["mean"] == pytest.approx(-2.0) and mirrored["95 % low"] == pytest.approx(-row["95 % high"])
+    assert mirrored["difference"] == pytest.approx(-2.0) and mirrored["95 % low"] == pytest.approx(-row["95 % high"])
 
 
 def test_a_single_teacher_is_compared_with_none() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import lkd.engine
 import lkd.engine.teacher
+import lkd.paper.claims
 import lkd.study
 from lkd.util.old_names import MODULES
 
@@ -15,6 +16,7 @@ NAMES = [
     *((lkd.study, old, new) for old, new in lkd.study._OLD_NAMES.items()),
     *((lkd.engine, old, new) for old, new in lkd.engine._OLD_NAMES.items()),
     *((lkd.engine.teacher, old, new) for old, new in lkd.engine.teacher._OLD_NAMES.items()),
+    *((lkd.paper.claims, old, new) for old, new in lkd.paper.claims._OLD_NAMES.items()),
 ]
 
 
