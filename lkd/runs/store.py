@@ -40,7 +40,8 @@ class Run:
     Attributes:
         recipe: the recipe.
         path: the run's folder in the store.
-        metrics: final metrics by name: accuracies in percent, losses in nats, on `val` and `test`.
+        metrics: final metrics by name, on `val` and `test`: `top1` and, on `test`, calibration error `ece` and `agreement`
+            with the teacher in percent; `loss` and, on `test`, divergence `kl` from the teacher in nats.
         build: builds the student's network, without its trained weights.
     """
 
