@@ -40,8 +40,8 @@ class Run:
     Attributes:
         recipe: the recipe.
         path: the run's folder in the store.
-        metrics: final metrics by name, on `val` and `test`: `top1` and, on `test`, calibration error `ece` and `agreement`
-            with the teacher in percent; `loss` and, on `test`, divergence `kl` from the teacher in nats.
+        metrics: final metrics by name, on `val` and `test`: `top1` and, on `test`, the calibration error `ece` and the
+            `agreement` with the teacher in percent; `loss` and, on `test`, the divergence `kl` from it in nats.
         build: builds the student's network, without its trained weights.
     """
 

@@ -142,6 +142,18 @@ WRONG = {
         SMALL + "chapters: {traits: {erf_size: big}}\n",
         "chapters.traits.erf_size: it must be a",
     ),
+    "pairs of unknown sizes": (
+        SMALL + "chapters: {vanilla_kd: {pairs: [[99, weak]]}}\n",
+        "chapters.vanilla_kd.pairs: pairs must be pairs of one of `sizes` and one of `strengths`, got [99, 'weak']",
+    ),
+    "pairs that are none": (
+        SMALL + "chapters: {vanilla_kd: {pairs: []}}\n",
+        "chapters.vanilla_kd.pairs: pairs must be pairs of one of `sizes` and one of `strengths`, got []",
+    ),
+    "an unknown teacher": (
+        SMALL + "chapters: {matched: {recipes: {mini_slack: {epochs: 2}}}}\n",
+        "chapters.matched.recipes.mini_slack: unknown student model 'mini_slack': did you mean 'mini_slak'",
+    ),
     "an accuracy": (
         SMALL + "chapters: {matched: {recipes: {mini_slak: {stop_top1: 101}}}}\n",
         "chapters.matched.recipes.mini_slak: stop_top1 must",

@@ -1,6 +1,7 @@
 """The chapters' studies: their recipes and the columns of their rows."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,20 @@ def test_every_study_belongs_to_a_chapter_and_every_chapter_is_known() -> None:
 
 def test_results_of_no_label_say_nothing_more() -> None:
     assert Results([]).label(next(iter(matched("smoke").recipes))) == {}
+
+
+def test_a_profile_may_run_pairs_of_size_and_recipe_instead_of_all(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.yaml"
+    file.write_text("extends: smoke\nchapters: {vanilla_kd: {pairs: [[64, weak], [128, strong]]}}\n")
+    study = kd_variants(str(file))
+    labels = {tuple(study.label(recipe).values())[:2] for recipe in study.recipes if recipe.teacher}
+    assert labels == {(64, "weak"), (128, "strong")}
+    given = kd_variants(str(file), sizes=[64])
+    assert {given.label(recipe)["strength"] for recipe in given.recipes if recipe.teacher} == {"weak", "strong"}
+
+
+def test_matched_teachers_have_the_recipes_of_the_profile() -> None:
+    teachers = {r.teacher for r in matched("reference", seeds=[5]).recipes} - {None}
+    assert {(t.student, t.epochs, t.stop_top1) for t in teachers} == {
+        ("mini_slak", 1, None), ("mini_convnext", 1, None), ("mini_cswin", 1, None), ("mini_swin", 2, None)
+    }  # fmt: skip
