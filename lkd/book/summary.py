@@ -69,7 +69,8 @@ def headline_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -
     best = best_scale(columns)
     known = {verdict.claim.id: verdict for verdict in best}
     sentences = " ".join(_sentence(known[name]) for name in _ANSWERS)
-    return f'<p class="lkd-answer">{sentences}</p>{_scale(best[0], shown)}{_primary(best)}'
+    confirmatory = any(known[name].confirmatory for name in _ANSWERS)
+    return f'<p class="lkd-answer">{sentences}</p>{_scale(best[0], shown, confirmatory)}{_primary(best)}'
 
 
 def best_scale(columns: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdict]:
@@ -97,16 +98,17 @@ def _sentence(verdict: Verdict) -> str:
     return f"<strong>{escape(text)}</strong> ({escape(number)})."
 
 
-def _scale(verdict: Verdict, shown: str | None) -> str:
+def _scale(verdict: Verdict, shown: str | None, confirmatory: bool) -> str:
     """The scale of the answers, their runs, and the command that repeats them."""
     from lkd.profiles import Profile
 
     profile = Profile.load(verdict.profile)
     command = f"lkd run {_CHAPTER} -p profile={shlex.quote(public(profile.source))}"
     link = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The runs</a>' if shown == profile.source else "The runs"
+    kind = "confirmatory" if confirmatory else "exploratory"
     return (
-        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. "
-        f"{link} are repeated by {_code(command)}.</p>"
+        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are {kind}, and repeated by "
+        f"{_code(command)}.</p>"
     )
 
 

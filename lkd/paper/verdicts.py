@@ -11,19 +11,16 @@ training cannot be told from the merit of a teacher; such claims do not count in
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
-from lkd.paper.claims import NO_DIFFERENCE, Claim, claims
+from lkd.paper.claims import FAMILIES, NO_DIFFERENCE, Claim, claims
 from lkd.paper.registry import is_confirmatory
 from lkd.profiles import Profile, profile_name
-from lkd.profiles.reading import Texts, find, texts
-from lkd.recipe import Recipe
 from lkd.runs.public_names import public
 from lkd.runs.store import Store
 from lkd.study import Effect, Results
@@ -93,7 +90,8 @@ def judge_all(profile: str, results: Found) -> list[Verdict]:
             tables[key] = _table(claim.table, results.get(claim.study))
     found = {name: _effect(claim, tables[claim.study, claim.table]) for name, claim in every.items()}
     raw = {name: every[name].p_values(seen) for name, seen in found.items() if seen is not None and seen.error > 0}
-    corrected = _corrected(profile, raw)
+    once = {name for name, seen in found.items() if seen and seen.teacher_seeds < 2 and every[name].between_teachers}
+    corrected = _corrected(raw, once)
     verdicts = []
     for name, claim in every.items():
         if (seen := found[name]) is None:
@@ -257,27 +255,16 @@ def _effect(claim: Claim, table: pd.DataFrame | None) -> Effect | None:
         return None
 
 
-def _corrected(profile: str, raw: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Smallest p-values of the claims, corrected over their families; without claims that the design cannot decide."""
-    files = texts(find(profile))
-    decidable = [
-        claim for claim in claims().values() if not claim.between_teachers or _teacher_instances(claim.study, files) > 1
-    ]
-    smallest = {claim.id: min(raw.get(claim.id, {"": 1.0}).values()) for claim in decidable}
-    primary, secondary = (
-        {claim.id: smallest[claim.id] for claim in decidable if claim.family == family}
-        for family in ("primary", "secondary")
-    )
+def _corrected(raw: Mapping[str, Mapping[str, float]], undecidable: Collection[str]) -> dict[str, float]:
+    """Smallest p-values of the claims, corrected over their families, which leave out undecidable claims."""
+    smallest = {
+        name: (claim.family, min(raw.get(name, {"": 1.0}).values()))
+        for name, claim in claims().items()
+        if name not in undecidable
+    }
+    primary, secondary = ({name: p for name, (family, p) in smallest.items() if family == each} for each in FAMILIES)
     found_later = dict(zip(secondary, stats.false_discovery_control([*secondary.values()]), strict=True))
-    return {name: p for name, p in {**holm(primary), **found_later}.items() if name in raw}
-
-
-@cache
-def _teacher_instances(study: str, files: Texts) -> int:
-    """Number of trained instances of each teacher of a study in the profile of these files."""
-    (path, _), *_ = files
-    recipes = STUDIES[study](str(path)).recipes
-    return len({recipe.teacher.seed for recipe in recipes if isinstance(recipe.teacher, Recipe)})
+    return {name: float(p) for name, p in {**holm(primary), **found_later}.items() if name in raw}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
