@@ -107,8 +107,8 @@ def _scale(verdict: Verdict, shown: str | None, confirmatory: bool) -> str:
     link = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The runs</a>' if shown == profile.source else "The runs"
     kind = "confirmatory" if confirmatory else "exploratory"
     return (
-        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are {kind}, and repeated by "
-        f"{_code(command)}.</p>"
+        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are {kind}, and repeated "
+        f"by {_code(command)}.</p>"
     )
 
 
