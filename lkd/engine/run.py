@@ -154,6 +154,7 @@ def _train(
     keep_freed_memory()
     with _checkpoints(setup, store) as checkpoints, torch.random.fork_rng():
         source = teacher_for(setup, teacher, store, options.tape, accelerator)
+        on_test = test_teacher(setup, teacher, store, accelerator)
         check = check_teacher(setup, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
         trainer = Trainer(setup, source, accelerator, options)
@@ -162,7 +163,6 @@ def _train(
             announce(setup, trainer, check, shown)
         with tracked(trainer, progress) as report:
             history = trainer.run(report, checkpoints)
-        on_test = test_teacher(setup, teacher, store, accelerator)
         predictions = trainer.predictions(data.test, on_test)
         metrics = trainer.metrics("val", data.val)
         metrics |= {f"test_{name}": value for name, value in predictions.metrics().items()}

@@ -87,14 +87,10 @@ def check_recipes(profile: "Profile") -> None:
     with at("seeds"):
         for seed in profile.seeds:
             Recipe.from_dict({**some, "seed": seed})
+    student = {"train_images": profile.train_images, **profile.student}
     for key, shared, make, models in (
         ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
-        (
-            "student",
-            {"train_images": profile.train_images, **profile.student},
-            profile.student_recipe,
-            profile.students,
-        ),
+        ("student", student, profile.student_recipe, profile.students),
     ):
         with at(key):
             Recipe.from_dict({**some, **shared})
