@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from lkd.util.checks import check_number, check_whole
 
@@ -140,6 +139,8 @@ def spread(values: ArrayLike, level: float = 0.95) -> Spread:
         raise ValueError(f"values must be one or more finite numbers, got {values!r}")
     if x.size == 1:
         return Spread(x[0].item(), *(float("nan"),) * 3, 1)
+    from scipy import stats
+
     mean, sd = x.mean().item(), x.std(ddof=1).item()
     half = stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
     return Spread(mean, sd, mean - half, mean + half, x.size)

@@ -8,8 +8,6 @@ from functools import cached_property
 
 import torch
 from accelerate import Accelerator
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
@@ -88,6 +86,9 @@ class TeacherCheck:
     @cached_property
     def _other_order(self) -> str:
         """A note with the accuracy under a better order of the classes and an example; empty without one."""
+        from scipy.optimize import linear_sum_assignment
+        from sklearn.metrics import confusion_matrix
+
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
         rows, columns = linear_sum_assignment(-counts)
         best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy import stats
 
 from lkd.metrics import Spread, spread
 
@@ -32,6 +31,8 @@ class Effect(NamedTuple):
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t confidence interval of the mean; NaN without repetitions."""
+        from scipy import stats
+
         half = stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
         return self.mean - half, self.mean + half
 
