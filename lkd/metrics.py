@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
 
 from lkd.util.checks import check_number, check_whole
@@ -139,10 +140,8 @@ def spread(values: ArrayLike, level: float = 0.95) -> Spread:
         raise ValueError(f"values must be one or more finite numbers, got {values!r}")
     if x.size == 1:
         return Spread(x[0].item(), *(float("nan"),) * 3, 1)
-    from scipy import stats
-
     mean, sd = x.mean().item(), x.std(ddof=1).item()
-    half = stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
+    half = scipy.stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
     return Spread(mean, sd, mean - half, mean + half, x.size)
 
 

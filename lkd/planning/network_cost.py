@@ -1,16 +1,15 @@
 """Size and cost of a network, from one forward pass without data."""
 
 import json
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from accelerate import init_empty_weights
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkd.engine.outputs import outputs
@@ -54,7 +53,8 @@ def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
 @torch.random.fork_rng(devices=[])
 def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
     keywords: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
-    network = _without_memory(lambda: timm.create_model(model, **keywords)).train()
+    with _NoInitialWeights():
+        network = timm.create_model(model, **keywords).to("meta").train()
     images = torch.zeros(_BATCH, shape.channels, *shape.size, device="meta")
     state = list(network.state_dict().values())
     saved: dict[int, Tensor] = {}
@@ -77,13 +77,12 @@ def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost
     )
 
 
-def _without_memory(make: Callable[[], nn.Module]) -> nn.Module:
-    """A new network on the device "meta"; without initial weights, unless the network reads them."""
-    try:
-        with init_empty_weights():
-            return make().to("meta")
-    except RuntimeError:
-        return make().to("meta")
+class _NoInitialWeights(TorchDispatchMode):
+    """Networks keep uninitialised weights: random numbers for large ones take seconds, and do not matter here."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        random = func.overloadpacket.__name__ in ("uniform_", "normal_", "erfinv_")
+        return args[0] if random else func(*args, **(kwargs or {}))
 
 
 def _bytes(tensors: list[Tensor]) -> int:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
+import scipy
 
 from lkd.metrics import Spread, spread
 
@@ -31,9 +32,7 @@ class Effect(NamedTuple):
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t confidence interval of the mean; NaN without repetitions."""
-        from scipy import stats
-
-        half = stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
+        half = scipy.stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
         return self.mean - half, self.mean + half
 
 
