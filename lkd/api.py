@@ -70,7 +70,7 @@ def distill(
         >>> import lkd
         >>> run = lkd.distill("mini_resnet", "mini_slak", data="digits", profile="smoke")
         >>> sorted(run.metrics)
-        ['teacher_top1', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
+        ['teacher_top1', 'test_agreement', 'test_ece', 'test_kl', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
     settings = Profile.load(profile)
     fields, arguments = _split_overrides(overrides, objective)

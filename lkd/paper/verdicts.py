@@ -26,7 +26,7 @@ from lkd.runs.store import Store
 from lkd.study import Effect, Results
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import MissingRowsError
-from lkd.study.grid import WithoutWeightsError
+from lkd.study.measure import NotMeasuredError
 from lkd.tables import Table
 from lkd.util.checks import unknown
 from lkd.util.markdown import plain
@@ -243,7 +243,7 @@ def _table(name: str, results: Results | None) -> pd.DataFrame | None:
     """A table of results, or None without results or without a measurement."""
     try:
         return None if results is None else TABLES[name](results)
-    except WithoutWeightsError:
+    except NotMeasuredError:
         return None
 
 

@@ -21,7 +21,7 @@ from lkd.study import (
     teacher_sizes,
     trait_study,
 )
-from lkd.study.grid import WithoutWeightsError
+from lkd.study.measure import NotMeasuredError
 from lkd.study.studies import BASELINE_VARIANT
 from lkd.study.trait_tables import erf_table, robustness_table
 from lkd.util.checks import unknown
@@ -151,7 +151,7 @@ def complete(study: str, profile: str, store: Store) -> bool:
     results = STUDIES[study](profile).find(store)
     try:
         return results is not None and (measured is None or len(measured(results)) > 0)
-    except WithoutWeightsError:
+    except NotMeasuredError:
         return False
 
 

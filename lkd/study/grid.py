@@ -14,6 +14,7 @@ from lkd.profiles.validation import LISTS
 from lkd.recipe import Recipe
 from lkd.runs.published import published
 from lkd.runs.store import Store
+from lkd.study.measure import NotMeasuredError
 from lkd.study.results import Label, Results, no_label
 from lkd.util.checks import check_list, unknown
 
@@ -69,7 +70,7 @@ class Study:
         return Results([replace(run, build=_without_weights) for run in runs], self.label)
 
 
-class WithoutWeightsError(FileNotFoundError):
+class WithoutWeightsError(NotMeasuredError):
     """A measurement that is missing and needs the weights of runs that were read from their records."""
 
 

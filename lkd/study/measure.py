@@ -26,6 +26,10 @@ _OF = "run of this measurement"
 """Name of the array with the run's id."""
 
 
+class NotMeasuredError(FileNotFoundError):
+    """A measurement that is missing and cannot be made here."""
+
+
 def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: Any) -> dict[str, np.ndarray]:
     """The arrays of `measure(run, **arguments)`, computed once and then read from the run's folder.
 
@@ -136,7 +140,7 @@ def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
 
 def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | None) -> dict[str, np.ndarray]:
     if folder is None:
-        raise FileNotFoundError(
+        raise NotMeasuredError(
             f"run {run.recipe.run_id} was not measured on ImageNet-{images}: give the folder of the sets"
         )
     data = load(run.recipe.data, **run.recipe.view)
