@@ -1,4 +1,4 @@
-"""Predictions of a student, image by image, beside those of its teacher."""
+"""Predictions of a student and of its teacher, image by image."""
 
 from typing import NamedTuple
 

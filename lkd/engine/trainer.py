@@ -129,7 +129,7 @@ class Trainer:
         return {f"{name}_{metric}": value for metric, value in values.items()}
 
     def predictions(self, split: Labelled, teacher: Teacher | None) -> Predictions:
-        """Predictions of `kept` on the test split, beside those of the teacher."""
+        """Predictions of `kept` and of the teacher on the test split."""
         with self._evaluating("test"):
             return predict(self.kept, self.data, split, teacher, self.accelerator, self.options.workers)
 

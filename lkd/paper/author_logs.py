@@ -215,7 +215,7 @@ def lead_interval(correct: int, images: int, other_correct: int, other_images: i
 
     Args:
         correct, images: as in `score_interval`.
-        other_correct, other_images: those of the accuracy that is subtracted.
+        other_correct, other_images: the same of the accuracy that is subtracted.
 
     Raises:
         TypeError, ValueError: as in `score_interval`.
