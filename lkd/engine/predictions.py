@@ -89,7 +89,8 @@ def predict(
             parts.append(_of_batch(model(batch.images).float(), batch, teacher, accelerator))
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     if accelerator and accelerator.num_processes > 1:
-        columns = [torch.cat(column) for column in zip(*gather_object([columns]), strict=True)]
+        shares = [each for each in gather_object([columns]) if each]  # a process may have no image
+        columns = [torch.cat(column) for column in zip(*shares, strict=True)]
     positions, broken, *columns = columns
     check_finite(int(broken.sum()), len(broken), "images")
     order = positions.argsort()

@@ -37,18 +37,18 @@ def agreement_table(results: Results) -> pd.DataFrame:
 def class_gains(results: Results) -> pd.DataFrame:
     """Gain of distilled students over their baselines by class, in points: one row per distilled run and class.
 
-    Empty if some runs are from before lkd kept predictions.
+    Classes without test images have no row. Empty if some runs are from before lkd kept predictions.
     """
     if not _kept(results):
         return pd.DataFrame(columns=[*CELL, "class", "gain"])
     classes = results.runs[0].provenance["data"]["classes"]
     rows = [
-        pd.DataFrame({"class": classes, "gain": _recall(run) - _recall(results.baseline(run))}).assign(
-            **results.describe(run.recipe)
-        )
+        gain.rename("gain").reset_index().assign(**results.describe(run.recipe))
         for run in results.distilled
+        for gain in [_recall(run) - _recall(results.baseline(run))]
     ]
-    return pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    return table.assign(**{"class": [classes[label] for label in table.label]}).drop(columns="label")
 
 
 def _recall(run: Run) -> pd.Series:

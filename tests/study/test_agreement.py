@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -57,3 +58,11 @@ def test_gains_by_class_average_to_the_gain(results: Results) -> None:
 def test_runs_from_before_predictions_were_kept_give_empty_tables(results: Results) -> None:
     before = [replace(run, metrics={"test_top1": 50.0}) for run in results.runs]
     assert agreement_table(Results(before)).empty and class_gains(Results(before)).empty
+
+
+def test_a_class_without_test_images_has_no_gain(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = results.runs[0].provenance["data"]["classes"]
+    monkeypatch.setattr(
+        "lkd.study.agreement._recall", lambda run: pd.Series([50.0, 75.0], pd.Index([0, 2], name="label"))
+    )
+    assert set(class_gains(results)["class"]) == {classes[0], classes[2]}
