@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from lkd.util.checks import check_number, check_whole
 
@@ -141,7 +141,7 @@ def spread(values: ArrayLike, level: float = 0.95) -> Spread:
     if x.size == 1:
         return Spread(x[0].item(), *(float("nan"),) * 3, 1)
     mean, sd = x.mean().item(), x.std(ddof=1).item()
-    half = stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
+    half = scipy.stats.t.ppf((1 + level) / 2, x.size - 1).item() * sd / x.size**0.5
     return Spread(mean, sd, mean - half, mean + half, x.size)
 
 

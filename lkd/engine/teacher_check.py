@@ -6,10 +6,9 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
+import scipy
 import torch
 from accelerate import Accelerator
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
@@ -88,8 +87,10 @@ class TeacherCheck:
     @cached_property
     def _other_order(self) -> str:
         """A note with the accuracy under a better order of the classes and an example; empty without one."""
+        from sklearn.metrics import confusion_matrix
+
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
-        rows, columns = linear_sum_assignment(-counts)
+        rows, columns = scipy.optimize.linear_sum_assignment(-counts)
         best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)
         moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column and images[row]]
         clear = [(row, column) for row, column in moved if counts[row, column] >= max(2, images[row] / 2)]

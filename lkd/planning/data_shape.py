@@ -8,7 +8,7 @@ from typing import NamedTuple
 import timm
 import torch
 
-from lkd.data import SOURCES, DataSet, View, load
+from lkd.data import View, load
 from lkd.data.downloads import DOWNLOADS
 from lkd.data.image_files import SIZE
 from lkd.engine.teacher_origin import in_hub_cache
@@ -46,12 +46,6 @@ def data_shape(recipe: Recipe) -> FoundShape:
     their images. A missing folder named imagenet is taken for ImageNet-1k: 1,281,167 training and 50,000 validation
     images of 1,000 classes (Russakovsky et al. 2015, arXiv 1409.0575). The latter are the test split, and as many of
     the former are held out (see `lkd.data.sources.from_files`).
-
-    Example:
-        >>> from lkd import Recipe
-        >>> from lkd.planning.data_shape import data_shape
-        >>> data_shape(Recipe(data="digits", student="mini_vit")).shape.train
-        1297
     """
     return _find(recipe.data, View(**recipe.view))
 
@@ -65,25 +59,19 @@ def forget() -> None:
 def _find(data: str, view: View) -> FoundShape:
     if source := DOWNLOADS.get(data):
         shape = Shape(*source.images, source.classes, source.channels, (32, 32))
-        megabytes = f"({source.megabytes} MB)"
-        missing = f"{source.title} is not on this machine: it is downloaded on first use {megabytes}"
+        missing = f"{source.title} is not on this machine: it is downloaded on first use ({source.megabytes} MB)"
         return FoundShape(shape, "" if source.find() else missing)
-    if data in SOURCES:
-        return FoundShape(_shape(load(data)))
     if data.startswith(IN_MEMORY):
         return FoundShape(None, f"{data} exists only in the memory of the program that made the recipe: plan there")
     kind, _, place = data.partition(":")
     if kind == "hfds" and importlib.util.find_spec("datasets") and not Path(place).is_dir():
         return _assumed(data, view, f"{data} was not opened, as that may download it")
     try:
-        return FoundShape(_shape(load(data, **vars(view))))
+        found = load(data, **vars(view))
     except (ImportError, OSError, ValueError) as error:
         return _assumed(data, view, str(error))
-
-
-def _shape(data: DataSet) -> Shape:
-    counts = len(data.train), len(data.val), len(data.test)
-    return Shape(*counts, len(data.classes), data.channels, data.size)
+    counts = len(found.train), len(found.val), len(found.test)
+    return FoundShape(Shape(*counts, len(found.classes), found.channels, found.size))
 
 
 def _assumed(data: str, view: View, missing: str) -> FoundShape:
@@ -96,10 +84,7 @@ def _assumed(data: str, view: View, missing: str) -> FoundShape:
 
 
 def missing_weights(name: str) -> str:
-    """How to get a pretrained teacher's weights; "" if they are in a cache of this machine.
-
-    Args:
-        name: timm's name of the model.
+    """How to get the weights of a pretrained teacher of timm; "" if they are in a cache of this machine.
 
     Example:
         >>> from lkd.planning.data_shape import missing_weights
@@ -109,14 +94,12 @@ def missing_weights(name: str) -> str:
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         return f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one"
-    repository, url = config.hf_hub_id, config.url if isinstance(config.url, str) else ""
-    if repository and in_hub_cache(config):
-        return ""
+    url = config.url if isinstance(config.url, str) else ""
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
-    if (url and cached.is_file()) or (config.file and Path(config.file).is_file()):
+    if (config.hf_hub_id and in_hub_cache(config)) or cached.is_file() or Path(config.file or "").is_file():
         return ""
     return (
         f"the weights of teacher {name!r} are not in the cache: they are downloaded from "
-        f"{repository or config.url or config.file} on first use; without network access, run this on another machine "
-        f"and copy the cache: python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
+        f"{config.hf_hub_id or config.url or config.file} on first use; without network access, run this on another "
+        f"machine and copy the cache: python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
     )

@@ -1,4 +1,4 @@
-"""Weights, multiply-accumulates and activation memory of a network, counted without data."""
+"""Size and cost of a network, from one forward pass without data."""
 
 import json
 from functools import cache
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lkd.engine.outputs import outputs
@@ -38,20 +39,12 @@ class NetworkCost(NamedTuple):
 
 
 def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
-    """Cost of a recipe's student, found by a forward pass on PyTorch's device "meta", which allocates no memory.
+    """Cost of a recipe's student, found on PyTorch's device "meta", which allocates no memory.
 
     Args:
-        recipe: the recipe; for a teacher, its own.
+        recipe: the recipe.
         shape: shape of the data.
         stages: number of feature maps in `NetworkCost.maps`.
-
-    Example:
-        >>> from lkd import Recipe
-        >>> from lkd.planning.network_cost import network_cost
-        >>> from lkd.planning.data_shape import data_shape
-        >>> recipe = Recipe(data="digits", student="mini_resnet")
-        >>> network_cost(recipe, data_shape(recipe).shape).parameter_bytes // 4
-        19810
     """
     return _count(recipe.student, json.dumps(recipe.student_args), shape, stages)
 
@@ -60,36 +53,36 @@ def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
 @torch.random.fork_rng(devices=[])
 def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
     keywords: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
-    network = timm.create_model(model, **keywords).to("meta")
+    with _NoInitialWeights():
+        network = timm.create_model(model, **keywords).to("meta").train()
     images = torch.zeros(_BATCH, shape.channels, *shape.size, device="meta")
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        given = outputs(network.eval(), images, stages)
+    state = list(network.state_dict().values())
+    saved: dict[int, Tensor] = {}
+
+    def save(tensor: Tensor) -> Tensor:
+        saved.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    attention = sdpa_kernel(SDPBackend.MATH)  # the counter does not know fused attention
+    with saved_tensors_hooks(save, lambda tensor: tensor), attention, FlopCounterMode(display=False) as counter:
+        given = outputs(network, images, stages)
+    for tensor in state:
+        saved.pop(tensor.untyped_storage()._cdata, None)
     return NetworkCost(
         _bytes(list(network.parameters())),
-        _bytes(list(network.state_dict().values())),
+        _bytes(state),
         counter.get_total_flops() // 2 // _BATCH,
-        _saved_bytes(network, images) // _BATCH,
+        sum(tensor.untyped_storage().nbytes() for tensor in saved.values()) // _BATCH,
         tuple(tuple(each.shape[1:]) for each in given.maps),
     )
 
 
-def _saved_bytes(network: nn.Module, images: Tensor) -> int:
-    """Bytes that autograd saves in a forward pass, each storage once, without weights."""
-    state = {_storage(tensor) for tensor in network.state_dict().values()}
-    saved: dict[int, Tensor] = {}
+class _NoInitialWeights(TorchDispatchMode):
+    """Networks keep uninitialised weights: random numbers for large ones take seconds, and do not matter here."""
 
-    def save(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in state:
-            saved.setdefault(_storage(tensor), tensor)
-        return tensor
-
-    with saved_tensors_hooks(save, lambda tensor: tensor):
-        network.train()(images)
-    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        random = func.overloadpacket.__name__ in ("uniform_", "normal_", "erfinv_")
+        return args[0] if random else func(*args, **(kwargs or {}))
 
 
 def _bytes(tensors: list[Tensor]) -> int:

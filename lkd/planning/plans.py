@@ -3,9 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,11 +11,10 @@ import torch
 
 from lkd.engine.jobs import Graph, Job, tape_key
 from lkd.planning.data_shape import data_shape, forget, missing_weights
-from lkd.planning.footprint import Disk, disk, memory, recorded
 from lkd.planning.gpus import UTILISATION, seconds_on
-from lkd.planning.report import Plan
+from lkd.planning.report import Plan, amount
 from lkd.planning.timing import Duration, estimate_duration
-from lkd.planning.work import JobWork, job_graphs, tape_of, total_work, work_of
+from lkd.planning.work import JobWork, disk, is_taped, job_graphs, memory, recorded, total_work, work_of
 from lkd.recipe import Recipe
 from lkd.robustness import SETS
 from lkd.runs.store import Store
@@ -28,9 +25,12 @@ from lkd.util.checks import check_number, check_whole, unknown
 MEASURE = 30.0
 """Default time limit of a measurement, in seconds."""
 
+_NOTHING = JobWork(0, 0, 0, 0)
+_LISTED = [
+    "run_id", "role", "model", "teacher", "objective", "pixels", "batch", "epochs", "train_images", "seed", "stored"
+]  # fmt: skip
 _CELL = ["role", "model", "teacher", "objective", "pixels", "batch"]
 _SUMS = ["jobs", "left", "steps", "images", "TFLOP", "hours", "disk MiB"]
-_MIB = 2**20
 _PAGE = "The page adds a few seconds, to start a kernel and to draw figures."
 _TRAITS = "Measurements on the trained models, of effective receptive field or robustness, are not included."
 
@@ -73,23 +73,24 @@ def plan(
         (3, 6)
     """
     _check(studies, workers, measure, gpus)
-    forget()
     seconds_on(gpu, 0, False, utilisation)
+    forget()
     store = store or Store()
     workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     graphs = job_graphs(studies, store)
-    entries = [*_runs(studies, graphs), *_tapes(graphs, store)]
-    planned = {job for graph in graphs for job in graph}
-    work = {entry.job: entry.work for entry in entries if entry.job in planned}
-    no_data = sorted({lack for job in work if (lack := data_shape(job.recipe).missing)})
+    work = _remaining_work(graphs, store)
+    left = [job.recipe for job, each in work.items() if each != _NOTHING]
+    no_data = sorted({lack for recipe in left if (lack := data_shape(recipe).missing)})
     duration = None
-    if measure is not None and work and not no_data:
+    if measure is not None and left and not no_data:
         duration = estimate_duration(graphs, {job: each for job, each in work.items() if each}, workers, measure)
-    space = _space(entries, store, workers)
+    roles = _roles(studies, work)
+    rows = pd.DataFrame([_row(job, roles[job], work.get(job, _NOTHING), duration, gpus) for job in roles])
+    space = _space(rows, store, workers)
     return Plan(
         title=title,
-        runs=pd.DataFrame([entry.listed for entry in entries if entry.job.kind == "run"]),
-        frame=_frame(entries, duration, gpus),
+        runs=rows.loc[rows.role != "tape", _LISTED],
+        frame=_summed(rows),
         work=total_work(work),
         workers=workers,
         duration=duration,
@@ -97,7 +98,7 @@ def plan(
         utilisation=utilisation,
         gpus=gpus,
         disk=space,
-        missing=(*no_data, *_missing([job.recipe for job in work], space, store), *missing),
+        missing=(*no_data, *_missing(left, space, store), *missing),
         notes=tuple(notes),
     )
 
@@ -146,63 +147,6 @@ def plan_chapter(chapter: str, profile: str = "small", *, parameters: dict[str, 
     )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A job of the plan: its role, whether it remains to be done, and whether it reads a tape."""
-
-    job: Job
-    role: str
-    left: bool
-    taped: bool = False
-
-    @cached_property
-    def work(self) -> JobWork | None:
-        """Remaining work."""
-        return work_of(self.job, self.taped) if self.left else JobWork(0, 0, 0, 0)
-
-    @cached_property
-    def disk(self) -> Disk | None:
-        """Disk space still to be taken."""
-        return disk(self.job) if self.left else Disk(0, 0)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Columns that describe the job."""
-        recipe, shape = self.job.recipe, data_shape(self.job.recipe).shape
-        is_run = self.job.kind == "run"
-        return {
-            "role": self.role,
-            "model": recipe.student if is_run else "",
-            "teacher": recipe.teacher_name or "",
-            "objective": recipe.objective if is_run and recipe.teacher else "",
-            "pixels": shape.size[0] if shape else None,
-            "batch": recipe.batch_size,
-        }
-
-    @property
-    def listed(self) -> dict[str, Any]:
-        """Row of the list of runs."""
-        recipe = self.job.recipe
-        length = {"epochs": recipe.epochs, "train_images": recipe.train_images, "seed": recipe.seed}
-        return {"run_id": recipe.run_id, **self.about, **length, "stored": not self.left}
-
-    def row(self, duration: Duration | None, gpus: int) -> dict[str, Any]:
-        """Row of the table of jobs, before jobs of one kind are summed."""
-        steps, images, _, flops = self.work or (math.nan,) * 4
-        needed = memory(self.job.recipe, gpus) if self.job.kind == "run" else None
-        return {
-            **self.about,
-            "jobs": 1,
-            "left": int(self.left),
-            "steps": steps,
-            "images": images,
-            "TFLOP": flops / 1e12,
-            "hours": duration.jobs.get(self.job, 0) / 3600 if duration else math.nan,
-            "disk MiB": self.disk.kept / _MIB if self.disk else math.nan,
-            "memory MiB": needed.total / _MIB if needed else math.nan,
-        }
-
-
 def _check(studies: Sequence[Sequence[Recipe]], workers: int | None, measure: float | None, gpus: int) -> None:
     if not any(studies):
         raise ValueError("there is no recipe to plan: give at least one")
@@ -213,45 +157,78 @@ def _check(studies: Sequence[Sequence[Recipe]], workers: int | None, measure: fl
     check_whole("gpus", gpus, 1)
 
 
-def _runs(studies: Sequence[Sequence[Recipe]], graphs: Sequence[Graph]) -> Iterator[_Entry]:
-    """All runs of studies, each teacher before its first student."""
-    recipes: dict[Recipe, None] = {}
-    for recipe in (recipe for study in studies for recipe in study):
-        chain = [recipe]
-        while isinstance(chain[0].teacher, Recipe):
-            chain.insert(0, chain[0].teacher)
-        recipes |= dict.fromkeys(chain)
-    teachers = {recipe.teacher for recipe in recipes}
-    taped = {job: bool(tape_of(job, graph)) for graph in graphs for job in graph}
-    for recipe in recipes:
-        job = Job("run", recipe)
-        role = "teacher" if recipe in teachers else "alone" if recipe.teacher is None else "distilled"
-        yield _Entry(job, role, job in taped, taped.get(job, False))
-
-
-def _tapes(graphs: Sequence[Graph], store: Store) -> Iterator[_Entry]:
+def _remaining_work(graphs: Sequence[Graph], store: Store) -> dict[Job, JobWork | None]:
+    """Work of the remaining jobs; nothing for a tape that is recorded."""
     done = set(recorded(store))
-    for job in (job for graph in graphs for job in graph if job.kind == "tape"):
-        yield _Entry(job, "tape", tape_key(job.recipe) not in done)
+    return {
+        job: _NOTHING if job.kind == "tape" and tape_key(job.recipe) in done else work_of(job, is_taped(job, graph))
+        for graph in graphs
+        for job in graph
+    }
 
 
-def _frame(entries: Sequence[_Entry], duration: Duration | None, gpus: int) -> pd.DataFrame:
+def _roles(studies: Sequence[Sequence[Recipe]], work: Iterable[Job]) -> dict[Job, str]:
+    """Roles of all runs of studies, each teacher before its first student, and of the remaining tapes."""
+    recipes = dict.fromkeys(each for study in studies for recipe in study for each in _with_teachers(recipe))
+    teachers, roles = {recipe.teacher for recipe in recipes}, {}
+    for recipe in recipes:
+        own = "distilled" if recipe.teacher else "alone"
+        roles[Job("run", recipe)] = "teacher" if recipe in teachers else own
+    return roles | {job: "tape" for job in work if job.kind == "tape"}
+
+
+def _with_teachers(recipe: Recipe) -> list[Recipe]:
+    """A recipe, after the recipes of its teacher, of its teacher's teacher, and so on."""
+    return [*(_with_teachers(recipe.teacher) if isinstance(recipe.teacher, Recipe) else ()), recipe]
+
+
+def _row(job: Job, role: str, work: JobWork | None, duration: Duration | None, gpus: int) -> dict[str, Any]:
+    """Settings and figures of a job."""
+    recipe, is_run, left = job.recipe, job.kind == "run", work != _NOTHING
+    shape, needed = data_shape(recipe).shape, memory(recipe, gpus) if is_run else None
+    steps, images, _, flops = work or (math.nan,) * 4
+    kept, checkpoints = (disk(job) or (math.nan, math.nan)) if left else (0, 0)
+    return {
+        "run_id": recipe.run_id,
+        "role": role,
+        "model": recipe.student if is_run else "",
+        "teacher": recipe.teacher_name or "",
+        "objective": recipe.objective if is_run and recipe.teacher else "",
+        "pixels": shape.size[0] if shape else None,
+        "batch": recipe.batch_size,
+        "epochs": recipe.epochs,
+        "train_images": recipe.train_images,
+        "seed": recipe.seed,
+        "stored": not left,
+        "jobs": 1,
+        "left": int(left),
+        "steps": steps,
+        "images": images,
+        "TFLOP": flops / 1e12,
+        "hours": duration.jobs.get(job, 0) / 3600 if duration else math.nan,
+        "disk MiB": kept / 2**20,
+        "memory MiB": needed.total / 2**20 if needed else math.nan,
+        "checkpoints MiB": checkpoints / 2**20,
+    }
+
+
+def _summed(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per kind of job: sums over the remaining jobs, and the largest memory."""
-    cells = pd.DataFrame([entry.row(duration, gpus) for entry in entries]).groupby(_CELL, sort=False, dropna=False)
-    sums = cells[_SUMS].agg(lambda column: column.sum(skipna=False))
-    largest = cells["memory MiB"].agg(lambda column: column.max(skipna=False))
-    return sums.join(largest).reset_index()
+    sums = dict.fromkeys(_SUMS, lambda column: column.sum(skipna=False))
+    largest = {"memory MiB": lambda column: column.max(skipna=False)}
+    return rows.groupby(_CELL, sort=False, dropna=False).agg(sums | largest).reset_index()
 
 
-def _space(entries: Sequence[_Entry], store: Store, workers: int) -> dict[str, int | None]:
+def _space(rows: pd.DataFrame, store: Store, workers: int) -> dict[str, int | None]:
     """Bytes on the store's disk: of runs, of checkpoints of concurrent runs, of tapes, and free."""
+
+    def total(mebibytes: pd.Series) -> int | None:
+        return None if mebibytes.isna().any() else int(mebibytes.sum() * 2**20)
+
+    kept, tapes = rows["disk MiB"], rows.role == "tape"
+    largest = rows["checkpoints MiB"].sort_values(ascending=False, na_position="first")[:workers]
     free = shutil.disk_usage(next(path for path in (store.folder, *store.folder.parents) if path.is_dir())).free
-    sizes = [(entry.job.kind, entry.disk) for entry in entries if entry.disk]
-    if len(sizes) < len(entries):
-        return {"runs": None, "checkpoints": None, "tapes": None, "free": free}
-    kept = {kind: sum(size.kept for its, size in sizes if its == kind) for kind in ("run", "tape")}
-    largest = sorted((size.checkpoints for _, size in sizes), reverse=True)[:workers]
-    return {"runs": kept["run"], "checkpoints": sum(largest), "tapes": kept["tape"], "free": free}
+    return {"runs": total(kept[~tapes]), "checkpoints": total(largest), "tapes": total(kept[tapes]), "free": free}
 
 
 def _missing(recipes: Sequence[Recipe], space: Mapping[str, int | None], store: Store) -> Iterator[str]:
@@ -263,7 +240,7 @@ def _missing(recipes: Sequence[Recipe], space: Mapping[str, int | None], store: 
             yield "sync_bn needs a GPU, and this machine has none: leave it out, or use a machine with one"
         if any(recipe.precision == "fp16" for recipe in recipes):
             yield "precision 'fp16' needs a GPU, and this machine has none: use 'bf16' or 'no', or a machine with one"
-    *needed, free = space.values()
-    total = sum(size or 0 for size in needed)
-    if free is not None and total > free:
-        yield f"the store {store.folder} has {free:,} bytes free and needs {total:,}: make room, or set LKD_HOME"
+    *needed, free = (size or 0 for size in space.values())
+    if sum(needed) > free:
+        has, needs = amount(free / 2**20, "MiB"), amount(sum(needed) / 2**20, "MiB")
+        yield f"the store {store.folder} has {has} free and needs {needs}: make room, or set LKD_HOME"

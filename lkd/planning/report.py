@@ -15,11 +15,14 @@ from lkd.planning.work import Work
 from lkd.tables import Table
 
 _UNKNOWN = "unknown, as the size of the data is"
-_ROLES = {"teachers": "teacher", "alone": "alone", "distilled": "distilled"}
-_COUNTED = ("jobs", "left", "steps", "images", "pixels", "batch")
-_MIB = 2**20
 _BUSY = 0.8
 """Share of a CPU below which other programs must have been running."""
+
+_UNITS = {
+    "MiB": [("TiB", 2.0**20), ("GiB", 2.0**10), ("MiB", 1.0)],
+    "TFLOP": [("EFLOP", 1e6), ("PFLOP", 1e3), ("TFLOP", 1.0), ("GFLOP", 1e-3)],
+}
+"""Units in which a plan's figures are shown, by the unit in which it has them."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ class Plan:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of runs: in total, by role, stored, and remaining; and number of remaining tapes."""
-        by_role = {name: int((self.runs.role == role).sum()) for name, role in _ROLES.items()}
-        stored = int(self.runs.stored.sum())
+        roles, stored = self.runs.role.tolist(), int(self.runs.stored.sum())
+        by_role = {"teachers": roles.count("teacher"), **{name: roles.count(name) for name in ("alone", "distilled")}}
         tapes = int(self.frame[self.frame.role == "tape"].left.sum())
-        return {"runs": len(self.runs), **by_role, "stored": stored, "left": len(self.runs) - stored, "tapes": tapes}
+        return {"runs": len(roles), **by_role, "stored": stored, "left": len(roles) - stored, "tapes": tapes}
 
     @property
     def hours(self) -> float | None:
@@ -78,7 +81,7 @@ class Plan:
     @property
     def table(self) -> Table:
         """The table of jobs, as a chapter shows it."""
-        return Table(self.frame, "plan", " ".join(self.sentences()))
+        return Table(_readable(self.frame), "plan", " ".join(self.sentences()))
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain values, None if unknown."""
@@ -109,21 +112,20 @@ class Plan:
             "store. Remaining: {left} runs and {tapes} tapes."
         )
         yield f"{self.title}: {runs.format(**self.counts)}"
-        work = _UNKNOWN
-        if self.work:
-            work = (
-                f"{self.work.steps:,} steps, {self.work.images:,} images, {_short(self.work.flops)}FLOP "
-                "(two per multiply-accumulate; forward and backward count as three passes)"
-            )
-        yield f"Work: {work}."
-        yield from (self._this_device(), self._gpu(), self._memory())
-        sizes = {name: "unknown" if size is None else f"{size / _MIB:,.0f} MiB" for name, size in self.disk.items()}
-        disk = (
-            "Disk: {runs} for runs, {checkpoints} for checkpoints of concurrent runs, {tapes} for tapes; {free} free."
-        )
-        yield disk.format(**sizes)
+        yield from (self._work(), self._this_device(), self._gpu(), self._memory())
+        sizes = {name: "unknown" if size is None else amount(size / 2**20, "MiB") for name, size in self.disk.items()}
+        disk = "{runs} for runs, {checkpoints} for checkpoints of concurrent runs, {tapes} for tapes; {free} free."
+        yield f"Disk: {disk.format(**sizes)}"
         yield from self.notes
         yield from (f"Missing: {lack}." for lack in self.missing)
+
+    def _work(self) -> str:
+        if not self.work:
+            return f"Work: {_UNKNOWN}."
+        return (
+            f"Work: {self.work.steps:,} steps, {self.work.images:,} images, {amount(self.work.flops / 1e12, 'TFLOP')} "
+            "(two per multiply-accumulate; forward and backward count as three passes)."
+        )
 
     def _this_device(self) -> str:
         if self.duration is None or self.hours is None:
@@ -155,8 +157,8 @@ class Plan:
         over = most > 1024 * GPUS[self.gpu].gigabytes
         remedy = f", more than {GPUS[self.gpu].name} has: raise accumulation or the number of GPUs" if over else ""
         return (
-            f"Memory: up to {most:,.0f} MiB per process for weights, gradients, optimizer and activations, without "
-            f"Python, PyTorch and images in memory{remedy}."
+            f"Memory: up to {amount(most, 'MiB')} per process for weights, gradients, optimizer and activations, "
+            f"without Python, PyTorch and images in memory{remedy}."
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -172,25 +174,37 @@ def plain(frame: pd.DataFrame) -> str:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table of texts: numbers rounded, a dash for missing values."""
-    return frame.apply(lambda column: column.map(lambda value: _cell(value, column.name in _COUNTED)))
+    """A table of texts: no empty column, readable units, rounded numbers, and a dash for missing values."""
+    return _readable(frame).map(lambda cell: (cell or "–") if isinstance(cell, str) else _number(cell))
 
 
-def _cell(value: Any, whole: bool) -> str:
-    if isinstance(value, str):
-        return value or "–"
+def _readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without empty columns, and figures in a unit that suits the largest of the column."""
+    table = frame.loc[:, (frame.notna() & (frame != "")).any()]
+    for name in table:
+        unit = name.split()[-1]
+        if unit in _UNITS:
+            larger, factor = _unit(table[name].max(), unit)
+            table = table.assign(**{name: table[name] / factor}).rename(columns={name: name.replace(unit, larger)})
+    return table
+
+
+def _unit(value: float, unit: str) -> tuple[str, float]:
+    """The largest unit of which there is at least one in a value, or else the smallest; and its size."""
+    return next((each for each in _UNITS[unit] if each[1] <= value), _UNITS[unit][-1])
+
+
+def amount(value: float, unit: str) -> str:
+    """A value with a unit in which it reads well."""
+    larger, factor = _unit(value, unit)
+    return f"{_number(value / factor)} {larger}"
+
+
+def _number(value: float) -> str:
+    """A number with three digits, or with all of those before the point; a dash if it is missing."""
     if pd.isna(value):
         return "–"
-    return f"{value:,.0f}" if whole or value == int(value) or value >= 1000 else f"{value:,.3g}"
-
-
-def _short(number: float) -> str:
-    """A number with a unit prefix, up to peta."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if number < 1000:
-            return f"{number:.3g} {prefix}"
-        number /= 1000
-    return f"{number:,.3g} P" if number < 1000 else f"{number:,.0f} P"
+    return f"{value:,.0f}" if value == int(value) or value >= 999.5 else f"{value:,.3g}"
 
 
 def _time(hours: float) -> str:

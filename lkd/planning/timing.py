@@ -1,19 +1,17 @@
-"""Duration of jobs on this device, from a few timed steps of each kind of job in as many processes as will be used."""
+"""Duration of jobs on this device, from some timed steps of each network in as many processes as will be used."""
 
 import heapq
-import math
 import multiprocessing
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
-from itertools import pairwise
+from itertools import repeat
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,9 +24,9 @@ from lkd.engine.jobs import Graph, Job
 from lkd.engine.options import Options
 from lkd.engine.run import execute
 from lkd.engine.setup import RunSetup
-from lkd.engine.tape_tools import record_tape
 from lkd.planning.data_shape import data_shape
-from lkd.planning.work import JobWork, tape_of, teacher_recipe
+from lkd.planning.network_cost import network_cost
+from lkd.planning.work import JobWork, is_taped, teacher_network
 from lkd.recipe import Recipe
 from lkd.runs.provenance import provenance
 from lkd.runs.store import Store
@@ -37,16 +35,11 @@ from lkd.util.temporary import temporary_folder
 _FEWEST, _MOST = 4, 40
 """Bounds on the number of timed steps; the first step does not count."""
 
-_EVALUATED = 8, 512
-"""Bounds on the number of images in a timed evaluation."""
-
 _GUESS = {"cpu": 4e10, "cuda": 5e12}
 """Assumed FLOP/s, used only to choose a batch that fits the time limit."""
 
 _READING = 0.02
 """Assumed seconds to read and augment an image file, for the same choice."""
-
-_NO_CHECKPOINT = Options(checkpoint_seconds=1e9)
 
 
 @dataclass(frozen=True)
@@ -66,83 +59,50 @@ class Duration:
     share: float
 
 
-class Kind(NamedTuple):
-    """Jobs with equal time per image, represented by one recipe; `taped` if they read a tape."""
+class _Timing(NamedTuple):
+    """Seconds per run, per training image and per evaluated image; images in a timed step; share of a CPU."""
 
-    recipe: Recipe
-    taped: bool
-
-
-class Timing(NamedTuple):
-    """Seconds of one kind of job.
-
-    Args:
-        check: to build its networks, before any job starts.
-        setup: before the first step.
-        image: per training image.
-        evaluation: per evaluated image.
-        ending: to save the run.
-        tape_setup, tape_image: before the first batch and per image of its tape.
-        batch: images in a timed step.
-    """
-
-    check: float
-    setup: float
-    image: float
-    evaluation: float
-    ending: float
-    tape_setup: float
-    tape_image: float
+    run: float
+    training: float
+    forward: float
     batch: int
-
-    def of(self, job: Job, work: JobWork) -> float:
-        """Seconds of a job of this kind."""
-        if job.kind == "tape":
-            return self.tape_setup + work.images * self.tape_image
-        return self.setup + work.images * self.image + work.evaluated * self.evaluation + self.ending
-
-    @property
-    def overhead(self) -> float:
-        """Seconds that do not depend on the number of images."""
-        return self.check + self.setup + self.ending + self.tape_setup
+    share: float
 
 
 def estimate_duration(graphs: Sequence[Graph], work: Mapping[Job, JobWork], workers: int, seconds: float) -> Duration:
     """Estimate the duration of studies that run one after another.
 
+    A job takes the time of its networks: training and evaluation of the student, and a forward pass of the teacher for
+    each image, unless a tape is read. A study also starts its workers, and sets each kind of job up to check it.
+
     Args:
         graphs: remaining jobs of each study.
         work: work of each job.
         workers: number of parallel processes.
-        seconds: approximate time limit of the measurement; at least four steps of each kind are timed.
+        seconds: approximate time limit of the measurement; some steps of each network are timed in any case.
 
     Raises:
         OSError: a measuring process died.
         ValueError: called in a process that a launcher such as torchrun started.
     """
-    taped = {job: job.kind == "tape" or bool(tape_of(job, graph)) for graph in graphs for job in graph}
-    kinds = {job: kind_of(job.recipe, taped[job]) for job in taped}
-    flops = {kinds[job]: work[job].flops / work[job].images for job in taped if job.kind == "run"}
-    began = time.time()
-    found = _time_kinds(flops, min(workers, max(map(len, graphs))), seconds)
-    start = max(each.started + each.warm_up for each in found.values()) - began
-    timings = {kind: each.timing for kind, each in found.items()}
-    jobs = {job: timings[kinds[job]].of(job, work[job]) for job in taped}
-    checks = {kind.recipe: timing.check for kind, timing in timings.items()}
-    total = start
+    networks = {job: _networks(job.recipe) for graph in graphs for job in graph}
+    timed = list(dict.fromkeys(network for each in networks.values() for network in each))
+    start, timings = _time_all(timed, min(workers, max(map(len, graphs))), seconds)
+    total, jobs = start, {}
     for graph in filter(None, graphs):
-        checked = {(kind_of(job.recipe, False).recipe, job.recipe.teacher) for job in graph}
-        total += start + sum(checks[recipe] for recipe, _ in checked) + makespan(graph, jobs, workers)
+        for job in graph:
+            jobs[job] = _job_seconds(job, work[job], [timings[each] for each in networks[job]], is_taped(job, graph))
+        checked = {(networks[job][0], job.recipe.teacher_name, job.recipe.objective) for job in graph}
+        total += start + sum(timings[network].run for network, *_ in checked) + makespan(graph, jobs, workers)
     batches: dict[int, int] = {}
-    for kind, timing in timings.items():
-        whole = kind.recipe.batch_size
+    for network, timing in timings.items():
+        whole = network.batch_size
         batches[whole] = min(timing.batch, batches.get(whole, whole))
-    share = sum(each.cpu for each in found.values()) / sum(each.wall for each in found.values())
-    return Duration(jobs, total, batches, share)
+    return Duration(jobs, total, batches, fmean(timing.share for timing in timings.values()))
 
 
 def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
-    """Seconds until the last job ends, if each free worker takes the next job with finished dependencies.
+    """Seconds until the last job ends, if each free worker takes the longest job with finished dependencies.
 
     Args:
         graph: jobs and their dependencies.
@@ -159,58 +119,45 @@ def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
         >>> makespan({first: set(), second: {first}}, {first: 2.0, second: 3.0}, workers=2)
         5.0
     """
-    order = TopologicalSorter(graph)
+    order, now = TopologicalSorter(graph), 0.0
     order.prepare()
-    waiting: deque[Job] = deque()
-    running: list[tuple[float, int, Job]] = []
-    now, begun = 0.0, 0
+    waiting: list[Job] = []
+    running: list[tuple[float, str, Job]] = []
     while order.is_active():
-        waiting.extend(sorted(order.get_ready(), key=lambda job: -seconds[job]))
+        waiting = sorted([*waiting, *order.get_ready()], key=seconds.__getitem__)
         while waiting and len(running) < workers:
-            job, begun = waiting.popleft(), begun + 1
-            heapq.heappush(running, (now + seconds[job], begun, job))
+            job = waiting.pop()
+            heapq.heappush(running, (now + seconds[job], job.name, job))
         now, _, job = heapq.heappop(running)
         order.done(job)
     return now
 
 
-def kind_of(recipe: Recipe, taped: bool) -> Kind:
-    """The kind of a recipe's jobs: the recipe without seeds, rates and lengths.
-
-    Example:
-        >>> from dataclasses import replace
-        >>> from lkd import Recipe
-        >>> from lkd.planning.timing import kind_of
-        >>> recipe = Recipe(data="digits", student="mini_vit")
-        >>> kind_of(recipe, False) == kind_of(replace(recipe, seed=1, epochs=9), False)
-        True
-    """
-    if teacher := teacher_recipe(recipe):
-        plain = Recipe(data=recipe.data, student=teacher.student, student_args=teacher.student_args, **recipe.view)
-        recipe = replace(recipe, teacher=plain)
-    recipe = replace(recipe, seed=0, epochs=1, train_images=None, stop_top1=None)
-    return Kind(replace(recipe, lr=1e-3, warmup=0.15, schedule="cosine", schedule_args={}), taped)
+def _networks(recipe: Recipe) -> list[Recipe]:
+    """Recipes that train a recipe's student, and its teacher if it has one, from labels, alike in seed and length."""
+    alike: dict[str, Any] = {"seed": 0, "epochs": 1, "train_images": None, "stop_top1": None}
+    alike |= {"lr": 1e-3, "warmup": 0.15, "schedule": "cosine", "schedule_args": {}}
+    return [replace(each.baseline, **alike) for each in (recipe, teacher_network(recipe)) if each]
 
 
-class _Timed(NamedTuple):
-    """A timing, the worker's start-up time, its warm-up cost, and CPU and wall-clock seconds of the timing."""
-
-    timing: Timing
-    started: float
-    warm_up: float
-    cpu: float
-    wall: float
+def _job_seconds(job: Job, work: JobWork, networks: Sequence[_Timing], taped: bool) -> float:
+    student, *teacher = networks
+    own = 0.0 if job.kind == "tape" else work.images * student.training + work.evaluated * student.forward
+    asked = sum(each.forward for each in teacher) if job.kind == "tape" or not taped else 0.0
+    return student.run + own + work.images * asked
 
 
-def _time_kinds(flops: Mapping[Kind, float], workers: int, seconds: float) -> dict[Kind, _Timed]:
-    """Time each kind, given its FLOP per training image, in parallel processes of one thread."""
+def _time_all(networks: Sequence[Recipe], workers: int, seconds: float) -> tuple[float, dict[Recipe, _Timing]]:
+    """Seconds to start and warm up parallel processes of one thread, and timings of networks in them."""
     refuse_launcher("a plan that measures")
-    limit = seconds * workers / (2 * len(flops))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        futures = {kind: pool.submit(_timed, kind, count, limit) for kind, count in flops.items()}
+    limit = seconds * workers / (2 * len(networks))
+    shortened = [_shortened(network, limit) for network in networks]
+    begun = time.perf_counter()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
-            return {kind: future.result() for kind, future in futures.items()}
+            list(pool.map(_time, repeat(_shortened(networks[0], 0.0), workers), repeat(0.0)))
+            start = time.perf_counter() - begun
+            return start, dict(zip(networks, pool.map(_time, shortened, repeat(limit)), strict=True))
         except BrokenProcessPool as error:
             raise OSError(
                 f"one of {workers} measuring processes died, perhaps for lack of memory: use fewer workers, or plan "
@@ -218,8 +165,17 @@ def _time_kinds(flops: Mapping[Kind, float], workers: int, seconds: float) -> di
             ) from error
 
 
-_startup: tuple[float, float] | None = None
-"""When this worker received its first job, and its warm-up cost."""
+def _shortened(recipe: Recipe, limit: float) -> Recipe:
+    """A recipe of some steps, with the largest batch of which the fewest fit a number of seconds."""
+    shape = data_shape(recipe).shape
+    assert shape
+    speed = _GUESS["cuda" if torch.cuda.is_available() else "cpu"]
+    image = 6 * network_cost(recipe, shape).macs / speed + _READING * bool(scheme(recipe.data))
+    most = min(int(limit / (_FEWEST * image)), shape.train // _FEWEST)
+    if recipe.batch_size > most:
+        most = max(2, min(most, recipe.batch_size // recipe.accumulation) // 2 * 2)
+        recipe = replace(recipe, batch_size=most, accumulation=1)
+    return replace(recipe, train_images=min(_MOST, shape.train // recipe.batch_size) * recipe.batch_size)
 
 
 def _start_worker() -> None:
@@ -227,96 +183,38 @@ def _start_worker() -> None:
     end_with_parent()
 
 
-def _timed(kind: Kind, flops: float, limit: float) -> _Timed:
-    """Time a kind in this worker; its first kind is timed twice to find the warm-up cost."""
-    global _startup
-    now = time.time()
-    first = _time(kind, flops, 0) if _startup is None else None
-    wall, cpu = time.perf_counter(), time.process_time()
-    timing = _time(kind, flops, limit)
-    if first:
-        _startup = now, max(0.0, first.overhead - timing.overhead)
-    assert _startup
-    return _Timed(timing, *_startup, time.process_time() - cpu, time.perf_counter() - wall)
-
-
-def _time(kind: Kind, flops: float, limit: float) -> Timing:
+def _time(recipe: Recipe, limit: float) -> _Timing:
+    """Time the steps of a recipe until a number of seconds has passed, and an evaluation."""
+    begun, cpu = time.perf_counter(), time.process_time()
     with temporary_folder() as folder:
-        store, recipe = Store(folder), _recipe_to_time(kind, flops, limit)
-        if isinstance(recipe.teacher, Recipe):
-            _save_untrained(RunSetup(recipe.teacher, {}), store)
-        start = time.perf_counter()
-        setup = RunSetup(recipe, {})
-        check = time.perf_counter() - start
-        tape = _tape_seconds(recipe, setup.stream.steps, store) if kind.taped else (0.0, 0.0)
-        training = _training_seconds(recipe, setup.stream.steps, store, limit)
-        evaluation = _evaluation_seconds(setup, limit)
-        ending = _seconds(lambda: _save_untrained(setup, store))
-        return Timing(check, *training, evaluation, ending, *tape, recipe.batch_size)
-
-
-def _recipe_to_time(kind: Kind, flops: float, limit: float) -> Recipe:
-    """A recipe of a few steps of a kind, with the largest batch that fits the time limit."""
-    recipe, shape = kind.recipe, data_shape(kind.recipe).shape
-    assert shape
-    image = flops / _GUESS["cuda" if torch.cuda.is_available() else "cpu"] + _READING * bool(scheme(recipe.data))
-    most = min(int(limit / (_FEWEST * image)), shape.train // _FEWEST)
-    if recipe.batch_size > most:
-        most = max(2, min(most, recipe.batch_size // recipe.accumulation) // 2 * 2)
-        recipe = replace(recipe, batch_size=most, accumulation=1)
-    steps = shape.train // recipe.batch_size
-    if not kind.taped:
-        return replace(recipe, epochs=1 + math.ceil(_MOST / steps))
-    steps = min(steps, _MOST, max(_FEWEST, int(limit / (image * recipe.batch_size))))
-    return replace(recipe, train_images=steps * recipe.batch_size)
-
-
-def _save_untrained(setup: RunSetup, store: Store) -> None:
-    store.save(setup.recipe, setup.network(), setup.shape, {}, pd.DataFrame(), provenance())
-
-
-def _tape_seconds(recipe: Recipe, steps: int, store: Store) -> tuple[float, float]:
-    """Seconds of a tape before its first batch and per image, from tapes of one batch and of all."""
-    one = _seconds(lambda: record_tape(replace(recipe, train_images=recipe.batch_size), store))
-    image = max(0.0, _seconds(lambda: record_tape(recipe, store)) - one) / ((steps - 1) * recipe.batch_size)
-    return max(0.0, one - image * recipe.batch_size), image
+        setup, store = RunSetup(recipe, {}), Store(folder)
+        first, training = _training_seconds(recipe, store, limit)
+        network, val = setup.network().to(processes().device), setup.data.val
+        val = subset(val, min(len(val), _FEWEST * recipe.batch_size), seed=0)
+        forward = _seconds(lambda: evaluate(network, setup.data, val)) / len(val)
+        run = first + _seconds(lambda: store.save(recipe, network, setup.shape, {}, pd.DataFrame(), provenance()))
+    share = (time.process_time() - cpu) / (time.perf_counter() - begun)
+    return _Timing(run, training, forward, recipe.batch_size, share)
 
 
 class _Enough(Exception):
     """Enough steps have been timed."""
 
 
-class _Clock:
-    """A progress callback that records the time of each step and stops the training after enough of them."""
+def _training_seconds(recipe: Recipe, store: Store, limit: float) -> tuple[float, float]:
+    """Seconds of a training before its first step, and per image of the other steps."""
+    times = [time.perf_counter()]
 
-    def __init__(self, limit: float, most: int):
-        self.limit, self.most, self.times = limit, most, [time.perf_counter()]
-
-    def __call__(self, images: int) -> None:
-        self.times.append(time.perf_counter())
-        steps = len(self.times) - 1
-        if steps == self.most or (steps >= _FEWEST and self.times[-1] - self.times[1] > self.limit):
+    def record(images: int) -> None:
+        times.append(time.perf_counter())
+        last = (len(times) - 1) * recipe.batch_size == recipe.train_images
+        if last or (len(times) > _FEWEST and times[-1] - times[1] > limit):
             raise _Enough
 
-
-def _training_seconds(recipe: Recipe, steps: int, store: Store, limit: float) -> tuple[float, float]:
-    """Seconds of a training before its first step and per image, without the first step of an epoch."""
-    clock = _Clock(limit, min(_MOST, recipe.epochs * steps))
     with suppress(_Enough):
-        execute(recipe, store, {}, resume=False, options=_NO_CHECKPOINT, progress=clock)
-    start, *times = clock.times
-    step = fmean(later - before for number, (before, later) in enumerate(pairwise(times), 1) if number % steps)
-    return max(0.0, times[0] - start - step), step / recipe.batch_size
-
-
-def _evaluation_seconds(setup: RunSetup, limit: float) -> float:
-    """Seconds per evaluated image."""
-    network, val = setup.network().to(processes().device), setup.data.val
-    few, many = _EVALUATED
-    first = min(few, len(val))
-    seconds = _seconds(lambda: evaluate(network, setup.data, subset(val, first, seed=0)))
-    count = min(len(val), many, max(first, int(first * limit / (_FEWEST * seconds))))
-    return _seconds(lambda: evaluate(network, setup.data, subset(val, count, seed=0))) / count
+        execute(recipe, store, {}, resume=False, options=Options(checkpoint_seconds=1e9), progress=record)
+    step = (times[-1] - times[1]) / max(1, len(times) - 2)
+    return max(0.0, times[1] - times[0] - step), step / recipe.batch_size
 
 
 def _seconds(do: Callable[[], object]) -> float:

@@ -1,13 +1,17 @@
-"""Work of recipes: steps, images and floating-point operations, counted without any measurement."""
+"""Work, memory and disk space of jobs, counted without any measurement."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
-from lkd.engine.jobs import Graph, Job
+from lkd.engine.jobs import Graph, Job, tape_key
 from lkd.engine.jobs import plan as remaining_jobs
 from lkd.engine.optimizer import STOP_CHECK_STEPS
+from lkd.engine.run import OPTIMIZER_STATES, run_bytes
+from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
 from lkd.engine.teacher_check import checked_images
 from lkd.engine.trainer import EPOCH_IMAGES, STOP_CHECK_IMAGES
 from lkd.planning.data_shape import Shape, data_shape
@@ -58,11 +62,7 @@ class Work:
         return self.half + self.single
 
     def hours_on(self, gpu: str, utilisation: float = UTILISATION, gpus: int = 1) -> float:
-        """Estimate the hours on fully occupied GPUs.
-
-        Hours are the floating-point operations divided by `gpus` times `utilisation` times the GPU's peak rate, bf16's
-        or float32's (TF32) according to each recipe. The estimate is low for networks as small as this book's, which
-        do not reach 0.3 of the peak, and where reading images is the bottleneck.
+        """Hours on fully occupied GPUs, from their peak rates; low for small networks, and where reading is slow.
 
         Args:
             gpu: a key of `lkd.planning.GPUS`.
@@ -83,6 +83,34 @@ class Work:
         return seconds / (3600 * gpus)
 
 
+class Memory(NamedTuple):
+    """Bytes that a process needs to train a student.
+
+    Python, PyTorch, in-memory data sets and the operators' temporary buffers are not included. On a CPU, measured peaks
+    of two networks in float32 were 1.1 (resnet18 at 64 pixels) and 1.5 times this (mini_slak, a batch of 256).
+
+    Args:
+        weights: of the student, with its buffers.
+        gradients: of its weights.
+        optimizer: two tensors per weight, as in Adam.
+        average: the weight average (EMA), if any.
+        activations: saved by autograd for one micro-batch; counted in float32, and halved for bf16 and fp16.
+        teacher: its weights.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    teacher: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return sum(self)
+
+
 def work(*studies: Sequence[Recipe], store: Store | None = None) -> Work | None:
     """Work of studies, teachers and tapes included; None if the size of their data is unknown.
 
@@ -97,18 +125,22 @@ def work(*studies: Sequence[Recipe], store: Store | None = None) -> Work | None:
         >>> found.images, found.hours_on("a100") < 0.01
         (11008, True)
     """
-    return total_work(
-        {job: work_of(job, bool(tape_of(job, graph))) for graph in job_graphs(studies, store) for job in graph}
-    )
+    graphs = job_graphs(studies, store)
+    return total_work({job: work_of(job, is_taped(job, graph)) for graph in graphs for job in graph})
+
+
+def total_work(work: Mapping[Job, JobWork | None]) -> Work | None:
+    """Total work of jobs; None if that of any job is unknown."""
+    known = [(job.recipe.precision, each) for job, each in work.items() if each is not None]
+    if len(known) < len(work):
+        return None
+    steps, images = sum(each.steps for _, each in known), sum(each.images for _, each in known)
+    single = sum(each.flops for precision, each in known if precision == "no")
+    return Work(steps, images, sum(each.flops for _, each in known) - single, single)
 
 
 def job_graphs(studies: Iterable[Sequence[Recipe]], store: Store | None = None) -> list[Graph]:
-    """Remaining jobs of studies that run one after another, each job in the first study that needs it.
-
-    Args:
-        studies: recipes of each study.
-        store: a store that may have runs already; None for an empty one.
-    """
+    """Remaining jobs of studies that run one after another, each job in the first study that needs it."""
     store = store or Store(os.devnull)
     graphs: list[Graph] = []
     planned: set[Job] = set()
@@ -119,9 +151,9 @@ def job_graphs(studies: Iterable[Sequence[Recipe]], store: Store | None = None) 
     return graphs
 
 
-def tape_of(job: Job, graph: Graph) -> Job | None:
-    """The tape that a run reads, if any."""
-    return next((before for before in graph[job] if before.kind == "tape"), None)
+def is_taped(job: Job, graph: Graph) -> bool:
+    """Whether a job is a tape, or a run that reads one."""
+    return job.kind == "tape" or any(before.kind == "tape" for before in graph[job])
 
 
 def work_of(job: Job, taped: bool) -> JobWork | None:
@@ -148,52 +180,91 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     recipe, shape = job.recipe, data_shape(job.recipe).shape
     if shape is None:
         return None
-    steps = _train_images(recipe, shape) // recipe.batch_size
-    images = recipe.epochs * steps * recipe.batch_size
-    teacher = teacher_cost(recipe, shape)
+    steps, teacher = _steps(recipe, shape), _teacher_cost(recipe, shape)
+    total, images = recipe.epochs * steps, recipe.epochs * steps * recipe.batch_size
+    teacher_pass = teacher.macs if teacher else 0
     if job.kind == "tape":
-        assert teacher
-        return JobWork(recipe.epochs * steps, images, 0, 2 * images * teacher.macs)
+        return JobWork(total, images, 0, 2 * images * teacher_pass)
     looks = (steps - 1) // STOP_CHECK_STEPS if recipe.stop_top1 is not None else 0
     watched = recipe.epochs * (min(shape.val, EPOCH_IMAGES) + looks * min(shape.val, STOP_CHECK_IMAGES))
-    evaluated = watched + shape.val + shape.test
+    evaluated, asked = watched + shape.val + shape.test, min(shape.val, checked_images(shape.classes))
     macs = (_TRAINING * images + evaluated) * network_cost(recipe, shape).macs
-    if teacher:
-        macs += (min(shape.val, checked_images(shape.classes)) + (0 if taped else images)) * teacher.macs
-    return JobWork(recipe.epochs * steps, images, evaluated, 2 * macs)
+    return JobWork(total, images, evaluated, 2 * (macs + (asked + (0 if taped else images)) * teacher_pass))
 
 
-def total_work(work: Mapping[Job, JobWork | None]) -> Work | None:
-    """Total work of jobs; None if that of any job is unknown."""
-    known = [(job.recipe.precision != "no", each) for job, each in work.items() if each is not None]
-    if len(known) < len(work):
+def memory(recipe: Recipe, processes: int = 1) -> Memory | None:
+    """Memory of each process that runs a recipe; None if the size of its data is unknown.
+
+    Args:
+        recipe: the recipe.
+        processes: number of processes that share each batch.
+
+    Example:
+        >>> from lkd import Recipe
+        >>> from lkd.planning import memory
+        >>> memory(Recipe(data="digits", student="mini_resnet")).optimizer
+        158480
+    """
+    if (shape := data_shape(recipe).shape) is None:
         return None
-    return Work(
-        steps=sum(each.steps for _, each in known),
-        images=sum(each.images for _, each in known),
-        half=sum(each.flops for half, each in known if half),
-        single=sum(each.flops for half, each in known if not half),
+    student, teacher = network_cost(recipe, shape), _teacher_cost(recipe, shape)
+    micro_batch = -(-recipe.batch_size // (recipe.accumulation * processes))
+    activations = micro_batch * student.activation_bytes
+    return Memory(
+        weights=student.state_bytes,
+        gradients=student.parameter_bytes,
+        optimizer=OPTIMIZER_STATES * student.parameter_bytes,
+        average=student.state_bytes if recipe.ema else 0,
+        activations=activations if recipe.precision == "no" else activations // 2,
+        teacher=teacher.state_bytes if teacher else 0,
     )
 
 
-def teacher_cost(recipe: Recipe, shape: Shape) -> NetworkCost | None:
-    """Cost of a recipe's teacher, if it has one."""
-    teacher = teacher_recipe(recipe)
+def disk(job: Job) -> tuple[int, int] | None:
+    """Bytes of a job on the disk: kept, and of checkpoints while it trains; None if the size of its data is unknown."""
+    recipe, shape = job.recipe, data_shape(job.recipe).shape
+    if shape is None:
+        return None
+    if job.kind == "run":
+        return run_bytes(recipe, network_cost(recipe, shape).state_bytes)
+    teacher, images = _teacher_cost(recipe, shape), _steps(recipe, shape) * recipe.batch_size
+    assert teacher
+    form = {"classes": shape.classes, "top_k": recipe.teacher_top_k, "maps": teacher.maps}
+    return bytes_needed({"epochs": recipe.epochs, "samples": images, **form}), 0
+
+
+def recorded(store: Store) -> Iterator[tuple[object, ...]]:
+    """Yield the `tape_key` of each complete tape of a store; warn of damaged ones."""
+    for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
+        try:
+            manifest = read_manifest(path.parent)
+        except (OSError, ValueError) as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        if manifest.get("complete") and (recipe := recipe_of(manifest)):
+            yield tape_key(recipe)
+
+
+@cache
+def teacher_network(recipe: Recipe) -> Recipe | None:
+    """A recipe that trains the teacher's network as the student is trained, from labels; None without a teacher."""
+    if not recipe.teacher:
+        return None
+    name = (recipe.teacher_name or "").partition(".")[0]  # without the tag of pretrained weights
+    arguments = recipe.teacher.student_args if isinstance(recipe.teacher, Recipe) else {}
+    return replace(recipe.baseline, student=name, student_args=arguments, sparsity=0.0)
+
+
+def _teacher_cost(recipe: Recipe, shape: Shape) -> NetworkCost | None:
+    teacher = teacher_network(recipe)
     return network_cost(teacher, shape, recipe.make_objective().stages) if teacher else None
 
 
-def teacher_recipe(recipe: Recipe) -> Recipe | None:
-    """A recipe whose student is the teacher's network; None without a teacher."""
-    if isinstance(recipe.teacher, str):
-        return Recipe(data=recipe.data, student=recipe.teacher, **recipe.view)
-    return recipe.teacher
-
-
-def _train_images(recipe: Recipe, shape: Shape) -> int:
-    """Number of training images, checked as in training."""
+def _steps(recipe: Recipe, shape: Shape) -> int:
+    """Number of steps in an epoch, checked as in training."""
     count = recipe.train_images or shape.train
     if count > shape.train:
         raise ValueError(f"train_images {count} is more than the {shape.train} of {recipe.data!r}: lower it")
     if recipe.batch_size > count:
         raise ValueError(f"batch_size {recipe.batch_size} is more than the {count} training images: lower batch_size")
-    return count
+    return count // recipe.batch_size

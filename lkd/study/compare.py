@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from lkd.metrics import spread
 
@@ -33,7 +33,7 @@ class Effect(NamedTuple):
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t confidence interval of the mean; NaN without repetitions."""
-        half = stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
+        half = scipy.stats.t.ppf((1 + level) / 2, self.freedom).item() * self.error
         return self.mean - half, self.mean + half
 
 

@@ -57,6 +57,14 @@ def test_work_counted_without_data_is_that_of_a_real_pass(name: str) -> None:
     assert network_cost(Recipe(data="digits", student=name), shape).macs == real.macs
 
 
+@pytest.mark.parametrize("name", ["swinv2_cr_tiny_ns_224", "convnext_atto"])
+def test_a_network_that_reads_its_initial_weights_is_counted_like_any_other(name: str) -> None:
+    made = timm.create_model(name, num_classes=10)
+    found = network_cost(Recipe(data="digits", student=name), Shape(1, 1, 1, 10, 3, (224, 224)))
+    assert found.parameter_bytes == sum(4 * weight.numel() for weight in made.parameters())
+    assert found.state_bytes == sum(each.numel() * each.element_size() for each in made.state_dict().values())
+
+
 def test_training_is_three_passes_and_a_teacher_is_asked_where_no_tape_is_read() -> None:
     alone = work_of(Job("run", ALONE), taped=False)
     own = 2 * PASS * (3 * IMAGES + evaluated(3))
@@ -122,6 +130,14 @@ def test_activations_are_those_of_the_images_that_go_through_at_once() -> None:
     assert memory(ALONE, processes=4).activations == 16 * KEPT
     assert memory(replace(ALONE, accumulation=2)).activations == 32 * KEPT
     assert memory(replace(ALONE, precision="bf16")).activations == 32 * KEPT
+
+
+def test_a_pretrained_teacher_weighs_what_its_network_does_with_and_without_a_tag() -> None:
+    tagged = replace(ALONE, teacher="resnet18.a1_in1k", objective="kd")
+    weights = sum(4 * each.numel() for each in timm.create_model("resnet18", in_chans=1).parameters())
+    found = memory(tagged)
+    assert found == memory(replace(tagged, teacher="resnet18"))
+    assert weights < found.teacher + 4 * 990 * 513 < 1.01 * weights  # 10 classes instead of 1,000, and buffers
 
 
 # Missing data and weights -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import lkd
 from lkd import Recipe
 from lkd.engine.tape_tools import record_tape
 from lkd.planning import plan, plan_chapter
+from lkd.planning.report import plain
 from lkd.runs.store import Store
 from lkd.study.chapters import CHAPTERS, studies_of
 from lkd.tables import read
@@ -90,6 +91,25 @@ def test_words_table_and_json_have_the_same_numbers(store: Store) -> None:
     table = read(shown["application/vnd.lkd.table+json"])
     assert table["images"].tolist() == [row["images"] for row in told["jobs"]]
     assert "<table" in shown["text/html"]
+
+
+def test_sizes_and_work_are_told_in_units_that_read_well(store: Store) -> None:
+    huge = Recipe(data="folder:/nowhere/imagenet", student="resnet50", batch_size=1024, epochs=300)
+    small, large = (plan([recipe], store=store, measure=None) for recipe in (ALONE, huge))
+    assert "GFLOP (" in str(small) and "EFLOP (" in str(large)
+    (memory,) = large.frame["memory MiB"] / 2**10
+    assert "MiB per process" in str(small) and f"up to {memory:.3g} GiB per process" in str(large)
+    assert "memory MiB" in str(small) and "memory GiB" in str(large)
+    assert str(large).endswith(f" {memory:.3g}")
+
+
+def test_columns_without_any_figure_are_left_out_of_the_table_and_kept_as_data(store: Store) -> None:
+    found = plan([ALONE], store=store, measure=None)
+    head = str(found).splitlines()[-2].split()
+    assert "hours" not in head and "teacher" not in head and "steps" in head
+    assert found.to_dict()["jobs"][0]["hours"] is None
+    assert "hours" not in read(found._repr_mimebundle_()["application/vnd.lkd.table+json"])
+    assert "hours" in plain(found.frame.assign(hours=0.5))
 
 
 @pytest.mark.parametrize(

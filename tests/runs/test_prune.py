@@ -18,7 +18,7 @@ from filelock import FileLock
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.planning.footprint import recorded
+from lkd.planning.work import recorded
 from lkd.runs.prune import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, unused
 from lkd.runs.store import Store
 from lkd.util.temporary import folders_left, temporary_folder
