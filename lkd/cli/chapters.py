@@ -1,18 +1,13 @@
 """Commands on chapters: run and show them, list their cost, publish their runs, judge claims."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
 from lkd.cli.root import app, assignments, refusals, report, say, say_json
-
-if TYPE_CHECKING:
-    from lkd.profiles import Profile
-    from lkd.recipe import Recipe
-    from lkd.runs.store import Store
 
 Names = Annotated[
     list[str],
@@ -99,22 +94,46 @@ def chapters(
 
     Example: lkd chapters --profile small
     """
-    from lkd.book.runner import NOTEBOOKS
-    from lkd.profiles import PROFILES, Profile
-    from lkd.runs.published import profiles, published
-    from lkd.util.files import require_checkout
+    from lkd.runs.catalogue import unfinished
+    from lkd.util.files import home_folder, require_checkout
 
     with refusals():
         require_checkout("chapters")
-        scales = [Profile.load(name) for name in profile or sorted(PROFILES)]
-        records = {scale.name: published(scale.name) for scale in scales if scale.name in profiles()}
-        faults: dict[str, None] = {}
-        costs = [_cost(name, scale, records.get(scale.name), faults) for name in sorted(NOTEBOOKS) for scale in scales]
+        found = [_costs(name) for name in profile or completion.profiles("")]
+    ids = {run for costs in found for cost in costs["chapters"].values() for run in cost["runs"]}
+    missing, faults = unfinished(home_folder(), ids)
+    rows = [_cost(name, costs, missing) for name in completion.chapters("") for costs in found]
     if as_json:
-        say_json(costs)
+        say_json(rows)
     else:
-        _print_costs(costs)
+        _print_costs(rows)
     report(faults)
+
+
+def _costs(profile: str) -> dict[str, Any]:
+    """Name of a profile and cost of its chapters as plain values, kept for the next time."""
+    from lkd.runs.kept import grounds, keep, kept
+    from lkd.util.files import PUBLISHED, home_folder
+
+    if found := kept(home_folder(), "costs", profile):
+        return dict(found)
+
+    from lkd.planning.chapter_costs import chapter_costs
+    from lkd.profiles import Profile
+    from lkd.profiles.reading import find, texts
+
+    name = Profile.load(profile).name
+    files = grounds([*(path for path, _ in texts(find(profile))), PUBLISHED / f"{name}.zip"])
+    costs = {"profile": name, "chapters": {key: cost._asdict() for key, cost in chapter_costs(profile).items()}}
+    keep(home_folder(), "costs", profile, files, costs)
+    return costs
+
+
+def _cost(chapter: str, costs: dict[str, Any], missing: set[str]) -> dict[str, Any]:
+    """Cost of a chapter, with the numbers of its runs and of those that are missing."""
+    cost = costs["chapters"].get(chapter, {"runs": [], "images": 0, "minutes": None})
+    counts = {"runs": len(cost["runs"]), "to_do": len(missing & {*cost["runs"]})}
+    return {"chapter": chapter, "profile": costs["profile"], **cost, **counts}
 
 
 def _print_costs(costs: list[dict[str, Any]]) -> None:
@@ -195,12 +214,12 @@ def claims(
 
     Example: lkd claims --profile exploratory --published
     """
-    from lkd.paper.kept_verdicts import kept
+    from lkd.runs.kept import kept
     from lkd.util.checks import unknown
     from lkd.util.files import home_folder
 
     with refusals():
-        rows = None if published else kept(home_folder(), profile)
+        rows = None if published else kept(home_folder(), "claims", profile)
         known = [row["claim"] for row in rows] if rows else _claims()
         if name is not None and name not in known:
             raise KeyError(unknown("claim", name, known))
@@ -264,41 +283,3 @@ def _published(chapter: str) -> str | None:
         if all(complete(study, profile, records) for study in studies):
             return profile
     return None
-
-
-def _is_done(recipe: "Recipe", faults: dict[str, None]) -> bool:
-    from lkd.runs.store import Store
-    from lkd.util.files import home_folder
-
-    try:
-        return Store(home_folder()).find(recipe) is not None
-    except (OSError, ValueError) as error:
-        faults[str(error)] = None
-        return False
-
-
-def _cost(chapter: str, profile: "Profile", records: "Store | None", faults: dict[str, None]) -> dict[str, Any]:
-    """Runs of a chapter, training images if known without the data, minutes if published.
-
-    Adds a line to `faults` for each damaged run.
-    """
-    from lkd.data import SOURCES, load
-    from lkd.study.chapters import studies_of
-
-    recipes = {recipe for study in studies_of(chapter, profile.source) for recipe in study.recipes}
-    to_do = sum(not _is_done(recipe, faults) for recipe in recipes)
-    cost = {
-        "chapter": chapter,
-        "profile": profile.name,
-        "runs": len(recipes),
-        "to_do": to_do,
-        "images": None,
-        "minutes": None,
-    }
-    if all(recipe.train_images or recipe.data in SOURCES for recipe in recipes):
-        images = (recipe.epochs * (recipe.train_images or len(load(recipe.data).train)) for recipe in recipes)
-        cost["images"] = sum(images)
-    runs = [records.find(recipe) for recipe in recipes] if records else []
-    if runs and all(runs):
-        cost["minutes"] = sum(run.provenance["seconds"] for run in runs if run) / 60
-    return cost

@@ -1,13 +1,13 @@
-"""Verdicts as plain values, for `lkd claims` and `lkd.paper.kept_verdicts`."""
+"""Verdicts as plain values, for `lkd claims` and `lkd.runs.kept`."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lkd.paper.kept_verdicts import grounds, keep
 from lkd.paper.verdicts import Verdict, ledger_of_readable
 from lkd.profiles import Profile
 from lkd.profiles.reading import find, texts
+from lkd.runs.kept import grounds, keep
 from lkd.runs.store import Store
 from lkd.study.chapters import STUDIES
 
@@ -54,7 +54,7 @@ def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
     verdicts, faults = ledger_of_readable(profile, store)
     rows = rows_of(verdicts)
     if not faults:
-        keep(home, profile, found, rows)
+        keep(home, "claims", profile, found, rows)
     return rows, faults
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lkd.recipe_fields import completed, defaults
+from lkd.runs.manifest import check_records
 from lkd.util.checks import check_number, some, unknown
 from lkd.util.files import read_json, reading
 
@@ -130,6 +131,22 @@ def entries(folder: Path) -> Catalogue:
             if path.is_dir():  # another process may have removed it
                 faults.append(str(error))
     return Catalogue(sorted(runs, key=lambda run: (run.started, run.run_id)), faults)
+
+
+def unfinished(folder: Path, ids: Iterable[str]) -> tuple[set[str], list[str]]:
+    """The ids without an intact run in a store's folder, and one line per damaged run, with the remedy."""
+    missing, faults = set(), []
+    for run_id in sorted(ids):
+        path = folder / "runs" / run_id
+        try:
+            if not path.is_dir():
+                missing.add(run_id)
+            else:
+                check_records(path, run_id, f"remove {path}, and run it again")
+        except (OSError, ValueError) as error:
+            missing.add(run_id)
+            faults.append(str(error))
+    return missing, faults
 
 
 def select(known: Sequence[Entry], **wanted: str | None) -> list[Entry]:

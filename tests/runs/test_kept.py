@@ -1,4 +1,4 @@
-"""Kept verdicts are valid until a file behind them changes."""
+"""Kept results are valid until a file behind them changes."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from short_runs import saved
 
-from lkd.paper import kept_verdicts as verdicts
-from lkd.paper.kept_verdicts import grounds, keep, kept
+from lkd.runs import kept as kept_results
+from lkd.runs.kept import grounds, keep, kept
 from lkd.runs.store import Store
 
 ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
@@ -19,17 +19,18 @@ ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
 def run(store: Store) -> Path:
     """The folder of a run; a kept verdict depends on it and on a missing run."""
     run = saved(store)
-    keep(store.folder, "small", grounds([run, run.with_name("0" * 16)]), ROWS)
+    keep(store.folder, "claims", "small", grounds([run, run.with_name("0" * 16)]), ROWS)
     return run
 
 
 def test_verdicts_are_kept_by_profile(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kept(store.folder, "small") == ROWS
-    assert kept(store.folder, "smoke") is None
-    keep(store.folder, "mine.yaml", grounds([run]), [])
-    assert kept(store.folder, f"{Path.cwd()}/mine.yaml") == []
+    assert kept(store.folder, "claims", "small") == ROWS
+    assert kept(store.folder, "claims", "smoke") is None
+    assert kept(store.folder, "costs", "small") is None
+    keep(store.folder, "claims", "mine.yaml", grounds([run]), [])
+    assert kept(store.folder, "claims", f"{Path.cwd()}/mine.yaml") == []
     monkeypatch.chdir(run)
-    assert kept(store.folder, "mine.yaml") is None
+    assert kept(store.folder, "claims", "mine.yaml") is None
 
 
 def changed(path: Path) -> None:
@@ -53,31 +54,31 @@ def measured(run: Path) -> None:
 )
 def test_verdicts_end_when_a_run_changes(store: Store, run: Path, change: Callable[[Path], object]) -> None:
     change(run)
-    assert kept(store.folder, "small") is None
+    assert kept(store.folder, "claims", "small") is None
 
 
 def test_verdicts_rest_on_no_weights_and_on_no_other_run(store: Store, run: Path) -> None:
     (run / "student.safetensors").write_bytes(b"")
     (run.parent / ("f" * 16)).mkdir()
-    assert kept(store.folder, "small") == ROWS
+    assert kept(store.folder, "claims", "small") == ROWS
 
 
 def test_verdicts_end_when_the_code_changes(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdicts, "source_hash", lambda: "other")
-    assert kept(store.folder, "small") is None
+    monkeypatch.setattr(kept_results, "source_hash", lambda: "other")
+    assert kept(store.folder, "claims", "small") is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1, "grounds": {}, "rows": []}', "altered"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1, "grounds": {}, "result": []}', "altered"])
 def test_damaged_verdicts_do_not_count(store: Store, run: Path, content: str) -> None:
     (file,) = (store.folder / "claims").iterdir()
     whole = json.loads(file.read_text())
-    whole["rows"][0]["verdict"] = "supported"
+    whole["result"][0]["verdict"] = "supported"
     file.write_text(json.dumps(whole) if content == "altered" else content)
-    assert kept(store.folder, "small") is None
+    assert kept(store.folder, "claims", "small") is None
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(store: Store, run: Path) -> None:
     shutil.rmtree(store.folder / "claims")
     (store.folder / "claims").write_text("")
-    keep(store.folder, "small", grounds([run]), ROWS)
-    assert kept(store.folder, "small") is None
+    keep(store.folder, "claims", "small", grounds([run]), ROWS)
+    assert kept(store.folder, "claims", "small") is None

@@ -1,8 +1,8 @@
-"""A cache of verdicts on the papers' claims, valid until a file behind them changes.
+"""Results kept in lkd's home until a file behind them changes.
 
-Judging claims takes seconds, most of them to import PyTorch. Verdicts are therefore kept in `claims/` of lkd's home,
-with a digest of every file that was read for them. They are valid while these files and the code are unchanged. The
-folder can be removed at any time.
+Verdicts on claims and costs of chapters take seconds, most of them to import PyTorch. They are therefore kept, with a
+digest of every file that was read for them, and are valid while these files and the code are unchanged. The folders can
+be removed at any time.
 """
 
 import hashlib
@@ -18,15 +18,14 @@ from lkd.util.files import read_json, reading, replacing
 
 _PACKAGES = ("numpy", "pandas", "scipy", "timm", "torch")
 _WEIGHTS = ".safetensors"
-"""Ending of files that no claim depends on."""
+"""Ending of files that no result depends on."""
 
-Rows = list[dict[str, Any]]
 Grounds = Mapping[str, str | None]
 """Digest of each file or folder, by path; None if missing."""
 
 
 def grounds(paths: Iterable[Path]) -> Grounds:
-    """Digests of the files behind verdicts, to be computed before judging.
+    """Digests of the files behind a result, to be computed before the work.
 
     Args:
         paths: files, and folders of runs, which may be missing.
@@ -34,51 +33,51 @@ def grounds(paths: Iterable[Path]) -> Grounds:
     return {str(path): _digest(path) for path in paths}
 
 
-def keep(home: Path, profile: str, found: Grounds, rows: Rows) -> None:
-    """Keep verdicts, if lkd's home is writable.
+def keep(home: Path, kind: str, profile: str, found: Grounds, result: Any) -> None:
+    """Keep a result, if lkd's home is writable.
 
     Args:
         home: lkd's home.
-        profile: the judged scale, by its name or YAML file.
-        found: result of `grounds` before judging.
-        rows: the verdicts as plain values.
+        kind: "claims" or "costs".
+        profile: the scale, by its name or YAML file.
+        found: result of `grounds` before the work.
+        result: plain values.
 
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.paper.kept_verdicts import grounds, keep, kept
+        >>> from lkd.runs.kept import grounds, keep, kept
         >>> home = Path(tempfile.mkdtemp())
         >>> run = home / "runs" / "0123456789abcdef"
-        >>> keep(home, "small", grounds([run]), [{"claim": "logits-help-at-all", "verdict": "not run"}])
-        >>> kept(home, "small")
+        >>> keep(home, "claims", "small", grounds([run]), [{"claim": "logits-help-at-all", "verdict": "not run"}])
+        >>> kept(home, "claims", "small")
         [{'claim': 'logits-help-at-all', 'verdict': 'not run'}]
         >>> run.mkdir(parents=True)
-        >>> kept(home, "small") is None
+        >>> kept(home, "claims", "small") is None
         True
     """
-    content = {"code": _code(), "grounds": found, "rows": rows}
-    with suppress(OSError), replacing(_place(home, profile)) as temporary:
+    content = {"code": _code(), "grounds": found, "result": result}
+    with suppress(OSError), replacing(_place(home, kind, profile)) as temporary:
         temporary.write_text(json.dumps({**content, "digest": _digest_of(content)}))
 
 
-def kept(home: Path, profile: str) -> Rows | None:
-    """The kept verdicts, or None if there are none or if a file behind them has changed."""
-    path = _place(home, profile)
+def kept(home: Path, kind: str, profile: str) -> Any:
+    """A kept result, or None if there is none or if a file behind it has changed."""
+    path = _place(home, kind, profile)
     try:
         content = read_json(path, "remove it")
-        with reading(path, "verdicts", "remove it"):
+        with reading(path, "kept result", "remove it"):
             whole = content.pop("digest") == _digest_of(content)
             if whole and content["code"] == _code() and grounds(map(Path, content["grounds"])) == content["grounds"]:
-                rows: Rows = content["rows"]
-                return rows
-    except (OSError, ValueError):  # missing or damaged: the caller judges again
+                return content["result"]
+    except (OSError, ValueError):  # missing or damaged: the caller repeats the work
         pass
     return None
 
 
-def _place(home: Path, profile: str) -> Path:
+def _place(home: Path, kind: str, profile: str) -> Path:
     name = Path(profile).expanduser().resolve() if profile.endswith((".yaml", ".yml")) else Path(profile)
-    return home / "claims" / f"{name.stem}-{hashlib.sha256(str(name).encode()).hexdigest()[:8]}.json"
+    return home / kind / f"{name.stem}-{hashlib.sha256(str(name).encode()).hexdigest()[:8]}.json"
 
 
 def _code() -> dict[str, str]:
