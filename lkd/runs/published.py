@@ -1,8 +1,10 @@
 """Published records: committed results of runs, without weights, from which pages are built without training.
 
-The records of a profile are one archive, `book/published/<profile>.zip`, with the recipe, metrics, history, provenance
-and measurements of each run, an index with a digest of each run, and the operations of each chapter. Archives are
-untrusted, and read by `lkd.util.archives`.
+The records of a profile are one archive, `book/published/<profile>.zip`, with the recipe, metrics, history, provenance,
+predictions and measurements of each run, an index with a digest of each run, and the operations of each chapter. Files
+of one name are stored together, as they compress well: `0/metrics.json` contains the metrics of all runs of batch 0, in
+the order of the index. Predictions, on which runs mostly agree, are interleaved image by image. Archives are untrusted,
+and read by `lkd.util.archives`.
 """
 
 import hashlib
@@ -11,11 +13,14 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from lkd.recipe import Recipe
 from lkd.runs.manifest import RECORDS, write_manifest
@@ -33,9 +38,11 @@ _PROVENANCE = "provenance.json"
 _HEX = re.compile("[0-9a-f]{16}")
 """Pattern of run ids and digests."""
 _RECORD_FILES = re.compile("|".join(map(re.escape, (*RECORDS, PREDICTIONS))) + r"|measured/[a-z0-9_]+-[0-9a-f]{8}\.npz")
-_MEMBER_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|{_HEX.pattern}/({_RECORD_FILES.pattern})")
+_MEMBER_NAMES = re.compile(rf"{re.escape(_INDEX)}|{re.escape(_FLOPS)}|\d{{1,4}}/({_RECORD_FILES.pattern})")
 _ARRAYS = re.compile(r"[^\0]+\.npy")
 
+_BATCH = 128
+"""Runs in a batch: few enough for the limits of `lkd.util.archives`."""
 _MOST_FLOPS = 1e30
 _REMEDY = "take the file from the repository again"
 _UNPACK_SECONDS = 600
@@ -57,7 +64,7 @@ def publish(
         FileNotFoundError: a run is missing in the store.
         ValueError: a recipe, which determines the run's id, contains paths of this machine; the archive is too large.
     """
-    ordered = sorted(set(recipes), key=lambda recipe: recipe.run_id)
+    ordered = sorted(set(recipes), key=_similarity)
     for recipe in ordered:
         _check_public(recipe)
     with replacing(path) as temporary:
@@ -66,6 +73,11 @@ def publish(
             ids(temporary)
         except ValueError as error:
             raise ValueError(f"{path} is not written, because it would not be readable: {error.__cause__}") from error
+
+
+def _similarity(recipe: Recipe) -> str:
+    """A key that sorts similar runs next to each other, for compression."""
+    return json.dumps(recipe.to_dict(), sort_keys=True)
 
 
 def _check_public(recipe: Recipe) -> None:
@@ -84,22 +96,77 @@ def _public_provenance(provenance: bytes, recipe: Recipe) -> bytes:
     return json.dumps(public(json.loads(provenance), folder), indent=1).encode()
 
 
-def _pack(recipes: Iterable[Recipe], store: Store, path: Path, flops: Mapping[str, int]) -> None:
+class _Entry(NamedTuple):
+    """A run in the index of an archive: its batch, the digest of its record, and the size of each file, by name."""
+
+    batch: int
+    digest: str
+    files: dict[str, int]
+
+
+def _pack(recipes: Sequence[Recipe], store: Store, path: Path, flops: Mapping[str, int]) -> None:
     """Write an archive."""
-    index = {}
+    index: dict[str, _Entry] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for recipe in recipes:
-            run = store.find(recipe)
-            if run is None:
-                raise FileNotFoundError(f"run {recipe.run_id} is missing in the store {store.folder}: run it first")
-            with reading(run.path, "run", remedy(run.path)):
-                contents = _contents(run.path)
-                contents[_PROVENANCE] = _public_provenance(contents[_PROVENANCE], recipe)
-            for name, content in contents.items():
-                archive.writestr(zipfile.ZipInfo(f"{recipe.run_id}/{name}", _LONG_AGO), content, zipfile.ZIP_DEFLATED)
-            index[recipe.run_id] = _record_digest(contents)
+
+        def write(name: str, content: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), content, zipfile.ZIP_DEFLATED)
+
+        for batch, first in enumerate(range(0, len(recipes), _BATCH)):
+            files: dict[str, list[bytes]] = {}
+            for recipe in recipes[first : first + _BATCH]:
+                contents = _record(recipe, store)
+                sizes = {name: len(content) for name, content in contents.items()}
+                index[recipe.run_id] = _Entry(batch, _record_digest(contents), sizes)
+                for name, content in contents.items():
+                    files.setdefault(name, []).append(content)
+            for name, each in sorted(files.items()):
+                write(f"{batch}/{name}", _joined(name, each))
         for name, values in ((_INDEX, index), (_FLOPS, dict(flops))):
-            archive.writestr(zipfile.ZipInfo(name, _LONG_AGO), json.dumps(values, indent=0), zipfile.ZIP_DEFLATED)
+            write(name, json.dumps(values, separators=(",", ":")).encode())
+
+
+def _record(recipe: Recipe, store: Store) -> dict[str, bytes]:
+    """The files of a run for publication, by name: arrays are not compressed, provenance has no private paths."""
+    run = store.find(recipe)
+    if run is None:
+        raise FileNotFoundError(f"run {recipe.run_id} is missing in the store {store.folder}: run it first")
+    with reading(run.path, "run", remedy(run.path)):
+        contents = _contents(run.path)
+        contents[_PROVENANCE] = _public_provenance(contents[_PROVENANCE], recipe)
+        return {name: _inflated(each) if name.endswith(".npz") else each for name, each in contents.items()}
+
+
+def _inflated(content: bytes) -> bytes:
+    """A file of arrays without compression, which compresses better beside similar files."""
+    file = io.BytesIO()
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def _joined(name: str, contents: Sequence[bytes]) -> bytes:
+    """The files of one name as one: one after another, or interleaved byte by byte."""
+    joined = b"".join(contents)
+    return _transposed(joined, len(contents)) if _is_interleaved(name, list(map(len, contents))) else joined
+
+
+def _split(name: str, joined: bytes, sizes: Sequence[int]) -> list[bytes]:
+    """The files of `_joined`, by their sizes."""
+    if sum(sizes) != len(joined):
+        raise ValueError(f"{name} has {len(joined):,} bytes, {_INDEX} lists {sum(sizes):,}")
+    if _is_interleaved(name, sizes):
+        joined = _transposed(joined, sizes[0])
+    ends = list(accumulate(sizes))
+    return [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _is_interleaved(name: str, sizes: Sequence[int]) -> bool:
+    return name == PREDICTIONS and len(set(sizes)) == 1
+
+
+def _transposed(joined: bytes, rows: int) -> bytes:
+    return np.frombuffer(joined, np.uint8).reshape(rows, -1).T.tobytes()
 
 
 def profiles() -> list[str]:
@@ -186,13 +253,28 @@ def unpacked(path: Path) -> Store:
 def _unpack(path: Path, folder: Path) -> None:
     """Write missing and altered records of a folder from an archive, after checking all of them."""
     with _open_records(path) as archive:
-        index, files = _index(archive), _record_files(archive)
-        needed = [run_id for run_id, digest in index.items() if not _is_unpacked(folder / "runs" / run_id, digest)]
-        records = {run_id: {name: archive.read(f"{run_id}/{name}") for name in files[run_id]} for run_id in needed}
+        index = _index(archive)
+        needed = {run_id for run_id, each in index.items() if not _is_unpacked(folder / "runs" / run_id, each.digest)}
+        records = {run_id: contents for run_id, contents in _records(archive, index, needed) if run_id in needed}
     for run_id, contents in records.items():
-        _check_record(path, run_id, index[run_id], contents)
+        _check_record(path, run_id, index[run_id].digest, contents)
     for run_id, contents in records.items():
         _write(folder, f"runs/{run_id}", contents)
+
+
+def _records(
+    archive: Archive, index: Mapping[str, _Entry], needed: Collection[str]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield the id and files of each record in the batches of the needed runs."""
+    for batch in sorted({index[run_id].batch for run_id in needed}):
+        entries = {run_id: entry for run_id, entry in index.items() if entry.batch == batch}
+        contents: dict[str, dict[str, bytes]] = {run_id: {} for run_id in entries}
+        for name in {name: None for entry in entries.values() for name in entry.files}:
+            sizes = {run_id: entry.files[name] for run_id, entry in entries.items() if name in entry.files}
+            parts = _split(name, archive.read(f"{batch}/{name}"), list(sizes.values()))
+            for run_id, part in zip(sizes, parts, strict=True):
+                contents[run_id][name] = part
+        yield from contents.items()
 
 
 def _write(folder: Path, record: str, contents: Mapping[str, bytes]) -> None:
@@ -231,24 +313,25 @@ def _open_records(path: Path) -> Iterator[Archive]:
         yield archive
 
 
-def _index(archive: Archive) -> dict[str, str]:
-    """The digest of each record, by run id."""
-    index = _json_object(archive, _INDEX)
-    for run_id, digest in index.items():
-        if not (_HEX.fullmatch(run_id) and isinstance(digest, str) and _HEX.fullmatch(digest)):
-            raise ValueError(f"{_INDEX} has {digest!r:.80} for {run_id!r:.80}, expected a digest for a run id")
-    if strange := index.keys() ^ _record_files(archive).keys():
-        raise ValueError(f"{min(strange)} is either in {_INDEX} or among the records, expected in both")
+def _index(archive: Archive) -> dict[str, _Entry]:
+    """The entry of each run, by run id."""
+    index = {run_id: _checked_entry(run_id, values) for run_id, values in _json_object(archive, _INDEX).items()}
+    listed = {f"{entry.batch}/{name}" for entry in index.values() for name in entry.files}
+    if strange := listed ^ {name for name in archive.names if name not in (_INDEX, _FLOPS)}:
+        raise ValueError(f"{min(strange)} is either in {_INDEX} or among the files, expected in both")
     return index
 
 
-def _record_files(archive: Archive) -> dict[str, list[str]]:
-    """File names of each record, by run id."""
-    files: dict[str, list[str]] = {}
-    for run_id, _, name in (name.partition("/") for name in archive.names):
-        if name:
-            files.setdefault(run_id, []).append(name)
-    return files
+def _checked_entry(run_id: str, values: Any) -> _Entry:
+    """An entry of the index: `_Entry` as a list."""
+    with suppress(TypeError, ValueError, AttributeError):
+        batch, digest, files = values
+        whole = all(type(number) is int and number >= 0 for number in (batch, *files.values()))
+        if whole and _HEX.fullmatch(run_id) and _HEX.fullmatch(digest):
+            return _Entry(batch, digest, dict(files))
+    raise ValueError(
+        f"{_INDEX} has {values!r:.80} for {run_id!r:.80}, expected batch, digest and sizes of files for a run id"
+    )
 
 
 def _json_object(archive: Archive, name: str) -> dict[str, Any]:

@@ -77,14 +77,15 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
 
 
 def erf_of(run: Run, size: int, count: int) -> np.ndarray:
-    """Contribution map of a run's student (see `lkd.erf.contribution_map`), kept in float32.
+    """Contribution map of a run's student (see `lkd.erf.contribution_map`), kept in float16 relative to its maximum.
 
     Args:
         run: the run.
         size: side of the enlarged validation images, in pixels.
         count: number of images, with classes in proportion.
     """
-    return measured(run, "erf", _erf, size=size, count=count)["map"].astype(np.float64)
+    found = measured(run, "erf", _erf, size=size, count=count)
+    return found["map"].astype(np.float64) * found.get("maximum", 1.0)  # earlier versions kept float32 alone
 
 
 def errors_of(run: Run, count: int) -> pd.DataFrame:
@@ -129,7 +130,9 @@ def _cost(run: Run) -> dict[str, np.ndarray]:
 def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
     model = at_size(run.student, size)
     images = sample_images(load(run.recipe.data, **run.recipe.view), size, count)
-    return {"map": contribution_map(model, images).astype(np.float32)}
+    found = contribution_map(model, images)
+    maximum = found.max()
+    return {"map": (found / (maximum or 1.0)).astype(np.float16), "maximum": np.array(maximum)}
 
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:

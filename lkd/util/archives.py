@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 LARGEST_FILE = 16 * 2**20
-"""Maximum bytes of one file; the largest published record has 60 thousand."""
+"""Maximum bytes of one file; the largest published one has 9 million."""
 
 LARGEST_WHOLE = 256 * 2**20
-"""Maximum bytes of all files together; the published records of a profile have 5 million."""
+"""Maximum bytes of all files together; the published records of a profile have up to 100 million."""
 
 _LARGEST_DIRECTORY = 4 * 2**20
-"""Maximum bytes of the list of files at an archive's end; 3,600 published files take 330 thousand."""
+"""Maximum bytes of the list of files at an archive's end; a hundred published files take 10 thousand."""
 
 _END_RECORD, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _END_BYTES, _END_64_BYTES = 22, 20

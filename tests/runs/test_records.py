@@ -60,6 +60,20 @@ def test_a_study_reads_the_same_from_its_records_without_any_weights(done: Store
         found.runs[0].student  # noqa: B018
 
 
+@pytest.mark.parametrize("batch", [1, 2, 128])
+def test_records_are_the_same_whatever_the_size_of_a_batch(
+    batch: int, done: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_BATCH", batch)
+    publish(STUDY.recipes, done, folder / "smoke.zip")
+    found = published("smoke")
+    for recipe in STUDY.recipes:
+        ours, theirs = done.find(recipe), found.find(recipe)
+        assert ours and theirs and theirs.metrics == ours.metrics and theirs.provenance == ours.provenance
+        pd.testing.assert_frame_equal(theirs.predictions, ours.predictions)
+        assert len(theirs.predictions) == 250
+
+
 def test_the_operations_of_chapters_are_published_with_the_runs(done: Store, folder: Path) -> None:
     publish(STUDY.recipes, done, folder / "smoke.zip", {"logit_kd": 12 * 10**12})
     assert published_flops("smoke") == {"logit_kd": 12 * 10**12} and published_flops("small") == {}

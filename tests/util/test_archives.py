@@ -57,7 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     (run / MEASURED.partition("/")[2]).write_bytes(arrays(map=np.ones(2)))
     publish([RECIPE], store, folder / "smoke.zip", {"erf": 7})
     with zipfile.ZipFile(folder / "smoke.zip") as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+        return {name.replace("0/", f"{ID}/"): archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture(autouse=True)
@@ -70,26 +70,28 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def digested(files: Files) -> Files:
-    """The same files, with correct digests in the index."""
-    contents: dict[str, Files] = {}
-    for name, content in files.items():
-        if name not in ("index.json", "flops.json"):
-            contents.setdefault(name.partition("/")[0], {})[name.partition("/")[2]] = content
-    index = {run_id: records._record_digest(each) for run_id, each in contents.items()}
+    """The files of an archive with one run in batch 0, with its correct digest and sizes in the index."""
+    record = {name.partition("/")[2]: content for name, content in files.items() if name.startswith(f"{ID}/")}
+    sizes = {name: len(content) for name, content in record.items()}
+    index = {ID: [0, records._record_digest(record), sizes]}
     return {**files, "index.json": json.dumps(index).encode()}
 
 
 def zipped(files: Files, *more: tuple[zipfile.ZipInfo | str, bytes]) -> bytes:
+    """An archive of files, with the run in batch 0."""
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         warnings.simplefilter("ignore")  # of names that stand twice
         for name, content in [*files.items(), *more]:
-            archive.writestr(name, content)
+            if isinstance(name, str):
+                archive.writestr(name.replace(f"{ID}/", "0/"), content)
+            else:
+                archive.writestr(name, content)
     return file.getvalue()
 
 
 def info(name: str, mode: int = 0, **said: int) -> zipfile.ZipInfo:
-    about = zipfile.ZipInfo(name)
+    about = zipfile.ZipInfo(name.replace(f"{ID}/", "0/"))
     about.external_attr = mode << 16
     for word, value in said.items():
         setattr(about, word, value)
@@ -119,6 +121,17 @@ def added(name: str | zipfile.ZipInfo, content: bytes = b"x") -> Callable[[Files
 def indexed(index: Any) -> Callable[[Files], bytes]:
     text = index if isinstance(index, bytes) else json.dumps(index).encode()
     return lambda files: zipped({**files, "index.json": text})
+
+
+def entry(batch: Any = 0, digest: Any = None, run: str = ID, **sizes: Any) -> Callable[[Files], bytes]:
+    """An archive with an altered entry of its run in the index; `sizes` of files by the name of their stem."""
+
+    def made(files: Files) -> bytes:
+        ((_, right, known),) = json.loads(digested(files)["index.json"]).values()
+        known |= {f"{stem}.json": size for stem, size in sizes.items()}
+        return indexed({run: [batch, digest or right, known]})(files)
+
+    return made
 
 
 def patched(before: bytes, after: bytes) -> Callable[[Files], bytes]:
@@ -194,7 +207,7 @@ HOSTILE: dict[str, Callable[[Files], bytes]] = {
     "home": added("~/escaped"),
     "dot": added(f"{ID}/./recipe.json"),
     "line break": added(f"{ID}/recipe.json\n"),
-    "NUL": patched(f"{ID}/student.json".encode(), f"{ID}/student\0json".encode()),
+    "NUL": patched(b"0/student.json", b"0/student\0json"),
     "wide slash": added(f"{ID}∕recipe.json"),
     "hidden character": added(f"{ID}/recipe.json\u200b"),
     "folder": added(f"{ID}/measured/"),
@@ -244,12 +257,27 @@ HOSTILE: dict[str, Callable[[Files], bytes]] = {
     "index of null": indexed(None),
     "index of numbers": indexed({ID: 7}),
     "index of objects": indexed({ID: {"digest": OTHER}}),
-    "index with another digest": indexed({ID: OTHER}),
-    "index with a path": indexed({"../../x": OTHER}),
-    "index with a run that is not there": indexed({ID: OTHER, OTHER: OTHER}),
+    "index of short entries": indexed({ID: [0, OTHER]}),
+    "index with another digest": entry(digest=OTHER),
+    "index with a digest that is a number": entry(digest=7),
+    "index with a path": entry(run="../../x"),
+    "index with another batch": entry(batch=1),
+    "index with a negative batch": entry(batch=-1),
+    "index with a batch that is a path": entry(batch="../0"),
+    "index with a batch that is true": entry(batch=False),
+    "index with a larger size": entry(metrics=10**9),
+    "index with a smaller size": entry(metrics=1),
+    "index with a negative size": entry(metrics=-1),
+    "index with a size that is no whole number": entry(metrics=1.5),
+    "index with a size that is null": entry(metrics=None),
+    "index with a file that is not there": entry(notes=1),
+    "index with a run that is not there": lambda files: indexed(
+        {**json.loads(digested(files)["index.json"]), OTHER: [0, OTHER, {"metrics.json": 0}]}
+    )(files),
+    "index with sizes that are a list": indexed({ID: [0, OTHER, [1, 2]]}),
     "index without the run": indexed({}),
     "index in depth": indexed(b"[" * 100_000),
-    "index of a pickle": indexed(pickle.dumps({ID: OTHER})),
+    "index of a pickle": indexed(pickle.dumps({ID: [0, OTHER, {}]})),
     "index of no text": indexed(b"\xff\xfe\xfa"),
     "no index": lambda files: zipped({name: files[name] for name in files if name != "index.json"}),
     "no files": lambda files: zipped({}),
