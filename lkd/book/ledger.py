@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -65,21 +66,24 @@ def _exists(profile: str) -> bool:
 
 
 def ledger_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
-    """A table with a row per claim: text, place, and verdict and difference for each set of runs.
+    """A table with a row per claim: text, place, the papers' difference, and the verdict for each set of runs.
 
     `data-choice` names a filter by the `data-value` of a column's cells; `data-column` heads a cell on phones.
     """
+    from lkd.paper.papers_scale import reported
     from lkd.paper.verdicts import table_of
 
     titles = [escape(title) for title in columns]
     head = [
         '<th scope="col">Claim</th><th scope="col" data-choice="Paper">Place</th>',
-        '<th scope="col" data-choice="Family">Family</th>',
+        '<th scope="col" data-choice="Family">Family</th><th scope="col">Papers\' scale</th>',
         *(f'<th scope="col" data-choice="Verdict ({title})">{title}</th>' for title in titles),
     ]
     claims = sorted(zip(*columns.values(), strict=True), key=_order)
     rows = [_row(titles, row) for row in claims]
     tables = [table_of(verdicts).assign(runs=title) for title, verdicts in columns.items()]
+    for table in tables:
+        table["papers' scale"] = [seen.difference if (seen := reported().get(name)) else math.nan for name in table.id]
     names = list(tables[0].columns)
     values = [row for table in tables for row in table.astype(object).to_numpy().tolist()]
     return scroll_box(head, rows, "lkd-cards lkd-ledger") + csv_link(names, values, "claims.csv")
@@ -90,6 +94,26 @@ def chapter_of(claim: Claim) -> str:
     from lkd.study.chapters import CHAPTERS
 
     return next(name for name, chapter in CHAPTERS.items() if claim.study in chapter.studies)
+
+
+def _reported_html(claim: Claim) -> str:
+    """The difference that the papers or their authors' logs report, with its source."""
+    from lkd.paper.papers_scale import reported
+
+    if not (seen := reported().get(claim.id)):
+        return "no numbers known"
+    return f"{seen.difference:+.2f} {escape(claim.unit)}<br>{escape(seen.source)}; single runs"
+
+
+def _parting(verdict: Verdict) -> str:
+    """A line for a decided claim that the papers' own difference would decide otherwise."""
+    from lkd.paper.papers_scale import reads_as, reported
+
+    seen = reported().get(verdict.claim.id)
+    if seen is None or verdict.word in ("not decided", "not run"):
+        return ""
+    word = reads_as(verdict.claim, seen.difference)
+    return "" if word == verdict.word else f"<br>unlike the papers' scale ({word})"
 
 
 def verdict_html(verdict: Verdict) -> str:
@@ -121,8 +145,9 @@ def _row(titles: Sequence[str], verdicts: Sequence[Verdict]) -> str:
         f'<td><a href="../notebooks/{chapter_of(claim)}.html#verdicts">{escape(claim.says)}</a></td>',
         f'<td data-column="Place" data-value="{paper}">{paper}, {escape(claim.place)}</td>',
         f'<td data-column="Family" data-value="{claim.family}">{claim.family}</td>',
+        f'<td data-column="Papers\' scale">{_reported_html(claim)}</td>',
         *(
-            f'<td data-column="{title}" data-value="{verdict.word}">{verdict_html(verdict)}</td>'
+            f'<td data-column="{title}" data-value="{verdict.word}">{verdict_html(verdict)}{_parting(verdict)}</td>'
             for title, verdict in zip(titles, verdicts, strict=True)
         ),
     ]

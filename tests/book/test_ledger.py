@@ -37,8 +37,8 @@ def test_a_claim_has_a_verdict_for_every_scale_with_its_difference_and_interval(
     rows = [[cell.get_text(" ", strip=True) for cell in row.select("td")] for row in soup.select("tbody tr")]
     assert [row[0] for row in rows] == [claim.says for claim in CLAIMS]
     low, high = found.interval()
-    assert rows[0][2:4] == ["primary", "not run"]
-    assert rows[0][4] == f"supported +1.50 [{low:.2f}, {high:.2f}] points p = 0.01, exploratory"
+    assert rows[0][2] == "primary" and rows[0][4] == "not run"
+    assert rows[0][5] == f"supported +1.50 [{low:.2f}, {high:.2f}] points p = 0.01, exploratory"
     assert soup.select_one("a[download='claims.csv']")
 
 
@@ -48,8 +48,27 @@ def test_a_difference_between_teachers_that_were_trained_once_says_so_in_place_o
     verdicts = [
         Verdict(claim=claim, profile="small", word="not decided", found=found, p=0.01) for claim in (between, alone)
     ]
-    cells = [row.select("td")[3].get_text(" ", strip=True) for row in page(verdicts).select("tbody tr")]
+    cells = [row.select("td")[4].get_text(" ", strip=True) for row in page(verdicts).select("tbody tr")]
     assert cells[0].endswith("points teachers trained once") and cells[1].endswith("points p = 0.01, exploratory")
+
+
+def test_a_decision_unlike_the_papers_own_numbers_is_marked() -> None:
+    wider, matches = claims()["logits-larger-kernels-more"], claims()["vanilla-matches-dkd"]
+    dense, learned = claims()["kernels-saturate"], claims()["logits-learn-faster"]
+    verdicts = [
+        Verdict(claim=wider, profile="small", word="contradicted"),
+        Verdict(claim=matches, profile="small", word="supported"),
+        Verdict(claim=learned, profile="small", word="supported"),
+        Verdict(claim=dense, profile="small", word="not decided"),
+    ]
+    rows = {
+        row["id"]: [cell.get_text(" ", strip=True) for cell in row.select("td")]
+        for row in page(verdicts).select("tbody tr")
+    }
+    assert rows[wider.id][4] == "contradicted unlike the papers' scale (supported)"
+    assert rows[wider.id][3].startswith("+1.46 points authors' logs")
+    assert [rows[claim.id][4] for claim in (matches, learned, dense)] == ["supported", "supported", "not decided"]
+    assert rows[learned.id][3] == "no numbers known"
 
 
 def test_words_are_no_markup() -> None:
@@ -150,7 +169,8 @@ def test_on_a_phone_a_row_is_a_card_that_names_its_cells(opened: Callable[..., P
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
     heads = "cells => cells.map(cell => getComputedStyle(cell, '::before').content)"
     cells = page.locator(".lkd-ledger tbody tr").first.locator("td")
-    assert cells.evaluate_all(heads) == ["none", '"Place"', '"Family"', '"small"', '"reference"']
+    columns = ['"Place"', '"Family"', '"Papers\' scale"', '"small"', '"reference"']
+    assert cells.evaluate_all(heads) == ["none", *columns]
     page.get_by_label("Paper").select_option("VanillaKD")
     assert len(shown(page)) == sum(verdict.claim.paper == "VanillaKD" for verdict in MIXED)
 
