@@ -3,7 +3,7 @@
 from typing import Any
 
 from lkd.study.agreement import agreement_table, class_gains
-from lkd.study.compare import Effect, additions, compared, effect, paper_tables, with_baseline
+from lkd.study.compare import Effect, accuracy_regression, additions, compared, effect, paper_tables, with_baseline
 from lkd.study.compare_with_published import compare_with_published
 from lkd.study.grid import Grid, Study
 from lkd.study.results import Results, by_cell
@@ -38,6 +38,7 @@ __all__ = [
     "Grid",
     "Results",
     "Study",
+    "accuracy_regression",
     "additions",
     "agreement_table",
     "by_cell",

@@ -185,6 +185,34 @@ def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COMPARED)
 
 
+def accuracy_regression(gains: pd.DataFrame, teachers: Sequence[str]) -> pd.DataFrame:
+    """Least squares of the students' gain on the kind and the accuracy of their teacher, over all trained teachers.
+
+    `gain = c + a [teacher is one of teachers] + b (teacher_top1 - mean)`, one value per instance of a teacher: the mean
+    gain of its students. Intervals treat instances as independent, although they share the seeds of their students.
+
+    Args:
+        gains: `Results.gains` of a study.
+        teachers: teachers of one kind, modern ConvNets for example.
+
+    Returns:
+        One row for `a` (in points) and one for `b` (in points per point of the teacher's accuracy), with 95 % intervals
+        and the number of instances; empty for fewer than four instances, or instances of one kind.
+    """
+    from statsmodels.api import OLS
+
+    means = gains.groupby(["teacher", "teacher_seed"])[["direct_gain", "teacher_top1"]].mean().reset_index()
+    kind, accuracy = means.teacher.isin(list(teachers)).astype(float), means.teacher_top1 - means.teacher_top1.mean()
+    if len(means) < 4 or kind.nunique() < 2:
+        return pd.DataFrame()
+    fit = OLS(means.direct_gain.to_numpy(), np.column_stack([np.ones(len(means)), kind, accuracy])).fit()
+    names = ["kind of the teacher, points", "accuracy of the teacher, points per point"]
+    return pd.DataFrame(
+        {"effect": names, "estimate": fit.params[1:], "instances": len(means)}
+        | dict(zip(("95 % low", "95 % high"), fit.conf_int()[1:].T, strict=True))
+    )[["effect", "estimate", "95 % low", "95 % high", "instances"]]
+
+
 _COMPARED = [
     "compared with", "difference", "95 % low", "95 % high", "teacher instances", "student seeds",
     "teacher's own difference",

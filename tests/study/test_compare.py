@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from lkd.paper.claims import claims
-from lkd.study import additions, effect, with_baseline
+from lkd.study import accuracy_regression, additions, effect, with_baseline
 from lkd.study.compare import MissingRowsError, crossed
 
 A, B = {"teacher": ["a"]}, {"teacher": ["b"]}
@@ -133,3 +133,26 @@ def test_a_student_alone_counts_once_for_each_way_it_is_set_beside() -> None:
     rows = table(1, 2, lambda *cell: 0.0).assign(objective="kd", epochs=1, distilled_top1=60.0, student_top1=50.0)
     both = with_baseline(rows, "nobody")
     assert (both[both.teacher == "nobody"].top1 == 50.0).sum() == 4 and len(both) == len(rows) + 4
+
+
+@pytest.mark.parametrize("students", ["r", "rs"])
+def test_the_regression_on_teacher_accuracy_finds_planted_slopes(students: str) -> None:
+    rows = [
+        {"teacher": teacher, "teacher_seed": number, "seed": seed, "student": student, "teacher_top1": top1,
+         "direct_gain": 0.5 * (teacher == "a") + 0.2 * top1 + offset + seed}
+        for teacher, base in (("a", 86.0), ("b", 85.0), ("c", 84.0))
+        for number in range(3)
+        for top1 in [base + number**2 / 10]
+        for seed in range(2)
+        for student, offset in (("r", -1), ("s", 1))
+        if student in students
+    ]  # fmt: skip
+    found = accuracy_regression(pd.DataFrame(rows), ["a"])
+    assert found.estimate.tolist() == pytest.approx([0.5, 0.2]) and set(found.instances) == {9}
+    assert (found["95 % low"] <= found.estimate).all() and (found.estimate <= found["95 % high"]).all()
+
+
+def test_a_regression_needs_both_kinds_of_teachers() -> None:
+    columns = {"teacher_seed": 0, "seed": 0, "direct_gain": 1.0, "teacher_top1": 9.0}
+    rows = pd.DataFrame({"teacher": list("abcd"), **columns})
+    assert accuracy_regression(rows, "abcd").empty and accuracy_regression(rows[:3], "a").empty
