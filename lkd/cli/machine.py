@@ -17,6 +17,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from packaging.requirements import Requirement
 from torch import nn
 
 from lkd.data import load
@@ -45,11 +46,12 @@ def examined() -> dict[str, Any]:
     Example:
         >>> from lkd.cli.machine import examined
         >>> sorted(examined())
-        ['advice', 'data', 'home', 'launcher', 'packages', 'processor', 'python', 'speed', 'torch']
+        ['advice', 'data', 'home', 'launcher', 'outdated', 'packages', 'processor', 'python', 'speed', 'torch']
     """
     found = {
         "python": {"version": platform.python_version(), "path": sys.executable, "platform": platform.platform()},
         "packages": packages(),
+        "outdated": outdated(),
         "processor": processor(),
         "torch": build(),
         "home": place(),
@@ -63,11 +65,32 @@ def examined() -> dict[str, Any]:
 def packages() -> dict[str, dict[str, str | None]]:
     """Versions of lkd's dependencies, None for missing ones; each extra under its own name."""
     found: dict[str, dict[str, str | None]] = {}
-    for line in requires("lkd") or ():
-        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
-        found.setdefault(extra[1] if extra else "lkd", {})[name] = _version(name)
+    for extra, requirement in _requirements():
+        found.setdefault(extra, {})[requirement.name] = _version(requirement.name)
     return found
+
+
+def outdated() -> list[str]:
+    """The installed dependencies with another version than lkd needs, each with both versions."""
+    found = {
+        requirement.name: (_version(requirement.name), requirement.specifier) for _, requirement in _requirements()
+    }
+    return [
+        f"{name} {number} is installed, lkd needs {needed}"
+        for name, (number, needed) in found.items()
+        if number is not None and not needed.contains(number, prereleases=True)
+    ]
+
+
+def _requirements() -> Iterator[tuple[str, Requirement]]:
+    """The requirements of lkd, each with its extra; none for a checkout that is not installed."""
+    try:
+        lines = requires("lkd") or ()
+    except PackageNotFoundError:
+        return
+    for line in lines:
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        yield extra[1] if extra else "lkd", Requirement(line)
 
 
 def processor() -> dict[str, Any]:
@@ -193,6 +216,9 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
             f"{', '.join(found['launcher'])} set: lkd waits for the other processes of a launcher; if there is none, "
             f"run unset {' '.join(found['launcher'])}"
         )
+    if not found["packages"]:
+        yield "lkd is not installed, only on the path: run `pip install -e .` in its checkout"
+    yield from (f"{line}: pip install -U 'lkd'" for line in found["outdated"])
     for extra, versions in found["packages"].items():
         if missing := [name for name, number in versions.items() if number is None]:
             suffix = "" if extra == "lkd" else f"[{extra}]"

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -137,6 +137,11 @@ def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
     AcceleratorState._reset_state()
     GradientState._reset_state()
     return Accelerator(mixed_precision=precision, **arguments)
+
+
+def evaluation_precision(device: torch.device, accelerator: Accelerator | None) -> AbstractContextManager[None]:
+    """The precision of evaluation: that of training on a GPU, float32 on a CPU, which gains nothing by another one."""
+    return nullcontext() if device.type == "cpu" or accelerator is None else accelerator.autocast()
 
 
 @contextmanager

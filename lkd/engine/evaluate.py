@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lkd.data import DataSet, Labelled
+from lkd.engine.accelerators import evaluation_precision
 from lkd.models.exact import device_of, in_eval_mode
 from lkd.util.torch_defaults import torch_defaults
 
@@ -81,7 +82,9 @@ def evaluate_batches(
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     with in_eval_mode(model), torch.no_grad():
         for images, labels in batches:
-            logits, labels = model(images.to(device)).float(), labels.to(device)
+            images, labels = (tensor.to(device, non_blocking=True) for tensor in (images, labels))
+            with evaluation_precision(device, accelerator):
+                logits = model(images).float()
             correct, loss = (logits.argmax(1) == labels).sum(), F.cross_entropy(logits, labels, reduction="sum")
             broken = (~logits.isfinite()).any(1).sum()
             sums += torch.stack([correct, loss, broken, torch.tensor(len(labels), device=device)])

@@ -1,17 +1,19 @@
 """A recipe's optimizer and learning-rate schedule, made by timm."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from lkd.models.exact import device_of
 from lkd.optimization import NOISE
 from lkd.recipe import Recipe
 
@@ -31,17 +33,27 @@ STOP_CHECK_STEPS = 50
 def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     """Make the recipe's optimizer with timm; no weight decay on biases, norms and other 1-D parameters.
 
+    On a GPU, PyTorch's own optimizers update all weights in one fused kernel.
+
     Raises:
         ValueError: arguments that the optimizer does not take; an optimizer whose package or device is missing.
     """
+    fused = {"fused": True} if device_of(model).type == "cuda" and _can_be_fused(recipe) else {}
+    arguments = {**fused, **recipe.optimizer_args}
     try:
-        return create_optimizer_v2(
-            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **recipe.optimizer_args
-        )
+        return create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
     except (AssertionError, ImportError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"optimizer {recipe.optimizer!r} cannot be made with {recipe.optimizer_args}: {error}"
         ) from error
+
+
+def _can_be_fused(recipe: Recipe) -> bool:
+    """Whether a recipe's optimizer has a fused form, and its arguments choose no other one."""
+    made = get_optimizer_class(recipe.optimizer, bind_defaults=False)
+    own = made.__module__.startswith("torch.optim.")
+    chosen = {"foreach", "fused", "differentiable"} & recipe.optimizer_args.keys()
+    return own and "fused" in inspect.signature(made).parameters and not chosen
 
 
 def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler:

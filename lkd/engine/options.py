@@ -7,6 +7,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, LoggerType, get_available_
 
 from lkd.util.checks import check_number, check_whole, unknown
 
+_PRECISIONS = ("highest", "high")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -18,6 +20,10 @@ class Options:
         channels_last: keep images and networks in channels-last memory format.
         compile_student: `torch.compile` the student with its objective.
         compile_teacher: `torch.compile` the teacher.
+        matmul: precision of float32 matrix products and convolutions on a GPU: "highest" for float32, "high" for TF32,
+            several times as fast on recent GPUs.
+        deterministic: use deterministic algorithms only, slower: equal bits on one kind of GPU, also of a resumed run.
+            On CPUs, runs are deterministic without it.
         tape: record the teacher's outputs on a tape, for later students of the same stream. An existing tape is always
             read.
         trackers: trackers that log the metrics of each epoch, by Accelerate's names: "tensorboard" (in the store's
@@ -39,15 +45,19 @@ class Options:
     channels_last: bool = False
     compile_student: bool = False
     compile_teacher: bool = False
+    matmul: str = "highest"
+    deterministic: bool = False
     tape: bool = False
     trackers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_whole("workers", self.workers, 0)
         check_number("checkpoint_seconds", self.checkpoint_seconds, 0)
-        for name in ("channels_last", "compile_student", "compile_teacher", "tape"):
+        for name in ("channels_last", "compile_student", "compile_teacher", "deterministic", "tape"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.matmul not in _PRECISIONS:
+            raise KeyError(unknown("matmul", self.matmul, _PRECISIONS))
         _check_trackers(self.trackers)
 
 

@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Labelled
+from lkd.engine.accelerators import evaluation_precision
 from lkd.engine.evaluate import BATCH_SIZE, check_finite, process_share
 from lkd.engine.teacher import Teacher
 from lkd.metrics import agreement, calibration_error
@@ -85,8 +86,10 @@ def predict(
         for (images, labels), positions in zip(
             data.batches(split, share, BATCH_SIZE, workers), share.split(BATCH_SIZE), strict=True
         ):
-            batch = Batch(images.to(device), labels.to(device), positions)
-            parts.append(_of_batch(model(batch.images).float(), batch, teacher, accelerator))
+            batch = Batch(images.to(device, non_blocking=True), labels.to(device, non_blocking=True), positions)
+            with evaluation_precision(device, accelerator):
+                logits = model(batch.images).float()
+            parts.append(_of_batch(logits, batch, teacher, accelerator))
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
     if accelerator and accelerator.num_processes > 1:
         shares = [each for each in gather_object([columns]) if each]  # a process may have no image

@@ -2,18 +2,15 @@
 
 from dataclasses import replace
 
-import torch
-
 from lkd.engine.accelerators import make_accelerator, own_accelerators
 from lkd.engine.options import Options
 from lkd.engine.setup import RunSetup
 from lkd.engine.trainer import Trainer, ddp_arguments, named_failures
-from lkd.util.torch_defaults import torch_defaults
+from lkd.util.torch_defaults import own_random_state, torch_defaults
 
 
 @torch_defaults()
 @own_accelerators()
-@torch.random.fork_rng()
 def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
     """Run one training step on one process's share of a batch, and discard the result.
 
@@ -31,7 +28,7 @@ def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None
     recipe = setup.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
     share = setup.stream.batch(0, 0, processes=processes)
-    with named_failures(setup, len(share.images)):
+    with own_random_state(), named_failures(setup, len(share.images)):
         accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setup)])
         teacher = setup.untrained_teacher()
         if teacher:
@@ -39,3 +36,4 @@ def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None
         trainer = Trainer(setup, teacher, accelerator, plain)
         trainer.network.train()
         trainer.take_step(share)
+        trainer.loss_check.look()

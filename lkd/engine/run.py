@@ -1,6 +1,7 @@
 """Run a recipe: check it, train it, and save the run to the store."""
 
 import dataclasses
+import math
 import shutil
 import time
 import warnings
@@ -35,7 +36,7 @@ from lkd.runs.store import Run, Store
 from lkd.util.checks import check_flag, check_whole
 from lkd.util.files import reading, writable
 from lkd.util.progress import Progress
-from lkd.util.torch_defaults import torch_defaults
+from lkd.util.torch_defaults import deterministic_algorithms, float32_precision, own_random_state, torch_defaults
 
 OPTIMIZER_STATES = 2
 """Number of state tensors per weight of an Adam-like optimizer."""
@@ -106,7 +107,7 @@ def execute(
 ) -> Run:
     """`run`, with the in-memory models and data sets that the recipe names, and a progress callback."""
     options = options or Options()
-    check_whole("num_processes", num_processes, 1)
+    _check_count(num_processes)
     recipe.check_current()
     found = _find(recipe, store, objects) if resume else None
     if agreed(found is not None):
@@ -152,7 +153,12 @@ def _train(
     )
     main = accelerator.is_main_process
     keep_freed_memory()
-    with _checkpoints(setup, store) as checkpoints, torch.random.fork_rng():
+    with (
+        _checkpoints(setup, store) as checkpoints,
+        own_random_state(),
+        float32_precision(options.matmul),
+        deterministic_algorithms(options.deterministic),
+    ):
         source = teacher_for(setup, teacher, store, options.tape, accelerator)
         on_test = test_teacher(setup, teacher, store, accelerator)
         check = check_teacher(setup, teacher, accelerator, options.workers) if teacher else None
@@ -251,6 +257,14 @@ def ready_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeac
     if teacher and options.compile_teacher:
         teacher.compile()
     return teacher
+
+
+def _check_count(num_processes: int) -> None:
+    """Refuse more processes than this machine has GPUs, if it has any."""
+    check_whole("num_processes", num_processes, 1)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else math.inf
+    if num_processes > gpus:
+        raise ValueError(f"num_processes is {num_processes}, but this machine has {gpus} GPU(s): give at most {gpus}")
 
 
 def _check_processes(setup: RunSetup, processes: int) -> None:

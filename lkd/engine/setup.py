@@ -22,6 +22,7 @@ from lkd.sparse import sparse_parameters
 from lkd.util.checks import check_whole
 from lkd.util.files import fetching
 from lkd.util.identity import identity
+from lkd.util.torch_defaults import own_random_state
 
 _RANGE_TOLERANCE = 1e-3
 """Tolerance for images in [0, 1], which interpolation for example may exceed."""
@@ -52,7 +53,7 @@ class RunSetup:
         train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
         images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
-        with torch.random.fork_rng():
+        with own_random_state():
             student = self.network()
             _check_trainable(student)
             self.student_outputs = self._outputs(
@@ -95,7 +96,7 @@ class RunSetup:
     def untrained_teacher(self) -> FrozenTeacher | None:
         """The teacher before any training; a teacher that is a recipe has its initial weights."""
         teacher = self.recipe.teacher
-        with torch.random.fork_rng():
+        with own_random_state():
             return self.frozen_teacher(self._new_network("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet
 from lkd.engine.outputs import outputs
 from lkd.engine.top_k import compress, expand
-from lkd.models.copying import twin
+from lkd.models.copying import copied
 from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
 from lkd.objectives import Outputs
@@ -61,7 +61,7 @@ class FrozenTeacher:
         self.stages = stages
         self.forward: Callable[[nn.Module, Tensor, int], Outputs] = outputs
         self.trial = self._normalised(_two_images(data))
-        frozen = evaluating(twin(model, "teacher"))
+        frozen = evaluating(copied(model, "teacher"))
         if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
         self.model = fastest(frozen, self.trial, stages)

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet, Labelled, Stream, subset
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
+from lkd.engine.loss_check import SCALED_PATIENCE, LossCheck
 from lkd.engine.optimizer import STOP_CHECK_STEPS, make_optimizer, make_schedule
 from lkd.engine.options import Options
 from lkd.engine.predictions import Predictions, predict
@@ -82,6 +84,8 @@ class Trainer:
         self.epoch = self.step = 0
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, Tensor] = {}
+        scaled = recipe.precision == "fp16"
+        self.loss_check = LossCheck(accelerator.device, SCALED_PATIENCE if scaled else 1)
         _seed_all(_seed(recipe.seed, accelerator.process_index))
 
     @property
@@ -118,6 +122,7 @@ class Trainer:
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
+            self.loss_check.look()
             self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
@@ -213,10 +218,9 @@ class Trainer:
         try:
             terms = self.network(images, teacher, part.target)
         except FloatingPointError as error:
-            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {error}") from error
-        if not torch.isfinite(terms["total"]):
-            values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
-            raise FloatingPointError(f"the loss is not finite in {self._position(part)}: {values}")
+            place = self._position(part.positions, self.epoch, self.step)
+            raise FloatingPointError(f"the loss is not finite in {place}: {error}") from error
+        self.loss_check(terms, partial(self._position, part.positions, self.epoch, self.step))
         self.accelerator.backward(terms["total"])
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().double()
@@ -227,9 +231,10 @@ class Trainer:
             return False
         return self.metrics("val", self.stop_split)["val_top1"] >= self.recipe.stop_top1
 
-    def _position(self, part: Batch) -> str:
-        first, last = part.positions.aminmax()
-        return f"epoch {self.epoch + 1}, step {self.step + 1} (positions {first} to {last} of the stream)"
+    @staticmethod
+    def _position(positions: Tensor, epoch: int, step: int) -> str:
+        first, last = positions.aminmax()
+        return f"epoch {epoch + 1}, step {step + 1} (positions {first} to {last} of the stream)"
 
     def _checkpoint_due(self) -> Iterator[bool]:
         """Yield after each step whether a checkpoint is due; the same in all processes."""
@@ -243,6 +248,7 @@ class Trainer:
             yield due[0]
 
     def _save(self, checkpoints: Checkpoints) -> None:
+        self.loss_check.look()
         state = self.state_dict()
         if self.accelerator.is_main_process:
             checkpoints.save(self.steps_done, state)
@@ -280,7 +286,7 @@ def named_failures(setup: RunSetup, images: int) -> Iterator[None]:
 
 def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
     """Arguments of DistributedDataParallel: an objective on feature maps may leave a network's head unused."""
-    return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages))
+    return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages), gradient_as_bucket_view=True)
 
 
 def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:

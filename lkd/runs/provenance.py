@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def provenance() -> dict[str, Any]:
         ['hardware', 'lkd', 'numerics', 'packages', 'python', 'rules', 'source', 'started']
     """
     return {
-        "lkd": version("lkd"),
+        "lkd": _own_version(),
         "source": source_hash(),
         "numerics": numerics_hash(),
         "rules": rules_hash(),
@@ -112,6 +112,14 @@ def provenance() -> dict[str, Any]:
         "hardware": _hardware(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _own_version() -> str:
+    """The version of the installed package; "not installed" in a checkout on the path."""
+    try:
+        return version("lkd")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def data_provenance(data: "DataSet") -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
+from torch import nn
 
 from lkd.data import Files, Images, load
 from lkd.erf import at_size, contribution_map, sample_images
@@ -118,27 +120,30 @@ def cost_of(run: Run) -> dict[str, float]:
 def _cost(run: Run) -> dict[str, np.ndarray]:
     data = load(run.recipe.data, **run.recipe.view)
     counted = cost(run.student, data.channels, data.size)
+    with _on_gpu(run) as student:
+        speed = images_per_second(student, data.channels, data.size)
     return {
         "parameters": np.array(counted.parameters),
         "non-zero parameters": np.array(counted.nonzero_parameters),
         "MMACs": np.array(counted.macs / 1e6),
         "non-zero MMACs": np.array(counted.nonzero_macs / 1e6),
-        "images/s": np.array(round(images_per_second(run.student, data.channels, data.size))),
+        "images/s": np.array(round(speed)),
     }
 
 
 def _erf(run: Run, size: int, count: int) -> dict[str, np.ndarray]:
-    model = at_size(run.student, size)
-    images = sample_images(load(run.recipe.data, **run.recipe.view), size, count)
-    found = contribution_map(model, images)
+    with _on_gpu(run) as student:
+        model = at_size(student, size)
+        found = contribution_map(model, sample_images(load(run.recipe.data, **run.recipe.view), size, count))
     maximum = found.max()
     return {"map": (found / (maximum or 1.0)).astype(np.float16), "maximum": np.array(maximum)}
 
 
 def _errors(run: Run, count: int) -> dict[str, np.ndarray]:
-    model, data = run.student, load(run.recipe.data, **run.recipe.view)
-    assert isinstance(data, Images)
-    return _arrays(corruption_errors(model, data, count))
+    with _on_gpu(run) as student:
+        data = load(run.recipe.data, **run.recipe.view)
+        assert isinstance(data, Images)
+        return _arrays(corruption_errors(student, data, count))
 
 
 def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | None) -> dict[str, np.ndarray]:
@@ -148,7 +153,20 @@ def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | Non
         )
     data = load(run.recipe.data, **run.recipe.view)
     assert isinstance(data, Files)
-    return _arrays(imagenet_robustness(run.student, folder, [images], count=count, mean=data.mean, std=data.std))
+    readers = os.cpu_count() or 1 if torch.cuda.is_available() else 0
+    with _on_gpu(run) as student:
+        return _arrays(
+            imagenet_robustness(student, folder, [images], count=count, mean=data.mean, std=data.std, workers=readers)
+        )
+
+
+@contextmanager
+def _on_gpu(run: Run) -> Iterator[nn.Module]:
+    """The run's student, within the block on this machine's GPU, if it has one."""
+    try:
+        yield run.student.to("cuda" if torch.cuda.is_available() else "cpu")
+    finally:
+        run.student.to("cpu")
 
 
 def _arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:

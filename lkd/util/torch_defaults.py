@@ -1,8 +1,9 @@
 """PyTorch's initial global state, independent of a caller's settings."""
 
+import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import torch
 from torch.nn.modules import module as modules
 from torch.nn.utils import parametrize
 from torch.optim import optimizer as optimizers
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""Environment variable with which cuBLAS is deterministic."""
 
 _GLOBAL_HOOKS = (
     *(getattr(modules, f"_global_{kind}_hooks") for kind in ("forward_pre", "forward", "backward_pre", "backward")),
@@ -47,6 +51,67 @@ def torch_defaults() -> Iterator[None]:
         _set_precision(stack)
         _take_global_hooks(stack)
         yield
+
+
+@contextmanager
+def float32_precision(name: str) -> Iterator[None]:
+    """Precision of float32 matrix products and convolutions on a GPU within the block.
+
+    Args:
+        name: "highest" for float32, "high" for TF32, in which factors have 10 bits after the point.
+
+    Example:
+        >>> import torch
+        >>> from lkd.util.torch_defaults import float32_precision
+        >>> with float32_precision("high"):
+        ...     torch.backends.cuda.matmul.fp32_precision
+        'tf32'
+    """
+    backends: Any = torch.backends
+    if hasattr(backends, "fp32_precision"):
+        value: object = {"highest": "ieee", "high": "tf32"}[name]
+        parts = [(part, "fp32_precision") for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
+    else:  # before PyTorch 2.9
+        value, parts = name == "high", [(part, "allow_tf32") for part in (backends.cuda.matmul, backends.cudnn)]
+    before = [getattr(*part) for part in parts]
+    for part in parts:
+        setattr(*part, value)
+    try:
+        yield
+    finally:
+        for part, given in zip(parts, before, strict=True):
+            setattr(*part, given)
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Only deterministic algorithms within the block, if wanted: equal bits in every run on one kind of GPU.
+
+    Raises:
+        ValueError: cuBLAS was initialised without the workspace that it needs; names the variable to set.
+    """
+    if not wanted:
+        yield
+        return
+    if torch.cuda.is_available() and os.environ.get(_WORKSPACE) not in (":4096:8", ":16:8"):
+        if torch.cuda.is_initialized():
+            raise ValueError(
+                f"deterministic=True needs {_WORKSPACE}=:4096:8 in the environment: set it before the start"
+            )
+        os.environ[_WORKSPACE] = ":4096:8"
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def own_random_state() -> AbstractContextManager[None]:
+    """Restore PyTorch's random states, of the CPU and of the current GPU, when the block ends."""
+    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
 
 
 def _set_default_dtype(stack: ExitStack) -> None:

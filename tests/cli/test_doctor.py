@@ -4,6 +4,7 @@ import errno
 import importlib.metadata
 import json
 import os
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ FAST = {
     "home": {"fault": None, "locks": True, "written a second": 1e9, "free": 1e12, "shared memory": 1e10},
     "launcher": {},
     "packages": {"lkd": {"torch": "2.9"}},
+    "outdated": [],
 }
 
 
@@ -112,3 +114,24 @@ def test_what_would_be_slow_is_said_and_nothing_else(
     assert list(doctor.advice(FAST)) == []
     told = list(doctor.advice({**FAST, part: {**FAST[part], **worse}}))
     assert len(told) == 1 and words in told[0]
+
+
+def test_a_package_of_another_version_than_needed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["torch>=99", "numpy>=1", 'pillow>=10,<11; extra == "book"', "nothing-of-that-name>=1"]
+    monkeypatch.setattr(doctor, "requires", lambda _: wanted)
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: {"torch": "2.14.1", "numpy": "2.3", "pillow": "12.3"}.get(name)
+    )
+    found = doctor.outdated()
+    assert found == ["torch 2.14.1 is installed, lkd needs >=99", "pillow 12.3 is installed, lkd needs <11,>=10"]
+    assert list(doctor.advice({**FAST, "outdated": found[:1]})) == [f"{found[0]}: pip install -U 'lkd'"]
+
+
+def test_a_checkout_that_is_not_installed_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", missing)
+    assert doctor.packages() == {} and doctor.outdated() == []
+    (told,) = doctor.advice({**FAST, "packages": {}})
+    assert told.startswith("lkd is not installed, only on the path")
