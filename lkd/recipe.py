@@ -196,7 +196,7 @@ class Recipe(RecipeFields):
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe of a stored run, also of an earlier version of lkd, whose recipes had fewer fields.
+        """The recipe of a stored run; recipes of earlier versions of lkd may lack fields.
 
         Raises:
             TypeError: an unknown field.

@@ -9,7 +9,7 @@ LOOK_STEPS = 20
 """Interval (passes) at which losses on a GPU are read."""
 
 SCALED_PATIENCE = 20
-"""Passes in a row whose loss may overflow in fp16, while the loss scale falls."""
+"""Consecutive fp16 overflows that raise; fewer occur while the loss scale falls."""
 
 
 class LossCheck:

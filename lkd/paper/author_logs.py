@@ -52,7 +52,7 @@ def scores() -> pd.DataFrame:
 
 
 def leads() -> pd.DataFrame:
-    """Lead of SLaK's students over those of each other teacher, one row per set, student and other teacher.
+    """Lead of SLaK's students over the students of each other teacher, one row per set, student and teacher.
 
     Returns:
         Columns `set`, `student`, `over` (the other teacher), `lead` in points with the ends `low` and `high` of its

@@ -1,7 +1,7 @@
 """Differences that the papers and their authors' logs report for the claims, at their own scale.
 
-They are single runs: the words below compare them with the smallest effect of interest, and test nothing. Claims whose
-numbers are not in `published.yaml` have no entry.
+They are single runs, so nothing is tested: `reads_as` only compares them with the smallest effect of interest. Claims
+without numbers in `published.yaml` have no entry.
 """
 
 from functools import cache

@@ -31,7 +31,8 @@ def mixed(parts: np.ndarray, weights: np.ndarray) -> Effect:
     """The effect of a crossed design by a mixed model with common variances, fitted by REML.
 
     The value of architecture `a`, instance `i` and seed `s` is `parts[a, i, s] / weights[a] = m_a + u_ai + v_s + e_ais`
-    with fixed `m_a` and normal `u`, `v` and `e`; the effect is `sum_a weights[a] m_a`, with a normal interval.
+    with fixed `m_a` and normal `u`, `v` and `e`; the effect is `sum_a weights[a] m_a`, with a normal interval, or with
+    Student's if only the residual `e` is left.
 
     Args:
         parts: result of `lkd.study.compare.shares`, shape (architectures, instances, seeds).
@@ -66,12 +67,14 @@ def mixed(parts: np.ndarray, weights: np.ndarray) -> Effect:
                 columns = [[[f"{name} {number}" for number in range(each.shape[1])]] for name, each in levels.items()]
                 random = VCSpec(list(levels), columns, [[each] for each in levels.values()])
                 fit = MixedLM(values, fixed, np.zeros(values.size), exog_vc=random).fit(reml=True)
+                freedom = math.inf
             else:
                 fit = OLS(values, fixed).fit()
+                freedom = fit.df_resid
             found = fit.t_test(weights[None])
         except np.linalg.LinAlgError:
             return nothing
-    return Effect(float(np.ravel(found.effect)[0]), float(np.ravel(found.sd)[0]), math.inf, instances, seeds)
+    return Effect(float(np.ravel(found.effect)[0]), float(np.ravel(found.sd)[0]), freedom, instances, seeds)
 
 
 def weights_of(claim: Claim, rows: pd.DataFrame) -> np.ndarray:
@@ -118,7 +121,7 @@ def _ends(effect: Effect) -> list[float]:
 
 
 def _coverages(parts: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Share of simulated studies whose 95 % intervals cover the true difference, 0: crossed, and mixed."""
+    """Coverage of both 95 % intervals, crossed and mixed, in simulated studies without a true difference."""
     draw = _simulation(parts / weights[:, None, None])
     random = np.random.default_rng(0)
     covered = np.zeros(2)

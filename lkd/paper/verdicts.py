@@ -2,8 +2,8 @@
 
 A claim is *supported* or *contradicted* if its difference is significantly on the expected side or on the other one;
 there is *no difference that matters* if it is significantly smaller than the smallest effect of interest, even if it is
-not 0; *not decided* otherwise, also without repetitions; and *not run* if a run is missing. P-values of the primary
-claims are corrected by Holm's method, those of the secondary ones by Benjamini and Hochberg's, at a level of 0.05.
+not 0; *not decided* otherwise, also without repetitions; and *not run* if a run is missing. P-values are
+corrected by Holm's method over the primary claims, and by Benjamini and Hochberg's over the secondary ones, at 0.05.
 Claims that were not run count as undecided in their family.
 
 A difference between teachers that were trained once each is *not decided* at any p-value, because the luck of one

@@ -190,7 +190,7 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit(value: float, unit: str) -> tuple[str, float]:
-    """The largest unit of which there is at least one in a value, or else the smallest; and its size."""
+    """The largest unit that is not above a value, and its size; the smallest unit for smaller values."""
     return next((each for each in _UNITS[unit] if each[1] <= value), _UNITS[unit][-1])
 
 

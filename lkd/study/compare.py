@@ -55,7 +55,7 @@ def effect(
 
     Args:
         table: tidy table with one row per run and columns `teacher_seed` and `seed`; the architecture of a teacher is
-            given by those of the columns `teacher`, `kernel` and `size` that the table has.
+            given by the columns `teacher`, `kernel` and `size`, as far as the table has them.
         value: the column.
         high, low: entries of each side, by column; none are all rows. Without `low`, the result is the mean of `high`.
 

@@ -46,7 +46,7 @@ def test_both_intervals_cover_a_planted_effect(effect: float) -> None:
 def test_with_one_instance_the_variance_is_that_of_the_seeds() -> None:
     parts = np.random.default_rng(0).normal(size=(1, 1, 30))
     found = mixed(parts, np.ones(1))
-    assert (found.mean, found.error) == pytest.approx((parts.mean(), parts.std(ddof=1) / 30**0.5))
+    assert (found.mean, found.error, found.freedom) == pytest.approx((parts.mean(), parts.std(ddof=1) / 30**0.5, 29))
 
 
 def test_a_design_without_repetitions_has_no_interval() -> None:
