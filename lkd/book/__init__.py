@@ -31,6 +31,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
+    app.add_directive("findings", summary.Findings)
     app.add_directive("headline", summary.Headline)
     app.add_directive("ledger", ledger.Ledger)
     app.add_directive("published", published_numbers.PublishedTable)

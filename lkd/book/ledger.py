@@ -18,6 +18,7 @@ from lkd.book.table_output import csv_link, scroll_box
 if TYPE_CHECKING:
     from lkd.paper.claims import Claim
     from lkd.paper.verdicts import Verdict
+    from lkd.runs.store import Store
 
 _MARK = "lkd_ledger"
 
@@ -39,22 +40,29 @@ def load_filters(
         app.add_js_file("ledger.js", loading_method="defer")
 
 
-def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
-    """Verdicts by name of the set of runs, on this machine and published; computed once per page."""
-    from lkd.paper.verdicts import ledger
+def run_sets(directive: SphinxDirective) -> dict[str, tuple[str, Store]]:
+    """Profile and store by name of the set of runs, on this machine and published."""
     from lkd.profiles import profile_name
     from lkd.runs.published import profiles, published
     from lkd.runs.store import Store
 
     env = directive.env
+    sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
+    copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
+    here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
+    found = {f"{profile_name(each)}, here": (each, Store()) for each in sorted(filter(_exists, here))}
+    found |= {f"{name}, published": (name, published(name)) for name in profiles()}
+    return found or {"not run": ("small", Store())}
+
+
+def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
+    """Verdicts by name of the set of runs; computed once per page."""
+    from lkd.paper.verdicts import ledger
+
+    env = directive.env
     env.note_reread()
     if _MARK not in env.temp_data:
-        sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
-        copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
-        here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
-        verdicts = {f"{profile_name(each)}, here": ledger(each, Store()) for each in sorted(filter(_exists, here))}
-        verdicts |= {f"{name}, published": ledger(name, published(name)) for name in profiles()}
-        env.temp_data[_MARK] = verdicts or {"not run": ledger("small", Store())}
+        env.temp_data[_MARK] = {title: ledger(*each) for title, each in run_sets(directive).items()}
     return env.temp_data[_MARK]
 
 

@@ -1,4 +1,4 @@
-"""The directive `{headline}`: the answers to the papers' main questions, written from the verdicts by rule."""
+"""The front page: the answers to the papers' main questions, written from the verdicts by rule, and the findings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.executed import read_copy
 from lkd.book.forest import interval_svg
-from lkd.book.ledger import chapter_of, judged, verdict_html
+from lkd.book.hero import LOGS, Lead, hero_html, leads_in_logs, leads_of
+from lkd.book.ledger import chapter_of, judged, run_sets, verdict_html
 from lkd.book.table_output import scroll_box
 from lkd.runs.public_names import public
 
 if TYPE_CHECKING:
     from lkd.paper.verdicts import Verdict
+    from lkd.runs.store import Store
 
 _CHAPTER = "logit_kd"
 """The chapter of the book's question."""
@@ -51,26 +53,53 @@ _ANSWERS = {
 
 
 class Headline(SphinxDirective):
-    """The answers to the book's questions, and the verdicts on the primary claims."""
+    """`{headline}`: the answers to the book's questions, and the leads of the teachers as a figure."""
 
     def run(self) -> list[nodes.Node]:
-        """Sentences and a table with intervals, as HTML."""
-        copy = read_copy(Path(self.env.config.lkd_chapters), _CHAPTER)
-        return [nodes.raw("", headline_html(judged(self), copy.profile), format="html")]
+        """Sentences, figure and scale, as HTML."""
+        columns = judged(self)
+        shown = read_copy(Path(self.env.config.lkd_chapters), _CHAPTER).profile
+        figure = hero_html(_panels(columns, run_sets(self)))
+        return [nodes.raw("", f"{answers_html(columns)}{figure}{scale_html(columns, shown)}", format="html")]
 
 
-def headline_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -> str:
-    """Three sentences and the primary claims, from the set of runs that decides most of them.
+class Findings(SphinxDirective):
+    """`{findings}`: the verdicts on the primary claims."""
+
+    def run(self) -> list[nodes.Node]:
+        """A table with intervals, as HTML."""
+        return [nodes.raw("", findings_html(best_scale(judged(self))), format="html")]
+
+
+def answers_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
+    """Three sentences, from the set of runs that decides most of the primary claims.
 
     Args:
         columns: the verdicts on all claims, by name of the set of runs.
-        shown: the profile of the runs on the chapter's page.
     """
-    best = best_scale(columns)
-    known = {verdict.claim.id: verdict for verdict in best}
-    sentences = " ".join(_sentence(known[name]) for name in _ANSWERS)
-    confirmatory = any(known[name].confirmatory for name in _ANSWERS)
-    return f'<p class="lkd-answer">{sentences}</p>{_scale(best[0], shown, confirmatory)}{_primary(best)}'
+    known = {verdict.claim.id: verdict for verdict in best_scale(columns)}
+    return f'<p class="lkd-answer">{" ".join(_sentence(known[name]) for name in _ANSWERS)}</p>'
+
+
+def _panels(
+    columns: Mapping[str, Sequence[Verdict]], sets: Mapping[str, tuple[str, Store]]
+) -> dict[str, Sequence[Lead]]:
+    """The panels of the figure: the best set of runs for each data set, then the authors' logs."""
+    from lkd.profiles import Profile
+    from lkd.study.chapters import STUDIES
+
+    by_data: dict[str, dict[str, Sequence[Verdict]]] = {}
+    for title, verdicts in columns.items():
+        by_data.setdefault(Profile.load(sets[title][0]).data, {})[title] = verdicts
+    panels: dict[str, Sequence[Lead]] = {}
+    for data, some in by_data.items():
+        best = best_scale(some)
+        title = next(title for title, verdicts in some.items() if verdicts is best)
+        profile, store = sets[title]
+        results = STUDIES[_CHAPTER](profile).find(store)
+        if results is not None and (leads := leads_of(results.gains)):
+            panels[f"Here: small networks on {_title(data)}"] = leads
+    return {**panels, LOGS: leads_in_logs()}
 
 
 def best_scale(columns: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdict]:
@@ -98,17 +127,24 @@ def _sentence(verdict: Verdict) -> str:
     return f"<strong>{escape(text)}</strong> ({escape(number)})."
 
 
-def _scale(verdict: Verdict, shown: str | None, confirmatory: bool) -> str:
-    """The scale of the answers, their runs, and the command that repeats them."""
+def scale_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -> str:
+    """The scale of the answers, their runs, and the command that repeats them.
+
+    Args:
+        columns: as in `answers_html`.
+        shown: the profile of the runs on the chapter's page.
+    """
     from lkd.profiles import Profile
 
-    profile = Profile.load(verdict.profile)
+    best = best_scale(columns)
+    profile = Profile.load(best[0].profile)
+    confirmatory = any(verdict.confirmatory for verdict in best if verdict.claim.id in _ANSWERS)
     command = f"lkd run {_CHAPTER} -p profile={shlex.quote(public(profile.source))}"
     link = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The runs</a>' if shown == profile.source else "The runs"
     kind = "confirmatory" if confirmatory else "exploratory"
     return (
-        f"<p>Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are {kind}, and repeated "
-        f"by {_code(command)}.</p>"
+        f'<p class="lkd-note">Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are '
+        f"{kind}, and repeated by {_code(command)}.</p>"
     )
 
 
@@ -116,13 +152,20 @@ def _code(command: str) -> str:
     return f'<code class="lkd-command">{escape(command)}</code>'
 
 
-def _primary(verdicts: Sequence[Verdict]) -> str:
+def _title(data: str) -> str:
+    """The name of a data set in prose."""
+    from lkd.data.downloads import DOWNLOADS
+
+    return DOWNLOADS[data].title if data in DOWNLOADS else public(data)
+
+
+def findings_html(verdicts: Sequence[Verdict]) -> str:
     """A table of the primary claims with their intervals, decided ones first."""
     primary = sorted(
         (verdict for verdict in verdicts if verdict.claim.family == "primary"),
         key=lambda verdict: verdict.word not in _DECIDED,
     )
-    heads = ["Primary claim", "Difference by the smallest that matters", "Verdict"]
+    heads = ["Claim", "Difference by the smallest that matters", "Verdict"]
     rows = []
     for verdict in primary:
         chapter = f"../notebooks/{chapter_of(verdict.claim)}.html#verdicts"

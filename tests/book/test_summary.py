@@ -3,7 +3,7 @@
 from bs4 import BeautifulSoup
 from throwaway import first
 
-from lkd.book.summary import best_scale, headline_html
+from lkd.book.summary import answers_html, best_scale, findings_html, scale_html
 from lkd.paper.claims import claims
 from lkd.paper.verdicts import Verdict
 from lkd.study import Effect
@@ -27,7 +27,7 @@ def column(profile: str, words: dict[str, str], found: Effect = OFTEN, confirmat
 
 
 def page(columns: dict[str, list[Verdict]], shown: str | None = None) -> BeautifulSoup:
-    return BeautifulSoup(headline_html(columns, shown), "html.parser")
+    return BeautifulSoup(answers_html(columns) + scale_html(columns, shown), "html.parser")
 
 
 def answer(*columns: list[Verdict]) -> str:
@@ -61,7 +61,8 @@ def test_confirmatory_runs_answer_before_exploratory_ones_and_decided_before_ope
 
 
 def test_primary_claims_are_shown_decided_ones_first() -> None:
-    soup = page({"here": column("small", {KERNELS: "not decided", VANILLA: "supported"})})
+    verdicts = column("small", {KERNELS: "not decided", VANILLA: "supported"})
+    soup = BeautifulSoup(findings_html(verdicts), "html.parser")
     rows = [row.select("td") for row in soup.select("tbody tr")]
     assert len(rows) == sum(claim.family == "primary" for claim in claims().values())
     assert rows[0][0].get_text() == claims()[VANILLA].says
