@@ -15,6 +15,8 @@ from lkd.util.markdown import fenced, plain
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
 _FOLDER = "notebooks"
+_LEARNED, _ANSWERS = "## What we learned", 3
+"""Heading of a chapter's verdicts, and number of verdicts in the box at its top."""
 _TEMPLATE = "your_own"
 """A chapter for readers' own data, which shows no result of the book at any scale."""
 
@@ -43,9 +45,36 @@ def _page(copy: Copy, source: str) -> NotebookNode:
     if copy.fault:
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(_without_folder(copy)), "{error}")))
     else:
+        show_answer(notebook)
         notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
         notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))
     return notebook
+
+
+def show_answer(notebook: NotebookNode) -> None:
+    """Repeat the first verdicts of the section "What we learned" in a box below the chapter's question.
+
+    Args:
+        notebook: an executed chapter, changed in place; one without this section, or not executed, stays as it is.
+    """
+    findings = [line for line in _learned(notebook).splitlines() if line.startswith("- ")]
+    if not findings:
+        return
+    text = "\n".join([*findings[:_ANSWERS], "", '<a href="#what-we-learned">All that this page shows</a>'])
+    title, question, *rest = notebook.cells[0].source.split("\n\n", 2)
+    notebook.cells[0].source = f"{title}\n\n{question}"
+    added = [fenced(text, "{admonition} Answer"), *rest]
+    notebook.cells[1:1] = [nbformat.v4.new_markdown_cell(each) for each in added]
+
+
+def _learned(notebook: NotebookNode) -> str:
+    """The Markdown below the heading "What we learned"; "" without it."""
+    cells = notebook.cells
+    places = [number for number, cell in enumerate(cells) if cell.source.strip() == _LEARNED]
+    for output in cells[places[0] + 1].get("outputs", ()) if places and len(cells) > places[0] + 1 else ():
+        if text := output.get("data", {}).get("text/markdown"):
+            return str(text)
+    return ""
 
 
 def _without_folder(copy: Copy) -> str:
