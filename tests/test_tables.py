@@ -34,3 +34,24 @@ def test_a_long_table_is_folded() -> None:
     long = pd.DataFrame({"x": range(60)})
     page = BeautifulSoup(table_html(Table(long, "x", "X.")._repr_mimebundle_()[MIME_TYPE], "x.csv"), "html.parser")
     assert page.details is not None and "60 rows" in page.details.summary.text
+
+
+def test_a_page_shows_the_chosen_columns_with_intervals_and_offers_all() -> None:
+    frame = pd.DataFrame(
+        {"claim": ["a", "b"], "95 % low": [0.123, None], "95 % high": [0.456, None], "p": [0.0345, 3e-7], "n": [3, 4]}
+    )
+    bundle = Table(frame, "verdicts", "Verdicts.", shown=["claim", "95 % low", "95 % high", "p"])._repr_mimebundle_()
+    page = BeautifulSoup(table_html(bundle[MIME_TYPE], "verdicts.csv"), "html.parser")
+    for soup in (page, BeautifulSoup(bundle["text/html"], "html.parser")):
+        heads = [cell.text.strip() for cell in soup.select("thead th")]
+        assert heads == ["claim", "95 % interval", "p"]
+        assert [cell.text for cell in soup.select("tbody td")] == ["a", "[0.12, 0.46]", "0.035", "b", "–", "3e-07"]
+    link = page.select_one("a[download='verdicts.csv']")
+    assert link is not None and str(link["href"]).endswith("a%2C0.123%2C0.456%2C0.0345%2C3%0Ab%2C%2C%2C3e-07%2C4%0A")
+    assert len(read(bundle[MIME_TYPE]).columns) == 5
+
+
+def test_one_end_of_an_interval_stays_a_number() -> None:
+    content = Table(pd.DataFrame({"95 % low": [0.5]}), "t", "T.")._repr_mimebundle_()[MIME_TYPE]
+    page = BeautifulSoup(table_html(content, "t.csv"), "html.parser")
+    assert [cell.text for cell in page.select("th, td")] == ["95 % low", "0.50"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-LOGS = "Authors' logs: ImageNet-A, -R and -Sketch, NKD"
+LOGS = "Authors' logs: ImageNet-A, -R, -Sketch"
 CONVNETS = ("SLaK", "ConvNeXt")
 _LIMITS = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
 """Ends of the axis, in points."""

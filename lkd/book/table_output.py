@@ -13,10 +13,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
+import pandas as pd
 from docutils import nodes
 from sphinx import addnodes
 
-from lkd.tables import MIME_TYPE
+from lkd.tables import MIME_TYPE, displayed
 
 if TYPE_CHECKING:
     from myst_nb.core.render import MimeData, NbElementRenderer
@@ -58,7 +59,8 @@ def table_html(table: dict[str, Any], name: str) -> str:
     Its anchor on the page is `#table-` followed by the table's name.
     """
     columns, rows = table["columns"], table["data"]
-    shown = html_table(columns, rows, table["digits"])
+    seen = displayed(pd.DataFrame(rows, columns=columns, dtype=object), table.get("shown", columns), table["digits"])
+    shown = html_table(list(seen.columns), seen.to_numpy().tolist(), table["digits"])
     if len(rows) > _LONG_TABLE:
         shown = f'<details class="lkd-data"><summary>{len(rows)} rows</summary>{shown}</details>'
     return captioned(table["caption"], shown + csv_link(columns, rows, name), f"table-{table['name']}")

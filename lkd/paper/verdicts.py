@@ -33,6 +33,8 @@ from lkd.util.markdown import plain
 
 LEVEL = 0.05
 POWER = 0.8
+_SHOWN = ("claim", "verdict", "difference", "95 % low", "95 % high", "unit", "p", "kind")
+"""Columns of a chapter's table of verdicts."""
 NOT_DECIDED, NOT_RUN = "not decided", "not run"
 VERDICTS = ("supported", "contradicted", NO_DIFFERENCE, NOT_DECIDED, NOT_RUN)
 
@@ -168,7 +170,7 @@ def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """Verdicts as a table of a chapter."""
     caption = "Verdicts by rules fixed before the runs, corrected over all claims: see the page of methods."
-    return Table(table_of(verdicts), "verdicts", caption)
+    return Table(table_of(verdicts), "verdicts", caption, shown=_SHOWN)
 
 
 def learned(verdicts: Sequence[Verdict]) -> str:
