@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lkd.engine.accelerators import agreed, exclusive, make_accelerator, own_accelerators, processes
 from lkd.engine.announce import announce
@@ -35,7 +34,7 @@ from lkd.runs.provenance import data_provenance, numerics_hash, provenance
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_flag, check_whole
 from lkd.util.files import reading, writable
-from lkd.util.progress import Progress
+from lkd.util.progress import Progress, progress_bar
 from lkd.util.torch_defaults import deterministic_algorithms, float32_precision, own_random_state, torch_defaults
 
 OPTIMIZER_STATES = 2
@@ -291,7 +290,8 @@ def title(recipe: Recipe) -> str:
 
 @contextmanager
 def _bar(recipe: Recipe, setup: RunSetup) -> Iterator[Progress]:
-    with tqdm(total=_total_images(setup), desc=title(recipe), unit=" images", disable=None, leave=False) as bar:
+    with progress_bar(_total_images(setup)) as bar:
+        bar.set_description_str(f"{title(recipe)}: images", refresh=False)
         yield bar.update
 
 

@@ -183,11 +183,9 @@ def _progress(job: Job, store: Store) -> Path:
 def _follow(graph: Graph, store: Store, ended: Ended) -> None:
     """Show progress until no run is left or all workers have ended."""
     total = {job: job.work for job in graph if job.kind == "run"}
-    before, patience = sum(_work_done(job, store) for job in total), Patience()
+    before = sum(_work_done(job, store) for job in total)
     with progress_bar(sum(total.values()) - before) as bar:
         while not ended() and (left := _remaining(graph, store)):
-            if bar.disable:
-                patience(f"workers that train {len(left)} of {len(total)} runs in {store.folder}")
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
             worked = sum(total[job] if job not in left else _work_done(job, store) for job in total)
             bar.update(worked - before - bar.n)

@@ -1,19 +1,22 @@
 """Progress of long computations: messages, bars, and counts shared between processes."""
 
+import io
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Thread
-from typing import TextIO
+from typing import TextIO, cast
 
 from tqdm import tqdm
 
 from lkd.util.files import writing
 from lkd.util.temporary import temporary_folder
+from lkd.util.waiting import FIRST, NEXT
 
 Progress = Callable[[int], object]
 """Called with the number of images trained on since the last call."""
@@ -79,14 +82,49 @@ def _in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
+_BAR = re.compile(r" *(\d+)%\|[^|]*\|")
+"""Percentage and bar in a line of `progress_bar`."""
+
+
+class Lines(io.TextIOBase):
+    """A file for progress bars where there is no terminal: prints what is written to it as a line a minute.
+
+    Args:
+        write_line: prints a line.
+
+    Example:
+        >>> from lkd.util.progress import Lines
+        >>> lines = Lines(print)
+        >>> lines.next = 0.0
+        >>> _ = lines.write("\\r3 of 5 runs done  60%|######    | 02:00 passed, 01:20 to go")
+        3 of 5 runs done, 60 %, 02:00 passed, 01:20 to go
+        >>> _ = lines.write("\\r4 of 5 runs done  80%|########  | 02:40 passed, 00:40 to go")
+    """
+
+    def __init__(self, write_line: Callable[[str], object]):
+        self.write_line, self.next = write_line, time.monotonic() + FIRST
+
+    def write(self, text: str) -> int:
+        """Print the last state of a bar in the text, if a minute has passed."""
+        states = [state for state in re.split(r"[\r\n]|\x1b\[A", text) if state.strip()]
+        if states and (now := time.monotonic()) >= self.next:
+            self.next = now + NEXT
+            self.write_line(_BAR.sub(r", \1 %,", states[-1].strip()))
+        return len(text)
+
+
+def bar_file() -> TextIO | None:
+    """The file for progress bars: None for the terminal, or, without one, a line a minute."""
+    return None if sys.stderr.isatty() else cast(TextIO, Lines(say))
+
+
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
-    """A progress bar on the terminal, or on that of `shown_here` in a parent process, if there is one."""
-    with _listener() or nullcontext() as file:
+    """A progress bar on the terminal, or on that of `shown_here` in a parent process; a line a minute without one."""
+    with _listener() or nullcontext(bar_file()) as file:
         with tqdm(
             total=total,
             bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} passed, {remaining} to go",
-            disable=False if file else None,
             file=file,
             smoothing=0.05,
             leave=False,
@@ -108,15 +146,12 @@ def _listener() -> TextIO | None:
 
 @contextmanager
 def shown_here() -> Iterator[None]:
-    """Show the progress bars of child processes on this terminal within the block."""
-    if not sys.stderr.isatty():
-        yield
-        return
+    """Show the progress bars of child processes within the block: on this terminal, or as a line a minute."""
     with temporary_folder() as folder:
         pipe = folder / "progress"
         os.mkfifo(pipe)
         descriptor = os.open(pipe, os.O_RDWR)
-        Thread(target=_copy, args=(descriptor,), daemon=True).start()
+        Thread(target=_copy, args=(descriptor, bar_file() or sys.stderr), daemon=True).start()
         os.environ[_PIPE] = str(pipe)
         try:
             yield
@@ -124,7 +159,7 @@ def shown_here() -> Iterator[None]:
             del os.environ[_PIPE]
 
 
-def _copy(descriptor: int) -> None:
+def _copy(descriptor: int, file: TextIO) -> None:
     while text := os.read(descriptor, 4096):
-        sys.stderr.write(text.decode(errors="replace"))
-        sys.stderr.flush()
+        file.write(text.decode(errors="replace"))
+        file.flush()
