@@ -12,6 +12,7 @@ import os
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -106,10 +107,20 @@ def _run(operation: str, kernel: Sequence[int], *arguments: Any) -> Tensor:
     if not worthwhile(input, kernel):
         return native(*arguments)
     case = Case(operation, input.device, input.dtype, layout_of(input), tuple(input.shape), tuple(kernel))
-    from lkd.ops import triton_kernels
-
-    forms = triton_kernels.forms(operation, case.shape, case.kernel)
+    forms = _forms()(operation, case.shape, case.kernel)
     return {NATIVE: native, **forms}[_form(case, forms, arguments)](*arguments)
+
+
+@cache
+def _forms() -> Callable[..., dict[str, Form]]:
+    """`triton_kernels.forms`; no forms at all where Triton is installed but cannot be imported."""
+    try:
+        from lkd.ops import triton_kernels
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"Triton cannot be imported, F.conv2d is used instead: {reason}", stacklevel=2)
+        return lambda *_: {}
+    return triton_kernels.forms
 
 
 def _form(case: Case, forms: Mapping[str, Form], arguments: Arguments) -> str:

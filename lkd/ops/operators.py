@@ -66,11 +66,11 @@ def _keep_two(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _derive_convolution(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     input, weight = ctx.saved_tensors
-    needs_input, needs_weight, needs_bias = ctx.needs_input_grad
+    needs_input, needs_weight, *needs_bias = ctx.needs_input_grad  # a bias of None is not listed
     return (
         input_gradient(grad, weight) if needs_input else None,
         weight_gradient(input, grad, weight.shape[2:]) if needs_weight else None,
-        grad.sum((0, 2, 3)) if needs_bias else None,
+        *(grad.sum((0, 2, 3)) if needed else None for needed in needs_bias),
     )
 
 

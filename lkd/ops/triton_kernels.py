@@ -22,6 +22,8 @@ _LONGEST = 128
 """The longest axis that is convolved by Toeplitz matrices: their cost grows with the square."""
 _MOST_TAPS = 121
 """The most taps that are tried one by one."""
+_MOST_PRODUCTS = 2**27
+"""The most sums that a weight gradient keeps for its second stage: 512 MiB."""
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -182,7 +184,8 @@ def forms(operation: str, shape: Sequence[int], kernel: Sequence[int]) -> dict[s
     axes, taps = toeplitz_axes(shape, kernel), _taps(shape, kernel)
     by_toeplitz = axes is not None and _fits(shape, axes)
     if operation == "weight_gradient":
-        return {"toeplitz": toeplitz_weight_gradient} if by_toeplitz else {}
+        few = axes is not None and shape[1] * taps[axes.tall] * (axes.rows * axes.blocks) ** 2 <= _MOST_PRODUCTS
+        return {"toeplitz": toeplitz_weight_gradient} if by_toeplitz and few else {}
     flipped = operation == "input_gradient"
     found: dict[str, Callable[..., Tensor]] = {}
     if by_toeplitz:
@@ -211,14 +214,14 @@ def toeplitz(input: Tensor, weight: Tensor, bias: Tensor | None = None, flipped:
     assert axes is not None
     images, taps = _planes(input), crop(weight, input)
     output = torch.empty_like(images)
-    columns = 128 if axes.rows == 64 else 256
+    columns = 64 if input.dtype == torch.float32 and axes.rows == 64 else 128
     batch, channels = input.shape[:2]
     grid = (channels, triton.cdiv(batch * axes.short, columns), axes.blocks)
     with torch.cuda.device_of(input):
         _toeplitz_kernel[grid](
             images, taps, taps if bias is None else bias, output, batch, channels, taps.stride(0), *_along(axes, taps),
             **_geometry(axes), K=_side(taps, axes.tall), S=_side(taps, not axes.tall), FLIPPED=flipped,
-            BIASED=bias is not None, COLUMNS=columns, num_warps=4,
+            BIASED=bias is not None, COLUMNS=columns, num_warps=8 if axes.rows == 64 else 4, num_stages=2,
         )  # fmt: skip
     return _in_layout_of(input, output)
 
@@ -230,7 +233,7 @@ def toeplitz_weight_gradient(input: Tensor, grad: Tensor, kernel: Sequence[int])
     gradient = input.new_zeros(input.shape[1], 1, *kernel)
     taps = crop(gradient, input)
     long_taps, short_taps = _side(taps, axes.tall), _side(taps, not axes.tall)
-    side, columns = axes.rows * axes.blocks, 64 if axes.rows == 64 else 128
+    side, columns = axes.rows * axes.blocks, 64
     batch, channels = input.shape[:2]
     programs = channels * short_taps * axes.blocks**2
     parts = max(1, min(triton.cdiv(2048, programs), triton.cdiv(batch * axes.short, 4 * columns)))
@@ -238,7 +241,7 @@ def toeplitz_weight_gradient(input: Tensor, grad: Tensor, kernel: Sequence[int])
     with torch.cuda.device_of(input):
         _toeplitz_products_kernel[(short_taps * axes.blocks**2, channels, parts)](
             _planes(input), _planes(grad), products, batch, channels, parts,
-            **_geometry(axes), S=short_taps, COLUMNS=columns, num_warps=axes.rows // 16,
+            **_geometry(axes), S=short_taps, COLUMNS=columns, num_warps=axes.rows // 16, num_stages=2,
         )  # fmt: skip
         _diagonals_kernel[(channels, short_taps, triton.cdiv(long_taps, 16))](
             products, taps, channels, parts, taps.stride(0), *_along(axes, taps),
