@@ -128,13 +128,18 @@ def _form(case: Case, forms: Mapping[str, Form], arguments: Arguments) -> str:
     if case not in _choices:
         if os.environ.get("LKD_TRITON") == "1" or not forms:
             _choices[case] = DepthwiseChoice(case, next(iter(forms), NATIVE), {})
-        elif torch.cuda.is_current_stream_capturing():
+        elif _is_capturing(case.device):
             return NATIVE
         else:
-            with torch.cuda.device(case.device):
+            with torch.cuda.device_of(arguments[0]):
                 small = _small(case, arguments)
                 _choices[case] = fastest(case, _NATIVE[case.operation], forms, small, arguments, _milliseconds)
     return _choices[case].form
+
+
+def _is_capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is recorded, in which nothing can be timed."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def fastest(
@@ -163,6 +168,8 @@ def fastest(
 
 
 def _check(output: Tensor, expected: Tensor, tolerance: float) -> None:
+    if output.shape != expected.shape:
+        raise ArithmeticError(f"shape is {tuple(output.shape)}, not {tuple(expected.shape)}")
     error, largest = (output.double() - expected).abs().max().item(), expected.abs().max().item()
     if not error <= tolerance * largest:
         raise ArithmeticError(f"values differ by {error:.2g} from float64, where the largest is {largest:.2g}")

@@ -15,7 +15,7 @@ from in_interpreter import CASES
 
 pytest.importorskip("triton", reason="Triton has no wheel for this platform")
 TOLERANCE = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
-"""Of one rounding of a result; accumulation is in float32."""
+"""Of one rounding of a result, which the interpreter truncates to bfloat16; accumulation is in float32."""
 
 
 @pytest.fixture(scope="module")
