@@ -24,7 +24,7 @@ from lkd.ops.geometry import layout_of, same_padding
 
 NATIVE = "F.conv2d"
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
-"""Largest error, relative to the largest value; TF32 is not a reason to refuse, since a float64 result is compared."""
+"""Largest error of a Triton form against float64, relative to the largest value."""
 _TRITON_RUNS_HERE = find_spec("triton") is not None and torch.version.hip is None
 
 Form = Callable[..., Tensor]
@@ -54,6 +54,7 @@ class DepthwiseChoice(NamedTuple):
     """The form that is used for a case."""
 
     case: Case
+    """`operation`, `device`, `dtype`, `layout`, `shape` and `kernel`."""
     form: str
     """`F.conv2d`, or the name of a Triton form."""
     milliseconds: dict[str, float]

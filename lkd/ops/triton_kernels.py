@@ -219,7 +219,7 @@ def toeplitz(input: Tensor, weight: Tensor, bias: Tensor | None = None, flipped:
     grid = (channels, triton.cdiv(batch * axes.short, columns), axes.blocks)
     with torch.cuda.device_of(input):
         _toeplitz_kernel[grid](
-            images, taps, taps if bias is None else bias, output, batch, channels, taps.stride(0), *_along(axes, taps),
+            images, taps, taps if bias is None else bias.contiguous(), output, batch, channels, taps.stride(0), *_along(axes, taps),
             **_geometry(axes), K=_side(taps, axes.tall), S=_side(taps, not axes.tall), FLIPPED=flipped,
             BIASED=bias is not None, COLUMNS=columns, num_warps=8 if axes.rows == 64 else 4, num_stages=2,
         )  # fmt: skip
@@ -260,7 +260,7 @@ def tap_by_tap(input: Tensor, weight: Tensor, bias: Tensor | None = None, flippe
     places, together = (64, 32) if last else (512, 1)
     with torch.cuda.device_of(input):
         _taps_kernel[(triton.cdiv(batch * height * width, places), triton.cdiv(channels, together))](
-            images, taps, taps if bias is None else bias, output, batch, channels, *strides,
+            images, taps, taps if bias is None else bias.contiguous(), output, batch, channels, *strides,
             taps.stride(0), taps.stride(2), taps.stride(3),
             H=height, W=width, KH=taps.shape[2], KW=taps.shape[3],
             FLIPPED=flipped, BIASED=bias is not None, PLACES=places, CHANNELS=together, num_warps=4,

@@ -59,7 +59,7 @@ def errors_of(case: tuple[tuple[int, int], tuple[int, int], str, str]) -> dict[s
         return tensor.to(DTYPES[dtype]).contiguous(memory_format=memory_format)
 
     input, grad = made(normal(*shape, seed=0)), made(normal(*shape, seed=1))
-    weight, bias = made(normal(CHANNELS, 1, *kernel, seed=2)), made(normal(CHANNELS, seed=3))
+    weight, bias = made(normal(CHANNELS, 1, *kernel[::-1], seed=2)).mT, made(normal(2 * CHANNELS, seed=3))[::2]
     exact = [tensor.double().requires_grad_() for tensor in (input, weight)]
     output = reference(*exact, bias.double())
     gradients = torch.autograd.grad(output, exact, grad.double())

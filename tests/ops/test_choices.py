@@ -208,6 +208,33 @@ def test_a_triton_that_cannot_be_imported_is_named_once(monkeypatch: pytest.Monk
     torch.testing.assert_close(output, native(INPUT, WEIGHT))
 
 
+class Event:
+    """A CUDA event whose times are made up: the second of each pair comes 1, 5, 3, ... ms after the first."""
+
+    times = (1.0, 5.0, 3.0, 9.0, 2.0)
+    made = 0
+
+    def __init__(self, enable_timing: bool):
+        assert enable_timing
+        self.number = Event.made
+        Event.made += 1
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, end: "Event") -> float:
+        assert end.number == self.number + 1
+        return self.times[self.number // 2]
+
+
+def test_time_is_the_median_after_a_call_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    assert cuda._milliseconds(lambda: calls.append(1) or INPUT) == 3.0
+    assert len(calls) == 6
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_pytorchs_own_form_gives_its_values_and_gradients(layout: torch.memory_format) -> None:
     leaves = [INPUT.contiguous(memory_format=layout).requires_grad_(), WEIGHT.clone().requires_grad_()]
