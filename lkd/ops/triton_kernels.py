@@ -219,7 +219,8 @@ def toeplitz(input: Tensor, weight: Tensor, bias: Tensor | None = None, flipped:
     grid = (channels, triton.cdiv(batch * axes.short, columns), axes.blocks)
     with torch.cuda.device_of(input):
         _toeplitz_kernel[grid](
-            images, taps, taps if bias is None else bias.contiguous(), output, batch, channels, taps.stride(0), *_along(axes, taps),
+            images, taps, taps if bias is None else bias.contiguous(), output,
+            batch, channels, taps.stride(0), *_along(axes, taps),
             **_geometry(axes), K=_side(taps, axes.tall), S=_side(taps, not axes.tall), FLIPPED=flipped,
             BIASED=bias is not None, COLUMNS=columns, num_warps=8 if axes.rows == 64 else 4, num_stages=2,
         )  # fmt: skip

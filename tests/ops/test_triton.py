@@ -1,6 +1,6 @@
 """Triton's kernels equal `F.conv2d(groups=C)` in float64: values, gradients, second derivatives; and GPUs can run them.
 
-One process runs all kernels in Triton's interpreter, for about 40 seconds on one CPU; another compiles them, for 10.
+One process runs all kernels in Triton's interpreter, for about 40 seconds on one CPU; another compiles them, for 15.
 """
 
 import json
