@@ -35,7 +35,7 @@ def wrong(*arguments: Any) -> Tensor:
 
 
 def undefined(*arguments: Any) -> Tensor:
-    return native(*arguments) / 0
+    return native(*arguments) * float("nan")
 
 
 def another_shape(*arguments: Any) -> Tensor:
@@ -76,7 +76,7 @@ def test_the_fastest_of_several_forms_is_chosen() -> None:
     ("form", "reason"),
     [
         (wrong, "ArithmeticError: values differ"),
-        (undefined, "ArithmeticError: values differ by nan|ArithmeticError: values differ by inf"),
+        (undefined, "ArithmeticError: values differ by nan"),
         (another_shape, "ArithmeticError: shape"),
         (failing, "the compiler says no"),
         (failing_when_large, "the compiler says no"),
