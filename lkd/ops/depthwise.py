@@ -1,18 +1,13 @@
-"""Fast large-kernel depthwise convolution for CPUs."""
+"""Large-kernel depthwise convolution: functions and modules, for every device."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
-from torch.nn.grad import conv2d_weight
-from torch.utils.flop_counter import register_flop_formula
 
-_NARROW = 13
-"""The widest kernel that oneDNN convolves fast with contiguous tensors; wider ones take 20 times as long, except with
-channels last."""
+from lkd.ops import cpu, cuda, operators
+from lkd.ops.geometry import same_padding
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,7 +15,9 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
     On a CPU, PyTorch's weight gradient takes 10 to 100 times as long as its forward pass, and so does the forward pass
     of a wide kernel. Here both are computed as convolutions in the form and memory format measured to be fastest for
-    their shape, without taps that only meet padding. Other devices use `F.conv2d`.
+    their shape, without taps that only meet padding. On a CUDA device with Triton, each pass is computed by a Triton
+    kernel or by PyTorch, whichever is found to be faster when a shape is first seen (see `depthwise_choices`);
+    `LKD_TRITON=0` in the environment keeps to PyTorch. Other devices use `F.conv2d`.
 
     Args:
         input: `(B, C, H, W)`, floating point, any H and W.
@@ -41,10 +38,10 @@ def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
         torch.Size([1, 2, 4, 4])
     """
     _check(input, weight, bias)
-    if input.device.type != "cpu" or not input.numel():
-        return F.conv2d(input, weight, bias, padding=_padding(weight), groups=input.shape[1])
-    (output,) = depthwise_branches(input, [weight])
-    return output if bias is None else output + bias.to(output.dtype)[:, None, None]
+    if input.device.type == "cpu" and input.numel():
+        (output,) = depthwise_branches(input, [weight])
+        return output if bias is None else output + bias.to(output.dtype)[:, None, None]
+    return _convolve_elsewhere(input, weight, bias)
 
 
 def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -70,11 +67,27 @@ def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Ten
     for weight in weights:
         _check(input, weight, None)
     if input.device.type != "cpu" or not input.numel():
-        return [F.conv2d(input, weight, padding=_padding(weight), groups=input.shape[1]) for weight in weights]
-    if torch.is_autocast_enabled("cpu") and input.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype("cpu")
-        input, weights = input.to(dtype), [weight.to(dtype) for weight in weights]
-    return _Depthwise.apply(input, *weights)
+        return [_convolve_elsewhere(input, weight, None) for weight in weights]
+    input, *weights = _autocast(input, *weights)
+    return cpu.Branches.apply(input, *weights)
+
+
+def _convolve_elsewhere(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`depthwise_conv2d` on a device other than a CPU, or of an empty input."""
+    if input.device.type == "cuda":
+        input, weight, *biases = _autocast(input, weight, *([] if bias is None else [bias]))
+        bias = biases[0] if biases else None
+        if cuda.worthwhile(input, weight.shape[2:]):
+            return operators.convolution(input, weight, bias)
+    return F.conv2d(input, weight, bias, padding=same_padding(weight), groups=input.shape[1])
+
+
+def _autocast(*tensors: Tensor) -> list[Tensor]:
+    """Cast tensors as autocast does for a convolution, if it is enabled on their device."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
+        return list(tensors)
+    return [tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors]
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -158,102 +171,6 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
         and conv.padding in ("same", (kernel[0] // 2, kernel[1] // 2))
         and (conv.stride, conv.dilation, conv.padding_mode) == ((1, 1), (1, 1), "zeros")
     )
-
-
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, input: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(input, *weights)
-        return tuple(torch.ops.lkd.depthwise_conv2d(input, weight) for weight in weights)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        input, *weights = ctx.saved_tensors
-        needs_input, *needs_weight = ctx.needs_input_grad
-        input_gradient = None
-        if needs_input:
-            input_gradient = _convolve(grads[0], weights[0].flip(2, 3))
-            for grad, weight in zip(grads[1:], weights[1:], strict=True):
-                input_gradient += _convolve(grad, weight.flip(2, 3))
-        if len(weights) > 1:
-            input = input.contiguous()
-        weight_gradients = [
-            _weight_gradient(input, grad, weight) if needed else None
-            for grad, weight, needed in zip(grads, weights, needs_weight, strict=True)
-        ]
-        return input_gradient, *weight_gradients
-
-
-def _convolve(input: Tensor, weight: Tensor) -> Tensor:
-    kernel, layout = _crop(weight, input), _memory_format(input)
-    if kernel.shape[3] > _NARROW:
-        kernel = _widened(kernel)
-        input = _widened(input).contiguous(memory_format=torch.channels_last)
-    output = F.conv2d(input, kernel, padding=_padding(kernel), groups=input.shape[1])
-    return output.to(weight.dtype).contiguous(memory_format=layout)
-
-
-def _weight_gradient(input: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """`dL/dw[c,0,i,j] = sum_{b,y,x} input[b,c,y+i-kh//2,x+j-kw//2] grad[b,c,y,x]`."""
-    input, grad, kernel = _widened(input), _widened(grad), _crop(weight, input)
-    rows, columns = kernel.shape[2:]
-    if max(rows, columns) <= 3 and _memory_format(input) == torch.channels_last:
-        gradient = conv2d_weight(input, kernel.shape, grad, padding=_padding(kernel), groups=input.shape[1])
-    elif columns > _NARROW >= rows:
-        gradient = _gradient_by_image(input.mT.contiguous(), grad.mT, (columns, rows)).mT
-    else:
-        layout = torch.channels_last if columns > _NARROW else torch.contiguous_format
-        gradient = _gradient_by_image(input, grad, (rows, columns), layout)
-    down, right = (weight.shape[2] - rows) // 2, (weight.shape[3] - columns) // 2
-    return F.pad(gradient, (right, right, down, down)).to(weight.dtype)
-
-
-def _gradient_by_image(
-    input: Tensor, grad: Tensor, kernel: tuple[int, int], layout: torch.memory_format = torch.contiguous_format
-) -> Tensor:
-    """Weight gradient as a convolution with one group per image and channel, and the output gradient as the kernel."""
-    batch, channels, height, width = input.shape
-    groups = batch * channels
-    maps = input.reshape(1, groups, height, width).contiguous(memory_format=layout)
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    gradients = F.conv2d(maps, grad.reshape(groups, 1, height, width), padding=padding, groups=groups)
-    return gradients.reshape(batch, channels, 1, *kernel).sum(0)
-
-
-torch.library.define("lkd::depthwise_conv2d", "(Tensor input, Tensor weight) -> Tensor")
-torch.library.impl("lkd::depthwise_conv2d", "CPU", _convolve)
-
-
-@torch.library.register_fake("lkd::depthwise_conv2d")
-def _fake(input: Tensor, weight: Tensor) -> Tensor:
-    return torch.empty_like(input, memory_format=_memory_format(input))
-
-
-@register_flop_formula(torch.ops.lkd.depthwise_conv2d)
-def _flops(input_shape: torch.Size, weight_shape: torch.Size, *_: Any, **__: Any) -> int:
-    """FLOPs of a convolution with all taps, as PyTorch counts its own."""
-    batch, channels, height, width = input_shape
-    return 2 * batch * channels * height * width * weight_shape[2] * weight_shape[3]
-
-
-def _crop(weight: Tensor, input: Tensor) -> Tensor:
-    """Remove the taps of a kernel that lie outside the map at every position."""
-    rows, columns = (max(0, k // 2 - n + 1) for k, n in zip(weight.shape[2:], input.shape[2:], strict=True))
-    return weight[:, :, rows : weight.shape[2] - rows, columns : weight.shape[3] - columns]
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    """Cast half precision to float32: oneDNN hangs for some wide half-precision kernels."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _memory_format(input: Tensor) -> torch.memory_format:
-    last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def _padding(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[2] // 2, weight.shape[3] // 2
 
 
 def _check(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
