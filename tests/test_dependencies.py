@@ -20,8 +20,8 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OF_THE_BOOK = {*(PACKAGE / "book").glob("*.py"), PACKAGE / "figures.py"}
 LIBRARY = set(PACKAGE.rglob("*.py")) - OF_THE_BOOK
-NOT_IMPORTED = {"ipykernel", "jupyter-book", "sphinx-mathjax-offline"}
-"""A kernel, a program and a file."""
+NOT_IMPORTED = {"ipykernel", "jupyter-book", "sphinx-mathjax-offline", "statsmodels"}
+"""A kernel, a program, a file, and a package for a table of a chapter."""
 OF_TORCH = {"triton"}
 """Comes with PyTorch where that supports CUDA."""
 
@@ -69,8 +69,9 @@ def test_nothing_is_declared_that_is_not_used() -> None:
 
 
 def test_every_dependency_has_a_lowest_version_that_the_pinned_one_fulfils() -> None:
-    pinned = dict(line.split("==") for line in (CHECKOUT / "requirements.txt").read_text().split() if "==" in line)
-    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if line and line[0] not in "#-"]
+    versions = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in pinned}
     for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["dev"]]):
         assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     assert all(Requirement(line).specifier for line in PROJECT["dependencies"])
