@@ -26,12 +26,26 @@ _HOMES = {
     "train": "lkd.api",
 }
 
+_ROOMS = (
+    "data", "engine", "erf", "export", "figures", "metrics", "models", "objectives", "ops", "paper", "planning",
+    "profiles", "recipe", "robustness", "runs", "sparse", "study", "tables",
+)  # fmt: skip
+"""Public modules and packages, imported at first use."""
+
 __all__ = ["Options", "Recipe", "Run", "distill", "run", "train"]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        return import_module("lkd.runs.provenance").own_version()
     raise AttributeError(f"module 'lkd' has no attribute {name!r}")
 
 

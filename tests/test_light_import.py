@@ -3,7 +3,7 @@
 import doctest
 import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from short_runs import RECIPE, saved
 
 import lkd
 from lkd.data import fashion_mnist
+from lkd.runs import provenance
 from lkd.util.files import home
 
 HEAVY = ("torch", "timm", "pandas", "papermill", "IPython", "sphinx", "plotly", "lkd.models", "lkd.engine")
@@ -50,6 +51,32 @@ except SystemExit:
 def test_what_lkd_promises_is_there_when_asked_for():
     script = "import sys, lkd; print([getattr(lkd, name).__name__ for name in lkd.__all__], 'torch' in sys.modules)"
     assert output_of(script).strip() == f"{lkd.__all__} True"
+
+
+@pytest.mark.slow
+def test_completion_offers_what_there_is_and_nothing_else():
+    script = "import lkd; names = dir(lkd); print(names, [getattr(lkd, name) is None for name in names])"
+    names, _, missing = output_of(script).strip().rpartition("] [")
+    assert "True" not in missing and "distill" in names and "export" in names and "__version__" in names
+    assert not any(name in names for name in ("Any", "import_module", "wrapt", "TYPE_CHECKING", "_HOMES"))
+    assert output_of("import lkd; print(lkd.export.export.__name__, lkd.runs.store.Store.__name__)") == "export Store\n"
+
+
+def test_the_version_is_that_of_the_installed_package(monkeypatch):
+    assert lkd.__version__ == metadata.version("lkd")
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(provenance, "version", missing)
+    assert lkd.__version__ == "not installed"
+
+
+def test_a_run_is_shown_in_one_line(store):
+    saved(store)
+    run = store.find(RECIPE)
+    assert repr(run) == f"<Run {RECIPE.run_id}: mini_resnet, label, digits, seed 0, test top-1 9.50 %>"
+    assert len(repr([run])) < 120
 
 
 def test_an_unknown_name_is_an_attribute_error():

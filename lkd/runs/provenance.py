@@ -103,7 +103,7 @@ def provenance() -> dict[str, Any]:
         ['hardware', 'lkd', 'numerics', 'packages', 'python', 'rules', 'source', 'started']
     """
     return {
-        "lkd": _own_version(),
+        "lkd": own_version(),
         "source": source_hash(),
         "numerics": numerics_hash(),
         "rules": rules_hash(),
@@ -114,7 +114,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _own_version() -> str:
+def own_version() -> str:
     """The version of the installed package; "not installed" in a checkout on the path."""
     try:
         return version("lkd")

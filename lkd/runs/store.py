@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from lkd.recipe import Recipe
 from lkd.runs.catalogue import read_metrics
 from lkd.runs.manifest import MANIFEST, MASKS, STUDENT, check_file, check_records, write_manifest
 from lkd.runs.predictions import PREDICTIONS, read_predictions, write_predictions
+from lkd.runs.public_names import public
 from lkd.util.checks import check_whole, some
 from lkd.util.files import home_folder, read_history, read_json, reading, temporary_beside, writing
 from lkd.util.locks import lock_at
@@ -31,7 +32,7 @@ _SHAPE = {"in_chans": 2**10, "num_classes": 2**20}
 """Student arguments that follow from the data, with their maxima."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished run.
 
@@ -48,7 +49,13 @@ class Run:
     recipe: Recipe
     path: Path
     metrics: Mapping[str, float]
-    build: Callable[[], nn.Module] = field(repr=False)
+    build: Callable[[], nn.Module]
+
+    def __repr__(self) -> str:
+        recipe, top1 = self.recipe, self.metrics.get("test_top1")
+        names = recipe.student if recipe.teacher is None else f"{recipe.teacher_name} -> {recipe.student}"
+        about = f"{names}, {recipe.objective}, {public(recipe.data)}, seed {recipe.seed}"
+        return f"<Run {recipe.run_id}: {about}" + (">" if top1 is None else f", test top-1 {top1:.2f} %>")
 
     @cached_property
     def history(self) -> pd.DataFrame:

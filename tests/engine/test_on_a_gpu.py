@@ -1,8 +1,6 @@
 """Behaviour on a GPU, checked without one by stand-ins; about 3 seconds. None of it has been run on a GPU."""
 
 import math
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +15,6 @@ from lkd.engine.accelerators import evaluation_precision
 from lkd.engine.loss_check import LOOK_STEPS, LossCheck
 from lkd.engine.optimizer import make_optimizer
 from lkd.engine.teacher import FrozenTeacher
-from lkd.runs import provenance
 from lkd.study import measure
 from lkd.util.torch_defaults import deterministic_algorithms, float32_precision
 
@@ -153,7 +150,7 @@ def test_more_processes_than_gpus_are_refused_before_any_work(store: Any, monkey
     assert not (store.folder / "runs").exists()
 
 
-# Measurements and provenance ----------------------------------------------------------------------------------------
+# Measurements -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("available", [False, True])
@@ -166,15 +163,3 @@ def test_measurements_are_made_on_the_gpu_and_the_student_comes_back(
         assert student.place == ("cuda" if available else "cpu")
         raise ZeroDivisionError
     assert run.student.place == "cpu"
-
-
-def test_a_checkout_that_is_only_on_the_path_has_a_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Callable[[str], str] = provenance.version
-
-    def version(name: str) -> str:
-        if name == "lkd":
-            raise PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(provenance, "version", version)
-    assert provenance.provenance()["lkd"] == "not installed"
