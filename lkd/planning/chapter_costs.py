@@ -37,7 +37,7 @@ def chapter_costs(profile: str) -> dict[str, ChapterCost]:
         >>> from lkd.planning.chapter_costs import chapter_costs
         >>> cost = chapter_costs("smoke")["released_code"]
         >>> len(cost.runs), cost.images, cost.minutes
-        (7, 1408, None)
+        (15, 4881, None)
     """
     name = Profile.load(profile).name
     records = published(name) if name in profiles() else None
