@@ -26,7 +26,7 @@ class Branches(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the outputs to those of the input and the weights."""
+        """Gradients with respect to the input and the weights."""
         input, *weights = ctx.saved_tensors
         needs_input, *needs_weight = ctx.needs_input_grad
         input_gradient = None

@@ -146,7 +146,7 @@ def _is_capturing(device: torch.device) -> bool:
 def fastest(
     case: Case, native: Form, forms: Mapping[str, Form], small: Arguments, full: Arguments, timer: Timer
 ) -> DepthwiseChoice:
-    """The fastest of PyTorch's own form and others, of which those that fail or give wrong values are left out.
+    """The fastest form, from PyTorch's own and the others; forms that fail or give wrong values are left out.
 
     Args:
         case: for the report and for warnings.

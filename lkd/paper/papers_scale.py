@@ -1,4 +1,4 @@
-"""Differences that the papers and their authors' logs report for the claims, at their own scale.
+"""Differences reported for the claims by the papers and their authors' logs, at their own scale.
 
 They are single runs, so nothing is tested: `reads_as` only compares them with the smallest effect of interest. Claims
 without numbers in `published.yaml` have no entry.

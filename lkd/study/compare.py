@@ -154,7 +154,7 @@ def _paper_table(gains: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(gains: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Gain of one teacher's students over those of each other teacher, in points, with the 95 % interval of `effect`.
+    """Gain of one teacher's students over each other teacher's, in points, with the 95 % interval of `effect`.
 
     Args:
         gains: `Results.gains` of a study.

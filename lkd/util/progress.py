@@ -87,7 +87,7 @@ _BAR = re.compile(r" *(\d+)%\|[^|]*\|")
 
 
 class Lines(io.TextIOBase):
-    """A file for progress bars where there is no terminal: prints what is written to it as a line a minute.
+    """A file for progress bars without a terminal: it prints the latest state once a minute.
 
     Args:
         write_line: prints a line.
