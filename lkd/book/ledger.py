@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lkd.paper.verdicts import Verdict
     from lkd.runs.store import Store
 
-_MARK = "lkd_ledger"
+_MARK, _SETS = "lkd_ledger", "lkd_run_sets"
 
 
 class Ledger(SphinxDirective):
@@ -41,18 +41,21 @@ def load_filters(
 
 
 def run_sets(directive: SphinxDirective) -> dict[str, tuple[str, Store]]:
-    """Profile and store by name of the set of runs, on this machine and published."""
+    """Profile and store by name of the set of runs, on this machine and published; found once per page."""
     from lkd.profiles import profile_name
     from lkd.runs.published import profiles, published
     from lkd.runs.store import Store
 
     env = directive.env
+    if _SETS in env.temp_data:
+        return env.temp_data[_SETS]
     sources = sorted((Path(env.srcdir) / "notebooks").glob("*.ipynb"))
     copies = [read_copy(Path(env.config.lkd_chapters), path.stem) for path in sources]
     here = {copy.profile for copy in copies if copy.profile and not copy.from_records} - {"smoke"}
     found = {f"{profile_name(each)}, here": (each, Store()) for each in sorted(filter(_exists, here))}
     found |= {f"{name}, published": (name, published(name)) for name in profiles()}
-    return found or {"not run": ("small", Store())}
+    env.temp_data[_SETS] = found or {"not run": ("small", Store())}
+    return env.temp_data[_SETS]
 
 
 def judged(directive: SphinxDirective) -> dict[str, list[Verdict]]:
