@@ -58,9 +58,11 @@ class Headline(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Sentences, figure and scale, as HTML."""
         columns = judged(self)
-        shown = read_copy(Path(self.env.config.lkd_chapters), _CHAPTER).profile
+        best = best_verdicts(columns)
         figure = hero_html(_panels(columns, run_sets(self)))
-        return [nodes.raw("", f"{answers_html(columns)}{figure}{scale_html(columns, shown)}", format="html")]
+        folder = Path(self.env.config.lkd_chapters)
+        shown = {name: read_copy(folder, name).profile for name in {chapter_of(best[each].claim) for each in _ANSWERS}}
+        return [nodes.raw("", f"{answers_html(best)}{figure}{scale_html(best, shown)}", format="html")]
 
 
 class Findings(SphinxDirective):
@@ -68,17 +70,32 @@ class Findings(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A table with intervals, as HTML."""
-        return [nodes.raw("", findings_html(best_scale(judged(self))), format="html")]
+        return [nodes.raw("", findings_html(best_verdicts(judged(self))), format="html")]
 
 
-def answers_html(columns: Mapping[str, Sequence[Verdict]]) -> str:
-    """Three sentences, from the set of runs that decides most of the primary claims.
+def best_verdicts(columns: Mapping[str, Sequence[Verdict]]) -> dict[str, Verdict]:
+    """The verdict on each claim by its best set of runs, by the claim's id.
+
+    Confirmatory runs are better than exploratory ones, then more of them are better. The verdict plays no role.
 
     Args:
         columns: the verdicts on all claims, by name of the set of runs.
     """
-    known = {verdict.claim.id: verdict for verdict in best_scale(columns)}
-    return f'<p class="lkd-answer">{" ".join(_sentence(known[name]) for name in _ANSWERS)}</p>'
+    return {row[0].claim.id: max(row, key=_weight) for row in zip(*columns.values(), strict=True)}
+
+
+def _weight(verdict: Verdict) -> tuple[bool, int]:
+    """Whether the runs behind a verdict are confirmatory, and their number."""
+    return verdict.confirmatory, verdict.found.teacher_seeds * verdict.found.seeds if verdict.found else 0
+
+
+def answers_html(best: Mapping[str, Verdict]) -> str:
+    """Three sentences.
+
+    Args:
+        best: a verdict for each claim, by its id.
+    """
+    return f'<p class="lkd-answer">{" ".join(_sentence(best[name]) for name in _ANSWERS)}</p>'
 
 
 def _panels(
@@ -93,25 +110,13 @@ def _panels(
         by_data.setdefault(Profile.load(sets[title][0]).data, {})[title] = verdicts
     panels: dict[str, Sequence[Lead]] = {}
     for data, some in by_data.items():
-        best = best_scale(some)
-        title = next(title for title, verdicts in some.items() if verdicts is best)
+        best = best_verdicts(some)[next(iter(_ANSWERS))]
+        title = next(title for title, verdicts in some.items() if any(each is best for each in verdicts))
         profile, store = sets[title]
         results = STUDIES[_CHAPTER](profile).find(store)
         if results is not None and (leads := leads_of(results.gains)):
             panels[f"Here: small networks on {_title(data)}"] = leads
     return {**panels, LOGS: leads_in_logs()}
-
-
-def best_scale(columns: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdict]:
-    """The verdicts of the set of runs with most confirmatory decisions on primary claims, then with most decisions."""
-
-    def rank(verdicts: Sequence[Verdict]) -> tuple[int, int, int]:
-        primary = [verdict for verdict in verdicts if verdict.claim.family == "primary"]
-        decided = [verdict for verdict in primary if verdict.word in _DECIDED]
-        run = [verdict for verdict in primary if verdict.found]
-        return sum(verdict.confirmatory for verdict in decided), len(decided), len(run)
-
-    return max(columns.values(), key=rank)
 
 
 def _sentence(verdict: Verdict) -> str:
@@ -127,24 +132,36 @@ def _sentence(verdict: Verdict) -> str:
     return f"<strong>{escape(text)}</strong> ({escape(number)})."
 
 
-def scale_html(columns: Mapping[str, Sequence[Verdict]], shown: str | None) -> str:
-    """The scale of the answers, their runs, and the command that repeats them.
+def scale_html(best: Mapping[str, Verdict], shown: Mapping[str, str | None]) -> str:
+    """The scale of the answers, their runs, and the commands that repeat them: one paragraph per profile.
 
     Args:
-        columns: as in `answers_html`.
-        shown: the profile of the runs on the chapter's page.
+        best: as in `answers_html`.
+        shown: the profile of the runs on each chapter's page.
     """
+    by_profile: dict[str, dict[int, Verdict]] = {}
+    for number, name in enumerate(_ANSWERS, 1):
+        by_profile.setdefault(best[name].profile, {})[number] = best[name]
+    several = len(by_profile) > 1
+    return "".join(_scale_of(answers, several, shown) for answers in by_profile.values())
+
+
+def _scale_of(answers: Mapping[int, Verdict], several: bool, shown: Mapping[str, str | None]) -> str:
+    """The paragraph on the answers of one profile, given by their numbers; with the numbers if there are several."""
     from lkd.profiles import Profile
 
-    best = best_scale(columns)
-    profile = Profile.load(best[0].profile)
-    confirmatory = any(verdict.confirmatory for verdict in best if verdict.claim.id in _ANSWERS)
-    command = f"lkd run {_CHAPTER} -p profile={shlex.quote(public(profile.source))}"
-    link = f'<a href="../notebooks/{_CHAPTER}.html#table-runs">The runs</a>' if shown == profile.source else "The runs"
-    kind = "confirmatory" if confirmatory else "exploratory"
+    verdicts = list(answers.values())
+    profile = Profile.load(verdicts[0].profile)
+    name = shlex.quote(public(profile.source))
+    chapters = dict.fromkeys(chapter_of(each.claim) for each in verdicts)
+    commands = " and ".join(_code(f"lkd run {chapter} -p profile={name}") for chapter in chapters)
+    page = next((chapter for chapter in chapters if shown.get(chapter) == profile.source), None)
+    runs = f'<a href="../notebooks/{page}.html#table-runs">The runs</a>' if page else "The runs"
+    kind = "confirmatory" if all(each.confirmatory for each in verdicts) else "exploratory"
+    which = f" of answer{'s' * (len(answers) > 1)} {' and '.join(map(str, answers))}" if several else ""
     return (
-        f'<p class="lkd-note">Scale: {escape(public(profile.description))} Brackets are 95 % intervals. {link} are '
-        f"{kind}, and repeated by {_code(command)}.</p>"
+        f'<p class="lkd-note">Scale{which}: {escape(public(profile.description))} Brackets are 95 % intervals. '
+        f"{runs} are {kind}, and repeated by {commands}.</p>"
     )
 
 
@@ -159,10 +176,14 @@ def _title(data: str) -> str:
     return DOWNLOADS[data].title if data in DOWNLOADS else public(data)
 
 
-def findings_html(verdicts: Sequence[Verdict]) -> str:
-    """A table of the primary claims with their intervals, decided ones first."""
+def findings_html(best: Mapping[str, Verdict]) -> str:
+    """A table of the primary claims with their intervals, decided ones first.
+
+    Args:
+        best: as in `answers_html`.
+    """
     primary = sorted(
-        (verdict for verdict in verdicts if verdict.claim.family == "primary"),
+        (verdict for verdict in best.values() if verdict.claim.family == "primary"),
         key=lambda verdict: verdict.word not in _DECIDED,
     )
     heads = ["Claim", "Difference by the smallest that matters", "Verdict"]
@@ -170,7 +191,14 @@ def findings_html(verdicts: Sequence[Verdict]) -> str:
     for verdict in primary:
         chapter = f"../notebooks/{chapter_of(verdict.claim)}.html#verdicts"
         claim = f'<a href="{chapter}">{escape(verdict.claim.says)}</a>'
-        cells = [claim, interval_svg(verdict), verdict_html(verdict)]
+        cells = [claim, interval_svg(verdict), f"{verdict_html(verdict)}{_profile_html(verdict)}"]
         labelled = [f'<td data-column="{head}">{cell}</td>' for head, cell in zip(heads, cells, strict=True)]
         rows.append(f"<tr>{''.join(labelled)}</tr>")
     return scroll_box([f'<th scope="col">{head}</th>' for head in heads], rows, "lkd-cards lkd-headline")
+
+
+def _profile_html(verdict: Verdict) -> str:
+    """A link to the profile of the runs."""
+    from lkd.profiles import profile_name
+
+    return f'<br>runs: <a href="profiles.html">{escape(profile_name(verdict.profile))}</a>' if verdict.found else ""

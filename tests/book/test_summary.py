@@ -3,7 +3,7 @@
 from bs4 import BeautifulSoup
 from throwaway import first
 
-from lkd.book.summary import answers_html, best_scale, findings_html, scale_html
+from lkd.book.summary import answers_html, best_verdicts, findings_html, scale_html
 from lkd.paper.claims import claims
 from lkd.paper.verdicts import Verdict
 from lkd.study import Effect
@@ -26,8 +26,9 @@ def column(profile: str, words: dict[str, str], found: Effect = OFTEN, confirmat
     ]
 
 
-def page(columns: dict[str, list[Verdict]], shown: str | None = None) -> BeautifulSoup:
-    return BeautifulSoup(answers_html(columns) + scale_html(columns, shown), "html.parser")
+def page(columns: dict[str, list[Verdict]], shown: dict[str, str | None] | None = None) -> BeautifulSoup:
+    best = best_verdicts(columns)
+    return BeautifulSoup(answers_html(best) + scale_html(best, shown or {}), "html.parser")
 
 
 def answer(*columns: list[Verdict]) -> str:
@@ -52,17 +53,27 @@ def test_no_answer_is_made_up() -> None:
     assert "equally good" in answer(column("small", {QUESTION: "no difference that matters"}))
 
 
-def test_confirmatory_runs_answer_before_exploratory_ones_and_decided_before_open() -> None:
-    undecided = column("small", {QUESTION: "not decided", KERNELS: "not decided"})
-    explored = column("exploratory", {QUESTION: "supported", KERNELS: "supported"})
-    confirmed = column("reference", {QUESTION: "contradicted"}, confirmatory=True)
-    assert best_scale({"a": undecided, "b": explored}) is explored
-    assert best_scale({"a": confirmed, "b": explored, "c": undecided}) is confirmed
+def test_each_claim_is_answered_by_its_confirmatory_runs_then_by_most_runs_whatever_the_verdict() -> None:
+    small = column("small", {QUESTION: "supported", KERNELS: "supported", VANILLA: "supported"}, ONCE)
+    explored = column("exploratory", {QUESTION: "supported", KERNELS: "not decided"})
+    confirmed = column("reference", {QUESTION: "not decided"}, ONCE, confirmatory=True)
+    best = best_verdicts({"a": small, "b": explored, "c": confirmed})
+    assert [best[name].profile for name in (QUESTION, KERNELS, VANILLA)] == ["reference", "exploratory", "small"]
+    assert best[KERNELS].word == "not decided"
+
+
+def test_answers_of_several_scales_name_the_scale_of_each() -> None:
+    small = column("small", {QUESTION: "supported", VANILLA: "supported"}, ONCE)
+    confirmed = column("reference", {VANILLA: "supported"}, confirmatory=True)
+    first_scale, second = page({"a": small, "b": confirmed}).select("p.lkd-note")
+    assert first_scale.get_text().startswith("Scale of answers 1 and 2: ") and "are exploratory" in first_scale.text
+    assert second.get_text().startswith("Scale of answer 3: ") and "are confirmatory" in second.text
+    assert first(second, "code").get_text() == "lkd run vanilla_kd -p profile=reference"
 
 
 def test_primary_claims_are_shown_decided_ones_first() -> None:
     verdicts = column("small", {KERNELS: "not decided", VANILLA: "supported"})
-    soup = BeautifulSoup(findings_html(verdicts), "html.parser")
+    soup = BeautifulSoup(findings_html({verdict.claim.id: verdict for verdict in verdicts}), "html.parser")
     rows = [row.select("td") for row in soup.select("tbody tr")]
     assert len(rows) == sum(claim.family == "primary" for claim in claims().values())
     assert rows[0][0].get_text() == claims()[VANILLA].says
@@ -71,7 +82,7 @@ def test_primary_claims_are_shown_decided_ones_first() -> None:
 
 def test_the_scale_has_its_command_and_a_link_only_where_the_page_shows_it() -> None:
     columns = {"here": column("small", {QUESTION: "supported"})}
-    scale = page(columns, "small").select("p")[1]
+    scale = page(columns, {"logit_kd": "small"}).select("p")[1]
     assert first(scale, "a")["href"] == "../notebooks/logit_kd.html#table-runs"
     assert first(scale, "code").get_text() == "lkd run logit_kd -p profile=small"
-    assert not page(columns, "smoke").select("p")[1].select("a")
+    assert not page(columns, {"logit_kd": "smoke"}).select("p")[1].select("a")
