@@ -29,7 +29,6 @@ from lkd.study.compare import MissingRowsError
 from lkd.study.measure import NotMeasuredError
 from lkd.tables import Table
 from lkd.util.checks import unknown
-from lkd.util.markdown import plain
 
 LEVEL = 0.05
 POWER = 0.8
@@ -171,39 +170,6 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """Verdicts as a table of a chapter."""
     caption = "Verdicts by rules fixed before the runs, corrected over all claims: see the page of methods."
     return Table(table_of(verdicts), "verdicts", caption, shown=_SHOWN)
-
-
-def learned(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as sentences in Markdown, decided ones first, with the scale that they hold for.
-
-    Example:
-        >>> from lkd.paper.verdicts import judge, learned
-        >>> print(learned(judge("smoke", {"teacher_size": None})))
-        No claim of this page was run.
-    """
-    run = sorted((each for each in verdicts if each.found), key=lambda each: VERDICTS.index(each.word))
-    if not run:
-        return "No claim of this page was run."
-    scale = Profile.load(run[0].profile)
-    head = f"At this scale ({plain(public(scale.description).rstrip('.'))}):"
-    return "\n".join([head, "", *(f"- **{each.word.capitalize()}:** {_sentence(each)}" for each in run)])
-
-
-def _sentence(verdict: Verdict) -> str:
-    """The claim with its difference, interval, and certainty."""
-    found, claim = verdict.found, verdict.claim
-    assert found is not None
-    low, high = found.interval()
-    numbers = f"{found.mean:+.2f} {claim.unit}"
-    if low == low:
-        numbers += f", 95 % interval {low:.2f} to {high:.2f}"
-    if verdict.trained_once:
-        numbers += "; each teacher was trained once"
-    elif verdict.times == verdict.times:
-        numbers += f"; about {verdict.times:.0f} times as many teacher instances and student seeds would decide it"
-    else:
-        numbers += f"; {'confirmatory' if verdict.confirmatory else 'exploratory'}"
-    return f"{plain(claim.says)} ({numbers}.)"
 
 
 def table_of(verdicts: Sequence[Verdict]) -> pd.DataFrame:

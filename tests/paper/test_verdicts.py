@@ -12,7 +12,7 @@ import pytest
 
 from lkd.paper import registry
 from lkd.paper.claims import claims
-from lkd.paper.verdicts import VERDICTS, Verdict, judge, judge_all, learned, ledger, table_of
+from lkd.paper.verdicts import VERDICTS, Verdict, judge, judge_all, ledger, table_of
 from lkd.profiles import PROFILES, Profile
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
@@ -256,19 +256,3 @@ def test_a_claim_with_sides_that_were_not_run_is_not_run() -> None:
     without = [run for run in results.runs if "mini_slak" not in (run.recipe.student, run.recipe.teacher_name)]
     found = {v.claim.id: v.word for v in judge("exploratory", {"logit_kd": replace(results, runs=without)})}
     assert found[ID] == "not run" and found["logits-convnext-over-transformers"] != "not run"
-
-
-# Sentences ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_chapter_ends_in_sentences_with_decided_claims_first() -> None:
-    helped = helped_by({"mini_slak", "mini_convnext"}, 2.0)
-    text = learned(judged("logit_kd", "exploratory", helped))
-    words = [line.split("**")[1] for line in text.splitlines() if line.startswith("- ")]
-    assert words[0] == "Supported:" and words == sorted(words, key=lambda word: VERDICTS.index(word[:-1].lower()))
-    assert "At this scale (Fashion" in text and "95 % interval" in text and "exploratory" in text
-
-
-def test_a_claim_that_its_teachers_cannot_decide_says_so() -> None:
-    text = learned(judged("logit_kd", "small", noisy))
-    assert "each teacher was trained once" in text
