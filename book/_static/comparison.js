@@ -11,11 +11,14 @@
     const [target, script] = ["div", "script"].map((kind) => figure.querySelector(kind));
     return { figure, target, script, meta: JSON.parse(script.textContent).layout.meta };
   });
+  const NAMES = 4; // columns of a row before its quantities
   const narrow = matchMedia("(max-width: 600px)");
   const LEGEND = { orientation: "h", x: 0, y: 1, yanchor: "bottom" };
   const MARGIN = { l: 10, r: 10, t: 10, b: 10 };
 
   const unique = (entries) => [...new Set(entries)];
+
+  const isChosen = (quantity) => boxes.find(({ name, value }) => name === "quantity" && value === quantity).checked;
 
   // The checkbox of a cell's objective; a baseline has none.
   const boxOf = ({ objective }) => boxes.find(({ name, value }) => name === "objective" && value === objective);
@@ -43,10 +46,10 @@
     `runs: ${n}`,
   ].join("<br>");
 
-  // The range of the axis: all intervals, and zero for gains.
+  // The range of the axis: all intervals, and zero for differences.
   function rangeOf(measure, rows) {
     const ends = rows.flatMap(({ mean, low, high }) => [low ?? mean, high ?? mean]);
-    if (measure === "direct_gain") ends.push(0);
+    if (!["distilled_top1", "share", "error"].includes(measure)) ends.push(0);
     const [least, most] = [Math.min(...ends), Math.max(...ends)];
     const room = 0.05 * (most - least || 1);
     return [least - room, most + room];
@@ -131,10 +134,13 @@
   function show() {
     const shown = cells.filter((cell) => boxes.every(({ name, value, checked }) => checked || cell[name] !== value));
     for (const table of tables) cells.forEach((cell, row) => { table.rows[row].hidden = !shown.includes(cell); });
+    Object.keys(measures).forEach((measure, place) => {
+      for (const { cells: row } of tables[0].closest("table").rows) row[place + NAMES].hidden = !isChosen(measure);
+    });
     const distilled = shown.filter(boxOf);
     const has = (measure) => (distilled.length ? distilled : shown).some((cell) => cell[measure]);
     for (const { figure, target, script, meta } of figures) {
-      figure.hidden = !has(meta.shows);
+      figure.hidden = !isChosen(meta.shows) || !has(meta.shows);
       if (figure.hidden) continue;
       const groups = grouped(shown.filter((cell) => cell[meta.shows]));
       const { data, layout, alt } = meta.shows === "curve" ? lines(groups) : points(meta.shows, groups);
@@ -143,7 +149,7 @@
       script.textContent = JSON.stringify({ data, layout: { legend: LEGEND, margin: MARGIN, ...layout, meta } });
       figure.dispatchEvent(new Event("lkd-change", { bubbles: true }));
     }
-    const lacking = Object.keys(measures).filter((measure) => shown.length && !has(measure));
+    const lacking = Object.keys(measures).filter((measure) => isChosen(measure) && shown.length && !has(measure));
     const without = lacking.length ? ` Without ${lacking.map((measure) => measures[measure][0]).join(", ")}.` : "";
     root.querySelector("[role=status]").textContent = `${shown.length} of ${cells.length} rows are shown.${without}`;
   }

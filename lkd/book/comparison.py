@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Cell = dict[str, Any]
 _CLASS = "lkd-comparison"
 _NAMES = ("profile", "student", "teacher", "objective")
+_QUANTITY = "quantity"
 _SPREAD = ("mean", "low", "high", "n")
 _MEANS = "means over runs"
 _NOTHING = "No runs are published that could be compared."
@@ -46,9 +48,22 @@ GAINS = (
     Measure("direct_gain", None, "direct gain", "points"),
     Measure("distilled_top1", "student_top1", "test top-1", "%"),
 )
+LEAD = Measure("lead", None, "lead over the other teachers", "points")
+OVER_KD = Measure("over_kd", None, "lead of NKD over KD", "points")
+SPEED = Measure("area_gain", None, "lead over the epochs", "points")
 SHARE = Measure("share", "alone_share", "effective receptive field", "% of the area")
 ERROR = Measure("error", "alone_error", "error on corrupted images", "%")
-MEASURES = (*GAINS, SHARE, ERROR)
+MEASURES = (*GAINS, LEAD, OVER_KD, SPEED, SHARE, ERROR)
+PRESETS = {
+    LEAD: "Which teacher is ahead?",
+    OVER_KD: "KD against NKD",
+    SPEED: "Who learns fastest?",
+    SHARE: "Who sees farthest?",
+    ERROR: "Who is robust?",
+}
+"""Questions that one quantity answers."""
+_BEST_IS_LOWEST = (ERROR,)
+_CURVES = "curve"
 
 
 class Comparison(SphinxDirective):
@@ -81,7 +96,7 @@ def cells(profile: str, store: Store) -> list[Cell]:
         store: where its runs are found.
 
     Returns:
-        For each cell its names; by the column of each available `Measure`, mean, 95 % t interval, and number of runs;
+        For each cell its names; by the column of each available `Measure`, mean, 95 % interval, and number of runs;
         and as `curve` the mean accuracy by epoch. Empty if a run is missing in the store.
 
     Example:
@@ -99,20 +114,60 @@ def cells(profile: str, store: Store) -> list[Cell]:
 
 def cells_of(profile: str, results: Results, traits: Iterable[tuple[Measure, pd.DataFrame]] = ()) -> list[Cell]:
     """The cells of a study's results and of its trait tables: see `cells`."""
-    from lkd.study import by_cell
+    from lkd.study import by_cell, learning_speed
     from lkd.study.results import CELL
 
+    tables = [*((measure, results.gains) for measure in GAINS), (SPEED, learning_speed(results)), *traits]
+    spreads = {measure: by_cell(_with_baselines(table, measure), measure.column) for measure, table in tables}
     found: dict[tuple[str, ...], Cell] = {}
-    for measure, table in [*((measure, results.gains) for measure in GAINS), *traits]:
-        means = by_cell(_with_baselines(table, measure), measure.column)
+    for measure, means in {**spreads, LEAD: _leads(results.gains), OVER_KD: _leads_over_kd(results.gains)}.items():
         for row in means.astype(object).where(means.notna(), None).to_dict("records"):
             names = tuple(row[name] for name in CELL)
             about = dict(zip(CELL, names, strict=True))
-            cell = found.setdefault(names, {"profile": profile, **about, "curve": {"epoch": [], "val_top1": []}})
+            cell = found.setdefault(names, {"profile": profile, **about, _CURVES: {"epoch": [], "val_top1": []}})
             cell[measure.column] = {name: row[name] for name in _SPREAD}
     for names, curve in _curves(results).items():
-        found[names]["curve"] = curve
+        found[names][_CURVES] = curve
     return list(found.values())
+
+
+def _leads(gains: pd.DataFrame) -> pd.DataFrame:
+    """Gain of each teacher's students minus the mean over the students of the other teachers, by cell."""
+    rows = []
+    for (student, objective), group in gains.groupby(["student", "objective"], sort=False):
+        for teacher in group.teacher.unique():
+            others = [other for other in group.teacher.unique() if other != teacher]
+            if others:
+                names = {"student": student, "teacher": teacher, "objective": objective}
+                rows.append({**names, **_difference(group, {"teacher": [teacher]}, {"teacher": others})})
+    return _differences(rows)
+
+
+def _leads_over_kd(gains: pd.DataFrame) -> pd.DataFrame:
+    """Gain by NKD minus gain by KD with the same teachers and seeds, in the cells of NKD."""
+    rows = []
+    for (student, teacher), group in gains.groupby(["student", "teacher"], sort=False):
+        if {"kd", "nkd"} <= set(group.objective):
+            names = {"student": student, "teacher": teacher, "objective": "nkd"}
+            rows.append({**names, **_difference(group, {"objective": ["nkd"]}, {"objective": ["kd"]})})
+    return _differences(rows)
+
+
+def _difference(gains: pd.DataFrame, high: Mapping[str, list[str]], low: Mapping[str, list[str]]) -> dict[str, float]:
+    """Mean difference of gains with its interval, and the number of runs with `high`."""
+    from lkd.study import effect
+
+    ((column, entries),) = high.items()
+    seen = effect(gains, GAINS[0].column, high, low)
+    return dict(zip(_SPREAD, (seen.mean, *seen.interval(), int(gains[column].isin(entries).sum())), strict=True))
+
+
+def _differences(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    from lkd.study.results import CELL
+
+    return pd.DataFrame(rows, columns=[*CELL, *_SPREAD])
 
 
 def _traits(profile: str, store: Store) -> list[tuple[Measure, pd.DataFrame]]:
@@ -134,13 +189,15 @@ def _with_baselines(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     import pandas as pd
 
     from lkd.figures import ALONE
+    from lkd.study.compare import REPLICATES
     from lkd.study.results import CELL
 
-    distilled = table[[*CELL, measure.column]]
+    distilled = table[[*CELL, *REPLICATES, measure.column]]
     if measure.baseline is None:
         return distilled
     once = table.drop_duplicates(["student", "seed"])
-    alone = once.assign(**{"teacher": ALONE, "objective": "label", measure.column: once[measure.baseline]})
+    baseline = {"teacher": ALONE, "objective": "label", "teacher_seed": None, measure.column: once[measure.baseline]}
+    alone = once.assign(**baseline)
     return pd.concat([distilled, alone[distilled.columns]], ignore_index=True)
 
 
@@ -171,13 +228,14 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
         "styles": styles(pd.Series([cell["teacher"] for cell in cells])),
     }
     live = [
-        _choice(cells),
+        _presets(found, measures),
+        _choice(cells, measures),
         f'<script type="application/json">{script_json(drawn)}</script>',
         *(
-            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % t intervals if there are several.")
+            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % intervals if there are several.")
             for each in measures
         ),
-        _figure("curve", f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
+        _figure(_CURVES, f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
     ]
     return "\n".join([*_missing(found), "<div hidden>", *live, "</div>", _table(cells, measures), _curve_table(cells)])
 
@@ -194,23 +252,56 @@ def _missing(found: Mapping[str, Sequence[Cell]]) -> list[str]:
     return [f"<p>{escape(sentence)}</p>" for sentence in sentences]
 
 
-def _choice(cells: Sequence[Cell]) -> str:
-    """A form with a checkbox for each profile, student, teacher and objective, and a status line."""
+def _presets(found: Mapping[str, Sequence[Cell]], measures: Sequence[Measure]) -> str:
+    """Links that select one quantity of the profile with most runs, each with its extremes."""
+
+    def runs(profile: str) -> int:
+        return sum(cell[GAINS[0].column]["n"] for cell in found[profile] if GAINS[0].column in cell)
+
+    profile = max(found, key=runs)
+    items = []
+    for measure, question in PRESETS.items():
+        rows = [cell for cell in found[profile] if measure in measures and measure.column in cell]
+        if rows:
+            link = urlencode({_QUANTITY: measure.column, "profile": profile})
+            items.append(f'<li><a href="#{escape(link)}">{question}</a> {_extremes(measure, rows)}</li>')
+    return f'<ul class="lkd-presets">{"".join(items)}</ul>' if items else ""
+
+
+def _extremes(measure: Measure, cells: Sequence[Cell]) -> str:
+    """The cells with the largest and the smallest mean, in words."""
+    from lkd.figures import as_written
+
+    def words(cell: Cell) -> str:
+        names = ", ".join(as_written(cell[name]) for name in ("student", "teacher", "objective"))
+        return f"{cell[measure.column]['mean']:.2f} {measure.unit} ({escape(names)})"
+
+    ordered = sorted(cells, key=lambda cell: cell[measure.column]["mean"], reverse=measure not in _BEST_IS_LOWEST)
+    return f"{measure.title.capitalize()}: from {words(ordered[0])} to {words(ordered[-1])}."
+
+
+def _choice(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
+    """A form with a checkbox for each quantity, profile, student, teacher and objective, and a status line."""
     from lkd.figures import ALONE, as_written
 
-    fields = []
+    quantities = {measure.column: measure.title for measure in measures} | {_CURVES: "learning curves"}
+    fields = [_fieldset(_QUANTITY, "Quantities", quantities)]
     for name in _NAMES:
         entries = dict.fromkeys(cell[name] for cell in cells if name != "objective" or cell["teacher"] != ALONE)
-        boxes = [
-            f'<label><input type="checkbox" name="{name}" value="{escape(entry)}" checked> '
-            f"{escape(as_written(entry))}</label>"
-            for entry in entries
-        ]
-        fields.append(f"<fieldset><legend>{name.capitalize()}s</legend>{''.join(boxes)}</fieldset>")
+        fields.append(_fieldset(name, f"{name.capitalize()}s", {entry: as_written(entry) for entry in entries}))
     return (
         f'<form class="lkd-choice" autocomplete="off">{"".join(fields)}<button type="reset">Show all</button></form>\n'
         '<p role="status"></p>'
     )
+
+
+def _fieldset(name: str, legend: str, entries: Mapping[str, str]) -> str:
+    """A checkbox for each entry; `entries` are labels by value."""
+    boxes = [
+        f'<label><input type="checkbox" name="{name}" value="{escape(value)}" checked> {escape(label)}</label>'
+        for value, label in entries.items()
+    ]
+    return f"<fieldset><legend>{legend}</legend>{''.join(boxes)}</fieldset>"
 
 
 def _figure(shows: str, caption: str) -> str:
@@ -228,7 +319,7 @@ def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:
         if measure.column in cell
     ]
     caption = (
-        f"{_MEANS.capitalize()}, in brackets their 95 % t intervals if there are several; n is the number of runs. "
+        f"{_MEANS.capitalize()}, in brackets their 95 % intervals if there are several; n is the number of runs. "
         "The CSV file has all rows, for any selection."
     )
     shown = html_table([*_NAMES, *(measure.label for measure in measures)], rows)

@@ -52,7 +52,7 @@ def _page(copy: Copy, source: str) -> NotebookNode:
 
 
 def show_answer(notebook: NotebookNode) -> None:
-    """Repeat the first verdicts of the section "What we learned" in a box below the chapter's question.
+    """Repeat the first verdicts of the section "What we learned" in a box below the first cell, which has the question.
 
     Args:
         notebook: an executed chapter, changed in place; one without this section, or not executed, stays as it is.
@@ -61,10 +61,7 @@ def show_answer(notebook: NotebookNode) -> None:
     if not findings:
         return
     text = "\n".join([*findings[:_ANSWERS], "", '<a href="#what-we-learned">All that this page shows</a>'])
-    title, question, *rest = notebook.cells[0].source.split("\n\n", 2)
-    notebook.cells[0].source = f"{title}\n\n{question}"
-    added = [fenced(text, "{admonition} Answer"), *rest]
-    notebook.cells[1:1] = [nbformat.v4.new_markdown_cell(each) for each in added]
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(text, "{admonition} Answer")))
 
 
 def _learned(notebook: NotebookNode) -> str:

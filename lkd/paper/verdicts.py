@@ -20,8 +20,7 @@ from scipy import stats
 
 from lkd.paper.claims import FAMILIES, NO_DIFFERENCE, Claim, claims
 from lkd.paper.registry import is_confirmatory
-from lkd.profiles import Profile, profile_name
-from lkd.runs.public_names import public
+from lkd.profiles import profile_name
 from lkd.runs.store import Store
 from lkd.study import Effect, Results
 from lkd.study.chapters import STUDIES, TABLES

@@ -17,7 +17,7 @@ from lkd.book.comparison import Cell, cells, comparison_html
 from lkd.figures import ALONE, styles
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
-from lkd.study import distillation, trait_study
+from lkd.study import distillation, effect, trait_study
 from lkd.study.grid import WithoutWeightsError
 
 GAINS = (1.0, 2.0, 3.0)
@@ -70,6 +70,23 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
     return cells("small", Records(tmp_path_factory.mktemp("records")))
 
 
+class Uneven(Records):
+    """Runs with accuracies of their own."""
+
+    def find(self, recipe: Recipe, build: object = None) -> Run:
+        run = super().find(recipe, build)
+        run.metrics["test_top1"] += int(recipe.run_id, 16) % 1000 / 1000
+        return run
+
+
+@pytest.fixture(scope="module")
+def exploratory(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lkd.study.distillation", partial(distillation, students=["mini_resnet"]))
+        patch.setattr("lkd.study.trait_study", partial(trait_study, students=["mini_resnet"]))
+        return cells("exploratory", Uneven(tmp_path_factory.mktemp("records")))
+
+
 def of(found: list[Cell], teacher: str, objective: str, student: str = "mini_resnet") -> Cell:
     (cell,) = [c for c in found if (c["teacher"], c["objective"], c["student"]) == (teacher, objective, student)]
     return cell
@@ -106,6 +123,45 @@ def test_a_learning_curve_is_the_mean_by_epoch(small: list[Cell]) -> None:
     assert of(small, ALONE, "label")["curve"]["epoch"] == list(range(1, epochs + 1))
 
 
+def test_differences_are_paired_with_the_intervals_of_the_verdicts(exploratory: list[Cell], tmp_path: Path) -> None:
+    gains = distillation("exploratory", students=["mini_resnet"]).find(Uneven(tmp_path)).gains
+    ahead, others = {"teacher": ["mini_slak"]}, {"teacher": ["mini_convnext", "mini_cswin", "mini_swin", "mini_vit"]}
+    kd = gains[gains.objective == "kd"]
+    slak = gains[gains.teacher == "mini_slak"]
+    lead = effect(kd, "direct_gain", ahead, others)
+    over_kd = effect(slak, "direct_gain", {"objective": ["nkd"]}, {"objective": ["kd"]})
+    for cell, column, seen in (("kd", "lead", lead), ("nkd", "over_kd", over_kd)):
+        low, high = seen.interval()
+        assert of(exploratory, "mini_slak", cell)[column] == pytest.approx(
+            {"mean": seen.mean, "low": low, "high": high, "n": 15}
+        )
+    means = kd.groupby("teacher").direct_gain.mean()
+    assert lead.mean == pytest.approx(means["mini_slak"] - means.drop("mini_slak").mean())
+
+
+def test_runs_that_share_a_teacher_are_not_independent(exploratory: list[Cell], tmp_path: Path) -> None:
+    gains = distillation("exploratory", students=["mini_resnet"]).find(Uneven(tmp_path)).gains
+    rows = gains[(gains.objective == "kd") & (gains.teacher == "mini_slak")]
+    low, high = effect(rows, "direct_gain").interval()
+    assert of(exploratory, "mini_slak", "kd")["direct_gain"] == pytest.approx(
+        {"mean": rows.direct_gain.mean(), "low": low, "high": high, "n": 15}
+    )
+
+
+def test_presets_select_a_quantity_of_the_profile_with_most_runs(small: list[Cell], exploratory: list[Cell]) -> None:
+    soup = BeautifulSoup(comparison_html({"small": small, "exploratory": exploratory}), "html.parser")
+    items = {str(first(item, "a")["href"]): item.get_text() for item in soup.select(".lkd-presets li")}
+    assert list(items) == [
+        f"#quantity={each}&profile=exploratory" for each in ("lead", "over_kd", "area_gain", "share", "error")
+    ]
+    best = max((cell for cell in exploratory if "over_kd" in cell), key=lambda cell: cell["over_kd"]["mean"])
+    told = items["#quantity=over_kd&profile=exploratory"]
+    assert told.startswith(
+        f"KD against NKD Lead of nkd over kd: from {best['over_kd']['mean']:.2f} points (mini_resnet"
+    )
+    assert best["teacher"] in told.partition(" to ")[0]
+
+
 def test_traits_stand_where_they_were_measured(small: list[Cell]) -> None:
     assert of(small, "mini_slak", "nkd")["error"]["mean"] == pytest.approx(41)
     assert "error" not in of(small, "mini_slak", "kd") and "share" not in of(small, "mini_slak", "kd")
@@ -140,12 +196,15 @@ def test_the_table_and_its_csv_have_the_numbers(small: list[Cell]) -> None:
     assert [cell.text for cell in row.select("td")][4:] == [
         "2.00 [-0.48, 4.48], n = 3",
         "53.00 [48.03, 57.97], n = 3",
+        "0.00 [0.00, 0.00], n = 3",
+        "–",
+        "1.08 [-0.26, 2.43], n = 3",
         "–",
         "–",
     ]
     lines = unquote(str(first(table, "a")["href"])).partition(",")[2].splitlines()
     assert lines[0] == "profile,student,teacher,objective,measure,unit,mean,95 % low,95 % high,runs"
-    assert len(lines) == 1 + 20 + 22 + 2 * 12
+    assert len(lines) == 1 + 20 + 22 + 20 + 10 + 20 + 2 * 12
 
 
 def test_names_are_no_markup(small: list[Cell]) -> None:
@@ -252,7 +311,7 @@ class TestInABrowser:
             ("small", teacher) for teacher in (everyone - {"mini_vit"}) | {ALONE}
         }
         assert {trace["name"] for trace in reader.drawn(0)} == everyone - {"mini_vit"}
-        assert {trace["name"] for trace in reader.drawn(4)} == everyone - {"mini_vit"} | {ALONE}
+        assert {trace["name"] for trace in reader.drawn(7)} == everyone - {"mini_vit"} | {ALONE}
         assert reader.status() == "18 of 44 rows are shown."
         assert reader.complaints == []
 
@@ -265,7 +324,7 @@ class TestInABrowser:
         assert other.rows() == reader.rows() and len(other.rows()) == 2 * 4 + 2
         assert not other.box("KD").is_checked() and other.box("NKD").is_checked()
         assert "Without effective receptive field." in other.status()
-        assert not other.page.locator(".lkd-figure").nth(2).is_visible()
+        assert not other.page.locator(".lkd-figure").nth(5).is_visible()
         other.page.get_by_role("button", name="Show all").click()
         other.page.wait_for_function("location.hash === ''")
         assert len(other.rows()) == 44 and other.box("KD").is_checked()
@@ -273,13 +332,21 @@ class TestInABrowser:
 
     def test_a_figure_with_none_of_the_taught_is_left_out_and_said(self, built: Book, browser: Browser) -> None:
         reader = Reader(built, browser, "#profile=small&objective=kd")
-        assert (
-            reader.status() == "12 of 44 rows are shown. Without effective receptive field, error on corrupted images."
-        )
+        without = "lead of NKD over KD, effective receptive field, error on corrupted images"
+        assert reader.status() == f"12 of 44 rows are shown. Without {without}."
         visible = [figure.is_visible() for figure in reader.page.locator(".lkd-figure").all()]
-        assert visible == [True, True, False, False, True]
+        assert visible == [True, True, True, False, True, False, False, True]
         reader.box(ALONE).uncheck()
         assert reader.status().startswith("10 of 44 rows are shown. Without")
+
+    def test_a_preset_shows_one_quantity_and_its_column(self, built: Book, browser: Browser) -> None:
+        reader = Reader(built, browser)
+        reader.page.get_by_role("link", name="Which teacher is ahead?").click()
+        reader.page.wait_for_function("document.querySelectorAll('.lkd-figure[hidden]').length === 7")
+        assert reader.page.locator(".lkd-figure").nth(2).is_visible() and len(reader.drawn(2)) == 5
+        heads = reader.page.locator(".lkd-table").first.locator("thead th:visible").all_inner_texts()
+        assert heads == ["profile", "student", "teacher", "objective", "lead over the other teachers (points)"]
+        assert not reader.box("learning curves").is_checked() and reader.complaints == []
 
     def test_a_link_may_name_some_of_one_kind_alone(self, built: Book, browser: Browser) -> None:
         reader = Reader(built, browser, "#teacher=mini_vit")
@@ -294,7 +361,7 @@ class TestInABrowser:
 
     def test_a_teacher_looks_as_in_all_figures_of_the_book(self, built: Book, browser: Browser) -> None:
         reader = Reader(built, browser)
-        curves = reader.drawn(4)
+        curves = reader.drawn(7)
         looks = {t["name"]: (t["line"]["color"], t["marker"]["symbol"], t["line"]["dash"]) for t in curves}
         assert looks == styles(pd.Series(list(looks)))
         for trace in reader.drawn(0):

@@ -12,7 +12,7 @@ import pytest
 
 from lkd.paper import registry
 from lkd.paper.claims import claims
-from lkd.paper.verdicts import VERDICTS, Verdict, judge, judge_all, ledger, table_of
+from lkd.paper.verdicts import Verdict, judge, judge_all, ledger, table_of
 from lkd.profiles import PROFILES, Profile
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
