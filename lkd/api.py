@@ -1,18 +1,20 @@
 """Distillation and training in one call, for named and custom models and data."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
-from lkd.data import Images, from_datasets
+from lkd.data import Images, from_datasets, load
 from lkd.data.custom import MapDataset
 from lkd.engine.options import Options
 from lkd.engine.run import check_arguments, execute
-from lkd.engine.setup import Objects, RunSetup, in_memory
-from lkd.models import load_model
+from lkd.engine.setup import Objects, RunSetup, in_memory, pretrained
+from lkd.engine.teacher_origin import check_classes
+from lkd.models import Ensemble, load_model
 from lkd.models.copying import unwrapped
 from lkd.models.names import check_source
 from lkd.objectives import OBJECTIVES
@@ -32,7 +34,7 @@ _NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "subset_seed": None, 
 @torch_defaults()
 def distill(
     student: Model,
-    teacher: Model,
+    teacher: Model | Sequence[Model],
     *,
     objective: str = "nkd",
     data: Data,
@@ -49,7 +51,9 @@ def distill(
             changed), the folder of a model saved by `lkd.models.save_model` or timm, or a recipe or run.
         teacher: a module, folder, recipe or run, as for the student; the name of one of the profile's teachers, which
             is trained on `data` first; or the name of a pretrained timm model. The teacher sees the same augmented
-            images as the student, a timm model with the normalisation it was trained with.
+            images as the student; a timm model gets them with the normalisation it was trained with, a module with that
+            of the data, or its own as a `lkd.models.Normalized`. A list of teachers is an `lkd.models.Ensemble`, for
+            objectives on logits.
         objective: a name in `lkd.objectives.OBJECTIVES`. Its parameters keep the objective's own defaults unless they
             are given here; the profile does not set them. For example, `"kd"` has alpha 0.1, like `kd_loss`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label). A tenth of train is held out for
@@ -74,19 +78,24 @@ def distill(
     """
     settings = Profile.load(profile)
     fields, arguments = _split_overrides(overrides, objective)
+    named = _Arguments()
+    data_name = named.data(data)
+    members = []
+    if isinstance(teacher, list | tuple):
+        members = [named.member(each, data_name, settings) for each in teacher]
 
-    def prepare(student: Model) -> tuple[Recipe, Objects]:
-        given = _Arguments()
-        data_name = given.data(data)
+    def prepare(student: Model, *members: nn.Module) -> tuple[Recipe, Objects]:
+        given = _Arguments(named.objects)
+        one: Any = Ensemble(members) if isinstance(teacher, list | tuple) else teacher
         recipe = settings.student_recipe(
             given.model(student, "student"),
             **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
-            teacher=given.teacher(teacher, data_name, settings),
+            teacher=given.teacher(one, data_name, settings),
             objective=objective,
         )
         return _with_arguments(recipe, arguments), given.objects
 
-    return _run(prepare, student, store, num_processes, options)
+    return _run(prepare, [student, *members], named.objects, store, num_processes, options)
 
 
 @torch_defaults()
@@ -113,32 +122,50 @@ def train(
     """
     settings = Profile.load(profile)
     fields, arguments = _split_overrides(overrides, "label")
+    named = _Arguments()
+    data_name = named.data(data)
 
     def prepare(model: Model) -> tuple[Recipe, Objects]:
-        given = _Arguments()
+        given = _Arguments(named.objects)
         name = given.model(model, "model")
         as_role = settings.teacher_recipe if name in settings.teachers else settings.student_recipe
-        recipe = as_role(name, **{"data": given.data(data), **_NOT_FROM_PROFILE, **fields})
+        recipe = as_role(name, **{"data": data_name, **_NOT_FROM_PROFILE, **fields})
         return _with_arguments(recipe, arguments), given.objects
 
-    return _run(prepare, model, store, num_processes, options)
+    return _run(prepare, [model], named.objects, store, num_processes, options)
 
 
 def _run(
-    prepare: Callable[[Model], tuple[Recipe, Objects]],
-    model: Model,
+    prepare: Callable[..., tuple[Recipe, Objects]],
+    models: Sequence[Model],
+    objects: Objects,
     store: Store | None,
     num_processes: int,
     options: Options | None,
 ) -> Run:
-    """Run the recipe that `prepare` makes for a model. A model given as a recipe is trained first, after all checks."""
+    """Run the recipe that `prepare` makes for some models. Models given as recipes are trained first, after all checks.
+
+    Args:
+        prepare: makes the recipe and its objects from the models.
+        models: those that `prepare` needs, which may be recipes.
+        objects: the data in memory that these recipes name.
+        store, num_processes, options: as for `distill`.
+    """
     check_arguments(store, options)
     store = store or Store()
-    if isinstance(model, Recipe):
-        if store.find(model) is None:
-            RunSetup(*prepare(RunSetup(model, {}).network()))
-        model = execute(model, store, {}, num_processes=num_processes, options=options)
-    recipe, objects = prepare(model)
+
+    def untrained(model: Model) -> Model:
+        return RunSetup(model, objects).network() if isinstance(model, Recipe) else model
+
+    if any(isinstance(model, Recipe) and store.find(model) is None for model in models):
+        RunSetup(*prepare(*map(untrained, models)))
+
+    def trained(model: Model) -> Model:
+        if not isinstance(model, Recipe):
+            return model
+        return execute(model, store, objects, num_processes=num_processes, options=options).student
+
+    recipe, objects = prepare(*map(trained, models))
     return execute(recipe, store, objects, num_processes=num_processes, options=options)
 
 
@@ -149,8 +176,8 @@ def _with_arguments(recipe: Recipe, arguments: dict[str, Any]) -> Recipe:
 class _Arguments:
     """The caller's models and data: their names in a recipe, and the objects in memory by name."""
 
-    def __init__(self) -> None:
-        self.objects: dict[str, nn.Module | Images] = {}
+    def __init__(self, objects: Objects = MappingProxyType({})) -> None:
+        self.objects: dict[str, nn.Module | Images] = dict(objects)
 
     def model(self, model: Model, role: str) -> str:
         if isinstance(model, str):
@@ -190,6 +217,19 @@ class _Arguments:
         if isinstance(teacher, str) and teacher in settings.teachers:
             return settings.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
         return self.model(teacher, "teacher")
+
+    def member(self, teacher: Model, data: str, settings: Profile) -> Recipe | nn.Module:
+        """A teacher of an ensemble: a module, or the recipe of one that is trained first."""
+        if isinstance(teacher, str) and teacher in settings.teachers:
+            return settings.teacher_recipe(teacher, data=data, **_NOT_FROM_PROFILE)
+        if isinstance(teacher, Recipe | nn.Module):
+            return teacher
+        name = self.model(teacher, "teacher")
+        if isinstance(given := self.objects.pop(name, None), nn.Module):
+            return given
+        images: Any = self.objects[data] if data in self.objects else load(data)
+        check_classes(name, images.classes)
+        return pretrained(name, images)
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:
         name = in_memory(thing, role)

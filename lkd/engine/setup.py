@@ -14,6 +14,7 @@ from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
+from lkd.models.ensemble import Normalized, with_normalisation
 from lkd.models.exact import evaluating
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
@@ -112,16 +113,15 @@ class RunSetup:
             assert trained is not None
             self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
             return FrozenTeacher(trained, self.data, stages=self.stages)
-        if (given := self._in_memory_object(name)) is not None:
-            return FrozenTeacher(given, self.data, stages=self.stages)
-        if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
-            raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
-        with fetching(name):
-            model = timm.create_model(name, pretrained=True, in_chans=self.data.channels)
-        config = timm.data.resolve_data_config(model=model)
-        _check_range(name, self.data)
-        mean, std = (_channel_values(name, config[key], self.data.channels) for key in ("mean", "std"))
-        return FrozenTeacher(model, self.data, mean, std, self.stages)
+        given = self._in_memory_object(name)
+        if given is None:
+            given = pretrained(name, self.data)
+        if any(isinstance(module, Normalized) for module in given.modules()):
+            _check_range(self._name(name), self.data)
+        if isinstance(given, Normalized):
+            return FrozenTeacher(given.model, self.data, given.mean, given.std, self.stages)
+        expecting = with_normalisation(copied(given, "teacher"), self.data.mean, self.data.std)
+        return FrozenTeacher(expecting, self.data, stages=self.stages)
 
     def _load_images(self, recipe: Recipe) -> DataSet:
         return self._in_memory_object(recipe.data) or load(recipe.data, **recipe.view)
@@ -212,6 +212,20 @@ class RunSetup:
         if (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(len(logits)), atol=1e-3):
             warnings.warn(f"{role} returns probabilities: remove its softmax, so that it returns logits", stacklevel=2)
         return given
+
+
+def pretrained(name: str, data: DataSet) -> Normalized:
+    """A pretrained timm model with its normalisation, for the channels of a data set.
+
+    Raises:
+        ValueError: a model without pretrained weights, or with a normalisation of other channels.
+    """
+    if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
+        raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
+    with fetching(name):
+        model = timm.create_model(name, pretrained=True, in_chans=data.channels)
+    config = timm.data.resolve_data_config(model=model)
+    return Normalized(model, *(_channel_values(name, config[key], data.channels) for key in ("mean", "std")))
 
 
 def _check_trainable(student: nn.Module) -> None:

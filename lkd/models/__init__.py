@@ -2,7 +2,16 @@
 
 from lkd.models import mini as mini
 from lkd.models import vit as vit
+from lkd.models.ensemble import Ensemble, Normalized
 from lkd.models.folding import fold_batchnorm, to_timm_convnext
 from lkd.models.weights import load_checkpoint, load_model, save_model
 
-__all__ = ["fold_batchnorm", "load_checkpoint", "load_model", "save_model", "to_timm_convnext"]
+__all__ = [
+    "Ensemble",
+    "Normalized",
+    "fold_batchnorm",
+    "load_checkpoint",
+    "load_model",
+    "save_model",
+    "to_timm_convnext",
+]
