@@ -6,6 +6,7 @@ PROFILE ?= small
 
 BIN := .venv/bin
 CHAPTERS := $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+EXAMPLES := $(basename $(notdir $(wildcard notebooks/examples/*.ipynb)))
 STUDIES := $(filter-out your_own,$(CHAPTERS))
 TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALLED := .venv/.installed
@@ -27,7 +28,7 @@ book: $(INSTALLED)
 
 ## site: build the site from the chapters as they were last run, or else from the published records
 site: $(INSTALLED)
-	@echo $(CHAPTERS) | OMP_NUM_THREADS=1 xargs -n 5 -P 2 $(BIN)/lkd show
+	@echo $(CHAPTERS) $(EXAMPLES) | OMP_NUM_THREADS=1 xargs -n 8 -P 2 $(BIN)/lkd show
 	@$(BIN)/jupyter-book build . --path-output book -W --keep-going --quiet
 	@echo "Open book/_build/html/index.html"
 

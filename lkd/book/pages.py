@@ -14,7 +14,7 @@ from lkd.book.provenance_box import how_made
 from lkd.util.markdown import fenced, plain
 
 SMOKE = "Smoke build: seconds of training on tiny data. It shows that the pages work; its numbers mean nothing."
-_FOLDER = "notebooks"
+_FOLDER, _EXAMPLES = Path("notebooks"), Path("notebooks/examples")
 _LEARNED, _ANSWERS = "## What we learned", 3
 """Heading of a chapter's verdicts, and number of verdicts in the box at its top."""
 _TEMPLATE = "your_own"
@@ -22,14 +22,20 @@ _TEMPLATE = "your_own"
 
 
 def show_executed(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Replace a chapter's clean source by its executed copy (handles `source-read`)."""
-    if Path(docname).parent != Path(_FOLDER) or Path(app.env.doc2path(docname)).suffix != ".ipynb":
+    """Replace the clean source of a chapter or example by its executed copy (handles `source-read`).
+
+    An example that was not executed is shown without outputs.
+    """
+    page = Path(docname)
+    if page.parent not in (_FOLDER, _EXAMPLES) or Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
-    copy = read_copy(Path(app.config.lkd_chapters), docname.removeprefix(f"{_FOLDER}/"))
+    copy = read_copy(Path(app.config.lkd_chapters), page.name)
     app.env.note_dependency(str(copy.path))
+    if page.parent == _EXAMPLES and copy.notebook is None:
+        return
     if copy.fault:
         report(app.env, copy.fault, "chapter")
-    source[0] = nbformat.writes(_page(copy, source[0]))
+    source[0] = nbformat.writes(_page(copy, source[0], is_chapter=page.parent == _FOLDER))
 
 
 def announce_smoke(app: Sphinx, config: Config) -> None:
@@ -39,15 +45,16 @@ def announce_smoke(app: Sphinx, config: Config) -> None:
         config.html_theme_options = {**config.html_theme_options, "announcement": SMOKE}
 
 
-def _page(copy: Copy, source: str) -> NotebookNode:
-    """The notebook to show: the copy and its provenance, or the fault as an error box."""
+def _page(copy: Copy, source: str, is_chapter: bool) -> NotebookNode:
+    """The notebook to show: the copy, for a chapter with its provenance, or the fault as an error box."""
     notebook = copy.notebook or read_notebook(source)
     if copy.fault:
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(fenced(plain(_without_folder(copy)), "{error}")))
-    else:
+        return notebook
+    if is_chapter:
         show_answer(notebook)
         notebook.cells.append(nbformat.v4.new_markdown_cell(how_made(copy.name, notebook.metadata)))
-        notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))
+    notebook.cells.append(nbformat.v4.new_markdown_cell(links_to(used_by(notebook))))
     return notebook
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 NOTEBOOKS = {path.stem: path for path in sorted((CHECKOUT / "notebooks").glob("*.ipynb"))}
 """The chapters' clean notebooks, by name."""
 
+EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))}
+"""The examples' clean notebooks, by name; they have no parameters."""
+
 _KERNEL = "python3"
 _START_SECONDS = 120
 
@@ -72,7 +75,7 @@ def run_chapter(
     """Execute a chapter with papermill, unless its copy is up to date with source, package and parameters.
 
     Args:
-        name: the name of a notebook in `notebooks/`.
+        name: the name of a notebook in `notebooks/` or `notebooks/examples/`.
         parameters: values for its parameters; others keep their defaults.
         output: path of the executed copy; by default that of the book.
         again: execute it even if the copy is up to date.
@@ -94,7 +97,7 @@ def run_chapter(
     parameters = {**parameters, **({"profile": scale.source} if scale else {})}
     parameters = {parameter: value for parameter, value in parameters.items() if value != defaults[parameter]}
     path = Path(output).expanduser().resolve() if output else home() / "chapters" / f"{name}.ipynb"
-    key = _key(NOTEBOOKS[name], {**parameters, "profile": scale} if "profile" in parameters else parameters)
+    key = _key(_source(name), {**parameters, "profile": scale} if "profile" in parameters else parameters)
     if again or _key_of(path) != key:
         with replacing(path) as temporary, nullcontext(kernel) if kernel else shared_kernel() as manager:
             _execute(name, parameters, temporary, path, manager)
@@ -105,14 +108,20 @@ def run_chapter(
 def check_chapter(name: str, parameters: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Check names and values of parameters as `run_chapter` does; return the chapter's declared parameters."""
     require_checkout("chapters")
-    if name not in NOTEBOOKS:
-        raise KeyError(unknown("chapter", name, NOTEBOOKS))
-    declared = papermill.inspect_notebook(str(NOTEBOOKS[name]))
+    declared = papermill.inspect_notebook(str(_source(name)))
     kinds = {each: Declared(about["inferred_type_name"], about["default"]) for each, about in declared.items()}
     check_values(kinds, parameters, f"parameter of chapter {name!r}")
     if parameters.keys() - {"profile", "published"}:
         _check_runs(name, {**_defaults(declared), **parameters}["profile"], parameters)
     return declared
+
+
+def _source(name: str) -> Path:
+    """The clean notebook of a chapter or example."""
+    known = NOTEBOOKS | EXAMPLES
+    if name not in known:
+        raise KeyError(unknown("chapter", name, known))
+    return known[name]
 
 
 def _check_runs(chapter: str, profile: str, parameters: Mapping[str, Any]) -> None:
@@ -137,7 +146,7 @@ def _execute(name: str, parameters: Mapping[str, Any], temporary: Path, path: Pa
     try:
         with shown_here():
             papermill.execute_notebook(
-                str(NOTEBOOKS[name]),
+                str(_source(name)),
                 str(temporary),
                 dict(parameters),
                 kernel_name=_KERNEL,
@@ -202,8 +211,12 @@ def _record(
     words = ["lkd", "run", name, *(word for setting in settings for word in ("-p", setting))]
     origin = {field: value for field, value in provenance().items() if field != "started"}
     return {
-        "key": key, "profile": used["profile"], "parameters": rows, "command": shlex.join(words), "provenance": origin
-    }  # fmt: skip
+        "key": key,
+        "profile": used.get("profile"),
+        "parameters": rows,
+        "command": shlex.join(words),
+        "provenance": origin,
+    }
 
 
 def _defaults(declared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Names = Annotated[
     list[str],
     typer.Argument(
         metavar="CHAPTER...",
-        help="Names of notebooks in notebooks/, without .ipynb.",
+        help="Names of notebooks in notebooks/ or notebooks/examples/, without .ipynb.",
         autocompletion=completion.chapters,
     ),
 ]
@@ -55,8 +55,8 @@ def show(
 ) -> None:
     """Execute chapters from the published records, without training, unless they were executed here.
 
-    Each chapter is shown at its largest published scale. The chapter `your_own`, which has no published runs, runs with
-    its defaults and trains for seconds.
+    Each chapter is shown at its largest published scale. The chapter `your_own` and the examples, which have no
+    published runs, run with their defaults and train for seconds.
 
     Example: lkd show logit_kd erf
     """

@@ -5,13 +5,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lkd.book.runner import NOTEBOOKS
+from lkd.book.runner import EXAMPLES, NOTEBOOKS, run_chapter
 from lkd.util.files import CHECKOUT
 
-EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))}
 NOT_RUN = "skip-execution"
 SAID = {
     "distil_a_timm_model": "distilled ",
@@ -46,7 +44,7 @@ def test_sources_are_clean_and_only_sending_to_the_hub_is_not_run(name: str) -> 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "home"))
-    notebook = nbformat.read(EXAMPLES[name], 4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.read(run_chapter(name, {}), 4)
     outputs = [output for cell in code(notebook) for output in cell.outputs]
     assert SAID[name] in "\n".join(output.get("text") or str(output.get("data", "")) for output in outputs)
