@@ -32,7 +32,7 @@ Image = dict[str, Any]
 def images() -> list[Image]:
     """Images of random logits, each true class in turn; equal logits, equal classes, and the ends of the sliders."""
     rng = torch.Generator().manual_seed(0)
-    pairs = (4 * torch.randn(12, 2, 3, generator=rng, dtype=torch.float64)).tolist()
+    pairs = (4 * torch.randn(6, 2, 3, generator=rng, dtype=torch.float64)).tolist()
     pairs += [[[1.0, 2.0, 3.0]] * 2, [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0]], [[6.0, -6.0, -6.0], [-6.0, 6.0, -6.0]]]
     return [{"student": one, "teacher": other, "label": place % 3} for place, (one, other) in enumerate(pairs)]
 
@@ -51,8 +51,8 @@ def terms(objective: str, batch: list[Image], parameters: dict[str, float]) -> d
 
 
 def settings(method: Method) -> Iterator[dict[str, float]]:
-    """Parameters of an objective: all combinations of small, usual and large ones."""
-    named = {each.name: (0.0, 0.3, each.most) for each in method.sliders}
+    """Parameters of an objective: all combinations of small and large weights and three temperatures."""
+    named = {each.name: (0.3, each.most) for each in method.sliders}
     known = OBJECTIVES[method.objective].hyperparameters()
     if "temperature" in known:
         named["temperature"] = (0.5, 1.0, 4.0)
@@ -70,7 +70,7 @@ def test_the_script_has_the_values_and_gradients_of_the_package(method: Method, 
     seen = page.evaluate(loss, [method.objective, cases, others])
     page.close()
     without_label = {"label": 0.0} if method.objective in ("dkd", "dist") else {}
-    assert len(seen) == len(cases) >= 15
+    assert len(seen) == len(cases) >= 9
     for (image, parameters), script in zip(cases, seen, strict=True):
         expected = terms(method.objective, [image, *others], parameters | without_label)
         assert list(script) == list(expected) == [term.name for term in method.terms]
