@@ -17,6 +17,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
         comparison,
         costs,
         ledger,
+        losses,
         offline,
         page_warnings,
         pages,
@@ -34,6 +35,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.add_directive("findings", summary.Findings)
     app.add_directive("headline", summary.Headline)
     app.add_directive("ledger", ledger.Ledger)
+    app.add_directive("losses", losses.Losses)
     app.add_directive("published", published_numbers.PublishedTable)
     app.add_directive("published-paper", published_numbers.PublishedPaper)
     for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
@@ -48,6 +50,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.connect("source-read", pages.show_executed)
     app.connect("html-page-context", comparison.add_script)
     app.connect("html-page-context", ledger.load_filters)
+    app.connect("html-page-context", losses.add_script)
     app.connect("html-page-context", sharing.describe)
     app.connect("html-page-context", offline.drop_thebe, priority=900)
     app.connect("html-page-context", offline.drop_mathjax, priority=900)

@@ -33,6 +33,7 @@ KINDS = (
     "book/compare",
     "book/distil",
     "book/methods",
+    "book/losses",
     "book/published_numbers",
     "book/references",
     "book/api/lkd",
@@ -119,6 +120,10 @@ def test_mathjax_is_loaded_where_there_are_equations_and_nowhere_else(site: Site
         soup = site.soup(page)
         assert bool(soup.select(f"script[src*='{MATHJAX}']")) == bool(soup.select(".math")), page
     assert not site.soup("book/index").select(".math")
+
+
+def test_the_script_of_the_losses_is_loaded_on_their_page_alone(site: Site) -> None:
+    assert [page for page in site.pages if site.soup(page).select("script[src*='losses.js'][defer]")] == ["book/losses"]
 
 
 def test_no_output_of_standard_error_or_of_an_exception_is_shown(site: Site) -> None:
