@@ -99,7 +99,11 @@ CASES = {
     ),
     "value": of_distill("mini_resnet", "mini_slak", epochs=0, error=ValueError, message="epochs must be at least 1"),
     "list of data sets": of_distill(
-        "mini_resnet", "mini_slak", data=[1, 2], error=TypeError, message="data must be a name or a pair .* got a list"
+        "mini_resnet",
+        "mini_slak",
+        data=[1, 2],
+        error=TypeError,
+        message="data must be a name, a pair .* got a list of 2",
     ),
     "student's type": of_distill(3, "mini_slak", error=TypeError, message="a model must be .* got a int"),
     "teacher's type": of_distill("mini_resnet", 3, error=TypeError, message="a model must be .* got a int"),
