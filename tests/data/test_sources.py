@@ -317,9 +317,9 @@ def test_hugging_face_data_sets_are_read_as_they_are() -> None:
     plain = fine.remove_columns("coarse")
     for read in (plain, Subset(plain, range(8)), plain.with_format("torch"), plain.with_format("numpy")):
         assert fingerprint(from_datasets(read, read, val=read)) == fingerprint(images)
-    with pytest.raises(TypeError, match="train is a IterableDataset without .*without streaming=True"):
+    with pytest.raises(TypeError, match=r"train is a IterableDataset without .*without streaming=True"):
         from_datasets(plain.to_iterable_dataset(), plain)
-    with pytest.raises(TypeError, match="train is a DatasetDict without .* contains 'train'"):
+    with pytest.raises(TypeError, match=r"train is a DatasetDict without .* contains 'train'"):
         from_datasets(datasets.DatasetDict({"train": plain}), plain)
 
 
@@ -421,7 +421,6 @@ class Broken(Lying):
         ([(np.zeros(4, dtype=np.uint8), 0)], ValueError, r"array of shape \(4,\)"),
         ([(Image.new("F", (4, 4)), 0)], ValueError, r"PIL mode 'F', and its pixels are floating-point .* 8 or 16 bits"),
         ([(Image.new("I", (4, 4)), 0)], ValueError, r"PIL mode 'I', and its pixels are 32-bit integers"),
-        ([(Image.new("LAB", (4, 4)), 0)], ValueError, r"train\[0\] has PIL mode 'LAB', and conversion from LAB to RGB"),
         (
             [(Image.new("LA", (4, 4)), 0), (Image.new("RGB", (4, 4)), 0)],
             ValueError,
