@@ -238,7 +238,7 @@ def _check_repeatable(samples: Samples, split: Split | LazySplit) -> None:
     if changed:
         named = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
         raise ValueError(
-            f"{samples.name} is random, {named} changed when read again: {CHANGED}, or give list({samples.name}) to "
+            f"{samples.name} is random ({named} changed when read again): {CHANGED}, or give list({samples.name}) to "
             "keep one reading of each sample"
         )
 

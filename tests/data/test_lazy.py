@@ -1,5 +1,6 @@
 """Images that stay in their data set give the identity, the batches and the runs of the same images in memory."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,17 @@ def test_a_run_is_the_one_of_the_same_images_in_memory(tmp_path: Path) -> None:
     assert (first.recipe.run_id, first.metrics) == (second.recipe.run_id, second.metrics)
     pairs = zip(first.student.state_dict().values(), second.student.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_sent_to_another_process_is_the_same_there() -> None:
+    _, lazy = both()
+    known = fingerprint(lazy)
+    sent = pickle.loads(pickle.dumps(lazy))
+    readings = sent.train.samples.dataset.readings
+    assert fingerprint(sent) == known and sent.train.samples.dataset.readings == readings
+    ours, theirs = (data.stream(data.train, EVERYTHING, 8, seed=3).batches(1) for data in (lazy, sent))
+    assert same_batches(ours, theirs)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -234,7 +234,7 @@ def test_random_transforms_are_refused(name: str, in_memory: bool) -> None:
     sets = {"train": TRAIN, "val": VAL, "test": TEST}
     random.seed(0)
     remedy = rf"remove random transforms .* set crop, flip .* give list\({name}\)"
-    with pytest.raises(ValueError, match=rf"{name} is random, {name}\[\d+\], .* and others changed .*: {remedy}"):
+    with pytest.raises(ValueError, match=rf"{name} is random \({name}\[\d+\], .* and others changed .*\): {remedy}"):
         from_datasets(**{**sets, name: Flipped(sets[name])}, in_memory=in_memory)
 
 
