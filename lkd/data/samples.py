@@ -60,6 +60,7 @@ class Samples:
     ):
         _check_map_style(name, dataset)
         self.name, self.dataset, self.mode = name, dataset, mode
+        self.given_mode = mode
         self.given = {"image": image_key, "label": label_key}
         self._keys: dict[str, str] = {}
         self._grey_first = ""
@@ -134,21 +135,24 @@ class Samples:
         if role not in self._keys:
             columns = _features(_innermost(self.dataset))
             of_kind = [name for name, each in columns.items() if type(each).__name__ == KINDS[role] and name in sample]
-            if self.given[role] is not None or role in sample or len(of_kind) != 1:
-                self._keys[role] = self.given[role] or role
-            else:
-                self._keys[role] = of_kind[0]
+            usual = of_kind[0] if role not in sample and len(of_kind) == 1 else role
+            self._keys[role] = self.given[role] or usual
         if (key := self._keys[role]) in sample:
             return key
-        usual = min(sample, key=lambda name: _rank(role, name), default=role)
+        likely = min(sample, key=lambda name: _rank(role, name), default=role)
         raise KeyError(
             f"{where} has the keys {some(map(str, sample)) or '(none)'}, not {key!r}: name the one of the {role}, for "
-            f"example {role}_key={usual!r}"
+            f"example {role}_key={likely!r}"
         )
 
     def _image(self, where: str, image: Any) -> Tensor:
         if isinstance(image, Image.Image):
             return _from_array(where, np.asarray(self._in_mode(where, image)))
+        if self.given_mode is not None:
+            raise TypeError(
+                f"mode is {self.given_mode!r}, but the image of {where} is a {type(image).__name__}, not a PIL image: "
+                "leave mode out, and convert the image in the data set"
+            )
         if isinstance(image, Tensor):
             return _from_tensor(where, image.as_subclass(Tensor))
         if isinstance(image, np.ndarray):
@@ -172,6 +176,8 @@ class Samples:
             pixels, care = converted(image, self.mode)
         except ValueError as error:
             raise ValueError(f"the image of {where} has PIL mode {image.mode!r}, and {error}") from error
+        except OSError as error:
+            raise OSError(f"the image of {where} cannot be decoded ({error}): repair it or leave it out") from error
         for kind in WARNED.keys() & set(care) - self._warned:
             self._warned.add(kind)
             warn(f"the image of {where} has {WARNED[kind]}")
@@ -221,11 +227,9 @@ def _rank(role: str, name: str) -> int:
 
 
 def _pair_hint(sample: Any) -> str:
-    return (
-        "; for tensors X and y, use torch.utils.data.TensorDataset(X, y)"
-        if isinstance(sample, Tensor | np.ndarray)
-        else ""
-    )
+    if isinstance(sample, Tensor | np.ndarray):
+        return "; for tensors X and y, use torch.utils.data.TensorDataset(X, y)"
+    return ""
 
 
 def _image_hint(image: Any) -> str:

@@ -469,10 +469,23 @@ def test_from_datasets_refuses(train: Any, error: type[Exception], message: str)
         from_datasets(train, [GOOD], val=[GOOD])
 
 
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR.repeat(20, 0).repeat(20, 1)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    pictures = [(Image.open(tmp_path / name), 0) for name in ("whole.png", "cut.png")]
+    with pytest.raises(OSError, match=r"train\[1\] cannot be decoded \(.*truncated.*\): repair it or leave it out"):
+        from_datasets(pictures, pictures[:1], val=pictures[:1])
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
         ({"image_key": "img"}, TypeError, r"image_key is 'img', but train\[0\] is a tuple: leave it out"),
+        (
+            {"mode": "L"},
+            TypeError,
+            r"mode is 'L', but the image of train\[0\] is a Tensor, not a PIL image: leave mode",
+        ),
         ({"mode": "rgb"}, KeyError, "unknown mode 'rgb': did you mean 'RGB'"),
         ({"in_memory": "no"}, TypeError, "in_memory must be True or False, got 'no'"),
     ],
