@@ -1,7 +1,7 @@
 """Distillation and training in one call, for named and custom models and data."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from torch import nn
 
 from lkd.data import Images, from_datasets, load
 from lkd.data.custom import MapDataset
+from lkd.data.splits import SPLITS, split_role
 from lkd.engine.options import Options
 from lkd.engine.run import check_arguments, execute
 from lkd.engine.setup import Objects, RunSetup, in_memory, pretrained
@@ -25,7 +26,7 @@ from lkd.util.checks import unknown
 from lkd.util.torch_defaults import torch_defaults
 
 Model = str | Path | nn.Module | Recipe | Run
-Data = str | Images | tuple[MapDataset, MapDataset]
+Data = str | Images | tuple[MapDataset, MapDataset] | tuple[MapDataset, MapDataset, MapDataset]
 
 _NOT_FROM_PROFILE: dict[str, Any] = {"train_images": None, "subset_seed": None, "objective_args": {}}
 """Recipe fields that a profile sets for its studies only, and their values here."""
@@ -56,8 +57,9 @@ def distill(
             objectives on logits.
         objective: a name in `lkd.objectives.OBJECTIVES`. Its parameters keep the objective's own defaults unless they
             are given here; the profile does not set them. For example, `"kd"` has alpha 0.1, like `kd_loss`.
-        data: a name, or a pair (train, test) of map-style data sets of (image, label). A tenth of train is held out for
-            validation; use `lkd.data.from_datasets` to pass a validation set.
+        data: a name, or your own map-style data sets, in the order (train, test) or (train, val, test). In a pair, a
+            tenth of train is held out for validation. `lkd.data.from_datasets` lists the kinds of data sets and of
+            images, and takes other arguments.
         profile: default training settings, such as epochs, learning rate, augmentation and batch size: the name of a
             profile or the path of a YAML file.
         store: the store of runs; by default the one in this machine's home.
@@ -199,13 +201,13 @@ class _Arguments:
             return data
         if isinstance(data, Images):
             return self._keep(data, "data")
-        if not isinstance(data, tuple) or len(data) != 2:
-            got = f"a {type(data).__name__}" + (f" of {len(data)}" if isinstance(data, tuple) else "")
+        if not isinstance(data, tuple) or len(data) not in (2, 3):
             raise TypeError(
-                f"data must be a name or a pair (train, test) of data sets, got {got}: "
-                "to pass a validation set, use lkd.data.from_datasets(train, test, val=val)"
+                "data must be a name, a pair (train, test) or a triple (train, val, test) of data sets, got "
+                f"{_described(data)}"
             )
-        return self._keep(from_datasets(*data), "data")
+        train, *val, test = data
+        return self._keep(from_datasets(train, test, val=val[0] if val else None), "data")
 
     def teacher(self, teacher: Model, data: str, settings: Profile) -> Recipe | str:
         if isinstance(teacher, Recipe):
@@ -235,6 +237,19 @@ class _Arguments:
         name = in_memory(thing, role)
         self.objects[name] = thing
         return name
+
+
+def _described(data: Any) -> str:
+    """A wrong `data` in words, with the remedy."""
+    kind = f"a {type(data).__name__}"
+    if isinstance(data, Mapping):
+        names = [name for role in SPLITS for name in data if split_role(str(name)) == role]
+        return f"{kind}: give {', '.join(f'data[{name!r}]' for name in names)} as a tuple" if names else kind
+    if isinstance(data, tuple | list):
+        return f"{kind} of {len(data)}: give a tuple of two or three data sets"
+    if hasattr(data, "__getitem__"):
+        return f"{kind}: split it, for example with torch.utils.data.random_split, and give (train, test)"
+    return kind
 
 
 def _split_overrides(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:

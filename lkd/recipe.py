@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Union
 import timm
 
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
-from lkd.data.stream import FILES_ONLY, MEMORY_ONLY
+from lkd.data.stream import BALANCES, FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
@@ -48,8 +48,8 @@ class Recipe(RecipeFields):
         objective_args: parameters of the objective.
         teacher_top_k: truncate the teacher's distribution to its top K classes and the label, and spread the remaining
             mass equally (see `lkd.engine.top_k`); None for the full distribution.
-        crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats: see
-            `lkd.data.Augmentation`.
+        crop, flip, cutout, mixup, cutmix, smoothing, crop_scale, color_jitter, auto_augment, erasing, repeats, balance:
+            see `lkd.data.Augmentation`.
         image_size, crop_pct, interpolation, damaged: for images in files, see `lkd.data.View`.
         optimizer: timm's name of the optimizer.
         optimizer_args: arguments of the optimizer, `{"betas": [0.9, 0.95]}` for example; unused ones are refused.
@@ -206,8 +206,8 @@ class Recipe(RecipeFields):
 
 _STREAM_FIELDS = (
     "data", "train_images", "subset_seed", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size",
-    "crop_scale", "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged",
-    "epochs", "batch_size", "seed",
+    "crop_scale", "color_jitter", "auto_augment", "erasing", "repeats", "balance", "crop_pct", "interpolation",
+    "damaged", "epochs", "batch_size", "seed",
 )  # fmt: skip
 
 
@@ -247,6 +247,8 @@ def _check_names(recipe: Recipe) -> None:
     if not needs_teacher and recipe.teacher is not None:
         raise ValueError(f"objective {recipe.objective!r} takes no teacher, got {recipe.teacher_name!r}: leave it out")
     _check_precision(recipe.precision)
+    if recipe.balance not in list(BALANCES):
+        raise KeyError(unknown("balance", recipe.balance, BALANCES))
     if recipe.sparse_scope not in list(SCOPES):
         raise KeyError(unknown("sparse_scope", recipe.sparse_scope, SCOPES))
 

@@ -30,6 +30,7 @@ class RecipeFields:
     auto_augment: str = ""
     erasing: float = 0.0
     repeats: int = 1
+    balance: str = "none"
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
     damaged: str = "error"

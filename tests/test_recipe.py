@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "auto_augment": "rand-m9-mstd0.5-inc1",
     "erasing": 0.25,
     "repeats": 3,
+    "balance": "sampling",
     "crop_pct": 0.95,
     "interpolation": "bilinear",
     "damaged": "skip",
@@ -75,8 +76,8 @@ IN_FILES = (
 NAMES = [field.name for field in dataclasses.fields(Recipe)]
 PIXELS = {
     "data", "train_images", "subset_seed", "crop", "flip", "cutout", "mixup", "cutmix", "smoothing", "image_size",
-    "crop_scale", "color_jitter", "auto_augment", "erasing", "repeats", "crop_pct", "interpolation", "damaged",
-    "epochs", "batch_size", "seed",
+    "crop_scale", "color_jitter", "auto_augment", "erasing", "repeats", "balance", "crop_pct", "interpolation",
+    "damaged", "epochs", "batch_size", "seed",
 }  # fmt: skip
 BY_LABEL = {"teacher": None, "objective": "label", "objective_args": {}}
 
@@ -279,6 +280,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"data": "folder:"}, KeyError, "unknown data set 'folder:': did you mean 'folder:PATH'"),
     ({"image_size": -1}, ValueError, "image_size must be at least 0, got -1"),
     ({"repeats": 0}, ValueError, "repeats must be at least 1, got 0"),
+    ({"balance": "sample"}, KeyError, "unknown balance 'sample': did you mean 'sampling'"),
+    ({"balance": True}, KeyError, "unknown balance True"),
     ({"crop_scale": 1.5}, ValueError, "crop_scale must be at least 0 and at most 1, got 1.5"),
     ({"crop_pct": 0}, ValueError, "crop_pct must be above 0 and at most 1, got 0"),
     ({"erasing": "x"}, TypeError, "erasing must be a number, got 'x'"),

@@ -62,6 +62,27 @@ def decoded(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
         ('RGB', ('transparent',))
     """
     image = _opened(content)
+    _check_sides(image)
+    return converted(image)
+
+
+def converted(image: Image.Image, mode: str = "RGB") -> tuple[Image.Image, tuple[str, ...]]:
+    """Convert a PIL image to RGB or L by the rules of `decoded`, and list the keys of `CARE` that apply to it.
+
+    Args:
+        image: an image of any mode; it is loaded, not changed.
+        mode: "RGB" or "L".
+
+    Raises:
+        Exception: any error of Pillow on a damaged image.
+        ValueError: see `decoded`; a mode that Pillow does not convert.
+
+    Example:
+        >>> from PIL import Image
+        >>> from lkd.data.decoding import converted
+        >>> converted(Image.new("CMYK", (40, 30)))[0].mode
+        'RGB'
+    """
     deep = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     _check_pixels(image)
     frames = image.format != "MPO" and getattr(image, "is_animated", False)
@@ -76,12 +97,14 @@ def decoded(content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
         "tiny": min(image.size) < 8,
         "huge": image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf),
     }
-    image.info.pop("transparency", None)
+    if "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
-    rgb = image.convert("RGB")
-    holds["dark"] = deep and int(np.asarray(rgb).max()) < DARK >> 8
-    return rgb, tuple(kind for kind in CARE if holds[kind])
+    flat = image.convert(mode)
+    holds["dark"] = deep and int(np.asarray(flat).max()) < DARK >> 8
+    return flat, tuple(kind for kind in CARE if holds[kind])
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -99,6 +122,9 @@ def _check_pixels(image: Image.Image) -> None:
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         kind = "floating-point numbers" if image.mode == "F" else "32-bit integers"
         raise ValueError(f"its pixels are {kind} of unknown range: save it with 8 or 16 bits per channel")
+
+
+def _check_sides(image: Image.Image) -> None:
     if max(image.size) > NARROWEST * min(image.size):
         raise ValueError(f"it is {image.width} x {image.height} pixels: crop it to sides that differ less")
 

@@ -4,16 +4,37 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.data.plausibility import AXES, summarise, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
+from lkd.data.plausibility import (
+    AXES,
+    SplitSummary,
+    Values,
+    sampled,
+    summarise,
+    swapped_axes,
+    values_of,
+    warn_of_axes,
+    warn_of_classes,
+    warn_of_values,
+)
+from lkd.data.prefetch import prefetch
 from lkd.data.protocol import DataSet
 from lkd.data.stream import FILES_ONLY, Augmentation, Labelled, Stream
 from lkd.util.checks import check_unset
+
+CHUNK = 256
+"""Number of images that are digested at a time."""
+
+if TYPE_CHECKING:
+    from lkd.data.lazy import LazySplit
+
+    PixelSplit: TypeAlias = "Split | LazySplit"
 
 AnySplit = TypeVar("AnySplit", bound=Labelled)
 
@@ -37,6 +58,9 @@ class Split:
         >>> len(Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0])))
         3
     """
+
+    in_memory: ClassVar[bool] = True
+    """Whether the images are in memory; see `lkd.data.from_datasets`."""
 
     images: Tensor
     labels: Tensor
@@ -65,6 +89,31 @@ class Split:
         """
         chosen = whole_indices(indices)
         return Split(self.images[chosen], self.labels[chosen])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the images."""
+        return self.images.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def values(self) -> Values:
+        """The range of the values of each image."""
+        return values_of(self.images)
+
+    @property
+    def digests(self) -> Tensor:
+        """A number for the content of each image, int64, shape (N,)."""
+        return torch.tensor([digest(image) for image in self.images])
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The images at `indices`, in that order."""
+        return self.images[indices]
 
     def _check_images(self) -> None:
         images = self.images
@@ -101,7 +150,9 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set in memory, with its classes, its three splits, and the mean and std for normalisation.
+    """Images of one size, with their classes, their three splits, and the mean and std for normalisation.
+
+    They are in memory, or read from your own data sets when they are needed (`from_datasets(..., in_memory=False)`).
 
     The constructor warns of classes without an image in a split, duplicate class names, splits that differ in value
     range or distribution, training images with a standard deviation far from 1 after normalisation, and channels that
@@ -127,9 +178,9 @@ class Images:
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
+    train: "PixelSplit"
+    val: "PixelSplit"
+    test: "PixelSplit"
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -137,36 +188,48 @@ class Images:
         for name, split in self.splits.items():
             self._check_split(name, split)
         self._check_statistics()
-        warn_of_axes(self.train.images.shape[1:])
+        warn_of_axes(self.train.shape)
         warn_of_classes(self.classes, {name: split.labels for name, split in self.splits.items()})
-        warn_of_values({name: summarise(split.images, self.normalise) for name, split in self.splits.items()})
+        warn_of_values({name: self._summary(split) for name, split in self.splits.items()})
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, "PixelSplit"]:
         """The three splits by name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     @property
     def channels(self) -> int:
         """Number of channels of every image."""
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of every image."""
-        height, width = self.train.images.shape[2:]
-        return height, width
+        return self.train.shape[1:]
 
     @property
     def fingerprint(self) -> str:
-        """The identity of the data set; see `lkd.data.fingerprint`."""
+        """The identity of the data set; see `lkd.data.fingerprint`. Images that are not in memory are read once."""
+        if all(split.in_memory for split in self.splits.values()):
+            return self._digest()
+        if (known := vars(self).get("_known_fingerprint")) is None:
+            object.__setattr__(self, "_known_fingerprint", known := self._digest())
+        return known
+
+    def _digest(self) -> str:
         statistics = [float(value) for value in (*self.mean, *self.std)]
-        digest = hashlib.sha256(repr((tuple(self.classes), statistics)).encode())
+        found = hashlib.sha256(repr((tuple(self.classes), statistics)).encode())
         for name, split in self.splits.items():
-            for tensor in (split.images, split.labels):
-                digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-                digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+            found.update(repr((name, str(split.dtype), (len(split), *split.shape))).encode())
+            for chunk in torch.arange(len(split)).split(CHUNK):
+                found.update(_bytes(split.pixels(chunk)))
+            found.update(repr((name, str(split.labels.dtype), (len(split),))).encode())
+            found.update(_bytes(split.labels))
+        return found.hexdigest()[:16]
+
+    def _summary(self, split: "PixelSplit") -> SplitSummary:
+        sample = split.pixels(sampled(len(split), math.prod(split.shape)))
+        return summarise(split.values, sample, self.normalise)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Normalise images.
@@ -177,11 +240,13 @@ class Images:
         Returns:
             (images - mean) / std, float32, shape (N, C, H, W).
         """
-        scale = 255.0 if self.train.images.dtype == torch.uint8 else 1.0
+        scale = 255.0 if self.train.dtype == torch.uint8 else 1.0
         mean, std = (scale * torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
-    def batches(self, split: Split, indices: Tensor, size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, split: "PixelSplit", indices: Tensor, size: int, workers: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Evaluation batches of a split: normalised images and labels; see `lkd.data.DataSet`.
 
         Example:
@@ -191,22 +256,24 @@ class Images:
             >>> [len(labels) for _, labels in data.batches(data.val, torch.arange(250), size=100)]
             [100, 100, 50]
         """
-        for chosen in indices.split(size):
-            yield self.normalise(split.images[chosen]), split.labels[chosen]
+        return prefetch(partial(self._evaluated, split), indices.split(size), 0 if split.in_memory else workers)
 
-    def stream(self, split: Split, augmentation: Augmentation, batch_size: int, seed: int) -> "MemoryStream":
+    def stream(self, split: "PixelSplit", augmentation: Augmentation, batch_size: int, seed: int) -> "ImageStream":
         """The training batches of a split; see `lkd.data.Stream`."""
-        return MemoryStream(self, split, augmentation, batch_size, seed)
+        return ImageStream(self, split, augmentation, batch_size, seed)
 
-    def _check_split(self, name: str, split: Split) -> None:
-        ours, theirs = self.train.images, split.images
-        if theirs.dtype != ours.dtype:
+    def _evaluated(self, split: "PixelSplit", indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.normalise(split.pixels(indices)), split.labels[indices]
+
+    def _check_split(self, name: str, split: "PixelSplit") -> None:
+        ours = self.train
+        if split.dtype != ours.dtype:
             raise ValueError(
-                f"{name} images are {theirs.dtype}, train images {ours.dtype}: use the same dtype for all splits"
+                f"{name} images are {split.dtype}, train images {ours.dtype}: use the same dtype for all splits"
             )
-        if theirs.shape[1:] != ours.shape[1:]:
+        if split.shape != ours.shape:
             raise ValueError(
-                f"{name} images have shape {tuple(theirs.shape[1:])}, train images {tuple(ours.shape[1:])} "
+                f"{name} images have shape {split.shape}, train images {ours.shape} "
                 "(channels, height, width): give all splits the same shape"
             )
         if (highest := int(split.labels.max())) >= len(self.classes):
@@ -223,7 +290,7 @@ class Images:
                 raise ValueError(f"{name} has {len(values)} values for {self.channels} channels: give one per channel")
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{name} is {values}: give finite values")
-            if self.train.images.dtype == torch.uint8 and not all(0 <= value <= 1 for value in values):
+            if self.train.dtype == torch.uint8 and not all(0 <= value <= 1 for value in values):
                 raise ValueError(
                     f"{name} is {values}: for uint8 images, give it for images scaled to [0, 1] (divided by 255)"
                 )
@@ -231,12 +298,19 @@ class Images:
             raise ValueError(f"std is {self.std}: each must be above 0 (remove constant channels)")
 
 
-class MemoryStream(Stream):
-    """Batches of images in memory; see `Stream`."""
+class ImageStream(Stream):
+    """Batches of images of one size; see `Stream`."""
 
-    split: Split
+    split: "PixelSplit"
 
-    def __init__(self, data: Images, split: Split, augmentation: Augmentation, batch_size: int, seed: int):
+    def __init__(
+        self,
+        data: Images,
+        split: "PixelSplit",
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+    ):
         check_unset(augmentation, FILES_ONLY, "images in memory")
         _check_sides(augmentation, min(data.size))
         super().__init__(split, len(data.classes), augmentation, batch_size, seed)
@@ -245,13 +319,13 @@ class MemoryStream(Stream):
     def _read(self, epoch: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         draws = self._draws(epoch)
         index = draws.order[positions]
-        return draws.augment(positions, self.split.images[index]).float(), self.split.labels[index]
+        return draws.augment(positions, self.split.pixels(index)).float(), self.split.labels[index]
 
     def _finish(self, images: Tensor) -> Tensor:
         return self.data.normalise(images)
 
     def _workers(self, workers: int) -> int:
-        return 0
+        return 0 if self.split.in_memory else workers
 
 
 def _check_sides(augmentation: Augmentation, side: int) -> None:
@@ -264,6 +338,15 @@ def _check_sides(augmentation: Augmentation, side: int) -> None:
 def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} are a {type(value).__name__}: give a tensor (torch.from_numpy(array))")
+
+
+def digest(image: Tensor) -> int:
+    """A number of 64 bits for the content of an image, with a sign."""
+    return int.from_bytes(hashlib.blake2b(_bytes(image), digest_size=8).digest(), "big", signed=True)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().numpy().data
 
 
 def whole_indices(indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
@@ -303,12 +386,39 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     """
     if images.dtype != torch.uint8:
         raise TypeError(f"images are {images.dtype}: statistics need torch.uint8 images")
-    pairs = [_mean_and_std(images[:, channel]) for channel in range(images.shape[1])]
+    return statistics_of(histogram(images))
+
+
+def histogram(images: Tensor) -> Tensor:
+    """How often each value occurs in each channel, int64, shape (C, 256).
+
+    Args:
+        images: uint8, shape (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from lkd.data.images import histogram
+        >>> histogram(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))[0, :2].tolist()
+        [32, 0]
+    """
+    channels = (images[:, channel].flatten() for channel in range(images.shape[1]))
+    return torch.stack([torch.bincount(pixels, minlength=256) for pixels in channels])
+
+
+def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`channel_statistics` of images with this `histogram`.
+
+    Example:
+        >>> import torch
+        >>> from lkd.data.images import histogram, statistics_of
+        >>> statistics_of(histogram(torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)))
+        ((1.0,), (0.0,))
+    """
+    pairs = [_mean_and_std(channel) for channel in counts.tolist()]
     return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
 
 
-def _mean_and_std(pixels: Tensor) -> tuple[float, float]:
-    counts = torch.bincount(pixels.flatten(), minlength=256).tolist()
+def _mean_and_std(counts: Sequence[int]) -> tuple[float, float]:
     number = sum(counts)
     total = sum(value * count for value, count in enumerate(counts))
     squares = sum(value**2 * count for value, count in enumerate(counts))

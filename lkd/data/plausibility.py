@@ -128,14 +128,13 @@ def values_of(images: Tensor) -> Values:
     return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.3)) + WIDE * wide)
 
 
-def warn_of_mixture(name: str, images: Tensor) -> None:
+def warn_of_mixture(name: str, values: Values) -> None:
     """Warn of images with another value range than most of their split."""
-    values = values_of(images)
     odd = (values.kind != values.usual) & (values.kind != UNCLEAR)
     if odd.any():
         first = int(odd.nonzero()[0])
         warn(
-            f"{int(odd.sum())} of {len(images)} {name} images have another value range than the others "
+            f"{int(odd.sum())} of {len(odd)} {name} images have another value range than the others "
             f"({values.range(values.kind == values.usual)}), the first of them {name}[{first}] "
             f"({values.range(slice(first, first + 1))}): scale all images to the same range"
         )
@@ -161,20 +160,23 @@ class SplitSummary(NamedTuple):
     error: float
 
 
-def summarise(images: Tensor, normalise: Callable[[Tensor], Tensor]) -> SplitSummary:
-    """Summarise a split: the range of all images; mean and spread of a sample of about `SAMPLE` values."""
-    values = values_of(images)
-    sample = images[:: 1 + images.numel() // SAMPLE]
+def sampled(count: int, numbers: int) -> Tensor:
+    """Evenly spaced indices of images with about `SAMPLE` values, of `count` images of so many numbers each."""
+    return torch.arange(0, count, 1 + count * numbers // SAMPLE)
+
+
+def summarise(values: Values, sample: Tensor, normalise: Callable[[Tensor], Tensor]) -> SplitSummary:
+    """Summarise a split: the range of all images; mean and spread of a sample of them."""
     seen = normalise(sample)
     return SplitSummary(
-        images=len(images),
-        floats=images.is_floating_point(),
+        images=len(values.kind),
+        floats=sample.is_floating_point(),
         kind=values.usual,
         range=values.range(),
         constant=bool(values.low.min() == values.high.max()),
         mean=seen.mean().item(),
         spread=seen.std(correction=0).item(),
-        **(_colour(sample) if images.shape[1] == 3 else {"grey": 0.0, "cast": 0.0, "error": 0.0}),
+        **(_colour(sample) if sample.shape[1] == 3 else {"grey": 0.0, "cast": 0.0, "error": 0.0}),
     )
 
 
@@ -261,9 +263,13 @@ def _reversed(summary: SplitSummary, train: SplitSummary) -> bool:
 # Duplicate images ---------------------------------------------------------------------------------------------------
 
 
-def warn_of_repeats(images: Mapping[str, Tensor]) -> None:
-    """Warn of images with an exact copy in another split, and of splits that only contain copies of one image."""
-    keys = {name: [hash(image.tobytes()) for image in pixels.numpy()] for name, pixels in images.items()}
+def warn_of_repeats(digests: Mapping[str, Tensor]) -> None:
+    """Warn of images with an exact copy in another split, and of splits that only contain copies of one image.
+
+    Args:
+        digests: a number for the content of each image, by split.
+    """
+    keys = {name: found.tolist() for name, found in digests.items()}
     for name in [name for name, found in keys.items() if len(found) > 1 and len(set(found)) == 1]:
         warn(f"all {len(keys.pop(name))} {name} images are copies of one: check how they are read")
     names = list(keys)

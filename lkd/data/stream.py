@@ -12,7 +12,10 @@ from torch import Tensor
 
 from lkd.data.augment import boxes, crop_and_flip, soften
 from lkd.data.prefetch import prefetch
-from lkd.util.checks import check_flag
+from lkd.util.checks import check_flag, unknown
+
+BALANCES = ("none", "sampling")
+"""How classes of different sizes are drawn."""
 
 
 class Labelled(Protocol):
@@ -44,8 +47,8 @@ class Batch(NamedTuple):
 class Augmentation:
     """Augmentation of the training images.
 
-    `crop` and `cutout` apply to images in memory; `crop_scale`, `color_jitter`, `auto_augment` and `erasing` to image
-    files, through timm's transforms; the others to both.
+    `crop` and `cutout` apply to images of one size, in memory or in your own data sets; `crop_scale`, `color_jitter`,
+    `auto_augment` and `erasing` to image files, through timm's transforms; the others to both.
 
     Args:
         crop: maximum shift in pixels in each direction, filled with zeros.
@@ -63,6 +66,12 @@ class Augmentation:
         repeats: repetitions of each drawn image at consecutive positions, each with its own augmentation: in one global
             batch, on different processes if there are several. The length of an epoch does not change, so it shows
             fewer images (Hoffer et al. 2020, arXiv 1901.09335).
+        balance: "sampling" to draw each class equally often in every epoch, whatever its number of images: those of a
+            small class are repeated, those of a large one take turns over the epochs. "none" to draw each image once.
+
+    Raises:
+        KeyError: an unknown balance.
+        TypeError: flip is not True or False.
     """
 
     crop: int = 0
@@ -76,9 +85,12 @@ class Augmentation:
     auto_augment: str = ""
     erasing: float = 0.0
     repeats: int = 1
+    balance: str = "none"
 
     def __post_init__(self) -> None:
         check_flag("flip", self.flip)
+        if self.balance not in BALANCES:
+            raise KeyError(unknown("balance", self.balance, BALANCES))
 
     @property
     def mixes(self) -> bool:
@@ -193,7 +205,7 @@ class Stream(ABC):
 
     def _draws(self, epoch: int) -> "_Draws":
         if self._latest is None or self._latest[0] != epoch:
-            self._latest = epoch, _Draws(len(self.split), self.augmentation, (self.seed, epoch))
+            self._latest = epoch, _Draws(self.split.labels, self.augmentation, (self.seed, epoch))
         return self._latest[1]
 
     @abstractmethod
@@ -212,11 +224,13 @@ class Stream(ABC):
 class _Draws:
     """All random draws of an epoch, by position. Each kind of draw has its own generator, independent of the others."""
 
-    def __init__(self, count: int, augmentation: Augmentation, key: tuple[int, int]):
+    def __init__(self, labels: Tensor, augmentation: Augmentation, key: tuple[int, int]):
         order, crop, flip, cutout, kind, ratio, centre = (np.random.default_rng((*key, i)) for i in range(7))
-        a = augmentation
+        a, count = augmentation, len(labels)
         self.augmentation = a
-        self.order = torch.from_numpy(order.permutation(count).repeat(a.repeats)[:count])
+        balanced = a.balance == "sampling"
+        drawn = balanced_order(labels, -(-count // a.repeats), order) if balanced else order.permutation(count)
+        self.order = torch.from_numpy(drawn.repeat(a.repeats)[:count])
         self.shift = torch.from_numpy(crop.integers(-a.crop, a.crop, (count, 2), endpoint=True))
         self.flip = torch.from_numpy(flip.random(count) < 0.5) & a.flip
         self.cutout = torch.from_numpy(cutout.random((count, 2)))
@@ -244,6 +258,41 @@ class _Draws:
         weight = torch.where(cut[:, None, None, None], (~box).float(), kept[:, None, None, None])
         mixed = weight * images + (1 - weight) * other_images
         return mixed, kept[:, None] * target + (1 - kept[:, None]) * other_target
+
+
+def balanced_order(labels: Tensor, count: int, rng: np.random.Generator) -> np.ndarray:
+    """A random order of `count` images with equally many of each class, which differ by at most one.
+
+    Within a class, no image is drawn again before all have been drawn equally often.
+
+    Args:
+        labels: int64, shape (N,).
+        count: number of images to draw.
+        rng: random generator.
+
+    Returns:
+        Indices, int64, shape (count,).
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from lkd.data.stream import balanced_order
+        >>> labels = torch.tensor([0, 0, 0, 0, 1])
+        >>> labels[balanced_order(labels, 6, np.random.default_rng(0))].bincount().tolist()
+        [3, 3]
+    """
+    by_class = labels.argsort(stable=True).numpy()
+    members = np.split(by_class, labels.bincount().cumsum(0)[:-1].numpy())
+    members = [each for each in members if len(each)]
+    more = rng.permutation(len(members)) < count % len(members)
+    seats = count // len(members) + more
+    drawn = [_in_turns(each, number, rng) for each, number in zip(members, seats.tolist(), strict=True)]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def _in_turns(members: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+    return np.concatenate([*rounds, members[:0]])[:count]
 
 
 def _beta(rng: np.random.Generator, alpha: float, count: int) -> np.ndarray:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lkd.data import Images
+from lkd.data.lazy import LazySplit
 from lkd.engine.options import Options
 from lkd.recipe import Recipe
 from lkd.runs.launches import DIGEST, Launch, locked
@@ -85,13 +87,20 @@ def _write_task(
 
 
 def _check_importable(thing: Any) -> None:
-    """Refuse a model that has a class defined in `__main__`, which other processes cannot import."""
-    for part in thing.modules() if isinstance(thing, nn.Module) else ():
+    """Refuse a model or data set of a class defined in `__main__`, which other processes cannot import."""
+    kind, parts = ("model", thing.modules()) if isinstance(thing, nn.Module) else ("data set", _data_sets(thing))
+    for part in parts:
         if type(part).__module__ == "__main__":
             raise ValueError(
-                f"a model cannot be sent to other processes: {type(part).__name__} is defined in a notebook or script; "
-                "define its class in an importable file, or use num_processes=1"
+                f"a {kind} cannot be sent to other processes: {type(part).__name__} is defined in a notebook or "
+                "script; define its class in an importable file, or use num_processes=1"
             )
+
+
+def _data_sets(thing: Any) -> list[Any]:
+    """The custom data sets that images are read from; none for images in memory."""
+    splits = thing.splits.values() if isinstance(thing, Images) else ()
+    return [split.samples.dataset for split in splits if isinstance(split, LazySplit)]
 
 
 def _start(files: Launch, num_processes: int, digest: str) -> None:

@@ -247,12 +247,13 @@ def _channel_values(teacher: str, values: Sequence[float], channels: int) -> tup
 
 def _check_range(teacher: str, data: DataSet) -> None:
     """Refuse images outside [0, 1], the range that a pretrained teacher's normalisation expects."""
-    if not isinstance(data, Images) or data.train.images.dtype == torch.uint8:
+    if not isinstance(data, Images) or data.train.dtype == torch.uint8:
         return
     for name, split in data.splits.items():
-        low, high = split.images.aminmax()
+        lows, highs, _ = split.values
+        low, high = lows.min(), highs.max()
         if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
-            worst = int(((split.images - 0.5).abs().flatten(1).amax(1)).argmax())
+            worst = int(torch.maximum((lows - 0.5).abs(), (highs - 0.5).abs()).argmax())
             raise ValueError(
                 f"teacher {teacher!r} has its own normalisation, for images in [0, 1], but {name} images range from "
                 f"{low:.4g} to {high:.4g} (the farthest is number {worst}): give images in [0, 1] or uint8, or give "

@@ -121,12 +121,14 @@ def _chosen(data: Images, count: int | None) -> tuple[Split, Tensor]:
     """The test images to evaluate, and their indices in the test split."""
     if not isinstance(data, Images):
         raise TypeError(f"data must be a data set in memory, got {type(data).__name__}: see lkd.data.from_datasets")
-    check_images(data.test.images)
-    if count is None:
-        return data.test, torch.arange(len(data.test))
-    check_whole("count", count, 1, len(data.test))
-    numbers = torch.from_numpy(stratified_order(data.test.labels, SEED)[:count])
-    return data.test.take(numbers), numbers
+    test, numbers = data.test, torch.arange(len(data.test))
+    if count is not None:
+        check_whole("count", count, 1, len(test))
+        numbers = torch.from_numpy(stratified_order(test.labels, SEED)[:count])
+        test = test.take(numbers)
+    images = test.images
+    check_images(images)
+    return Split(images, test.labels), numbers
 
 
 def _kept(folder: Path, images: Tensor, corruption: str, severity: int, numbers: Tensor) -> Tensor:

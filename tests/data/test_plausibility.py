@@ -228,22 +228,20 @@ class Flipped(list):
         return image.flip(2) if random.random() < 0.5 else image, label
 
 
-def test_random_transforms() -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_random_transforms_are_refused(name: str, in_memory: bool) -> None:
+    sets = {"train": TRAIN, "val": VAL, "test": TEST}
     random.seed(0)
-    (told,) = messages_of(Flipped(TRAIN), TEST)
-    assert re.match(r"train is random: \d of 8 samples, train\[\d+\] for example, .* flip .* lkd.Recipe", told)
+    remedy = rf"remove random transforms .* set crop, flip .* give list\({name}\)"
+    with pytest.raises(ValueError, match=rf"{name} is random \({name}\[\d+\], .* and others changed .*\): {remedy}"):
+        from_datasets(**{**sets, name: Flipped(sets[name])}, in_memory=in_memory)
 
 
-def test_reading_again_leaves_the_first_reading_as_it_is() -> None:
+def test_one_reading_of_a_random_data_set_is_kept_on_request() -> None:
     random.seed(0)
-    with pytest.warns(UserWarning, match="train is random"):
-        images = from_datasets(Flipped(TRAIN), Flipped(TEST), val=VAL)
-    random.seed(0)
-    flipped = [random.random() < 0.5 for _ in range(1 + 30 + 1 + 12)]
-    expected = [image.flip(2) if flip else image for (image, _), flip in zip(TRAIN, flipped[1:31], strict=True)]
-    assert torch.equal(images.train.images, torch.stack(expected))
-    expected = [image.flip(2) if flip else image for (image, _), flip in zip(TEST, flipped[32:], strict=True)]
-    assert torch.equal(images.test.images, torch.stack(expected))
+    once = list(map(Flipped(TRAIN).__getitem__, range(30)))
+    assert torch.equal(from_datasets(once, TEST, val=VAL).train.images, torch.stack([image for image, _ in once]))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
-from torchvision.datasets import FashionMNIST
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torchvision.datasets import FashionMNIST, ImageFolder
 
 from lkd import data
 from lkd.data import Images, Split, fashion_mnist, fingerprint, from_datasets, load, subset
@@ -215,8 +215,14 @@ COLOUR = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 @pytest.mark.parametrize(
     "image",
-    [COLOUR, COLOUR.copy(order="F"), Image.fromarray(COLOUR), torch.from_numpy(COLOUR).permute(2, 0, 1)],
-    ids=["array", "array in Fortran order", "PIL", "tensor"],
+    [
+        COLOUR,
+        COLOUR.copy(order="F"),
+        Image.fromarray(COLOUR),
+        Image.fromarray(np.dstack([COLOUR, np.full((4, 6), 255, np.uint8)])),
+        torch.from_numpy(COLOUR).permute(2, 0, 1),
+    ],
+    ids=["array", "array in Fortran order", "PIL", "PIL with opacity", "tensor"],
 )
 def test_every_kind_of_colour_image_gives_the_same_pixels(image: object) -> None:
     pairs = [(image, 0), (image, 1)]
@@ -230,6 +236,91 @@ def test_grey_images_get_a_channel(image: object) -> None:
     pairs = [(image, 0)]
     images = from_datasets(pairs, pairs, val=pairs)
     assert torch.equal(images.test.images, torch.from_numpy(COLOUR[..., 0].copy())[None, None])
+
+
+def test_pil_images_of_any_mode_get_the_mode_of_the_first_or_the_given_one() -> None:
+    grey, colour = Image.fromarray(COLOUR[..., 0].copy()), Image.fromarray(COLOUR)
+    palette, bits = colour.convert("P"), grey.convert("1")
+    mixed = from_datasets([(each, 0) for each in (palette, grey, bits, colour)], [(grey, 0)], val=[(colour, 0)])
+    expected = [np.asarray(each.convert("RGB")) for each in (palette, grey, bits, colour)]
+    assert np.array_equal(mixed.train.images.permute(0, 2, 3, 1), np.stack(expected))
+    assert torch.equal(mixed.test.images[0, 0], torch.from_numpy(COLOUR[..., 0].copy()))
+    with pytest.raises(ValueError, match=r"test\[0\] has PIL mode 'RGB', but that of train\[0\] is grey"):
+        from_datasets([(grey, 0)], [(colour, 0)], val=[(grey, 0)])
+    asked = from_datasets([(grey, 0)], [(colour, 0)], val=[(bits, 0)], mode="L")
+    assert np.array_equal(asked.test.images[0, 0], np.asarray(colour.convert("L")))
+
+
+def test_of_16_bits_the_upper_8_are_kept_as_in_files_and_transparency_is_said_once() -> None:
+    deep = Image.fromarray((np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8))
+    assert deep.mode == "I;16"
+    read = from_datasets([(deep, 0)], [(deep, 0)], val=[(deep, 0)])
+    assert read.train.images.flatten().tolist() == [value * 1000 >> 8 for value in range(64)]
+    clear = Image.fromarray(np.dstack([COLOUR, COLOUR[..., 0]]))
+    with pytest.warns(UserWarning, match=r"image of train\[0\] has transparent pixels") as told:
+        read = from_datasets([(clear, 0)] * 4, [(Image.fromarray(COLOUR), 0)], val=[(Image.fromarray(COLOUR), 0)])
+    assert sum("transparent" in str(each.message) for each in told) == 1
+    assert torch.equal(read.train.images[3], torch.from_numpy(COLOUR).permute(2, 0, 1))
+
+
+def test_float_arrays_are_read_as_float_tensors_are() -> None:
+    array = np.random.default_rng(0).random((4, 6, 3))
+    pairs, tensors = [(array, 0)], [(torch.from_numpy(array).permute(2, 0, 1), 0)]
+    assert fingerprint(from_datasets(pairs, pairs, val=pairs)) == fingerprint(
+        from_datasets(tensors, tensors, val=tensors)
+    )
+
+
+def test_dicts_are_read_as_pairs_are() -> None:
+    source = numbered(torch.arange(40) % 4)
+    pairs = list(zip(source.images, source.labels.tolist(), strict=True))
+    usual = [{"image": image, "label": label, "id": 7} for image, label in pairs]
+    other = [{"image": None, "label": None, "pixel_values": image, "fine_label": label} for image, label in pairs]
+    named = from_datasets(other, Subset(other, range(9)), image_key="pixel_values", label_key="fine_label")
+    assert (
+        fingerprint(named)
+        == fingerprint(from_datasets(usual, usual[:9]))
+        == fingerprint(from_datasets(pairs, pairs[:9]))
+    )
+
+
+def test_class_names_are_those_of_the_data_set(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for place, name in enumerate(("cat", "dog", "eel")):
+            (tmp_path / split / name).mkdir(parents=True)
+            for copy in range(2):
+                pixels = np.full((4, 4, 3), 40 * place + copy + 100 * (split == "test"), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{copy}.png")
+    train, test = ImageFolder(tmp_path / "train"), ImageFolder(tmp_path / "test")
+    images = from_datasets(Subset(train, [0, 1, 2, 3, 4, 5]), test, val=test)
+    assert images.classes == ("cat", "dog", "eel")
+    assert images.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert from_datasets(train, test, val=test, classes=["a", "b", "c"]).classes == ("a", "b", "c")
+    merged = ImageFolder(tmp_path / "train", target_transform=lambda label: min(label, 1))
+    assert from_datasets(merged, merged, val=merged).classes == ("0", "1")
+    train.classes = [("cat", "house cat"), ("dog",), ("eel",)]
+    assert from_datasets(train, train, val=train).classes[0] == "cat, house cat"
+
+
+def test_hugging_face_data_sets_are_read_as_they_are() -> None:
+    datasets = pytest.importorskip("datasets")
+    names, pictures = ["cat", "dog"], [Image.fromarray(COLOUR + place) for place in range(8)]
+    columns = {"img": pictures, "fine": [0, 1] * 4, "coarse": [0] * 8}
+    one = {"img": datasets.Image(), "fine": datasets.ClassLabel(names=names)}
+    two = datasets.Features({**one, "coarse": datasets.ClassLabel(names=["animal"])})
+    fine = datasets.Dataset.from_dict(columns, features=two)
+    with pytest.raises(KeyError, match=r"'coarse', 'fine', 'img', not 'label': .*label_key="):
+        from_datasets(fine, fine, val=fine)
+    images = from_datasets(fine, fine, val=fine, label_key="fine")
+    assert images.classes == ("cat", "dog") and images.train.labels.tolist() == columns["fine"]
+    assert torch.equal(images.train.images, torch.stack([torch.from_numpy(COLOUR + k) for k in range(8)]).movedim(3, 1))
+    plain = fine.remove_columns("coarse")
+    for read in (plain, Subset(plain, range(8)), plain.with_format("torch"), plain.with_format("numpy")):
+        assert fingerprint(from_datasets(read, read, val=read)) == fingerprint(images)
+    with pytest.raises(TypeError, match=r"train is a IterableDataset without .*without streaming=True"):
+        from_datasets(plain.to_iterable_dataset(), plain)
+    with pytest.raises(TypeError, match=r"train is a DatasetDict without .* contains 'train'"):
+        from_datasets(datasets.DatasetDict({"train": plain}), plain)
 
 
 def test_validation_is_held_out_of_train() -> None:
@@ -266,6 +357,16 @@ def test_the_highest_label_of_any_split_counts_as_a_class() -> None:
 GOOD = (torch.rand(1, 4, 4), 0)
 
 
+class Loaded(list):
+    """A data set that knows its split, like those of Hugging Face and torchvision."""
+
+    train: bool
+
+    def __init__(self, pairs: list, split: str):
+        super().__init__(pairs)
+        self.split = split
+
+
 class Endless(IterableDataset):
     """An iterable data set with a length."""
 
@@ -300,17 +401,37 @@ class Broken(Lying):
     [
         (iter([GOOD]), TypeError, "train is a list_iterator without __len__ and __getitem__"),
         ([], ValueError, "train is empty"),
-        ([GOOD, {"image": 1}], TypeError, r"train\[1\] is a dict: each sample must be an .* pair; .* keys 'image'"),
+        ([GOOD, {"image": 1}], KeyError, r"train\[1\] has the keys 'image', not 'label'.* label_key="),
+        ([{}], KeyError, r"train\[0\] has the keys \(none\), not 'image'"),
+        ([{"img": GOOD[0], "label": 0}], KeyError, r"'img', 'label', not 'image': .* image_key='img'"),
+        ([{"image": GOOD[0], "fine_label": 0, "x": 1}], KeyError, r"not 'label': .* label_key='fine_label'"),
+        (
+            [{"image": GOOD[0], "label": 0}, {"image": GOOD[0]}],
+            KeyError,
+            r"train\[1\] has the keys 'image', not 'label'",
+        ),
         ([GOOD, (1, 2, 3)], TypeError, r"train\[1\] is a tuple of 3"),
         ([GOOD, GOOD, (torch.rand(1, 4, 5), 0)], ValueError, r"train\[2\] is \(1, 4, 5\).*train\[0\] \(1, 4, 4\)"),
         ([GOOD, (GREY[0], 0)], ValueError, r"train\[1\] is \(1, 4, 4\) torch.uint8.*torch.float32"),
         ([GOOD, ("cat.png", 0)], TypeError, r"train\[1\] is a str"),
         ([(torch.rand(4, 4), 0)], ValueError, r"tensor of shape \(4, 4\): give \(C, H, W\)"),
         ([(torch.ones(1, 4, 4, dtype=torch.int64), 0)], TypeError, "tensor of torch.int64"),
-        ([(np.zeros((4, 4, 3)), 0)], TypeError, "array of float64"),
+        ([(np.zeros((4, 4, 3), np.int64), 0)], TypeError, "array of int64: give uint8 or a float dtype"),
+        ([(np.full((4, 4, 3), np.nan), 0)], ValueError, r"train\[0\] has values that are NaN"),
         ([(np.zeros(4, dtype=np.uint8), 0)], ValueError, r"array of shape \(4,\)"),
-        ([(Image.new("P", (4, 4)), 0)], TypeError, r"PIL mode 'P'.*convert\('RGB'\)"),
-        ([(Image.new("I;16", (4, 4)), 0)], TypeError, r"'I;16', more than 8 bits: scale .* float tensor"),
+        ([(Image.new("F", (4, 4)), 0)], ValueError, r"PIL mode 'F', and its pixels are floating-point .* 8 or 16 bits"),
+        ([(Image.new("I", (4, 4)), 0)], ValueError, r"PIL mode 'I', and its pixels are 32-bit integers"),
+        (
+            [(Image.new("LA", (4, 4)), 0), (Image.new("RGB", (4, 4)), 0)],
+            ValueError,
+            r"train\[1\] has PIL mode 'RGB', but that of train\[0\] is grey: pass mode='RGB' or mode='L'",
+        ),
+        ([GOOD, (Path("cat.png"), 0)], TypeError, r"train\[1\] is a \w*Path: give .* PIL.Image.open\(path\)"),
+        ([({"bytes": b"", "path": None}, 0)], TypeError, r"train\[0\] is a dict: .*cast_column\(key, datasets.Image"),
+        ([([[0, 1], [1, 0]], 0)], TypeError, r"image of train\[0\] is a list: .*with_format\('torch'\)"),
+        ("folder", TypeError, "train is a str without"),
+        ([GOOD, (GOOD[0], None)], TypeError, r"label of train\[1\] is None .* leave out samples without a class"),
+        ([GOOD, (GOOD[0], torch.tensor([0, 1, 1]))], TypeError, r"shape \(3,\): .* several classes is not supported"),
         ([(torch.rand(4, 4).mul(255).byte(), 0)], ValueError, r"shape \(4, 4\): give .*image\[None\]"),
         ([GOOD, (np.zeros((3, 32, 32), np.uint8), 0)], ValueError, r"train\[1\] .*\(3, 32, 32\).*transpose\(1, 2, 0\)"),
         ([(np.zeros((1, 28, 28), np.uint8), 0)], ValueError, r"looks like \(C, H, W\): give image.transpose"),
@@ -335,7 +456,7 @@ class Broken(Lying):
         ([GOOD, (GOOD[0], torch.tensor([0, 1, 0]))], TypeError, r"train\[1\] is a Tensor of shape \(3,\): .*argmax"),
         ([GOOD, (GOOD[0], np.array([2]))], TypeError, r"train\[1\] is a ndarray of shape \(1,\): .*label.item\(\)"),
         ([GOOD, (GOOD[0], torch.tensor([2]))], TypeError, r"train\[1\] is a Tensor of shape \(1,\): .*label.item\(\)"),
-        ([GOOD, (GOOD[0], [0, 1])], TypeError, r"label of train\[1\] is \[0, 1\] \(list\)"),
+        ([GOOD, (GOOD[0], [0, 1])], TypeError, r"label of train\[1\] is \[0, 1\] \(list\).* several classes"),
         ({"train": [GOOD]}, TypeError, "train is a dict without __len__ and __getitem__ of indices.*contains 'train'"),
         (Endless(), TypeError, "train is a Endless without"),
         (DataLoader([GOOD]), TypeError, r"train is a DataLoader without .*loader.dataset"),
@@ -346,6 +467,49 @@ class Broken(Lying):
 def test_from_datasets_refuses(train: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         from_datasets(train, [GOOD], val=[GOOD])
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR.repeat(20, 0).repeat(20, 1)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    pictures = [(Image.open(tmp_path / name), 0) for name in ("whole.png", "cut.png")]
+    with pytest.raises(OSError, match=r"train\[1\] cannot be decoded \(.*truncated.*\): repair it or leave it out"):
+        from_datasets(pictures, pictures[:1], val=pictures[:1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"image_key": "img"}, TypeError, r"image_key is 'img', but train\[0\] is a tuple: leave it out"),
+        (
+            {"mode": "L"},
+            TypeError,
+            r"mode is 'L', but the image of train\[0\] is a Tensor, not a PIL image: leave mode",
+        ),
+        ({"mode": "rgb"}, KeyError, "unknown mode 'rgb': did you mean 'RGB'"),
+        ({"in_memory": "no"}, TypeError, "in_memory must be True or False, got 'no'"),
+    ],
+)
+def test_from_datasets_refuses_settings(settings: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        from_datasets([GOOD], [GOOD], val=[GOOD], **settings)
+
+
+def test_data_sets_for_each_other_s_split_are_refused() -> None:
+    train, val, test = (Loaded([GOOD], split) for split in ("train", "validation", "test"))
+    with pytest.raises(ValueError, match=r"test is the split 'val' of its data set, and val the split 'test': swap"):
+        from_datasets(train, val, val=test)
+    mnist = Loaded([GOOD], ""), Loaded([GOOD], "")
+    mnist[0].train, mnist[1].train = True, False
+    with pytest.raises(ValueError, match=r"train is the split 'test' of its data set, and test the split 'train'"):
+        from_datasets(mnist[1], mnist[0], val=[GOOD])
+
+
+def test_images_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lkd.data.custom.available_memory", lambda: 20 * GOOD[0].nbytes)
+    assert len(from_datasets([GOOD] * 9, [GOOD] * 2).test) == 2
+    with pytest.raises(ValueError, match=r"12 images of \(1, 4, 4\) torch.float32 need .* GB .* in_memory=False"):
+        from_datasets([GOOD] * 10, [GOOD] * 2)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 0.01])

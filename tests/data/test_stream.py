@@ -271,6 +271,52 @@ def test_cutout_shows_the_same_crop_around_the_blank():
     assert torch.equal(cut[cut != 0], plain[cut != 0]) and (cut == 0).sum() > (plain == 0).sum()
 
 
+# Balanced classes ---------------------------------------------------------------------------------------------------
+
+
+def uneven():
+    """Image i has the value i + 1; classes 0, 1 and 3 have 20, 4 and 6 images, class 2 none."""
+    values = torch.arange(1.0, 31)[:, None, None, None]
+    labels = torch.tensor([0] * 20 + [1] * 4 + [3] * 6)[torch.randperm(30, generator=torch.manual_seed(1))]
+    return data_of(values.expand(30, 1, 4, 4).clone(), labels, 4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_balanced_sampling_draws_each_class_equally_often_and_its_images_in_turns():
+    data = uneven()
+    stream = stream_of(data, Augmentation(balance="sampling"), batch_size=10)
+    seen = torch.zeros(30, dtype=torch.int64)
+    for epoch in range(40):
+        batches = list(stream.batches(epoch))
+        assert torch.cat([batch.target for batch in batches]).bincount(minlength=4).tolist() == [10, 10, 0, 10]
+        shown = torch.cat([batch.images[:, 0, 0, 0] for batch in batches]).long() - 1
+        assert torch.equal(data.train.labels[shown], torch.cat([batch.target for batch in batches]))
+        times = shown.bincount(minlength=30)
+        assert all(times[data.train.labels == label].unique().diff().le(1).all() for label in (0, 1, 3))
+        seen += times
+    assert seen.min() > 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_balanced_sampling_is_replayable_and_changes_the_order_alone(repeats):
+    balanced = Augmentation(crop=1, flip=True, balance="sampling", repeats=repeats)
+    used, fresh = (stream_of(uneven(), balanced) for _ in range(2))
+    list(used.batches(0))
+    assert same(used.batch(3, 1), fresh.batch(3, 1))
+    assert not same(used.batch(3, 1), used.batch(4, 1))
+    labels = torch.cat([batch.target for batch in stream_of(uneven(), balanced).batches(0)])
+    assert sorted(labels.bincount()[[0, 1, 3]].tolist()) == ([10, 10, 10] if repeats == 1 else [9, 9, 12])
+    equal = noise(40)
+    ours = torch.cat([batch.target for batch in stream_of(equal, Augmentation(balance="sampling")).batches(0)])
+    assert ours.bincount().tolist() == [4] * 10
+
+
+def test_an_unknown_balance_is_refused():
+    with pytest.raises(KeyError, match=r"unknown balance 'weights'\. There are: none, sampling"):
+        Augmentation(balance="weights")
+
+
 # Mixing -------------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,32 @@ CASES = {
     ),
     "value": of_distill("mini_resnet", "mini_slak", epochs=0, error=ValueError, message="epochs must be at least 1"),
     "list of data sets": of_distill(
-        "mini_resnet", "mini_slak", data=[1, 2], error=TypeError, message="data must be a name or a pair .* got a list"
+        "mini_resnet",
+        "mini_slak",
+        data=[1, 2],
+        error=TypeError,
+        message="data must be a name, a pair .* got a list of 2",
+    ),
+    "one data set": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        data=(pairs(),),
+        error=TypeError,
+        message=r"\(train, val, test\) .* a tuple of 1: give",
+    ),
+    "data sets by name": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        data={"test": pairs(), "train": pairs(), "validation": pairs()},
+        error=TypeError,
+        message=r"got a dict: give data\['train'\], data\['validation'\], data\['test'\] as a tuple",
+    ),
+    "a data set without a test set": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        data=pairs(),
+        error=TypeError,
+        message="got a TensorDataset: split it, .*random_split",
     ),
     "student's type": of_distill(3, "mini_slak", error=TypeError, message="a model must be .* got a int"),
     "teacher's type": of_distill("mini_resnet", 3, error=TypeError, message="a model must be .* got a int"),
@@ -299,6 +324,14 @@ def test_data_may_be_any_pair_of_map_style_data_sets(store: Store) -> None:
     halves = Subset(data, range(0, 100, 2)), Subset(data, range(1, 100, 2))
     run = lkd.train("mini_resnet", data=halves, profile="smoke", batch_size=16, store=store)
     assert run.student(torch.zeros(1, 1, 16, 16)).shape == (1, 4)
+
+
+def test_a_triple_has_the_order_train_val_test(store: Store) -> None:
+    triple = pairs(60), pairs(20), pairs(40)
+    settings: dict[str, Any] = dict(profile="smoke", epochs=1, train_images=None, batch_size=16, store=store)
+    run = lkd.train("mini_resnet", data=triple, **settings)
+    assert run.provenance["data"]["images"] == {"train": 60, "val": 20, "test": 40}
+    assert run.recipe.data == in_memory(lkd.data.from_datasets(triple[0], triple[2], val=triple[1]))
 
 
 def test_overrides_go_to_the_recipe_or_to_the_objective(store: Store) -> None:

@@ -13,6 +13,7 @@ from lkd.util.files import CHECKOUT
 NOT_RUN = "skip-execution"
 SAID = {
     "distil_a_timm_model": "distilled ",
+    "your_data": "train is random (train[0], ",
     "write_an_objective": "0.0 1.0",
     "erf_of_any_model": "mini_slak: half of it within ",
     "robustness_of_any_model": "'fog': ",
