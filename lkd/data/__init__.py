@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lkd.data import digits, fashion_mnist, photographs
-from lkd.data.accounting import accounted
 from lkd.data.custom import from_datasets
 from lkd.data.image_files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
 from lkd.data.protocol import DataSet
 from lkd.data.sources import SCHEMES, from_files, scheme
 from lkd.data.stream import Augmentation, Batch, Labelled, Stream
+from lkd.data.summary import accounted
 from lkd.util.checks import check_unset, unknown
 
 __all__ = [

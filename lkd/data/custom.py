@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from tqdm import tqdm
 
 from lkd.data.images import Images, Split, channel_statistics, hold_out
-from lkd.data.plausibility import warn, warn_of_mixture, warn_of_repeats
 from lkd.data.samples import image_and_label
+from lkd.data.sanity_checks import warn, warn_of_mixture, warn_of_repeats
 from lkd.util.checks import check_number, some
 
 

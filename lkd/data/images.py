@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.data.plausibility import AXES, summarise, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
 from lkd.data.protocol import DataSet
+from lkd.data.sanity_checks import AXES, summarise, swapped_axes, warn_of_axes, warn_of_classes, warn_of_values
 from lkd.data.stream import FILES_ONLY, Augmentation, Labelled, Stream
 from lkd.util.checks import check_unset
 

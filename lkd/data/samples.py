@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lkd.data.plausibility import AXES, swapped_axes
+from lkd.data.sanity_checks import AXES, swapped_axes
 
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 """PIL modes with more than 8 bits, which `convert` clips at 255."""

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from lkd.data.accounting import Account
 from lkd.data.classes import check_same, order_note
 from lkd.data.folders import RULES, Picture
 from lkd.data.image_files import FileSplit, Listing
+from lkd.data.summary import Account
 from lkd.util.checks import some
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}

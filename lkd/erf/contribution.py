@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lkd.data.plausibility import BEYOND, warn
+from lkd.data.sanity_checks import BEYOND, warn
 from lkd.models.exact import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar

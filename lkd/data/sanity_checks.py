@@ -40,7 +40,7 @@ def swapped_axes(shape: Sequence[int]) -> bool:
     Many channels or a small square are valid: 13 bands of 64 x 64, or 512 channels of 1 x 1.
 
     Example:
-        >>> from lkd.data.plausibility import swapped_axes
+        >>> from lkd.data.sanity_checks import swapped_axes
         >>> swapped_axes((32, 32, 3)), swapped_axes((32, 3, 32)), swapped_axes((13, 64, 64))
         (True, True, False)
     """
