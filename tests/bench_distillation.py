@@ -32,9 +32,9 @@ from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.forward import Outputs
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
-from lkd.engine.outputs import Outputs
 from lkd.engine.setup import RunSetup, in_memory
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import FrozenTeacher, Teacher

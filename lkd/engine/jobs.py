@@ -12,8 +12,8 @@ import timm
 import torch
 
 from lkd.data import load
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import RunSetup
+from lkd.engine.trial_step import rehearse
 from lkd.models.cost import cost
 from lkd.recipe import Recipe
 from lkd.runs.store import Store

@@ -12,21 +12,21 @@ import torch
 from torch import nn
 
 from lkd.engine.accelerators import agreed, exclusive, make_accelerator, own_accelerators, processes
-from lkd.engine.announce import announce
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
 from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import Objects, RunSetup
+from lkd.engine.startup_log import announce
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
-from lkd.engine.teacher_for import tape_bytes, teacher_for, test_bytes, test_teacher
 from lkd.engine.teacher_origin import check_classes, teacher_origin, warn_of_changed_images
+from lkd.engine.teacher_source import tape_bytes, teacher_for, test_bytes, test_teacher
 from lkd.engine.trackers import tracked
 from lkd.engine.trainer import Trainer, ddp_arguments
+from lkd.engine.trial_step import rehearse
 from lkd.models.copying import copied
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
+from lkd.engine.forward import check_head, feature_maps, outputs
 from lkd.engine.optimizer import make_optimizer, make_schedule
-from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
 from lkd.models.exact import evaluating

@@ -10,7 +10,7 @@ from lkd.engine.run import ready_teacher
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import TopKTeacher, weights_hash
-from lkd.engine.teacher_for import make_tape
+from lkd.engine.teacher_source import make_tape
 from lkd.engine.trainer import parts
 from lkd.recipe import Recipe
 from lkd.runs.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import outputs
 from lkd.objectives import Objective, Outputs
 
 

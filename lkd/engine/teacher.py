@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import outputs
 from lkd.engine.top_k import compress, expand
 from lkd.models.copying import copied
 from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
 

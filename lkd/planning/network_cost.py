@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import outputs
 from lkd.planning.data_shape import Shape
 from lkd.recipe import Recipe
 

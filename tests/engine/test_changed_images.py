@@ -15,7 +15,7 @@ from lkd import Recipe
 from lkd.data import fingerprint, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.setup import RunSetup
-from lkd.engine.teacher_for import content, make_tape
+from lkd.engine.teacher_source import content, make_tape
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")

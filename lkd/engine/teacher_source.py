@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from lkd.engine.accelerators import agreed, exclusive, processes
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash

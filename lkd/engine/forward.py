@@ -24,7 +24,7 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.outputs import outputs
+        >>> from lkd.engine.forward import outputs
         >>> model = timm.create_model("mini_vit", in_chans=1, num_classes=10)
         >>> outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
         torch.Size([2, 64, 8, 8])
@@ -71,7 +71,7 @@ def feature_maps(model: nn.Module, role: str) -> int | None:
 
     Example:
         >>> import timm
-        >>> from lkd.engine.outputs import feature_maps
+        >>> from lkd.engine.forward import feature_maps
         >>> feature_maps(timm.create_model("mini_vit"), "teacher")
         2
     """
@@ -101,7 +101,7 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.outputs import check_head
+        >>> from lkd.engine.forward import check_head
         >>> check_head(timm.create_model("mini_vit").eval(), torch.zeros(2, 3, 32, 32), 1, "student")
     """
     if not stages:

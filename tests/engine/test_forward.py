@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import lkd  # noqa: F401
-from lkd.engine.outputs import check_head, feature_maps, outputs
+from lkd.engine.forward import check_head, feature_maps, outputs
 from lkd.engine.task import DistillationTask
 from lkd.objectives import OBJECTIVES
 

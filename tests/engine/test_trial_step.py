@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import lkd
 from lkd.engine.jobs import check, plan
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import RunSetup
 from lkd.engine.trainer import Trainer
+from lkd.engine.trial_step import rehearse
 from lkd.objectives import OBJECTIVES, Objective, Outputs
 from lkd.runs.store import Store
 

@@ -47,7 +47,7 @@ def describe_objective(recipe: Recipe) -> str:
 
     Example:
         >>> from lkd import Recipe
-        >>> from lkd.engine.announce import describe_objective
+        >>> from lkd.engine.startup_log import describe_objective
         >>> describe_objective(Recipe(data="digits", student="mini_vit", teacher="mini_slak", objective="kd"))
         'kd: temperature 1, alpha 0.1'
     """
