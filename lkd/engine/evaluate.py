@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lkd.data import DataSet, Labelled
 from lkd.engine.accelerators import evaluation_precision
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 from lkd.util.torch_defaults import torch_defaults
 
 BATCH_SIZE = 256

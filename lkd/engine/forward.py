@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lkd.models.exact import check_outputs, outputs_of
+from lkd.models.inference import check_outputs, outputs_of
 from lkd.objectives import Outputs
 
 

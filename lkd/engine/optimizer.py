@@ -13,7 +13,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from lkd.models.exact import device_of
+from lkd.models.inference import device_of
 from lkd.optimization import NOISE
 from lkd.recipe import Recipe
 

@@ -14,7 +14,7 @@ from lkd.engine.forward import check_head, feature_maps, outputs
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
-from lkd.models.exact import evaluating
+from lkd.models.inference import evaluating
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe

@@ -13,8 +13,8 @@ from lkd.data import Batch, DataSet
 from lkd.engine.forward import outputs
 from lkd.engine.top_k import compress, expand
 from lkd.models.copying import copied
-from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.models.folding import foldable, merged
+from lkd.models.inference import Forward, check_outputs, device_of, evaluating, outputs_of
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.ops import fast_depthwise, slow_depthwise

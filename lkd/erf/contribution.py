@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data.sanity_checks import BEYOND, warn
-from lkd.models.exact import in_eval_mode
+from lkd.models.inference import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
 from lkd.util.torch_defaults import torch_defaults

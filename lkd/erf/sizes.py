@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lkd.models.copying import twin
-from lkd.models.exact import in_eval_mode
+from lkd.models.inference import in_eval_mode
 from lkd.util.checks import check_whole
 
 Model = TypeVar("Model", bound=nn.Module)

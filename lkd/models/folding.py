@@ -10,7 +10,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from lkd.models.copying import twin
-from lkd.models.exact import Forward, check_outputs, evaluating, outputs_of, two_images
+from lkd.models.inference import Forward, check_outputs, evaluating, outputs_of, two_images
 from lkd.models.slak import SLaK
 from lkd.models.timm_attributes import configuration
 from lkd.models.weights import load_checkpoint
@@ -103,7 +103,7 @@ def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) ->
     Example:
         >>> import timm, lkd, torch
         >>> from lkd.models.folding import foldable, merged
-        >>> from lkd.models.exact import outputs_of
+        >>> from lkd.models.inference import outputs_of
         >>> model, forward = timm.create_model("mini_slak").eval(), lambda model: model(torch.zeros(2, 3, 32, 32))
         >>> foldable(merged(model, forward, outputs_of(model, forward), "teacher"))
         []

@@ -12,11 +12,11 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from lkd.models.copying import check_has_weights, twin, unwrapped
-from lkd.models.exact import check_outputs, evaluating, outputs_of, two_images
-from lkd.models.fit import fitted
-from lkd.models.reading import read
-from lkd.models.state import Call, under, weights_in
+from lkd.models.inference import check_outputs, evaluating, outputs_of, two_images
+from lkd.models.key_matching import fitted
+from lkd.models.state_dict import Call, under, weights_in
 from lkd.models.timm_attributes import configuration
+from lkd.models.weight_files import read
 from lkd.util.files import replacing
 from lkd.util.temporary import temporary_folder
 

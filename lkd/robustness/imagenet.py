@@ -15,7 +15,7 @@ from lkd.data.image_files import SIZE, FileSplit
 from lkd.data.prefetch import prefetch
 from lkd.engine import evaluate_batches
 from lkd.engine.evaluate import BATCH_SIZE, process_share
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 from lkd.robustness.corruptions import SEED, chosen_pairs
 from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
 from lkd.robustness.scores import CORRUPTIONS, SEVERITIES

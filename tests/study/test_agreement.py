@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lkd.data import load
-from lkd.models.exact import evaluating
+from lkd.models.inference import evaluating
 from lkd.runs.store import Store
 from lkd.study import Results, agreement_table, class_gains, distillation
 

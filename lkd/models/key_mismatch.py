@@ -22,7 +22,7 @@ def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.mismatch import misfits
+        >>> from lkd.models.key_mismatch import misfits
         >>> misfits({}, nn.Linear(2, 3, bias=False))
         {'missing': ['weight']}
     """
@@ -59,7 +59,7 @@ def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> Non
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.mismatch import check_fit
+        >>> from lkd.models.key_mismatch import check_fit
         >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
     """
     if found := misfits(state, model):

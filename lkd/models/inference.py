@@ -19,7 +19,7 @@ def evaluating(model: nn.Module) -> nn.Module:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import evaluating
+        >>> from lkd.models.inference import evaluating
         >>> evaluating(nn.Dropout()).training
         False
     """
@@ -33,7 +33,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import in_eval_mode
+        >>> from lkd.models.inference import in_eval_mode
         >>> model = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3).eval())
         >>> with in_eval_mode(model):
         ...     pass
@@ -54,7 +54,7 @@ def device_of(model: nn.Module) -> torch.device:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import device_of
+        >>> from lkd.models.inference import device_of
         >>> device_of(nn.Flatten())
         device(type='cpu')
     """
@@ -72,7 +72,7 @@ def outputs_of(model: nn.Module, forward: Forward) -> list[Tensor]:
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from lkd.models.exact import outputs_of
+        >>> from lkd.models.inference import outputs_of
         >>> outputs_of(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)))[0].shape
         torch.Size([2, 3])
     """
@@ -97,7 +97,7 @@ def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
 
     Example:
         >>> import torch
-        >>> from lkd.models.exact import check_outputs
+        >>> from lkd.models.inference import check_outputs
         >>> check_outputs([torch.ones(2)], [torch.ones(2) + 1e-6])
     """
     if [(each.shape, each.dtype) for each in given] != [(each.shape, each.dtype) for each in expected]:
@@ -117,7 +117,7 @@ def two_images(model: nn.Module) -> Tensor | None:
 
     Example:
         >>> import timm, lkd
-        >>> from lkd.models.exact import two_images
+        >>> from lkd.models.inference import two_images
         >>> two_images(timm.create_model("mini_slak")).shape
         torch.Size([2, 3, 32, 32])
     """

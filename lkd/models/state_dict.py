@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.models.reading import STATE_DICT, StandIn, described
 from lkd.models.timm_attributes import configuration
+from lkd.models.weight_files import STATE_DICT, StandIn, described
 from lkd.util.checks import some, unknown
 
 State = OrderedDict[str, Tensor]
@@ -36,7 +36,7 @@ class Call:
         given: keyword arguments of the original call.
 
     Example:
-        >>> from lkd.models.state import Call
+        >>> from lkd.models.state_dict import Call
         >>> Call("'model.pth'")("model", key="ema")
         "load_checkpoint(model, 'model.pth', key='ema')"
     """
@@ -165,7 +165,7 @@ def under(state: State, prefix: str) -> State:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.state import under
+        >>> from lkd.models.state_dict import under
         >>> list(under(nn.Sequential(nn.Linear(2, 3)).state_dict(), "0."))
         ['weight', 'bias']
     """
@@ -210,7 +210,7 @@ def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.state import prefixes
+        >>> from lkd.models.state_dict import prefixes
         >>> prefixes(nn.Sequential(nn.Linear(2, 3)).state_dict(), 2)
         ['0.']
     """

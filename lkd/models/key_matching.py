@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
-from lkd.models.mismatch import check_fit, misfits
-from lkd.models.state import Call, State, adapted, as_named_in, prefixes, under, without_counters
+from lkd.models.key_mismatch import check_fit, misfits
+from lkd.models.state_dict import Call, State, adapted, as_named_in, prefixes, under, without_counters
 
 
 def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
@@ -23,8 +23,8 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.fit import fitted
-        >>> from lkd.models.state import Call
+        >>> from lkd.models.key_matching import fitted
+        >>> from lkd.models.state_dict import Call
         >>> wrapped = nn.Sequential(nn.Linear(2, 3)).state_dict()
         >>> list(fitted(wrapped, nn.Linear(2, 3), "the state dict", Call("state_dict")))
         ['weight', 'bias']

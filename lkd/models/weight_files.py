@@ -72,7 +72,7 @@ def read(path: Path) -> Any:
 
     Example:
         >>> from pathlib import Path
-        >>> from lkd.models.reading import read
+        >>> from lkd.models.weight_files import read
         >>> read(Path("nowhere.pth"))
         Traceback (most recent call last):
         FileNotFoundError: no file nowhere.pth: give the path of a checkpoint
@@ -286,7 +286,7 @@ def described(value: Any) -> str:
     """The type name of a value from a file.
 
     Example:
-        >>> from lkd.models.reading import described
+        >>> from lkd.models.weight_files import described
         >>> described(3)
         'int'
     """
