@@ -7,7 +7,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.page_warnings import report
-from lkd.paper.published import FILE, NOT_STATED, Cell, Table, published_table, shown, tables
+from lkd.paper.published_numbers import FILE, NOT_STATED, Cell, Table, published_table, shown, tables
 from lkd.util.markdown import code, markdown_table, plain
 
 _UNSTATED = "not stated"

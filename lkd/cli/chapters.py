@@ -112,7 +112,7 @@ def chapters(
 
 def _costs(profile: str) -> dict[str, Any]:
     """Name of a profile and cost of its chapters as plain values, kept for the next time."""
-    from lkd.runs.kept import grounds, keep, kept
+    from lkd.runs.result_cache import grounds, keep, kept
     from lkd.util.files import PUBLISHED, home_folder
 
     if found := kept(home_folder(), "costs", profile):
@@ -120,7 +120,7 @@ def _costs(profile: str) -> dict[str, Any]:
 
     from lkd.planning.chapter_costs import chapter_costs
     from lkd.profiles import Profile
-    from lkd.profiles.reading import find, texts
+    from lkd.profiles.profile_files import find, texts
 
     name = Profile.load(profile).name
     files = grounds([*(path for path, _ in texts(find(profile))), PUBLISHED / f"{name}.zip"])
@@ -214,7 +214,7 @@ def claims(
 
     Example: lkd claims --profile exploratory --published
     """
-    from lkd.runs.kept import kept
+    from lkd.runs.result_cache import kept
     from lkd.util.checks import unknown
     from lkd.util.files import home_folder
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import stats
 
-from lkd.paper.published import table
+from lkd.paper.published_numbers import table
 from lkd.util.checks import check_number, check_whole, unknown
 
 FAMILIES = ("SLaK", "ConvNeXt", "CSWin", "Swin", "ViT")

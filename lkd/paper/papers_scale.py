@@ -11,7 +11,7 @@ import pandas as pd
 
 from lkd.paper.author_logs import scores
 from lkd.paper.claims import CONTRADICTED, NO_DIFFERENCE, SUPPORTED, Claim
-from lkd.paper.published import table
+from lkd.paper.published_numbers import table
 
 _MODERN, _TRANSFORMERS = ("SLaK", "ConvNeXt"), ("CSWin", "Swin", "ViT")
 

@@ -1,4 +1,4 @@
-"""Verdicts as plain values, for `lkd claims` and `lkd.runs.kept`."""
+"""Verdicts as plain values, for `lkd claims` and `lkd.runs.result_cache`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 from lkd.paper.verdicts import Verdict, ledger_of_readable
 from lkd.profiles import Profile
-from lkd.profiles.reading import find, texts
-from lkd.runs.kept import grounds, keep
+from lkd.profiles.profile_files import find, texts
+from lkd.runs.result_cache import grounds, keep
 from lkd.runs.store import Store
 from lkd.study.chapters import STUDIES
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lkd.profiles.reading import PROFILES, Texts, find, over, own_values, texts
+from lkd.profiles.profile_files import PROFILES, Texts, find, over, own_values, texts
 from lkd.profiles.validation import check_form, check_recipes
 from lkd.recipe import Recipe
 from lkd.runs.public_names import profile_name, public

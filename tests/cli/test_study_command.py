@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from lkd import Recipe
 from lkd.cli import app
 from lkd.profiles import Profile
-from lkd.runs.kept import kept
+from lkd.runs.result_cache import kept
 from lkd.runs.store import Store
 from lkd.study import Study
 from lkd.study import chapters as evidence

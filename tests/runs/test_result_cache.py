@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from short_runs import saved
 
-from lkd.runs import kept as kept_results
-from lkd.runs.kept import grounds, keep, kept
+from lkd.runs import result_cache
+from lkd.runs.result_cache import grounds, keep, kept
 from lkd.runs.store import Store
 
 ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
@@ -64,7 +64,7 @@ def test_verdicts_rest_on_no_weights_and_on_no_other_run(store: Store, run: Path
 
 
 def test_verdicts_end_when_the_code_changes(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_results, "source_hash", lambda: "other")
+    monkeypatch.setattr(result_cache, "source_hash", lambda: "other")
     assert kept(store.folder, "claims", "small") is None
 
 

@@ -46,7 +46,7 @@ def keep(home: Path, kind: str, profile: str, found: Grounds, result: Any) -> No
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.runs.kept import grounds, keep, kept
+        >>> from lkd.runs.result_cache import grounds, keep, kept
         >>> home = Path(tempfile.mkdtemp())
         >>> run = home / "runs" / "0123456789abcdef"
         >>> keep(home, "claims", "small", grounds([run]), [{"claim": "logits-help-at-all", "verdict": "not run"}])

@@ -177,7 +177,7 @@ def provenance_words() -> Mapping[str, str]:
     """The provenance words with their meanings.
 
     Example:
-        >>> from lkd.paper.published import provenance_words
+        >>> from lkd.paper.published_numbers import provenance_words
         >>> list(provenance_words())
         ['source_seen', 'derived', 'secondary', 'not_found']
     """
@@ -205,7 +205,7 @@ def shown(cell: Cell) -> str:
     """A cell as text, with numbers in full, without exponent.
 
     Example:
-        >>> from lkd.paper.published import shown
+        >>> from lkd.paper.published_numbers import shown
         >>> shown(0.00003), shown(None), shown("-")
         ('0.00003', 'not stated in the available sources', 'not applicable')
     """

@@ -82,7 +82,7 @@ def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested mappings, with precedence for `values`; None removes a mapping or list of `base`.
 
     Example:
-        >>> from lkd.profiles.reading import over
+        >>> from lkd.profiles.profile_files import over
         >>> over({"a": {"x": 1, "y": 2}, "b": [3]}, {"a": {"y": 4}, "b": None})
         {'a': {'x': 1, 'y': 4}}
     """

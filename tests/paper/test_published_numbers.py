@@ -11,7 +11,7 @@ import yaml
 
 from lkd.metrics import direct_gain, effective_gain
 from lkd.paper import papers, published_table, table, tables, value
-from lkd.paper.published import FILE, NOT_APPLICABLE, NOT_STATED, provenance_words, read, shown
+from lkd.paper.published_numbers import FILE, NOT_APPLICABLE, NOT_STATED, provenance_words, read, shown
 
 CONTENT = yaml.safe_load(FILE.read_text("utf8"))
 
