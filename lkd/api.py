@@ -11,7 +11,7 @@ from lkd.data import Images, from_datasets
 from lkd.data.custom import MapDataset
 from lkd.engine.options import Options
 from lkd.engine.run import check_arguments, execute
-from lkd.engine.setup import Objects, RunSetup, in_memory
+from lkd.engine.setup import Objects, RunSetup, in_memory_name
 from lkd.models import load_model
 from lkd.models.copying import unwrapped
 from lkd.models.names import check_source
@@ -192,7 +192,7 @@ class _Arguments:
         return self.model(teacher, "teacher")
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:
-        name = in_memory(thing, role)
+        name = in_memory_name(thing, role)
         self.objects[name] = thing
         return name
 

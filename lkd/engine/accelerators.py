@@ -145,7 +145,7 @@ def evaluation_precision(device: torch.device, accelerator: Accelerator | None) 
 
 
 @contextmanager
-def own_accelerators() -> Iterator[None]:
+def fork_accelerator_state() -> Iterator[None]:
     """Restore the state of the caller's accelerators when the block ends.
 
     All accelerators of a process share their precision and their gradient-accumulation state.
@@ -161,7 +161,7 @@ def own_accelerators() -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(store: Store, name: str) -> Iterator[None]:
+def main_process_lock(store: Store, name: str) -> Iterator[None]:
     """Hold a lock of the store in the main process, on behalf of all processes of this run."""
     lock, purpose = store.lock(name), f"works on {name} in {store.folder}"
     if processes().num_processes == 1:
@@ -169,7 +169,7 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
             yield
         return
     main, patience = processes().is_main_process, Patience()
-    while not agreed(main and acquired(lock, _LOCK_SECONDS)):
+    while not broadcast_flag(main and acquired(lock, _LOCK_SECONDS)):
         if main:
             patience(f"{holder(lock)}, which {purpose}")
     try:
@@ -178,6 +178,6 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
         lock.release()
 
 
-def agreed(value: bool) -> bool:
+def broadcast_flag(value: bool) -> bool:
     """The main process's value, in all processes."""
     return value if processes().num_processes == 1 else bool(broadcast_object_list([value])[0])

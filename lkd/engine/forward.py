@@ -8,7 +8,7 @@ from lkd.models.inference import check_outputs, outputs_of
 from lkd.objectives import Outputs
 
 
-def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
+def compute_outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
     """A network's logits and the feature maps of its last `stages` stages.
 
     The maps come from timm's `forward_intermediates`: tokens are arranged in rows and columns, without the class token,
@@ -24,9 +24,9 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.forward import outputs
+        >>> from lkd.engine.forward import compute_outputs
         >>> model = timm.create_model("mini_vit", in_chans=1, num_classes=10)
-        >>> outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
+        >>> compute_outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
         torch.Size([2, 64, 8, 8])
     """
     if not stages:
@@ -59,7 +59,7 @@ def _foreign(model: nn.Module) -> str:
     return f"the method forward_intermediates of {type(model).__name__}"
 
 
-def feature_maps(model: nn.Module, role: str) -> int | None:
+def count_feature_maps(model: nn.Module, role: str) -> int | None:
     """The number of feature maps that timm's `feature_info` lists; None for a network without it.
 
     Args:
@@ -71,8 +71,8 @@ def feature_maps(model: nn.Module, role: str) -> int | None:
 
     Example:
         >>> import timm
-        >>> from lkd.engine.forward import feature_maps
-        >>> feature_maps(timm.create_model("mini_vit"), "teacher")
+        >>> from lkd.engine.forward import count_feature_maps
+        >>> count_feature_maps(timm.create_model("mini_vit"), "teacher")
         2
     """
     info = getattr(model, "feature_info", None)
@@ -106,7 +106,7 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
     """
     if not stages:
         return
-    logits = outputs_of(model, lambda network: outputs(network, images, stages).logits)
+    logits = outputs_of(model, lambda network: compute_outputs(network, images, stages).logits)
     try:
         check_outputs(logits, outputs_of(model, lambda network: network(images)))
     except ValueError as error:

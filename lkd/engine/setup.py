@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
-from lkd.engine.forward import check_head, feature_maps, outputs
+from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
@@ -22,7 +22,7 @@ from lkd.sparse import sparse_parameters
 from lkd.util.checks import check_whole
 from lkd.util.files import fetching
 from lkd.util.identity import identity
-from lkd.util.torch_defaults import own_random_state
+from lkd.util.torch_defaults import fork_random_state
 
 _RANGE_TOLERANCE = 1e-3
 """Tolerance for images in [0, 1], which interpolation for example may exceed."""
@@ -53,11 +53,11 @@ class RunSetup:
         train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
         images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
-        with own_random_state():
+        with fork_random_state():
             student = self.network()
             _check_trainable(student)
             self.student_outputs = self._outputs(
-                "student", student, lambda images: outputs(evaluating(student), images, self.stages)
+                "student", student, lambda images: compute_outputs(evaluating(student), images, self.stages)
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
@@ -96,7 +96,7 @@ class RunSetup:
     def untrained_teacher(self) -> FrozenTeacher | None:
         """The teacher before any training; a teacher that is a recipe has its initial weights."""
         teacher = self.recipe.teacher
-        with own_random_state():
+        with fork_random_state():
             return self.frozen_teacher(self._new_network("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:
@@ -110,7 +110,7 @@ class RunSetup:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
+            self._outputs("teacher", trained, lambda images: compute_outputs(evaluating(trained), images, self.stages))
             return FrozenTeacher(trained, self.data, stages=self.stages)
         if (given := self._in_memory_object(name)) is not None:
             return FrozenTeacher(given, self.data, stages=self.stages)
@@ -185,7 +185,7 @@ class RunSetup:
 
     def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs]) -> Outputs:
         """A network's outputs for two images; refuse a network that cannot take them or returns other outputs."""
-        available = feature_maps(model, role) if self.stages else None
+        available = count_feature_maps(model, role) if self.stages else None
         if available is not None and self.stages > available:
             raise ValueError(
                 f"{role} has {available} feature maps, objective {self.recipe.objective!r} needs {self.stages}"
@@ -255,7 +255,7 @@ def _check_top_k(recipe: Recipe, classes: int) -> None:
     check_whole("teacher_top_k", k, 1, classes - 2)
 
 
-def in_memory(thing: nn.Module | Images, name: str = "the object") -> str:
+def in_memory_name(thing: nn.Module | Images, name: str = "the object") -> str:
     """The name in a recipe of a model or data set in memory; equal content and code give equal names.
 
     Args:

@@ -12,7 +12,7 @@ from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
-def announce(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
+def log_startup(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
     """Print the first lines of a run: data, student, teacher, objective, steps.
 
     Args:

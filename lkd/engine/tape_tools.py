@@ -4,14 +4,14 @@ import math
 import random
 from typing import NamedTuple
 
-from lkd.engine.accelerators import make_accelerator, own_accelerators
+from lkd.engine.accelerators import fork_accelerator_state, make_accelerator
 from lkd.engine.options import Options
-from lkd.engine.run import ready_teacher
+from lkd.engine.run import prepare_teacher
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import TopKTeacher, weights_hash
 from lkd.engine.teacher_source import make_tape
-from lkd.engine.trainer import parts
+from lkd.engine.trainer import micro_batches
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 from lkd.util.files import reading
@@ -29,12 +29,12 @@ class Verified(NamedTuple):
 
 
 @torch_defaults()
-@own_accelerators()
+@fork_accelerator_state()
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record the outputs of a recipe's teacher along the recipe's stream; only missing records are computed."""
     options = options or Options()
     setup = RunSetup(recipe, {})
-    teacher = ready_teacher(setup, store, options)
+    teacher = prepare_teacher(setup, store, options)
     assert teacher is not None
     accelerator = make_accelerator(recipe.precision)
     teacher.model.to(accelerator.device)
@@ -43,7 +43,7 @@ def record_tape(recipe: Recipe, store: Store, options: Options | None = None) ->
         taped = TapedTeacher(tape, teacher)
         for epoch in range(recipe.epochs):
             for batch in setup.stream.batches(epoch, workers=options.workers):
-                for part in parts(batch, recipe.accumulation, accelerator.device):
+                for part in micro_batches(batch, recipe.accumulation, accelerator.device):
                     with accelerator.autocast():
                         taped(epoch, part)
         tape.finish()
@@ -51,7 +51,7 @@ def record_tape(recipe: Recipe, store: Store, options: Options | None = None) ->
 
 
 @torch_defaults()
-@own_accelerators()
+@fork_accelerator_state()
 def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Verified:
     """Compare a tape's records with the teacher's outputs on random batches of the stream.
 
@@ -75,7 +75,7 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
             f"the teacher of tape {tape.folder.name} is missing: the store does not have run {recipe.teacher.run_id}"
         )
     setup = RunSetup(recipe, {})
-    teacher = ready_teacher(setup, store, Options())
+    teacher = prepare_teacher(setup, store, Options())
     assert teacher is not None
     if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} was recorded from other weights of teacher {recipe.teacher_name!r}")
@@ -85,7 +85,7 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
     difference, scale, draw = 0.0, 0.0, random.Random(seed)
     for _ in range(batches):
         epoch, step = draw.randrange(recipe.epochs), draw.randrange(setup.stream.steps)
-        for part in parts(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
+        for part in micro_batches(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
             if (taped := tape.read(epoch, part)) is None:
                 first = int(part.positions[0])
                 raise ValueError(

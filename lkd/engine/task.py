@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.engine.forward import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.objectives import Objective, Outputs
 
 
@@ -33,7 +33,7 @@ class DistillationTask(nn.Module):
         Raises:
             FloatingPointError: logits that are not finite.
         """
-        student = outputs(self.student, images, self.objective.stages)
+        student = compute_outputs(self.student, images, self.objective.stages)
         try:
             return self.objective(student, teacher, target)
         except ValueError as error:

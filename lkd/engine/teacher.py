@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet
-from lkd.engine.forward import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.engine.top_k import compress, expand
 from lkd.models.copying import copied
 from lkd.models.folding import foldable, merged
@@ -59,12 +59,12 @@ class FrozenTeacher:
         self.shift = ((data_mean - model_mean) / model_std)[:, None, None]
         self.same = mean is None and std is None
         self.stages = stages
-        self.forward: Callable[[nn.Module, Tensor, int], Outputs] = outputs
+        self.forward: Callable[[nn.Module, Tensor, int], Outputs] = compute_outputs
         self.trial = self._normalised(_two_images(data))
         frozen = evaluating(copied(model, "teacher"))
         if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
-        self.model = fastest(frozen, self.trial, stages)
+        self.model = optimise_for_inference(frozen, self.trial, stages)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
@@ -96,7 +96,7 @@ def _two_images(data: DataSet) -> Tensor:
     return images
 
 
-def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
+def optimise_for_inference(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
     """The teacher with merged branches, folded batch norms and fast depthwise convolutions, where that is exact.
 
     Args:
@@ -107,9 +107,9 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.teacher import fastest
+        >>> from lkd.engine.teacher import optimise_for_inference
         >>> from lkd.models.folding import foldable
-        >>> foldable(fastest(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
+        >>> foldable(optimise_for_inference(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
         []
     """
     forward = _forward(images, stages)
@@ -128,7 +128,7 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
 
 
 def _forward(images: Tensor, stages: int) -> Forward:
-    return lambda network: outputs(network, images.to(device_of(network)), stages)
+    return lambda network: compute_outputs(network, images.to(device_of(network)), stages)
 
 
 def _try_change(
@@ -152,12 +152,12 @@ class _Compiled:
     """`outputs`, compiled. The first batch is also computed without compilation, for comparison."""
 
     def __init__(self) -> None:
-        self.forward, self.compared = torch.compile(outputs), False
+        self.forward, self.compared = torch.compile(compute_outputs), False
 
     def __call__(self, model: nn.Module, images: Tensor, stages: int) -> Outputs:
         if self.compared:
             return self.forward(model, images, stages)
-        self.compared, plain = True, outputs(model, images, stages)
+        self.compared, plain = True, compute_outputs(model, images, stages)
         try:
             compiled = self.forward(model, images, stages)
             check_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
@@ -167,7 +167,7 @@ class _Compiled:
                 "without it, slower, with equal outputs",
                 stacklevel=3,
             )
-            self.forward = outputs
+            self.forward = compute_outputs
             return plain
         return compiled
 

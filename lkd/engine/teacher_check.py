@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
-from lkd.engine.forward import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
 
@@ -103,12 +103,12 @@ class TeacherCheck:
 _checks: dict[tuple[object, ...], TeacherCheck] = {}
 
 
-def checked_images(classes: int) -> int:
+def check_image_count(classes: int) -> int:
     """The number of validation images for the check of a teacher, if there are as many.
 
     Example:
-        >>> from lkd.engine.teacher_check import checked_images
-        >>> checked_images(10), checked_images(1000)
+        >>> from lkd.engine.teacher_check import check_image_count
+        >>> check_image_count(10), check_image_count(1000)
         (250, 500)
     """
     return min(_MOST, max(_FEWEST, _EACH * classes))
@@ -137,8 +137,8 @@ def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelera
 def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
-    plain.forward = outputs  # without compilation, which would be repeated for these batch sizes
-    split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
+    plain.forward = compute_outputs  # uncompiled: these batch sizes would recompile it
+    split = subset(data.val, min(len(data.val), check_image_count(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH, workers):
         batch = Batch(images.to(device), target.to(device), numbers[: len(target)])

@@ -16,7 +16,7 @@ from lkd.util.progress import Progress
 
 
 @contextmanager
-def tracked(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
+def log_to_trackers(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
     """A progress callback that also logs the metrics of each epoch to the accelerator's trackers.
 
     An epoch is logged at the first step of the next one, the last epoch at the end. A tracker that fails is left out

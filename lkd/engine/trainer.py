@@ -117,7 +117,7 @@ class Trainer:
             for batch in self._batches():
                 if stopped := self._accuracy_reached():
                     break
-                with nullcontext() if self.steps_done else named_failures(self.setup, len(batch.images)):
+                with nullcontext() if self.steps_done else explain_failures(self.setup, len(batch.images)):
                     self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
@@ -190,7 +190,7 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step on this process's share of a batch."""
-        *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
+        *others, last = micro_batches(batch, self.recipe.accumulation, self.accelerator.device)
         for part in others:
             with self.accelerator.no_sync(self.network):
                 self._forward_backward(part)
@@ -262,7 +262,7 @@ class Trainer:
 
 
 @contextmanager
-def named_failures(setup: RunSetup, images: int) -> Iterator[None]:
+def explain_failures(setup: RunSetup, images: int) -> Iterator[None]:
     """Report a network or objective that fails in its first step, with the names of student and objective.
 
     Args:
@@ -289,7 +289,7 @@ def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
     return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages), gradient_as_bucket_view=True)
 
 
-def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
+def micro_batches(batch: Batch, count: int, device: torch.device) -> list[Batch]:
     """Split a batch into equal parts, images and target on a device; positions stay on the CPU for the tape."""
     images, target = (tensor.to(device, non_blocking=True).chunk(count) for tensor in (batch.images, batch.target))
     return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from lkd.engine.accelerators import make_accelerator, own_accelerators
+from lkd.engine.accelerators import fork_accelerator_state, make_accelerator
 from lkd.engine.options import Options
 from lkd.engine.setup import RunSetup
-from lkd.engine.trainer import Trainer, ddp_arguments, named_failures
-from lkd.util.torch_defaults import own_random_state, torch_defaults
+from lkd.engine.trainer import Trainer, ddp_arguments, explain_failures
+from lkd.util.torch_defaults import fork_random_state, torch_defaults
 
 
 @torch_defaults()
-@own_accelerators()
-def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
+@fork_accelerator_state()
+def trial_step(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
     """Run one training step on one process's share of a batch, and discard the result.
 
     A teacher that is not trained yet takes part with its initial weights. Nothing is compiled.
@@ -28,7 +28,7 @@ def rehearse(setup: RunSetup, processes: int = 1, options: Options | None = None
     recipe = setup.recipe
     plain = replace(options or Options(), compile_student=False, compile_teacher=False, trackers=())
     share = setup.stream.batch(0, 0, processes=processes)
-    with own_random_state(), named_failures(setup, len(share.images)):
+    with fork_random_state(), explain_failures(setup, len(share.images)):
         accelerator = make_accelerator(recipe.precision, kwargs_handlers=[ddp_arguments(setup)])
         teacher = setup.untrained_teacher()
         if teacher:

@@ -14,9 +14,9 @@ import torch
 
 from lkd.data.prefetch import end_with_parent
 from lkd.engine.accelerators import refuse_launcher
-from lkd.engine.jobs import Graph, Job, check, plan, training_work
+from lkd.engine.jobs import Graph, Job, check_jobs, remaining_jobs, training_work
 from lkd.engine.options import Options
-from lkd.engine.run import execute, title
+from lkd.engine.run import execute, run_title
 from lkd.engine.tape_tools import record_tape
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
@@ -66,9 +66,9 @@ def execute_all(
     """
     if workers is not None:
         check_whole("workers", workers, 1)
-    if graph := plan(recipes, store):
+    if graph := remaining_jobs(recipes, store):
         refuse_launcher("a study")
-        check(graph, rehearsed=start is None)
+        check_jobs(graph, trial_steps=start is None)
         for job in graph:
             _failure(job, store).unlink(missing_ok=True)
         graph = dict(sorted(graph.items(), key=lambda item: -item[0].work))
@@ -225,5 +225,5 @@ def _report(graph: Graph, store: Store) -> None:
         waiting = sum(job.kind == "run" for job in blocked - failed.keys())
         head = f"{len(failed)} of {len(graph)} jobs failed" + (f", and {waiting} runs need them" if waiting else "")
         raise FailedRunsError(
-            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {error}" for job, error in failed.items())])
+            "\n".join([head, *(f"{job.name} ({run_title(job.recipe)}): {error}" for job, error in failed.items())])
         )

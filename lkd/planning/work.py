@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from lkd.engine.jobs import Graph, Job, tape_key
-from lkd.engine.jobs import plan as remaining_jobs
+from lkd.engine.jobs import Graph, Job, remaining_jobs, tape_key
 from lkd.engine.optimizer import STOP_CHECK_STEPS
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
 from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
-from lkd.engine.teacher_check import checked_images
+from lkd.engine.teacher_check import check_image_count
 from lkd.engine.trainer import EPOCH_IMAGES, STOP_CHECK_IMAGES
 from lkd.planning.data_shape import Shape, data_shape
 from lkd.planning.gpus import UTILISATION, seconds_on
@@ -187,7 +186,7 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
         return JobWork(total, images, 0, 2 * images * teacher_pass)
     looks = (steps - 1) // STOP_CHECK_STEPS if recipe.stop_top1 is not None else 0
     watched = recipe.epochs * (min(shape.val, EPOCH_IMAGES) + looks * min(shape.val, STOP_CHECK_IMAGES))
-    evaluated, asked = watched + shape.val + shape.test, min(shape.val, checked_images(shape.classes))
+    evaluated, asked = watched + shape.val + shape.test, min(shape.val, check_image_count(shape.classes))
     macs = (_TRAINING * images + evaluated) * network_cost(recipe, shape).macs
     return JobWork(total, images, evaluated, 2 * (macs + (asked + (0 if taped else images)) * teacher_pass))
 

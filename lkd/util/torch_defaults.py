@@ -109,7 +109,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-def own_random_state() -> AbstractContextManager[None]:
+def fork_random_state() -> AbstractContextManager[None]:
     """Restore PyTorch's random states, of the CPU and of the current GPU, when the block ends."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
 

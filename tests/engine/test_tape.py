@@ -25,7 +25,7 @@ from lkd.engine.tape_tools import record_tape, verify_tape
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
 from lkd.engine.trainer import Trainer
-from lkd.engine.trial_step import rehearse
+from lkd.engine.trial_step import trial_step
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
 from lkd.runs.manifest import write_manifest
@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return call(teacher, epoch, batch)
 
     monkeypatch.setattr(FrozenTeacher, "__call__", counted)
-    for before_training in (check_teacher, rehearse):
+    for before_training in (check_teacher, trial_step):
         monkeypatch.setattr(sys.modules["lkd.engine.run"], before_training.__name__, uncounted(before_training))
     monkeypatch.setattr(Trainer, "predictions", uncounted(Trainer.predictions))
     return batches
