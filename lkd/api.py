@@ -13,7 +13,7 @@ from lkd.engine.options import Options
 from lkd.engine.run import check_arguments, execute
 from lkd.engine.setup import Objects, RunSetup, in_memory_name
 from lkd.models import load_model
-from lkd.models.copying import unwrapped
+from lkd.models.copying import unwrap
 from lkd.models.names import check_source
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
@@ -165,7 +165,7 @@ class _Arguments:
             raise TypeError(
                 f"a model must be a timm name, nn.Module, folder, recipe or run, got a {type(model).__name__}"
             )
-        return self._keep(unwrapped(model), role)
+        return self._keep(unwrap(model), role)
 
     def data(self, data: Data) -> str:
         if isinstance(data, str):

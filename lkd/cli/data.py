@@ -21,10 +21,10 @@ def list_data(as_json: Json = False) -> None:
 
     Example: lkd data list --json
     """
-    from lkd.data.inspection import known
+    from lkd.data.inspection import list_data_sets
 
     with refusals():
-        found = known()
+        found = list_data_sets()
     if as_json:
         say_json([row._asdict() for row in found])
         return
@@ -51,13 +51,13 @@ def check(
     """
     from lkd.data import Files, load
     from lkd.data.decoding import CARE
-    from lkd.data.inspection import check as checked
+    from lkd.data.inspection import check_images
 
     with refusals():
         files = load(name)
         if not isinstance(files, Files):
             raise ValueError(f"{name!r} is not a data set of files: its content is checked whenever it is loaded")
-        found = checked(files, threads)
+        found = check_images(files, threads)
     if as_json:
         say_json(found._asdict())
     else:

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from torch import nn
 
 from lkd.data import load
-from lkd.data.inspection import known
+from lkd.data.inspection import list_data_sets
 from lkd.data.prefetch import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.models.cost import images_per_second
@@ -131,7 +131,7 @@ def launcher() -> dict[str, str]:
 
 def data_sets() -> list[str]:
     """One line per data set of this machine, with an account of its files; at most six lines."""
-    lines = [row.account or f"{row.name}: {row.place}" for row in known()]
+    lines = [row.account or f"{row.name}: {row.place}" for row in list_data_sets()]
     if len(lines) <= _LINES:
         return lines
     return [*lines[: _LINES - 1], f"{len(lines) - _LINES + 1} more: see `lkd data list`"]

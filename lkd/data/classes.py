@@ -11,15 +11,15 @@ from lkd.util.checks import some
 Folders = tuple[str, ...]
 
 
-def wrapper(folders: Collection[Folders]) -> Folders:
+def class_root(folders: Collection[Folders]) -> Folders:
     """The path of the innermost folder that contains all class folders; `()` for the top folder.
 
     Args:
         folders: folders that contain images, each as the names on its path.
 
     Example:
-        >>> from lkd.data.classes import wrapper
-        >>> wrapper([("images", "cat"), ("images", "dog")]), wrapper([("cat",), ("dog",)])
+        >>> from lkd.data.classes import class_root
+        >>> class_root([("images", "cat"), ("images", "dog")]), class_root([("cat",), ("dog",)])
         (('images',), ())
     """
     depth = 0
@@ -47,7 +47,7 @@ def classes_by_folder(folders: Collection[Folders], place: str) -> dict[Folders,
         >>> classes_by_folder([("cat", "indoor"), ("cat", "outdoor"), ("dog", "indoor")], "train").values()
         dict_values(['cat', 'cat', 'dog'])
     """
-    depth = len(wrapper(folders))
+    depth = len(class_root(folders))
     _check_levels([one[depth:] for one in folders], place)
     return {one: one[depth] if len(one) > depth else "" for one in folders}
 
@@ -128,7 +128,7 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names if len(names) < 6 else [*names[:3], "...", names[-1]])
 
 
-def check_same(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
+def check_same_classes(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
     """Refuse a split with other classes than the training split.
 
     Args:

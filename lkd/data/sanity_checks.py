@@ -13,7 +13,7 @@ from lkd.util.checks import some
 
 AXES = "the channels do not seem to be first; for (H, W, C), use image.permute(2, 0, 1)"
 
-BEYOND = 30
+LARGEST_NORMALISED = 30
 """Upper bound of absolute values of normalised images."""
 
 SAMPLE = 2**20
@@ -123,7 +123,7 @@ def values_of(images: Tensor) -> Values:
     low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
     if images.dtype == torch.uint8:
         return Values(low, high, UNIT * (high == 1) + WIDE * (high > 16))
-    wide = torch.maximum(-low, high) > BEYOND
+    wide = torch.maximum(-low, high) > LARGEST_NORMALISED
     unit = (low >= 0) & (high <= 1) & (high - low > 0.6)
     return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.3)) + WIDE * wide)
 

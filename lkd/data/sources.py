@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from PIL import ImageFile
 
-from lkd.data.classes import classes_by_folder, ordered_classes, wrapper
+from lkd.data.classes import class_root, classes_by_folder, ordered_classes
 from lkd.data.folders import Contents, Picture, check_readable, ignore_rule, in_folder, open_regular, readable
 from lkd.data.hugging_face import hugging_face
 from lkd.data.image_files import Files, FileSplit, Listing, View
@@ -205,7 +205,7 @@ def _by_folder(path: Path, contents: Contents, reader: "_Folder | _Tars") -> Lis
             f"{path} has no image file ({', '.join(sorted(readable()))}): add one folder of images per class"
         )
     folders = {picture.folders for picture in contents.pictures}
-    names, above = classes_by_folder(folders, str(path)), wrapper(folders)
+    names, above = classes_by_folder(folders, str(path)), class_root(folders)
     classes = ordered_classes(set(names.values()), str(path))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[names[picture.folders]] for picture in contents.pictures]

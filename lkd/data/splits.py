@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from lkd.data.classes import check_same, order_note
+from lkd.data.classes import check_same_classes, order_note
 from lkd.data.folders import RULES, Picture
 from lkd.data.image_files import FileSplit, Listing
 from lkd.data.summary import Account
@@ -124,7 +124,7 @@ def check_other(role: str, other: ListedSplit, train: ListedSplit) -> None:
     """
     if other.labelled or role != "test":
         check_labels(other)
-        check_same(train.classes, other.classes, train.place, other.place)
+        check_same_classes(train.classes, other.classes, train.place, other.place)
 
 
 def check_labels(split: ListedSplit) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lkd.models.inference import check_outputs, outputs_of
+from lkd.models.inference import check_equal_outputs, output_tensors
 from lkd.objectives import Outputs
 
 
@@ -106,9 +106,9 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
     """
     if not stages:
         return
-    logits = outputs_of(model, lambda network: compute_outputs(network, images, stages).logits)
+    logits = output_tensors(model, lambda network: compute_outputs(network, images, stages).logits)
     try:
-        check_outputs(logits, outputs_of(model, lambda network: network(images)))
+        check_equal_outputs(logits, output_tensors(model, lambda network: network(images)))
     except ValueError as error:
         raise ValueError(
             f"{role}'s forward_head after forward_intermediates gives other logits than its forward ({error}): make "

@@ -33,7 +33,7 @@ from lkd.engine.teacher_source import tape_bytes, teacher_on_stream, teacher_on_
 from lkd.engine.trackers import log_to_trackers
 from lkd.engine.trainer import Trainer, ddp_arguments
 from lkd.engine.trial_step import trial_step
-from lkd.models.copying import copied
+from lkd.models.copying import copy_to_cpu
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes
 from lkd.runs.provenance import data_provenance, numerics_hash, provenance
@@ -238,7 +238,7 @@ def _teacher_to_train(setup: RunSetup, store: Store) -> bool:
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     given = objects.get(recipe.student)
-    return store.find(recipe, None if given is None else lambda: copied(given, "student"))
+    return store.find(recipe, None if given is None else lambda: copy_to_cpu(given, "student"))
 
 
 def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:

@@ -13,8 +13,8 @@ from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.teacher import FrozenTeacher
-from lkd.models.copying import copied
-from lkd.models.inference import evaluating
+from lkd.models.copying import copy_to_cpu
+from lkd.models.inference import set_eval_mode
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
@@ -57,7 +57,7 @@ class RunSetup:
             student = self.network()
             _check_trainable(student)
             self.student_outputs = self._outputs(
-                "student", student, lambda images: compute_outputs(evaluating(student), images, self.stages)
+                "student", student, lambda images: compute_outputs(set_eval_mode(student), images, self.stages)
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
@@ -110,7 +110,9 @@ class RunSetup:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained, lambda images: compute_outputs(evaluating(trained), images, self.stages))
+            self._outputs(
+                "teacher", set_eval_mode(trained), lambda images: compute_outputs(trained, images, self.stages)
+            )
             return FrozenTeacher(trained, self.data, stages=self.stages)
         if (given := self._in_memory_object(name)) is not None:
             return FrozenTeacher(given, self.data, stages=self.stages)
@@ -177,7 +179,7 @@ class RunSetup:
     def _new_network(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student with its initial weights."""
         if (given := self._in_memory_object(recipe.student)) is not None:
-            return copied(given, role)
+            return copy_to_cpu(given, role)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
         except Exception as error:  # timm's models raise various errors for wrong arguments

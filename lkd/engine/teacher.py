@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet
 from lkd.engine.forward import compute_outputs
 from lkd.engine.top_k import compress, expand
-from lkd.models.copying import copied
-from lkd.models.folding import foldable, merged
-from lkd.models.inference import Forward, check_outputs, device_of, evaluating, outputs_of
+from lkd.models.copying import copy_to_cpu
+from lkd.models.folding import foldable_modules, merge_branches
+from lkd.models.inference import Forward, check_equal_outputs, device_of, output_tensors, set_eval_mode
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.ops import fast_depthwise, slow_depthwise
@@ -61,7 +61,7 @@ class FrozenTeacher:
         self.stages = stages
         self.forward: Callable[[nn.Module, Tensor, int], Outputs] = compute_outputs
         self.trial = self._normalised(_two_images(data))
-        frozen = evaluating(copied(model, "teacher"))
+        frozen = set_eval_mode(copy_to_cpu(model, "teacher"))
         if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
         self.model = optimise_for_inference(frozen, self.trial, stages)
@@ -80,7 +80,7 @@ class FrozenTeacher:
         def change(model: nn.Module) -> nn.Module:
             return model.to(memory_format=torch.channels_last)
 
-        self.model = _try_change(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
+        self.model = _try_change(self.model, change, forward, output_tensors(self.model, forward), "channels_last")
 
     def compile(self) -> None:
         """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
@@ -108,18 +108,19 @@ def optimise_for_inference(model: nn.Module, images: Tensor, stages: int) -> nn.
     Example:
         >>> import timm, torch
         >>> from lkd.engine.teacher import optimise_for_inference
-        >>> from lkd.models.folding import foldable
-        >>> foldable(optimise_for_inference(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
+        >>> from lkd.models.folding import foldable_modules
+        >>> model = optimise_for_inference(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0)
+        >>> foldable_modules(model)
         []
     """
     forward = _forward(images, stages)
     try:
-        expected = outputs_of(model, forward)
+        expected = output_tensors(model, forward)
     except Exception:  # the model does not take these images, which the caller reports
         return model
-    if foldable(model):
+    if foldable_modules(model):
         try:
-            model = merged(model, forward, expected, "teacher")
+            model = merge_branches(model, forward, expected, "teacher")
         except ValueError as error:
             warnings.warn(f"{error}. The teacher runs unfolded: slower, with equal outputs", stacklevel=3)
     if not slow_depthwise(model):
@@ -137,7 +138,7 @@ def _try_change(
     """A changed copy of a teacher; the teacher itself, with a warning, if the change fails or alters its outputs."""
     try:
         made = change(copy.deepcopy(model))
-        check_outputs(outputs_of(made, forward), expected)
+        check_equal_outputs(output_tensors(made, forward), expected)
     except Exception as error:  # custom code may raise any error
         warnings.warn(
             f"{name} fails on the teacher, a {type(model).__name__} ({error}): it runs without it, slower, with equal "
@@ -160,7 +161,7 @@ class _Compiled:
         self.compared, plain = True, compute_outputs(model, images, stages)
         try:
             compiled = self.forward(model, images, stages)
-            check_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
+            check_equal_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
         except Exception as error:  # a compiler may raise any error
             warnings.warn(
                 f"torch.compile fails on the teacher, a {type(model).__name__} ({str(error).splitlines()[0]}): it runs "

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lkd.data.sanity_checks import BEYOND, warn
+from lkd.data.sanity_checks import LARGEST_NORMALISED, warn
 from lkd.models.inference import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
@@ -136,7 +136,7 @@ def _check_images(images: Tensor) -> None:
 
 def _warn_of_values(images: Tensor) -> None:
     low, high = images.aminmax()
-    if BEYOND < max(-low, high) < math.inf:
+    if LARGEST_NORMALISED < max(-low, high) < math.inf:
         warn(f"images have values from {low:.4g} to {high:.4g}: normalise them with the model's mean and std")
 
 

@@ -4,11 +4,19 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
-from lkd.models.key_mismatch import check_fit, misfits
-from lkd.models.state_dict import Call, State, adapted, as_named_in, prefixes, under, without_counters
+from lkd.models.key_mismatch import check_keys, key_differences
+from lkd.models.state_dict import (
+    Call,
+    State,
+    apply_timm_filter,
+    common_prefixes,
+    drop_counters,
+    rename_like,
+    select_prefix,
+)
 
 
-def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
+def match_keys(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
     """Rename the keys of a state dict to fit a model, for example without the prefix of a wrapper.
 
     Args:
@@ -23,15 +31,15 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.key_matching import fitted
+        >>> from lkd.models.key_matching import match_keys
         >>> from lkd.models.state_dict import Call
         >>> wrapped = nn.Sequential(nn.Linear(2, 3)).state_dict()
-        >>> list(fitted(wrapped, nn.Linear(2, 3), "the state dict", Call("state_dict")))
+        >>> list(match_keys(wrapped, nn.Linear(2, 3), "the state dict", Call("state_dict")))
         ['weight', 'bias']
     """
-    named = without_counters(as_named_in(model, state), model)
-    forms = {prefix: adapted(form, model) for prefix, form in _forms(named, model)}
-    fitting = [prefix for prefix, form in forms.items() if not misfits(form, model)]
+    named = drop_counters(rename_like(model, state), model)
+    forms = {prefix: apply_timm_filter(form, model) for prefix, form in _forms(named, model)}
+    fitting = [prefix for prefix, form in forms.items() if not key_differences(form, model)]
     if shared := [prefix for prefix in fitting if all(name.startswith(prefix) for name in named)]:
         return forms[shared[0]]
     if fitting:
@@ -43,15 +51,15 @@ def fitted(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[s
         raise ValueError(f"{origin} fits a submodule of {type(model).__name__}, not the whole: {call(part)}")
     own = model.state_dict().keys()
     closest = max(forms, key=lambda prefix: len(forms[prefix].keys() & own))
-    check_fit(forms[closest], model, f"{origin}, under prefix {closest!r}," if closest else origin)
+    check_keys(forms[closest], model, f"{origin}, under prefix {closest!r}," if closest else origin)
     return forms[closest]
 
 
 def _forms(state: State, model: nn.Module) -> Iterator[tuple[str, State]]:
     """The state dict, and its part under each prefix that has at least half as many names as the model."""
     yield "", state
-    for prefix in prefixes(state, max(1, len(model.state_dict()) // 2)):
-        yield prefix, under(state, prefix)
+    for prefix in common_prefixes(state, max(1, len(model.state_dict()) // 2)):
+        yield prefix, select_prefix(state, prefix)
 
 
 def _fitting_part(state: State, model: nn.Module) -> str:
@@ -62,7 +70,7 @@ def _fitting_part(state: State, model: nn.Module) -> str:
             name
             and len(own := part.state_dict()) > size / 2
             and own.keys() == state.keys()
-            and not misfits(state, part)
+            and not key_differences(state, part)
         ):
             plain = all(step.isidentifier() for step in name.split("."))
             return f"model.{name}" if plain else f"model.get_submodule({name!r})"

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lkd.models.timm_attributes import configuration
+from lkd.models.timm_attributes import pretrained_cfg
 
 SHOWN = 5
 WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
 """Stage widths of the papers' networks, before `width_factor`."""
 
 
-def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
+def key_differences(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
     """Names that differ between a state dict and a model, by kind; empty if PyTorch's strict loading accepts it.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.key_mismatch import misfits
-        >>> misfits({}, nn.Linear(2, 3, bias=False))
+        >>> from lkd.models.key_mismatch import key_differences
+        >>> key_differences({}, nn.Linear(2, 3, bias=False))
         {'missing': ['weight']}
     """
     own = model.state_dict()
@@ -51,7 +51,7 @@ def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
     return True
 
 
-def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
+def check_keys(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
     """Refuse a state dict with other names, shapes or dtypes than the model's.
 
     Raises:
@@ -59,13 +59,13 @@ def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> Non
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.key_mismatch import check_fit
-        >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
+        >>> from lkd.models.key_mismatch import check_keys
+        >>> check_keys(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
     """
-    if found := misfits(state, model):
+    if found := key_differences(state, model):
         raise ValueError(
             f"{origin} does not fit {type(model).__name__}. "
-            + " ".join(_causes(state, model.state_dict(), configuration(model)))
+            + " ".join(_causes(state, model.state_dict(), pretrained_cfg(model)))
             + "".join(f"\n  {len(names)} {kind}: {_some(names)}" for kind, names in found.items())
         )
 

@@ -59,7 +59,7 @@ class _Dict(StandIn):
         return OrderedDict()
 
 
-def read(path: Path) -> Any:
+def read_weights(path: Path) -> Any:
     """Read a weight file: tensors and plain values, all other objects as `StandIn`.
 
     Args:
@@ -72,13 +72,13 @@ def read(path: Path) -> Any:
 
     Example:
         >>> from pathlib import Path
-        >>> from lkd.models.weight_files import read
-        >>> read(Path("nowhere.pth"))
+        >>> from lkd.models.weight_files import read_weights
+        >>> read_weights(Path("nowhere.pth"))
         Traceback (most recent call last):
         FileNotFoundError: no file nowhere.pth: give the path of a checkpoint
     """
     if path.is_dir():
-        return read(_weights_of(path))
+        return read_weights(_weights_of(path))
     if not path.is_file():
         remedy = "download it first" if re.match(r"\w+:/", str(path)) else "give the path of a checkpoint"
         raise FileNotFoundError(f"no file {path}: {remedy}")
@@ -282,12 +282,12 @@ def _stand_in(base: type[StandIn], name: str) -> type[StandIn]:
     return type(name, (base,), {"kind": name, "__module__": __name__})
 
 
-def described(value: Any) -> str:
+def type_name(value: Any) -> str:
     """The type name of a value from a file.
 
     Example:
-        >>> from lkd.models.weight_files import described
-        >>> described(3)
+        >>> from lkd.models.weight_files import type_name
+        >>> type_name(3)
         'int'
     """
     if isinstance(value, StandIn):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lkd.cli import machine as doctor
-from lkd.data.inspection import Known
+from lkd.data.inspection import KnownData
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_the_data_sets_of_this_machine_are_accounted_for_in_six_lines(
     found: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found["data"][0] == "digits: 10 classes; train 1,297, val 250, test 250 images" and len(found["data"]) <= 6
-    rows = [Known(f"folder:{number}", "", account=str(number)) for number in range(9)]
-    monkeypatch.setattr(doctor, "known", lambda: rows)
+    rows = [KnownData(f"folder:{number}", "", account=str(number)) for number in range(9)]
+    monkeypatch.setattr(doctor, "list_data_sets", lambda: rows)
     assert doctor.data_sets() == ["0", "1", "2", "3", "4", "4 more: see `lkd data list`"]
 
 
