@@ -40,12 +40,12 @@ _FULL_SHARE = 0.7
 _LINES = 6
 
 
-def examined() -> dict[str, Any]:
+def examine_machine() -> dict[str, Any]:
     """The complete report, with advice on what is slow or missing.
 
     Example:
-        >>> from lkd.cli.machine import examined
-        >>> sorted(examined())
+        >>> from lkd.cli.machine import examine_machine
+        >>> sorted(examine_machine())
         ['advice', 'data', 'home', 'launcher', 'outdated', 'packages', 'processor', 'python', 'speed', 'torch']
     """
     found = {
@@ -53,11 +53,11 @@ def examined() -> dict[str, Any]:
         "packages": packages(),
         "outdated": outdated(),
         "processor": processor(),
-        "torch": build(),
-        "home": place(),
+        "torch": torch_build(),
+        "home": home_status(),
         "data": data_sets(),
         "launcher": launcher(),
-        "speed": {name: speed(name) for name in MODELS},
+        "speed": {name: measured_speed(name) for name in MODELS},
     }
     return found | {"advice": list(advice(found))}
 
@@ -110,7 +110,7 @@ def processor() -> dict[str, Any]:
     }
 
 
-def build() -> dict[str, Any]:
+def torch_build() -> dict[str, Any]:
     """torch's build options, threads and devices."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
@@ -137,7 +137,7 @@ def data_sets() -> list[str]:
     return [*lines[: _LINES - 1], f"{len(lines) - _LINES + 1} more: see `lkd data list`"]
 
 
-def place() -> dict[str, Any]:
+def home_status() -> dict[str, Any]:
     """lkd's home: path and its origin, free bytes, write speed in bytes/s; and whether the package is a git checkout.
 
     "locks" is whether files there can be locked, which every run requires. "fault" is the reason why the folder is not
@@ -161,7 +161,7 @@ def place() -> dict[str, Any]:
     }
 
 
-def speed(name: str) -> dict[str, float]:
+def measured_speed(name: str) -> dict[str, float]:
     """Images per second of one of the book's networks, on 32x32 images: forward pass on one thread, and training.
 
     Training is a step of AdamW on a batch of 64, on this machine's device, with all of torch's threads.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkd.cli.root import app, assignments, refusals, say_json
+from lkd.cli.root import app, assignments, errors_reported, say_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def plan(
     """
     from lkd.book.runner import check_chapter
     from lkd.planning import MEASURE, plan_chapter
-    from lkd.planning.report import plain
+    from lkd.planning.report import to_text
 
     if no_measure and measure is not None:
         raise typer.BadParameter(f"--measure {measure:g} and --no-measure exclude each other: leave one of them out")
@@ -47,7 +47,7 @@ def plan(
     if profile is not None and parameters.setdefault("profile", profile) != profile:
         raise typer.BadParameter(f"--profile is {profile}, and -p profile={parameters['profile']}: give one of them")
     seconds = None if no_measure else MEASURE if measure is None else measure
-    with refusals():
+    with errors_reported():
         check_chapter(chapter, parameters)
         scale = str(parameters.pop("profile", "small"))
         how: dict[str, Any] = {"measure": seconds, "gpu": gpu, "gpus": gpus, "utilisation": utilisation}
@@ -59,7 +59,7 @@ def plan(
     typer.echo("\n".join(found.sentences()))
     for table in (found.frame, found.runs) if listed else (found.frame,):
         typer.echo()
-        _show(table) if sys.stdout.isatty() else typer.echo(plain(table))
+        _show(table) if sys.stdout.isatty() else typer.echo(to_text(table))
 
 
 def _show(frame: "pd.DataFrame") -> None:
@@ -67,9 +67,9 @@ def _show(frame: "pd.DataFrame") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lkd.planning.report import shown
+    from lkd.planning.report import readable
 
-    texts = shown(frame)
+    texts = readable(frame)
     table = Table(*map(str, texts.columns))
     for row in texts.itertuples(index=False):
         table.add_row(*row)

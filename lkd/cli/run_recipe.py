@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkd.cli.root import app, refusals
+from lkd.cli.root import app, errors_reported
 from lkd.util.files import read_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run_recipe(
     import lkd
     from lkd.runs.published import recipe_file
 
-    with refusals():
+    with errors_reported():
         file = Path(recipe)
         lkd.run(_recipe_in(file if file.is_file() else recipe_file(recipe)))
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from torch.distributed import TCPStore
 
 from lkd.runs.store import Store
-from lkd.util.waiting import Patience, acquired, held, holder
+from lkd.util.waiting import Patience, describe_holder, held, try_acquire
 
 _LOCK_SECONDS = 5
 """Interval at which the main process, while it waits for a lock, signals the others that it is alive."""
@@ -132,7 +132,7 @@ def _reachable(host: str, port: int) -> bool:
 
 
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
-    """A new accelerator with this precision, independent of earlier ones of this process; see `own_accelerators`."""
+    """A new accelerator with this precision, independent of earlier ones of this process; see `fork_accelerator_state`."""
     processes()
     AcceleratorState._reset_state()
     GradientState._reset_state()
@@ -169,9 +169,9 @@ def main_process_lock(store: Store, name: str) -> Iterator[None]:
             yield
         return
     main, patience = processes().is_main_process, Patience()
-    while not broadcast_flag(main and acquired(lock, _LOCK_SECONDS)):
+    while not broadcast_flag(main and try_acquire(lock, _LOCK_SECONDS)):
         if main:
-            patience(f"{holder(lock)}, which {purpose}")
+            patience(f"{describe_holder(lock)}, which {purpose}")
     try:
         yield
     finally:

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from lkd.engine.options import Options
 from lkd.recipe import Recipe
-from lkd.runs.launches import DIGEST, Launch, locked
+from lkd.runs.launches import DIGEST, Launch, open_locked
 from lkd.runs.store import Store
 from lkd.util.files import sha256, writing
 from lkd.util.locks import is_held
 from lkd.util.private import SET_TMPDIR
 from lkd.util.processes import terminate
-from lkd.util.progress import tallied
+from lkd.util.progress import read_tally
 from lkd.util.waiting import Patience, held
 
 _WORKER = "lkd.engine.launch_rank"
@@ -95,7 +95,7 @@ def _check_importable(thing: Any) -> None:
 
 
 def _start(files: Launch, num_processes: int, digest: str) -> None:
-    with locked(files.launcher) as alive, files.log.open("w") as log:
+    with open_locked(files.launcher) as alive, files.log.open("w") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", *_launcher(files, num_processes), "-m", _WORKER, str(files.folder)],
             env={**os.environ, DIGEST: digest},
@@ -121,7 +121,7 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
     with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
         try:
             while is_held(files.launcher):
-                more = tallied(files.progress) - bar.n
+                more = read_tally(files.progress) - bar.n
                 begun = begun or any(map(is_held, files.ranks()))
                 if not begun or (more and not bar.disable):
                     working = Patience()

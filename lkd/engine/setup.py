@@ -28,7 +28,7 @@ _RANGE_TOLERANCE = 1e-3
 """Tolerance for images in [0, 1], which interpolation for example may exceed."""
 
 Objects = Mapping[str, Any]
-"""Models and data sets in memory, by the names that `in_memory` gave them."""
+"""Models and data sets in memory, by the names that `in_memory_name` gave them."""
 
 
 class RunSetup:
@@ -56,9 +56,7 @@ class RunSetup:
         with fork_random_state():
             student = self.network()
             _check_trainable(student)
-            self.student_outputs = self._outputs(
-                "student", student, lambda images: compute_outputs(set_eval_mode(student), images, self.stages)
-            )
+            self.student_outputs = self._outputs("student", student)
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
             self.teacher_outputs = self._check_teacher()
@@ -110,9 +108,7 @@ class RunSetup:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs(
-                "teacher", set_eval_mode(trained), lambda images: compute_outputs(trained, images, self.stages)
-            )
+            self._outputs("teacher", trained)
             return FrozenTeacher(trained, self.data, stages=self.stages)
         if (given := self._in_memory_object(name)) is not None:
             return FrozenTeacher(given, self.data, stages=self.stages)
@@ -185,8 +181,9 @@ class RunSetup:
         except Exception as error:  # timm's models raise various errors for wrong arguments
             raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
 
-    def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs]) -> Outputs:
-        """A network's outputs for two images; refuse a network that cannot take them or returns other outputs."""
+    def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs] | None = None) -> Outputs:
+        """A network's outputs for two images, in eval mode; refuse wrong outputs, and images that it cannot take."""
+        forward = forward or (lambda images: compute_outputs(set_eval_mode(model), images, self.stages))
         available = count_feature_maps(model, role) if self.stages else None
         if available is not None and self.stages > available:
             raise ValueError(

@@ -23,8 +23,8 @@ from lkd.runs.store import Run, Store
 from lkd.util.checks import check_whole
 from lkd.util.files import replacing
 from lkd.util.processes import terminate
-from lkd.util.progress import Tally, log, progress_bar, tallied
-from lkd.util.waiting import Patience, acquired
+from lkd.util.progress import Tally, log, progress_bar, read_tally
+from lkd.util.waiting import Patience, try_acquire
 
 _LOOK_SECONDS = 0.5
 """Interval at which workers check for jobs finished by others, write their progress, and are polled for it."""
@@ -130,7 +130,7 @@ def work(graph: Graph, store: Store, options: Options) -> None:
     ready = list(order.get_ready())
     while ready:
         ready.sort(key=place.__getitem__)
-        finished = next((job for job in ready if _settle(job, store, options)), None)
+        finished = next((job for job in ready if _try_job(job, store, options)), None)
         if finished is None:
             patience(f"other processes that work on {', '.join(job.name for job in ready)} in {store.folder}")
             time.sleep(_LOOK_SECONDS)
@@ -142,14 +142,14 @@ def work(graph: Graph, store: Store, options: Options) -> None:
             ready += order.get_ready()
 
 
-def _settle(job: Job, store: Store, options: Options) -> bool:
+def _try_job(job: Job, store: Store, options: Options) -> bool:
     """Do a job, unless it is done or has failed; False if another process is working on it."""
     lock, failure = store.lock(job.name), _failure(job, store)
-    if not acquired(lock, 0):
+    if not try_acquire(lock, 0):
         return False
     try:
         if not failure.exists():
-            _do(job, store, options)
+            _run_job(job, store, options)
     except Exception as error:
         log.error("%s failed\n%s", job.name, traceback.format_exc())
         with replacing(failure) as temporary:
@@ -159,7 +159,7 @@ def _settle(job: Job, store: Store, options: Options) -> bool:
     return True
 
 
-def _do(job: Job, store: Store, options: Options) -> None:
+def _run_job(job: Job, store: Store, options: Options) -> None:
     if job.kind == "tape":
         record_tape(job.recipe, store, options)
     elif store.find(job.recipe) is None:
@@ -194,7 +194,7 @@ def _follow(graph: Graph, store: Store, ended: Ended) -> None:
 
 def _work_done(job: Job, store: Store) -> int:
     """The finished work of a run, as reported by its worker."""
-    return min(job.work, tallied(_progress(job, store)) * training_work(job.recipe))
+    return min(job.work, read_tally(_progress(job, store)) * training_work(job.recipe))
 
 
 def _remaining(graph: Graph, store: Store) -> list[Job]:

@@ -33,7 +33,7 @@ _KEYS = {"id", "paper", "place", "caption", "columns", "units", "rows", "provena
 
 
 class Number(NamedTuple):
-    """A published value; None if there is none, with the reason in `shown`.
+    """A published value; None if there is none, with the reason in `format_cell`.
 
     Example:
         >>> from lkd.paper import value
@@ -143,7 +143,7 @@ def value(id: str, *, row: int | str | Mapping[str, Cell], column: str) -> Numbe
     place = _row(one, row)
     cell = one.rows[place][one.columns.index(column)]
     word = _NOT_FOUND if cell is None else one.provenance[place]
-    return Number(None if cell == _DASH else cell, word, one.sources[place], shown(cell))
+    return Number(None if cell == _DASH else cell, word, one.sources[place], format_cell(cell))
 
 
 def tables(paper: str | None = None) -> list[str]:
@@ -201,12 +201,12 @@ def published_table(id: str) -> Table:
     return known[id]
 
 
-def shown(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """A cell as text, with numbers in full, without exponent.
 
     Example:
-        >>> from lkd.paper.published_numbers import shown
-        >>> shown(0.00003), shown(None), shown("-")
+        >>> from lkd.paper.published_numbers import format_cell
+        >>> format_cell(0.00003), format_cell(None), format_cell("-")
         ('0.00003', 'not stated in the available sources', 'not applicable')
     """
     if cell is None:
@@ -216,7 +216,7 @@ def shown(cell: Cell) -> str:
     return f"{Decimal(str(cell)):f}" if isinstance(cell, float) else str(cell)
 
 
-def read(path: Path) -> Published:
+def read_tables(path: Path) -> Published:
     """Read and check a file of published numbers.
 
     Raises:
@@ -237,7 +237,7 @@ def read(path: Path) -> Published:
 
 @cache
 def _published() -> Published:
-    return read(FILE)
+    return read_tables(FILE)
 
 
 def _row(one: Table, row: int | str | Mapping[str, Cell]) -> int:

@@ -50,7 +50,7 @@ def data_shape(recipe: Recipe) -> FoundShape:
     return _find(recipe.data, View(**recipe.view))
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Clear the cache of `data_shape`, as files may have changed since the last plan."""
     _find.cache_clear()
 

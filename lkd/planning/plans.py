@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from lkd.engine.jobs import Graph, Job, tape_key
-from lkd.planning.data_shape import data_shape, forget, missing_weights
+from lkd.planning.data_shape import clear_cache, data_shape, missing_weights
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.report import Plan, amount
 from lkd.planning.timing import Duration, estimate_duration
-from lkd.planning.work import JobWork, disk, is_taped, job_graphs, memory, recorded, total_work, work_of
+from lkd.planning.work import JobWork, disk, is_taped, job_graphs, memory, recorded_tape_keys, total_work, work_of
 from lkd.recipe import Recipe
 from lkd.robustness import SETS
 from lkd.runs.store import Store
@@ -74,7 +74,7 @@ def plan(
     """
     _check(studies, workers, measure, gpus)
     seconds_on(gpu, 0, False, utilisation)
-    forget()
+    clear_cache()
     store = store or Store()
     workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     graphs = job_graphs(studies, store)
@@ -159,7 +159,7 @@ def _check(studies: Sequence[Sequence[Recipe]], workers: int | None, measure: fl
 
 def _remaining_work(graphs: Sequence[Graph], store: Store) -> dict[Job, JobWork | None]:
     """Work of the remaining jobs; nothing for a tape that is recorded."""
-    done = set(recorded(store))
+    done = set(recorded_tape_keys(store))
     return {
         job: _NOTHING if job.kind == "tape" and tape_key(job.recipe) in done else work_of(job, is_taped(job, graph))
         for graph in graphs

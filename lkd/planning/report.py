@@ -165,15 +165,15 @@ class Plan:
         return self.table._repr_mimebundle_(include, exclude)
 
     def __str__(self) -> str:
-        return "\n".join((*self.sentences(), "", plain(self.frame)))
+        return "\n".join((*self.sentences(), "", to_text(self.frame)))
 
 
-def plain(frame: pd.DataFrame) -> str:
+def to_text(frame: pd.DataFrame) -> str:
     """A table as text."""
-    return shown(frame).to_string(index=False)
+    return readable(frame).to_string(index=False)
 
 
-def shown(frame: pd.DataFrame) -> pd.DataFrame:
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of texts: no empty column, readable units, rounded numbers, and a dash for missing values."""
     return _readable(frame).map(lambda cell: (cell or "–") if isinstance(cell, str) else _number(cell))
 

@@ -232,7 +232,7 @@ def disk(job: Job) -> tuple[int, int] | None:
     return bytes_needed({"epochs": recipe.epochs, "samples": images, **form}), 0
 
 
-def recorded(store: Store) -> Iterator[tuple[object, ...]]:
+def recorded_tape_keys(store: Store) -> Iterator[tuple[object, ...]]:
     """Yield the `tape_key` of each complete tape of a store; warn of damaged ones."""
     for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
         try:

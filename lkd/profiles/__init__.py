@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lkd.profiles.profile_files import PROFILES, Texts, find, over, own_values, texts
+from lkd.profiles.profile_files import PROFILES, Texts, find_profile, merge, own_values, read_files
 from lkd.profiles.validation import check_form, check_recipes
 from lkd.recipe import Recipe
 from lkd.runs.public_names import profile_name, public
@@ -70,7 +70,7 @@ class Profile:
             TypeError: not a string.
             ValueError: an invalid profile; the message names the file, the key and the fix.
         """
-        return _profile(texts(find(profile)))
+        return _profile(read_files(find_profile(profile)))
 
     @property
     def markdown(self) -> str:
@@ -120,7 +120,7 @@ def _profile(files: Texts) -> Profile:
     if path.stem in PROFILES and not shipped:
         raise ValueError(f"{path} has the name of a built-in profile: rename the file")
     try:
-        values = over(known, own_values(path, text))
+        values = merge(known, own_values(path, text))
         check_form(values)
         profile = Profile(name=path.stem, source=path.stem if shipped else str(path), **values)
         check_recipes(profile)

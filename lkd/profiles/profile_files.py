@@ -20,7 +20,7 @@ Texts = tuple[tuple[Path, str], ...]
 _EXTENDS = "extends"
 
 
-def find(profile: str, folder: Path | None = None) -> Path:
+def find_profile(profile: str, folder: Path | None = None) -> Path:
     """Find the file of a profile.
 
     Args:
@@ -43,7 +43,7 @@ def find(profile: str, folder: Path | None = None) -> Path:
     return path.resolve()
 
 
-def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
+def read_files(path: Path, above: tuple[Path, ...] = ()) -> Texts:
     """Read a profile's file and those that it extends, directly or not.
 
     Args:
@@ -67,10 +67,10 @@ def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
     if _EXTENDS not in values:
         return ((path, text),)
     try:
-        base = find(values[_EXTENDS], path.parent)
+        base = find_profile(values[_EXTENDS], path.parent)
     except (FileNotFoundError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: extends: {error.args[0]}") from error
-    return ((path, text), *texts(base, (*above, path)))
+    return ((path, text), *read_files(base, (*above, path)))
 
 
 def own_values(path: Path, text: str) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def own_values(path: Path, text: str) -> dict[str, Any]:
     return {key: value for key, value in _parsed(path, text).items() if key != _EXTENDS}
 
 
-def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested mappings, with precedence for `values`; None removes a mapping or list of `base`.
 
     Example:
-        >>> from lkd.profiles.profile_files import over
-        >>> over({"a": {"x": 1, "y": 2}, "b": [3]}, {"a": {"y": 4}, "b": None})
+        >>> from lkd.profiles.profile_files import merge
+        >>> merge({"a": {"x": 1, "y": 2}, "b": [3]}, {"a": {"y": 4}, "b": None})
         {'a': {'x': 1, 'y': 4}}
     """
     merged = {**base, **values}
@@ -91,7 +91,7 @@ def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         if value is None and isinstance(base.get(key), Mapping | list):
             del merged[key]
         elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            merged[key] = over(base[key], value)
+            merged[key] = merge(base[key], value)
     return merged
 
 

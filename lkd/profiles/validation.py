@@ -38,7 +38,7 @@ class WrongValueError(ValueError):
 
 
 @contextmanager
-def at(key: str) -> Iterator[None]:
+def at_key(key: str) -> Iterator[None]:
     """Add a key to the errors of this block."""
     try:
         yield
@@ -60,15 +60,15 @@ def check_form(values: Mapping[str, Any]) -> None:
     for key in ("teacher_seeds", "seeds"):
         check_list(key, values[key], int)
     for key in ("teacher", "student"):
-        with at(key):
+        with at_key(key):
             _check_fields(values[key], ("epochs",) if key == "student" else ())
     for key in _NAMED:
-        with at(key):
+        with at_key(key):
             _check_entries(values[key], _check_mapping if key == "objectives" else _check_fields)
-    with at("chapters"):
+    with at_key("chapters"):
         _check_keys(values["chapters"], SETTINGS, [name for name, settings in SETTINGS.items() if settings])
         for name, settings in values["chapters"].items():
-            with at(name):
+            with at_key(name):
                 known = {*_lists_of(name), *SETTINGS[name], *OPTIONAL.get(name, ())}
                 _check_keys(settings, known, SETTINGS[name])
 
@@ -80,11 +80,11 @@ def check_recipes(profile: "Profile") -> None:
         WrongValueError: the message names the key.
     """
     some = {"data": profile.data, "student": _SOME_MODEL}
-    with at("data"):
+    with at_key("data"):
         Recipe.from_dict(some)
-    with at("train_images"):
+    with at_key("train_images"):
         Recipe.from_dict({**some, "train_images": profile.train_images})
-    with at("seeds"):
+    with at_key("seeds"):
         for seed in profile.seeds:
             Recipe.from_dict({**some, "seed": seed})
     student = {"train_images": profile.train_images, **profile.student}
@@ -92,20 +92,20 @@ def check_recipes(profile: "Profile") -> None:
         ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
         ("student", student, profile.student_recipe, profile.students),
     ):
-        with at(key):
+        with at_key(key):
             Recipe.from_dict({**some, **shared})
         for model in models:
-            with at(f"{key}s.{model}"):
+            with at_key(f"{key}s.{model}"):
                 make(model)
-    with at("teacher_seeds"):
+    with at_key("teacher_seeds"):
         for seed in profile.teacher_seeds:
             profile.teacher_recipe(_SOME_MODEL, seed=seed)
     for name in profile.objectives:
-        with at(f"objectives.{name}"):
+        with at_key(f"objectives.{name}"):
             _check_distilled(profile, {"objective": name})
     for chapter, settings in profile.chapters.items():
         for name, value in settings.items():
-            with at(f"chapters.{chapter}.{name}"):
+            with at_key(f"chapters.{chapter}.{name}"):
                 {**_LIST_CHECKS, **SETTINGS[chapter], **OPTIONAL.get(chapter, {})}[name](profile, value)
 
 
@@ -131,7 +131,7 @@ def _check_entries(values: Any, check: Callable[[Any], None]) -> None:
     if not values:
         raise ValueError("is empty: give at least one")
     for name, entry in values.items():
-        with at(name):
+        with at_key(name):
             check(entry)
 
 
@@ -191,7 +191,7 @@ def _seeds(profile: "Profile", seeds: Any) -> None:
 def _teacher_fields(profile: "Profile", recipes: Any) -> None:
     _check_mapping(recipes)
     for model, fields in recipes.items():
-        with at(model):
+        with at_key(model):
             _check_fields(fields)
             profile.teacher_recipe(model, **fields)
 

@@ -67,7 +67,7 @@ def resolve(text: str, store: Store) -> str | Path | Run:
     raise KeyError(f"{unknown('model', text, timm.list_models())} It is neither a folder nor the prefix of a run id")
 
 
-def trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
+def load_trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
     """The trained network of a string (see `resolve`), and its run or None.
 
     Raises:

@@ -1,8 +1,7 @@
-"""Results kept in lkd's home until a file behind them changes.
+"""Cache of slow results in lkd's home, each valid while the files behind it and the code are unchanged.
 
-Verdicts on claims and costs of chapters take seconds, most of them to import PyTorch. They are therefore kept, with a
-digest of every file that was read for them, and are valid while these files and the code are unchanged. The folders can
-be removed at any time.
+Verdicts on claims and costs of chapters take seconds, mostly to import PyTorch. Each is stored with a digest of every
+file that it depends on. The folders can be removed at any time.
 """
 
 import hashlib
@@ -18,64 +17,64 @@ from lkd.util.files import read_json, reading, replacing
 
 _PACKAGES = ("numpy", "pandas", "scipy", "timm", "torch")
 _WEIGHTS = ".safetensors"
-"""Ending of files that no result depends on."""
+"""Suffix of files that no result depends on."""
 
-Grounds = Mapping[str, str | None]
+Digests = Mapping[str, str | None]
 """Digest of each file or folder, by path; None if missing."""
 
 
-def grounds(paths: Iterable[Path]) -> Grounds:
-    """Digests of the files behind a result, to be computed before the work.
+def input_digests(paths: Iterable[Path]) -> Digests:
+    """Digests of the files behind a result; compute them before the result.
 
     Args:
-        paths: files, and folders of runs, which may be missing.
+        paths: files, and folders of runs; they may be missing.
     """
     return {str(path): _digest(path) for path in paths}
 
 
-def keep(home: Path, kind: str, profile: str, found: Grounds, result: Any) -> None:
-    """Keep a result, if lkd's home is writable.
+def cache_result(home: Path, kind: str, profile: str, inputs: Digests, result: Any) -> None:
+    """Store a result, if lkd's home is writable.
 
     Args:
         home: lkd's home.
         kind: "claims" or "costs".
         profile: the scale, by its name or YAML file.
-        found: result of `grounds` before the work.
+        inputs: `input_digests` of the files behind the result.
         result: plain values.
 
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.runs.result_cache import grounds, keep, kept
+        >>> from lkd.runs.result_cache import cache_result, cached_result, input_digests
         >>> home = Path(tempfile.mkdtemp())
         >>> run = home / "runs" / "0123456789abcdef"
-        >>> keep(home, "claims", "small", grounds([run]), [{"claim": "logits-help-at-all", "verdict": "not run"}])
-        >>> kept(home, "claims", "small")
-        [{'claim': 'logits-help-at-all', 'verdict': 'not run'}]
+        >>> cache_result(home, "claims", "small", input_digests([run]), [{"verdict": "not run"}])
+        >>> cached_result(home, "claims", "small")
+        [{'verdict': 'not run'}]
         >>> run.mkdir(parents=True)
-        >>> kept(home, "claims", "small") is None
+        >>> cached_result(home, "claims", "small") is None
         True
     """
-    content = {"code": _code(), "grounds": found, "result": result}
-    with suppress(OSError), replacing(_place(home, kind, profile)) as temporary:
+    content = {"code": _code(), "grounds": inputs, "result": result}
+    with suppress(OSError), replacing(_path(home, kind, profile)) as temporary:
         temporary.write_text(json.dumps({**content, "digest": _digest_of(content)}))
 
 
-def kept(home: Path, kind: str, profile: str) -> Any:
-    """A kept result, or None if there is none or if a file behind it has changed."""
-    path = _place(home, kind, profile)
+def cached_result(home: Path, kind: str, profile: str) -> Any:
+    """The stored result; None if there is none, or if a file behind it has changed."""
+    path = _path(home, kind, profile)
     try:
         content = read_json(path, "remove it")
-        with reading(path, "kept result", "remove it"):
-            whole = content.pop("digest") == _digest_of(content)
-            if whole and content["code"] == _code() and grounds(map(Path, content["grounds"])) == content["grounds"]:
+        with reading(path, "cached result", "remove it"):
+            whole, inputs = content.pop("digest") == _digest_of(content), content["grounds"]
+            if whole and content["code"] == _code() and input_digests(map(Path, inputs)) == inputs:
                 return content["result"]
     except (OSError, ValueError):  # missing or damaged: the caller repeats the work
         pass
     return None
 
 
-def _place(home: Path, kind: str, profile: str) -> Path:
+def _path(home: Path, kind: str, profile: str) -> Path:
     name = Path(profile).expanduser().resolve() if profile.endswith((".yaml", ".yml")) else Path(profile)
     return home / kind / f"{name.stem}-{hashlib.sha256(str(name).encode()).hexdigest()[:8]}.json"
 

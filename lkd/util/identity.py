@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
-from lkd.util.installed import code_of, package, replaced
+from lkd.util.installed import code_of, package, replaced_methods
 
 UNIQUE = "unique-"
 """Prefix of identities that are never equal to another."""
@@ -115,7 +115,7 @@ def own_code(function: Callable[..., Any], name: str) -> str | None:
         f"{kind.__qualname__}.{method}": code
         for kind in classes
         if kind.__module__ == function.__module__
-        for method, code in replaced(kind)
+        for method, code in replaced_methods(kind)
         if not package(code)
     }
     return identity(ours, name) if ours else None
@@ -298,7 +298,7 @@ class _Reader:
         """Custom code in installed code: a replaced method, a function in a decorator's closure, a bound object."""
         if isinstance(thing, type):
             yield from (self.read(base, place) for base in thing.__bases__)
-            inside = dict(replaced(thing))
+            inside = dict(replaced_methods(thing))
         elif isinstance(thing, types.FunctionType):
             cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
             inside = {name: value for name, cell in cells if callable(value := _content(cell))}

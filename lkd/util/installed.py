@@ -39,7 +39,7 @@ def package(thing: Any) -> str | None:
     return None
 
 
-def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+def replaced_methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
     """The methods of a class that are custom code, or were defined under another name.
 
     Args:
@@ -47,8 +47,8 @@ def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.util.installed import replaced
-        >>> list(replaced(nn.ReLU))
+        >>> from lkd.util.installed import replaced_methods
+        >>> list(replaced_methods(nn.ReLU))
         []
     """
     for name, value in sorted(vars(kind).items()):

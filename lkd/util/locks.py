@@ -52,7 +52,7 @@ def check_locking(folder: Path, remedy: str = MOVE_HOME) -> None:
             ) from error
 
 
-def take(file: IO[str] | int) -> bool:
+def try_lock(file: IO[str] | int) -> bool:
     """Lock an open file until it is closed; return False at once if another process holds the lock."""
     return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -38,11 +38,11 @@ class Tally:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.util.progress import Tally, tallied
+        >>> from lkd.util.progress import Tally, read_tally
         >>> tally = Tally(Path(tempfile.mkdtemp()) / "images", seconds=0)
         >>> tally(3)
         >>> tally(4)
-        >>> tallied(tally.path)
+        >>> read_tally(tally.path)
         7
     """
 
@@ -60,7 +60,7 @@ class Tally:
             self.written = time.monotonic()
 
 
-def tallied(path: Path) -> int:
+def read_tally(path: Path) -> int:
     """The count in the file of a `Tally`; 0 if the file is missing or empty."""
     try:
         return int(path.read_text())

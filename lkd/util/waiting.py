@@ -66,15 +66,15 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
         TimeoutError: another process held the lock until the timeout.
     """
     patience = Patience(seconds)
-    while not acquired(lock, _RETRY_SECONDS):
-        patience(f"{holder(lock)}, which {purpose}")
+    while not try_acquire(lock, _RETRY_SECONDS):
+        patience(f"{describe_holder(lock)}, which {purpose}")
     try:
         yield
     finally:
         lock.release()
 
 
-def acquired(lock: FileLock, seconds: float) -> bool:
+def try_acquire(lock: FileLock, seconds: float) -> bool:
     """Try to acquire a lock for some seconds; return whether it is now held.
 
     Raises:
@@ -88,7 +88,7 @@ def acquired(lock: FileLock, seconds: float) -> bool:
     return True
 
 
-def holder(lock: FileLock) -> str:
+def describe_holder(lock: FileLock) -> str:
     """A description of the process that holds a lock, with its id on Linux if it runs on this machine."""
     try:
         number = Path(lock.lock_file).stat().st_ino
