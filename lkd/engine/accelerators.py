@@ -132,7 +132,7 @@ def _reachable(host: str, port: int) -> bool:
 
 
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
-    """A new accelerator with this precision, independent of earlier ones of this process; see `fork_accelerator_state`."""
+    """A new accelerator with this precision, independent of earlier ones; see `fork_accelerator_state`."""
     processes()
     AcceleratorState._reset_state()
     GradientState._reset_state()

@@ -45,7 +45,8 @@ def test_the_doctor_tries_to_lock_a_file_of_the_home(tmp_path: Path, monkeypatch
 def test_a_lock_is_held_once_and_is_free_when_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     assert not is_held(path)
-    code = f"from lkd.util.locks import try_lock; file = open({str(path)!r}, 'a'); print(try_lock(file), flush=True); input()"
+    opened = f"open({str(path)!r}, 'a')"
+    code = f"from lkd.util.locks import try_lock; file = {opened}; print(try_lock(file), flush=True); input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "True\n"
     with path.open("a") as file:
