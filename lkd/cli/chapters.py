@@ -86,9 +86,7 @@ def chapters(
 ) -> None:
     """List the chapters and their cost in each profile: runs, training images, and minutes if they are published.
 
-    Minutes are those of one CPU core, as published, summed over the runs.
-
-    Chapters share runs: together they cost less than the sum.
+    Minutes are for one CPU core, summed over the published runs. Chapters share runs: together they cost less.
 
     A damaged run counts as one to do; it is named at the end, and the exit code is 1.
 
@@ -111,7 +109,7 @@ def chapters(
 
 
 def _costs(profile: str) -> dict[str, Any]:
-    """Name of a profile and cost of its chapters as plain values, kept for the next time."""
+    """Name of a profile and cost of its chapters as plain values, cached."""
     from lkd.runs.result_cache import cache_result, cached_result, input_digests
     from lkd.util.files import PUBLISHED, home_folder
 
@@ -130,7 +128,7 @@ def _costs(profile: str) -> dict[str, Any]:
 
 
 def _cost(chapter: str, costs: dict[str, Any], missing: set[str]) -> dict[str, Any]:
-    """Cost of a chapter, with the numbers of its runs and of those that are missing."""
+    """Cost of a chapter, with the number of all and of missing runs."""
     cost = costs["chapters"].get(chapter, {"runs": [], "images": 0, "minutes": None})
     counts = {"runs": len(cost["runs"]), "to_do": len(missing & {*cost["runs"]})}
     return {"chapter": chapter, "profile": costs["profile"], **cost, **counts}

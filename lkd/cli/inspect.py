@@ -163,7 +163,7 @@ def _counted(batches: "Iterable[tuple[Tensor, Tensor]]", bar: Any) -> "Iterator[
 
 
 def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> "np.ndarray":
-    """A model's contribution map; stored with the run if the images are those of the run."""
+    """A model's contribution map; stored with the run if measured on the run's images."""
     from lkd.erf import at_size, contribution_map, sample_images
     from lkd.study.measure import erf_of
 
@@ -189,7 +189,7 @@ def _save_map(field: "np.ndarray", path: Path) -> None:
 
 
 def _errors(chosen: "ModelWithData", data: str | None, count: int | None) -> "pd.DataFrame":
-    """Errors on corrupted images in memory; stored with the run if the images are those of the run."""
+    """Errors on corrupted images in memory; stored with the run if measured on the run's images."""
     from lkd.data import Images
     from lkd.robustness import corruption_errors
     from lkd.study.measure import errors_of

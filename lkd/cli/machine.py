@@ -1,4 +1,4 @@
-"""Examination of this machine: everything that affects which runs are possible, and their speed."""
+"""Report on this machine: packages, hardware, home, speed, and advice."""
 
 import os
 import platform
@@ -125,7 +125,7 @@ def torch_build() -> dict[str, Any]:
 
 
 def launcher() -> dict[str, str]:
-    """Environment variables of a launcher such as torchrun: lkd waits for the processes they announce."""
+    """Environment variables of a launcher such as torchrun: lkd waits for its processes."""
     return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
 
 
@@ -173,11 +173,7 @@ def measured_speed(name: str) -> dict[str, float]:
 
 
 def advice(found: dict[str, Any]) -> Iterator[str]:
-    """What would be slow or fail on this machine, with the reason and the fix.
-
-    Args:
-        found: the result of `examined`.
-    """
+    """Causes of slow or failing runs on this machine, each with the fix, from the result of `examine_machine`."""
     processor, build, place = found["processor"], found["torch"], found["home"]
     if not build["GPUs"] and build["CUDA"]:
         yield f"torch was built for CUDA {build['CUDA']} and sees no GPU: training runs on the CPU; install a driver"

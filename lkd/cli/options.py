@@ -63,7 +63,7 @@ Fields = Annotated[
 Processes = Annotated[int, typer.Option(min=1, help="Number of processes, started by accelerate launch.")]
 Saved = Annotated[Path | None, typer.Option(file_okay=False, help="Folder for the trained model, in timm's format.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read image files.")]
-ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for that of the model.")]
+ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for the model's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

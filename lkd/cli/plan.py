@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @app.command()
 def plan(
     chapter: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, without .ipynb.")],
-    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default that of the chapter.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default the chapter's.")] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter, as in `lkd run`."),

@@ -19,7 +19,7 @@ _ID = "The id of a run, or its beginning."
 RunId = Annotated[str, typer.Argument(metavar="RUN", help=_ID, autocompletion=completion.runs)]
 RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help=_ID, autocompletion=completion.runs)]
 Student = Annotated[str | None, typer.Option(help="Only runs of this student.", autocompletion=completion.models)]
-Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for those without.')]
+Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for runs without one.')]
 Objective = Annotated[
     str | None, typer.Option(help="Only runs with this objective.", autocompletion=completion.objectives)
 ]

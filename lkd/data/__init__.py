@@ -60,7 +60,6 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     Raises:
         KeyError: unknown name.
         ValueError: `folder` for a data set that does not use it; a field of `View` for images in memory.
-        Exception: errors of the source; see there.
 
     Example:
         >>> from lkd.data import load
@@ -83,7 +82,7 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
 
 
 def unknown_data(name: str) -> str:
-    """Error message for an unknown name of a data set."""
+    """Error message for an unknown data set."""
     return unknown("data set", name, [*SOURCES, *(f"{prefix}:PATH" for prefix in SCHEMES if prefix != "wds")])
 
 

@@ -67,7 +67,7 @@ def _check_levels(folders: Iterable[Folders], place: str) -> None:
 
 
 def natural_key(name: str) -> list[int | str]:
-    """Sort key of timm, which compares numbers in names by value; unlike timm's own, it accepts digits such as "²".
+    """timm's natural sort key, which compares numbers by value; unlike timm's own, it accepts digits such as "²".
 
     Example:
         >>> from lkd.data.classes import natural_key
@@ -129,14 +129,11 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def check_same_classes(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
-    """Refuse a split with other classes than the training split.
+    """Raise a ValueError if a split has other classes than the training split.
 
     Args:
         classes: classes of the training split, located at `place`.
         other: classes of the other split, located at `other_place`.
-
-    Raises:
-        ValueError: a class that only one of them has; names those that differ in case or diacritics only.
     """
     missing, extra = set(classes) - set(other), set(other) - set(classes)
     if not missing and not extra:
@@ -151,7 +148,7 @@ def check_same_classes(classes: Collection[str], other: Collection[str], place: 
 
 
 def _similar(missing: Iterable[str], extra: Iterable[str]) -> tuple[str, str] | None:
-    """Two names with the same letters and digits."""
+    """Two names that differ only in case, diacritics or punctuation, if any."""
     letters = {_letters(name): name for name in sorted(missing)}
     pairs = ((letters[_letters(name)], name) for name in sorted(extra) if _letters(name) in letters)
     return next(pairs, None)

@@ -1,4 +1,4 @@
-"""Data sets that are downloaded at first use: their shapes, and where their files lie."""
+"""Data sets that are downloaded at first use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ class Download:
     """A data set of 32x32 images that is downloaded at first use.
 
     Args:
-        title: its name in prose.
+        title: full name.
         megabytes: size of the download.
         images: number of images in train, val and test.
-        classes, channels: their numbers.
-        find: the folder or file of this machine that has the images; None if there is none.
+        classes, channels: number of classes and of image channels.
+        find: returns the folder or file with the images on this machine; None without one.
     """
 
     title: str

@@ -16,7 +16,7 @@ from lkd.util.progress import progress_bar
 
 
 class KnownData(NamedTuple):
-    """A data set in the list of data sets.
+    """A row of `list_data_sets`.
 
     Attributes:
         name: its name in a recipe.

@@ -87,7 +87,7 @@ def _next(iterator: Iterator[Any]) -> Any:
 
 
 def _remedy() -> str:
-    """The remedy for workers that cannot return results, which on Linux go through shared memory."""
+    """The remedy for workers that cannot return results; on Linux these pass through shared memory."""
     text = ": use workers=0"
     if SHARED.is_dir():
         size, _, free = shutil.disk_usage(SHARED)

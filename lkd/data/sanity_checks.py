@@ -1,4 +1,4 @@
-"""Warnings about valid images and labels that are probably a mistake."""
+"""Warnings about likely mistakes in valid images and labels."""
 
 import sys
 import warnings
@@ -17,7 +17,7 @@ LARGEST_NORMALISED = 30
 """Upper bound of absolute values of normalised images."""
 
 SAMPLE = 2**20
-"""Limit of the sample, in values, that mean and standard deviation of a split are computed on."""
+"""Maximum number of values for the mean and standard deviation of a split."""
 
 FEW = 4
 """Minimum number of images of a split for comparing mean and standard deviation."""
@@ -115,7 +115,7 @@ class Values(NamedTuple):
 
 
 UNCLEAR, UNIT, SIGNED, WIDE = range(4)
-"""Types of range: floats in [0, 1], around 0, or up to 255; uint8 with 0 and 1 only (UNIT), or more (WIDE)."""
+"""Value ranges: floats in [0, 1], around 0, or up to 255; uint8 with only 0 and 1 (UNIT), or more (WIDE)."""
 
 
 def values_of(images: Tensor) -> Values:
@@ -145,8 +145,8 @@ class SplitSummary(NamedTuple):
     """Statistics of the images of a split.
 
     `mean` and `spread` (standard deviation) are computed after normalisation. For images of three channels, `grey` is
-    the share with equal channels, `cast` the mean of the first channel minus that of the last, `error` its standard
-    error.
+    the share of images with equal channels, `cast` the mean difference of the first and the last channel, and `error`
+    its standard error.
     """
 
     images: int
@@ -253,7 +253,7 @@ def _warn_of_colour(name: str, summary: SplitSummary, train: SplitSummary) -> No
 
 
 def _reversed(summary: SplitSummary, train: SplitSummary) -> bool:
-    """Whether two splits have significant casts of similar strength and opposite sign."""
+    """Whether two splits have significant colour casts of similar strength and opposite sign."""
     sure = all(abs(split.cast) > 6 * split.error for split in (summary, train))
     return sure and 0.5 < -summary.cast / train.cast < 2
 

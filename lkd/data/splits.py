@@ -1,4 +1,4 @@
-"""Splits as listed from any source: validation, warnings, and the summary of ignored files."""
+"""Splits of image files: listing, validation, warnings, and the summary of ignored files."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ class ListedSplit:
         ignored: names of ignored files and folders, by key of `lkd.data.folders.RULES`.
         above: path of the folder with the class folders, if it differs from the split's folder.
         below: number of images in subfolders of class folders.
-        note: another thing worth knowing.
+        note: a remark for the summary.
     """
 
     listing: Listing

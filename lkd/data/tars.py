@@ -17,7 +17,7 @@ SHARDS = (
 """Why shards of WebDataset are refused."""
 
 AFTER_END = 1 << 20
-"""Limit of bytes after the last member of a tar file: two blocks of zeros, and the rest of tar's last record."""
+"""Maximum bytes after the last member of a tar file: two blocks of zeros, and the rest of the last record."""
 
 _LONGEST_HEADER = 1 << 22
 """Size limit of a header with a long name or attributes, which tarfile reads into memory."""
@@ -158,7 +158,7 @@ def _read(path: str, *_: int) -> _Archive:
 
 
 class _Headers:
-    """A file for tarfile that refuses overlong headers, which a few bytes can announce."""
+    """A file for tarfile that refuses to read overlong headers, as of a malicious file."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable

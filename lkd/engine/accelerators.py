@@ -1,4 +1,4 @@
-"""Accelerate's processes and accelerators: one accelerator per run, and agreement between processes."""
+"""Accelerate's processes, one accelerator per run, and values and locks shared by the processes."""
 
 import os
 import socket
@@ -71,13 +71,10 @@ def launched_processes() -> int:
 
 
 def refuse_launcher(what: str) -> None:
-    """Refuse work that starts processes if this process was started by a launcher.
+    """Raise a ValueError if a launcher such as torchrun started this process.
 
     Args:
-        what: the work's name in the error message.
-
-    Raises:
-        ValueError: environment variables of a launcher are set; names them and the remedy.
+        what: the work that would start processes, for the error message.
     """
     if launched_processes() > 1:
         raise ValueError(
@@ -140,7 +137,7 @@ def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
 
 
 def evaluation_precision(device: torch.device, accelerator: Accelerator | None) -> AbstractContextManager[None]:
-    """The precision of evaluation: that of training on a GPU, float32 on a CPU, which gains nothing by another one."""
+    """Autocast for evaluation: the training precision on a GPU; float32 on a CPU, where others save no time."""
     return nullcontext() if device.type == "cpu" or accelerator is None else accelerator.autocast()
 
 

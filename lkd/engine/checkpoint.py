@@ -1,4 +1,4 @@
-"""Checkpoints, from which an interrupted run resumes."""
+"""Checkpoints of interrupted runs."""
 
 import hashlib
 import os
@@ -24,8 +24,8 @@ _MARGIN = 2**20
 class Checkpoints:
     """The last two checkpoints of a run, each a file `<steps>-<digest of its content>.pt`.
 
-    As a context manager, it frees the space reserved for the next checkpoint at the end. With reserved space, a run can
-    be saved even if the disk fills up in the meantime.
+    Disk space for the next checkpoint is reserved, in case the disk fills up. As a context manager, it frees that space
+    at the end.
 
     Args:
         folder: folder of the checkpoints, named by the run's id; created when needed.
@@ -94,11 +94,7 @@ class Checkpoints:
                 raise OSError(f"{error}, and run again; the checkpoint of step {steps} is kept") from error
 
     def write(self, steps: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint into the reserved space, and nothing else.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write a checkpoint into the reserved space."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.reserved.open("r+b" if self.reserved.exists() else "w+b") as file:
@@ -116,15 +112,7 @@ class Checkpoints:
 
     @contextmanager
     def outlasting(self, steps: int, state: Mapping[str, Any]) -> Iterator[None]:
-        """Write a checkpoint of the finished training if the block, which saves the run, fails with an OSError.
-
-        Args:
-            steps: number of steps done.
-            state: tensors and plain values.
-
-        Raises:
-            OSError: the block's error; adds that the state is kept.
-        """
+        """Write a checkpoint of the finished training if the block, which saves the run, raises an OSError."""
         try:
             yield
         except OSError as error:

@@ -55,7 +55,7 @@ def evaluate_batches(
     accelerator: Accelerator | None = None,
     name: str = "images",
 ) -> dict[str, float]:
-    """Accuracy and cross-entropy of a model on batches of images, such as those of a `DataLoader`.
+    """Accuracy and cross-entropy of a model on batches of images, from a `DataLoader` for example.
 
     Args:
         model: images `(B, C, H, W)` to logits.

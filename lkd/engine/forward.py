@@ -1,4 +1,4 @@
-"""A network's outputs for an objective: its logits, and the feature maps of its last stages if they are compared."""
+"""Forward pass for an objective: logits, and feature maps of the last stages."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def compute_outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
         stages: number of maps; 0 for logits only.
 
     Raises:
-        TypeError: for `stages` > 0, a model without these methods, or with different methods of the same names.
+        TypeError: for `stages` > 0, these methods are missing or have another interface.
 
     Example:
         >>> import timm, torch
@@ -60,10 +60,9 @@ def _foreign(model: nn.Module) -> str:
 
 
 def count_feature_maps(model: nn.Module, role: str) -> int | None:
-    """The number of feature maps that timm's `feature_info` lists; None for a network without it.
+    """The length of timm's `feature_info`; None for a network without it.
 
     Args:
-        model: any module.
         role: the model's name in messages, "student" or "teacher".
 
     Raises:
@@ -97,7 +96,7 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
         role: the model's name in messages, "student" or "teacher".
 
     Raises:
-        ValueError: the logits differ; evaluation would use other outputs than training.
+        ValueError: the logits differ.
 
     Example:
         >>> import timm, torch

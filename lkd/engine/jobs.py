@@ -38,7 +38,7 @@ class Job:
 
     @property
     def work(self) -> int:
-        """Estimated multiply-accumulates: the teacher's forward passes for a tape, all of training for a run."""
+        """Estimated multiply-accumulates: of the teacher for a tape, of training and evaluation for a run."""
         recipe = self.recipe
         images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
         return images * (_pass_of_teacher(recipe) if self.kind == "tape" else training_work(recipe))
@@ -102,8 +102,7 @@ def check_jobs(graph: Graph, trial_steps: bool) -> None:
     """Refuse recipes that cannot be trained, before any work.
 
     Args:
-        graph: the jobs.
-        trial_steps: also run one training step of each student that waits for its teacher; for workers on this machine.
+        trial_steps: also run a trial step of each student that waits for its teacher; for workers on this machine.
     """
     different = {_without_seeds(job.recipe): job for job in graph if job.kind == "run"}
     for job in different.values():

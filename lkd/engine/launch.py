@@ -38,8 +38,8 @@ def launch(
 ) -> None:
     """Run a recipe in several processes and wait for them. If they are running already, only wait.
 
-    The processes read models and data sets from a pickle in a private folder, after comparing it with a digest from
-    their environment. They end when their launcher is killed.
+    The processes read models and data sets from a pickle in a private folder, and check it against a digest in their
+    environment. They end when their launcher is killed.
 
     Args:
         recipe, store, objects, resume, options: as for `lkd.engine.run.execute`.

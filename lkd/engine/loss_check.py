@@ -20,7 +20,7 @@ class LossCheck:
 
     Args:
         device: the device of the losses.
-        patience: number of losses in a row that are not finite and raise.
+        patience: number of consecutive losses that are not finite before an error.
 
     Example:
         >>> import torch
@@ -47,11 +47,7 @@ class LossCheck:
             self.look()
 
     def look(self) -> None:
-        """Read all losses since the last look.
-
-        Raises:
-            FloatingPointError: as above.
-        """
+        """Read all losses since the last look; raises as `__call__`."""
         if not self._unread:
             return
         unread, self._unread = self._unread, []

@@ -32,7 +32,7 @@ class Options:
     Raises:
         TypeError, ValueError: an invalid value; names the option.
         KeyError: a tracker that Accelerate does not have.
-        ImportError: a tracker whose package is not installed.
+        ImportError: the package of a tracker is not installed.
 
     Example:
         >>> from lkd.engine import Options

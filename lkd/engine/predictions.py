@@ -1,4 +1,4 @@
-"""Predictions of a student and of its teacher, image by image."""
+"""Predictions of a student and its teacher for each image of a split."""
 
 from typing import NamedTuple
 

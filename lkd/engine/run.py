@@ -110,7 +110,7 @@ def execute(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """`run`, with the in-memory models and data sets that the recipe names, and a progress callback."""
+    """As `run`, with in-memory models and data sets and a progress callback."""
     options = options or Options()
     _check_count(num_processes)
     recipe.check_current()
@@ -325,7 +325,6 @@ def run_bytes(recipe: Recipe, weights: int) -> tuple[int, int]:
     """Disk space of a run in bytes: permanent, and temporary for two checkpoints and one being written.
 
     Args:
-        recipe: the run's recipe.
         weights: bytes of the student's state dict.
 
     Example:

@@ -1,4 +1,4 @@
-"""Setup of a run: load and check its data, stream, student and teacher before any work."""
+"""Setup of a run: load and check data, stream, student and teacher."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,6 @@ class RunSetup:
     """The data, stream and networks of a recipe.
 
     Args:
-        recipe: the recipe.
         objects: the in-memory models and data sets that the recipe names.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The first lines of a run: its data, student, teacher and objective, after they were checked."""
+"""The first lines of a run: data, student, teacher, objective, steps."""
 
 import inspect
 from typing import Any
@@ -13,13 +13,12 @@ from lkd.util.progress import log, say
 
 
 def log_startup(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
-    """Print the first lines of a run: data, student, teacher, objective, steps.
+    """Print the first lines of a run, or write them to the log.
 
     Args:
-        setup: the recipe with its data.
-        trainer: the trainer, before its first step or resumed from a checkpoint.
-        check: the teacher's check; None without a teacher.
-        shown: print to the terminal; otherwise write to the log.
+        trainer: the trainer before its first step, perhaps resumed from a checkpoint.
+        check: the teacher's accuracy; None without a teacher.
+        shown: print to the terminal instead of the log.
     """
     for line in _lines(setup, trainer, check):
         if shown:
@@ -43,7 +42,7 @@ def _lines(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None) -> lis
 
 
 def describe_objective(recipe: Recipe) -> str:
-    """A recipe's objective with all its parameters, the defaults included.
+    """A recipe's objective with all its parameters, including defaults.
 
     Example:
         >>> from lkd import Recipe
@@ -58,7 +57,7 @@ def describe_objective(recipe: Recipe) -> str:
 
 
 def _defaults(objective: type[Objective]) -> dict[str, Any]:
-    """Default values of an objective's parameters, or of those of its parts."""
+    """Default values of the parameters of an objective or, for a sum, of its terms."""
     if parts := getattr(objective, "parts", ()):
         return {name: value for part in parts for name, value in _defaults(part).items()}
     known = inspect.signature(objective.__init__).parameters

@@ -166,7 +166,7 @@ class Tape:
         return self.records.size if self.complete else int(np.count_nonzero(self.records["check"]))
 
     def damaged(self) -> int:
-        """The number of records whose checksum does not match."""
+        """The number of records with a wrong checksum."""
         return sum(self._damaged(epoch) for epoch in range(len(self.records)))
 
     def _damaged(self, epoch: int) -> int:
@@ -203,12 +203,7 @@ class Tape:
 
 
 class TapedTeacher:
-    """A teacher with a tape: it runs only on batches that are not on the tape, and records its outputs.
-
-    Args:
-        tape: the tape of this teacher along this stream.
-        teacher: the teacher.
-    """
+    """A teacher with a tape: it runs only on batches that are not on the tape, and records its outputs."""
 
     def __init__(self, tape: Tape, teacher: Teacher):
         self.tape, self.teacher = tape, teacher
@@ -224,7 +219,7 @@ class TapedTeacher:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a tape's manifest: what it was recorded from, and the number and form of its records.
+    """Read a tape's manifest: its teacher, stream and recipe, and the number and form of its records.
 
     Raises:
         FileNotFoundError, OSError, ValueError: the manifest is missing or damaged; names it and the remedy.
@@ -267,7 +262,7 @@ def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
 
 
 def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:
-    """The recipe that a tape was recorded for; None if this version of lkd refuses it."""
+    """The recipe for which a tape was recorded; None if this version of lkd refuses it."""
     try:
         return Recipe.from_stored(manifest["recipe"])
     except (KeyError, TypeError, ValueError):

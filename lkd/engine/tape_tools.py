@@ -58,14 +58,13 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
     In float32, on the same machine and with the same number of processes, they are bit-identical.
 
     Args:
-        tape: the tape.
         store: the store with the teacher's run.
-        batches: number of batches, drawn at random.
-        seed: seed for the draw.
+        batches: number of batches.
+        seed: seed of their random choice.
 
     Raises:
-        ValueError: a manifest whose recipe this version of lkd refuses; a teacher with other weights; or a missing or
-            damaged record (names epoch and position).
+        ValueError: a recipe from another version of lkd; a teacher with other weights; a missing or damaged record
+            (names epoch and position).
     """
     remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
     with reading(tape.folder / "manifest.json", "manifest of a tape of this version of lkd", remedy):

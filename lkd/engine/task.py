@@ -1,4 +1,4 @@
-"""The trained module: a student together with its objective."""
+"""The trained module: a student with its objective."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,11 +11,11 @@ from lkd.objectives import Objective, Outputs
 
 
 class DistillationTask(nn.Module):
-    """A student and its objective as one module, which is trained, wrapped and saved as a whole.
+    """A student and its objective in one module, to train, wrap and save as a whole.
 
     Args:
         student: images to logits.
-        objective: the loss; if it compares feature maps, already connected to the networks.
+        objective: the loss; one on feature maps must be connected to the networks.
     """
 
     def __init__(self, student: nn.Module, objective: Objective):

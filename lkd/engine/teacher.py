@@ -1,4 +1,4 @@
-"""Teachers: frozen models that see the student's images, with their own normalisation."""
+"""Teachers: frozen models that get the student's images, in their own normalisation."""
 
 import copy
 import hashlib
@@ -34,10 +34,10 @@ class FrozenTeacher:
     """A teacher that runs on every batch: in eval mode, without gradients, in its fastest exact form.
 
     Args:
-        model: images `(B, C, H, W)` to logits. It is copied, not changed. The copy has batch norm folded and fast
-            depthwise convolutions, if its outputs on two images of `data` stay equal; otherwise there is a warning.
-        data: the data set whose normalisation the student's images have.
-        mean, std: normalisation that the model expects, for images in [0, 1]; None for that of `data`.
+        model: images `(B, C, H, W)` to logits. A copy is used, with batch norm folded and fast depthwise convolutions
+            if its outputs on two images of `data` stay equal; otherwise there is a warning.
+        data: the data set; the student's images are normalised by its mean and std.
+        mean, std: normalisation that the model expects, for images in [0, 1]; by default the one of `data`.
         stages: number of feature maps to return.
 
     Raises:
@@ -74,7 +74,7 @@ class FrozenTeacher:
             return self.forward(self.model, self._normalised(batch.images), self.stages)
 
     def to_channels_last(self) -> None:
-        """Convert the weights to channels-last memory format, unless that fails or changes outputs (with a warning)."""
+        """Convert the weights to channels-last memory format; a warning instead if that fails or changes outputs."""
         forward = _forward(self.trial, self.stages)
 
         def change(model: nn.Module) -> nn.Module:
@@ -83,7 +83,7 @@ class FrozenTeacher:
         self.model = _try_change(self.model, change, forward, output_tensors(self.model, forward), "channels_last")
 
     def compile(self) -> None:
-        """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
+        """Compile the forward pass; a warning instead if that fails on the first batch or changes its outputs."""
         self.forward = _Compiled()
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def _two_images(data: DataSet) -> Tensor:
 
 
 def optimise_for_inference(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
-    """The teacher with merged branches, folded batch norms and fast depthwise convolutions, where that is exact.
+    """The model with merged branches, folded batch norms and fast depthwise convolutions, if outputs stay equal.
 
     Args:
         model: in eval mode; it is not changed.
@@ -174,12 +174,7 @@ class _Compiled:
 
 
 class TopKTeacher:
-    """A teacher truncated to its top K classes, the label and the remaining mass.
-
-    Args:
-        teacher: the teacher whose outputs are truncated.
-        k: number of classes.
-    """
+    """A teacher with its outputs truncated to the top `k` classes, the label and the remaining mass."""
 
     def __init__(self, teacher: Teacher, k: int):
         self.teacher, self.k = teacher, k

@@ -1,4 +1,4 @@
-"""Check that a teacher fits the data: its accuracy on the student's validation images, before training."""
+"""Check of a teacher before training: its accuracy on the student's validation images."""
 
 import copy
 import math
@@ -80,13 +80,13 @@ class TeacherCheck:
 
     @property
     def _guessing(self) -> float:
-        """The accuracy in percent that guessing exceeds on 500 images with probability 0.001; 0 for one class."""
+        """Accuracy in percent that guessing exceeds with probability 0.001 on 500 images; 0 for one class."""
         present = len(self.labels.unique())
         return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MOST)) if present > 1 else 0.0
 
     @cached_property
     def _other_order(self) -> str:
-        """A note with the accuracy under a better order of the classes and an example; empty without one."""
+        """A note on an order of the classes with a much higher accuracy; empty if there is none."""
         from sklearn.metrics import confusion_matrix
 
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
@@ -115,14 +115,12 @@ def check_image_count(classes: int) -> int:
 
 
 def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
-    """Evaluate a teacher as it is used in the run: folded, with its own normalisation, in the run's precision.
+    """Evaluate a teacher as used in the run: folded, with its own normalisation, in the run's precision.
 
     Results on images in memory are cached in this process; image files are read again, since they may have changed.
 
     Args:
-        setup: the recipe with its data.
         teacher: the teacher, on the accelerator's device.
-        accelerator: device and precision.
         workers: worker processes that read image files.
     """
     recipe = setup.recipe

@@ -1,4 +1,4 @@
-"""The source of a teacher's outputs along a stream: an existing or new tape, or the teacher itself."""
+"""Source of a teacher's outputs: an existing or new tape, or the teacher itself."""
 
 import copy
 import hashlib
@@ -24,7 +24,7 @@ TEST_OUTPUTS = "test_outputs"
 def teacher_on_stream(
     setup: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
-    """The source of a teacher's outputs: an existing tape, a new one if `write`, otherwise the teacher itself."""
+    """A teacher's outputs along the stream: an existing tape, a new one if `write`, otherwise the teacher itself."""
     if teacher is None:
         return None
     recipe = setup.recipe
@@ -37,7 +37,7 @@ def teacher_on_stream(
 def teacher_on_test_images(
     setup: RunSetup, teacher: FrozenTeacher | None, store: Store, accelerator: Accelerator
 ) -> Teacher | None:
-    """The source of a teacher's logits on the test images: a tape, which all students of this teacher share."""
+    """A teacher's logits on the test images: a tape, which all students of this teacher share."""
     if teacher is None:
         return None
     plain = copy.copy(teacher)

@@ -49,8 +49,6 @@ class Trainer:
     Args:
         setup: the recipe with its data and networks.
         teacher: returns the teacher's outputs for a batch; None if the objective needs no teacher.
-        accelerator: device, processes and precision.
-        options: options of the run.
 
     Attributes:
         kept: the network that is evaluated and saved: the moving average if the recipe has one, else the student.
@@ -263,14 +261,10 @@ class Trainer:
 
 @contextmanager
 def explain_failures(setup: RunSetup, images: int) -> Iterator[None]:
-    """Report a network or objective that fails in its first step, with the names of student and objective.
+    """Re-raise an error of the first training step as a ValueError that names student and objective.
 
     Args:
-        setup: the recipe.
         images: number of images in this process's share of the batch.
-
-    Raises:
-        ValueError: the failure; names its cause.
     """
     try:
         yield

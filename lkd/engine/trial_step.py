@@ -1,4 +1,4 @@
-"""A rehearsal: one training step on copies, before a teacher is trained or processes are started."""
+"""A trial step on copies of the networks, before a teacher is trained or processes are started."""
 
 from dataclasses import replace
 
@@ -14,12 +14,10 @@ from lkd.util.torch_defaults import fork_random_state, torch_defaults
 def trial_step(setup: RunSetup, processes: int = 1, options: Options | None = None) -> None:
     """Run one training step on one process's share of a batch, and discard the result.
 
-    A teacher that is not trained yet takes part with its initial weights. Nothing is compiled.
+    A teacher that is not trained yet has its initial weights. Nothing is compiled.
 
     Args:
-        setup: the recipe with its data and networks.
         processes: number of processes that will share a batch.
-        options: options of the run.
 
     Raises:
         ValueError: the step fails; names the number of images and the cause.

@@ -38,9 +38,6 @@ def verify(store: Store) -> Iterator[Verified]:
     Runs are compared with their manifests, measurements and tapes with their checksums, checkpoints with the digests in
     their names. An older run without a manifest is read in full and gets one, unless its network is in memory only.
 
-    Args:
-        store: the store.
-
     Example:
         >>> import tempfile
         >>> from lkd.runs.store import Store

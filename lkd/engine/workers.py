@@ -1,4 +1,4 @@
-"""Run many recipes with parallel workers on one store: teachers before students, tapes before their readers."""
+"""Run many recipes with parallel workers on one store, teachers and tapes first."""
 
 import multiprocessing
 import os
@@ -51,8 +51,6 @@ def execute_all(
     """Run recipes in parallel, missing teachers first, and return their runs in order.
 
     Args:
-        recipes: the recipes.
-        store: the store of runs.
         workers: number of worker processes; by default one per GPU or, without GPUs, one per CPU.
         options: options of each run.
         start: starts the workers; by default `local_workers`, on this machine.

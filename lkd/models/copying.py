@@ -61,10 +61,10 @@ def copy_to_cpu(model: nn.Module, role: str) -> nn.Module:
 
 
 def copy_model(model: nn.Module, role: str) -> nn.Module:
-    """An independent copy of a model, as `copied` makes it, on the original's devices.
+    """As `copy_to_cpu`, on the original's devices.
 
     Raises:
-        TypeError, ValueError: as in `copied`.
+        TypeError, ValueError: as in `copy_to_cpu`.
 
     Example:
         >>> from torch import nn
@@ -92,7 +92,7 @@ def copy_model(model: nn.Module, role: str) -> nn.Module:
 
 
 def _replaced(model: nn.Module) -> list[nn.Module]:
-    """Wrappers and outermost scripted modules, which need another method than `copy.deepcopy`."""
+    """Wrappers and outermost scripted modules, which `copy.deepcopy` cannot copy."""
     scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
     inside = {id(part) for module in scripted for part in module.modules() if part is not module}
     return [
@@ -207,7 +207,7 @@ def _path(module: str, name: str) -> str:
 
 
 def _check_equal(model: nn.Module, made: Any, role: str) -> None:
-    """Refuse a copy whose custom `__deepcopy__` changed the weights or the mode."""
+    """Refuse a copy with other weights or another mode, made by a custom `__deepcopy__`."""
     if isinstance(made, nn.Module):
         theirs, ours = dict(_tensors(model)), dict(_tensors(made))
         plain = {name.replace("_orig_mod.", "").replace("module.", "") for name in theirs}

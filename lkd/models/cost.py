@@ -1,4 +1,4 @@
-"""Cost of a model: parameters, multiply-accumulates, measured speed."""
+"""Parameters, multiply-accumulates and speed of a model."""
 
 import statistics
 import time

@@ -30,9 +30,8 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     with the original's.
 
     Args:
-        model: a model of this package, or any model whose modules have a method that
-            `timm.utils.reparameterize_model` calls. Without batch norm, the result is a plain copy. The model is
-            unchanged.
+        model: a model of this package, or any other with modules for `timm.utils.reparameterize_model`. Without batch
+            norm, the result is a plain copy.
         images: images `(B, C, H, W)` for the comparison; by default two random ones of the model's or a common size.
 
     Raises:
@@ -77,7 +76,7 @@ def _is_batchnorm(module: nn.Module) -> bool:
 
 
 def foldable_modules(model: nn.Module) -> list[str]:
-    """Names of the submodules that `timm.utils.reparameterize_model` would change.
+    """Names of the submodules that `timm.utils.reparameterize_model` changes.
 
     Example:
         >>> import timm, lkd

@@ -1,4 +1,4 @@
-"""Checks that a model optimised for speed keeps its outputs."""
+"""Inference helpers: eval mode, device, and checks that a change of a model keeps its outputs."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ Forward = Callable[[nn.Module], Any]
 
 
 def set_eval_mode(model: nn.Module) -> nn.Module:
-    """Put a model in eval mode and return it, whatever its own `eval` returns.
+    """Put a model in eval mode and return it, also if its own `eval` returns nothing.
 
     Example:
         >>> from torch import nn
@@ -63,11 +63,11 @@ def device_of(model: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def output_tensors(model: nn.Module, forward: Forward) -> list[Tensor]:
-    """All output tensors of a copy of a model, computed with a fixed seed; the model is unchanged.
+    """All output tensors of a model, computed on a copy with a fixed seed.
 
     Args:
         model: made by `lkd.models.copying.copy_model`, or otherwise safe to deepcopy.
-        forward: runs a model on the images used for the comparison.
+        forward: runs a model on fixed images.
 
     Example:
         >>> import torch
@@ -113,7 +113,7 @@ def check_equal_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def example_images(model: nn.Module) -> Tensor | None:
-    """Two random images of a size that a model accepts, from its configuration or 32, 64, 224; None if none fits.
+    """Two random images of a size that a model accepts: its `pretrained_cfg`'s, 32, 64 or 224; None if none fits.
 
     Example:
         >>> import timm, lkd

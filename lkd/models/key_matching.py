@@ -1,4 +1,4 @@
-"""Fitting of state dicts to a model: a shared prefix is dropped; otherwise, the error suggests one."""
+"""Matching of a state dict's keys with a model's: drop a shared prefix, or suggest one in the error."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,13 +17,11 @@ from lkd.models.state_dict import (
 
 
 def match_keys(state: State, model: nn.Module, origin: str, call: Call) -> Mapping[str, Tensor]:
-    """Rename the keys of a state dict to fit a model, for example without the prefix of a wrapper.
+    """Rename the keys of a state dict to those of a model, for example without the prefix of a wrapper.
 
     Args:
-        state: state dict from a file.
-        model: model that receives the weights.
-        origin: name of the file in error messages.
-        call: the public function that the user called, quoted in error messages.
+        origin: name of the state dict in error messages.
+        call: the user's call, for suggestions in error messages.
 
     Raises:
         ValueError: keys or shapes do not match; the message suggests a prefix that would make them match, or lists the
@@ -63,7 +61,7 @@ def _forms(state: State, model: nn.Module) -> Iterator[tuple[str, State]]:
 
 
 def _fitting_part(state: State, model: nn.Module) -> str:
-    """Expression for the submodule, with over half of the model's weights, that a state dict fits; "" if none."""
+    """Expression for a large submodule that a state dict fits, with over half of the model's weights; "" if none."""
     size = len(model.state_dict())
     for name, part in model.named_modules():
         if (

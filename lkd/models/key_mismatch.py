@@ -1,4 +1,4 @@
-"""Diagnosis of a state dict that does not fit a model: differing keys, and model arguments that would fit."""
+"""Diagnosis of a state dict that does not fit a model: differing keys, and model arguments that fit."""
 
 import copy
 import re
@@ -18,7 +18,7 @@ WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
 
 
 def key_differences(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
-    """Names that differ between a state dict and a model, by kind; empty if PyTorch's strict loading accepts it.
+    """Missing, unexpected and differing keys of a state dict; empty if PyTorch's strict loading accepts it.
 
     Example:
         >>> from torch import nn
@@ -42,7 +42,7 @@ def key_differences(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
 
 
 def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
-    """Whether PyTorch loads it despite other names: counters of old batch norms, names that a module converts."""
+    """Whether PyTorch loads it despite other names, as for batch norms without counters."""
     try:
         with warnings.catch_warnings(action="ignore"):
             copy.deepcopy(model).load_state_dict(state, strict=True)
@@ -52,10 +52,7 @@ def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
 
 
 def check_keys(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
-    """Refuse a state dict with other names, shapes or dtypes than the model's.
-
-    Raises:
-        ValueError: it does not fit; the message lists the keys and how the two networks differ.
+    """Raise a ValueError for other keys, shapes or dtypes than the model's; it states how the two networks differ.
 
     Example:
         >>> from torch import nn
@@ -99,7 +96,7 @@ def _some(names: list[str]) -> str:
 
 
 def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> Iterable[str]:
-    """Sentences on how the file's network differs from the model, as arguments to pass, the likeliest first."""
+    """Sentences on how the file's network differs from the model, as arguments to pass, most likely first."""
     if not state.keys() & own.keys():
         yield "It is of another architecture: the two have no key in common."
         return
@@ -154,7 +151,7 @@ def _other_length(given: Tensor, own: Tensor) -> bool:
 
 
 def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
-    """Sentences on large kernels in a form that the model cannot have, whatever its arguments."""
+    """Sentences on large kernels in a form that the model does not have with any arguments."""
     kernels = [name for name in state if ".large_kernel." in name]
     parts = {part for name in kernels for part in name.split(".")}
     if not any(".large_kernel." in name for name in own):

@@ -1,4 +1,4 @@
-"""State dicts in checkpoints: location in the file, and names of the weights."""
+"""State dicts in checkpoints: find them in the file, and adapt their keys."""
 
 import inspect
 import re
@@ -57,10 +57,9 @@ def find_state_dict(content: Any, key: str | None, origin: str, call: Call) -> S
     """Find the state dict in a file's content, with PyTorch's version metadata.
 
     Args:
-        content: content of the file.
         key: entry that holds the weights, `"outer.inner"` for a nested one; None to search `KEYS`.
         origin: name of the content in error messages.
-        call: the caller's call, for suggestions in error messages.
+        call: the user's call, for suggestions in error messages.
 
     Raises:
         KeyError: no such entry.
@@ -139,7 +138,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _check_values(state: Mapping[Any, Any], origin: str) -> None:
-    """Refuse a state dict whose values are not dense, finite tensors."""
+    """Refuse values that are not dense, finite tensors."""
     for name, value in state.items():
         if isinstance(name, str) and name.endswith("_extra_state"):
             continue
@@ -185,7 +184,7 @@ def select_prefix(state: State, prefix: str) -> State:
 
 
 def rename_like(model: nn.Module, state: State) -> State:
-    """Rename entries to the model's names, ignoring what data parallelism or compilation added to either."""
+    """Rename entries to the model's names, ignoring prefixes of data parallelism and compilation in both."""
     own = {_WRAPPERS.sub("", name): name for name in model.state_dict()}
     plain = {name: _WRAPPERS.sub("", name) for name in state}
     if len(set(plain.values())) < len(plain):

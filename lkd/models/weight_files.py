@@ -1,4 +1,4 @@
-"""Reading of weight files without executing code from them."""
+"""Reading of weight files without executing their code."""
 
 import json
 import re
@@ -172,7 +172,7 @@ def _read_file(path: Path) -> Any:
         return _read_pickle(path)
     except _Refused as error:
         reason = str(error)
-    except Exception as error:  # a damaged or hostile file can raise anything
+    except Exception as error:  # a damaged or malicious file can raise anything
         reason = _damage(path, begin, error)
     raise ValueError(f"{path} was not read: {reason}") from None
 
@@ -241,7 +241,7 @@ _EXECUTING = re.compile(
     r"(builtins\.(eval|exec|compile|__import__|open|input|breakpoint|getattr|setattr|delattr|globals|vars)"
     r"|(code|ctypes|importlib|marshal|nt|os|_?pickle|posix|pty|runpy|shutil|socket|subprocess|sys|webbrowser)\..*)"
 )
-"""Names that occur in hostile files only. No function is called in any case."""
+"""Names that occur only in malicious files. No function is called in any case."""
 
 
 def _read_pickle(path: Path) -> Any:
@@ -263,7 +263,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _wanted(message: str) -> tuple[str | None, type[StandIn]]:
-    """The class that a pickle needs a stand-in for, from PyTorch's error message, and the base of the stand-in.
+    """The class that PyTorch refused, from its error message, and the base of the stand-in for it.
 
     Raises:
         _Refused: the class does not belong in weight files.

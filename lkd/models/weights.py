@@ -116,7 +116,7 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: the model was not made by `timm.create_model`, or was changed since (folded, pruned, another
-            forward) and its configuration would create another model.
+            forward).
         TypeError: not a module.
 
     Example:
@@ -144,7 +144,7 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
 
 def _check_made_again(model: nn.Module, folder: Path) -> None:
-    """Refuse a model whose configuration and weights do not reproduce its outputs."""
+    """Refuse a model with other outputs after saving and loading."""
     try:
         with torch.random.fork_rng(devices=[]):
             again = set_eval_mode(load_model(folder))

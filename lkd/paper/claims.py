@@ -1,7 +1,7 @@
 """Claims of the papers and the rules that decide them; `lkd.paper.verdicts` applies the rules.
 
-A rule names a mean difference in a table of results, its expected side of 0, and the smallest effect of interest, all
-before the runs.
+A rule consists of a mean difference in a table of results, its expected sign, and the smallest effect of interest, all
+fixed before the runs.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ FAMILIES = ("primary", "secondary")
 EXPECTED = ("above", "below", "within", "at most")
 _FILE = Path(__file__).with_name("claims.yaml")
 _WORDING = ("paper", "place", "known", "says")
-"""Fields of a claim that do not belong to its rule."""
+"""Fields of a claim that are not part of its rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,10 @@ class Claim:
     def p_values(self, found: Effect) -> dict[str, float]:
         """The p-value of each decision, by its word.
 
-        With `matters` m: "above" and "below" test a difference of 0 (two-sided) and, for "no difference that matters",
-        one of at least m in size (two one-sided tests). "Within" tests a difference of at least m in size and, for
-        "contradicted", one of at most m. "At most" tests a difference of at least m, or of at most m (one-sided).
+        With `matters` m, the null hypotheses are: for "above" and "below", a difference of 0 (two-sided) and, for "no
+        difference that matters", one of at least m in size (two one-sided tests); for "within", a difference of at
+        least m in size and, for "contradicted", of at most m; for "at most", a difference of at least m, or of at most
+        m.
         """
 
         def over(limit: float) -> float:

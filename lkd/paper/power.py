@@ -1,4 +1,4 @@
-"""Power of a design, computed before its runs from the variances of earlier ones.
+"""Power of a design, computed before its runs from the variances of earlier runs.
 
 `python -m lkd.paper.power` writes the table of the page of methods.
 """
@@ -29,10 +29,10 @@ _STUDIES = 2000
 def power_table(earlier: str = EARLIER, design: str = DESIGN) -> pd.DataFrame:
     """Expected precision of a design, one row per claim that the earlier runs have.
 
-    `error` is the expected standard error: the variances of the earlier runs, divided by the numbers of instances and
-    seeds of the design. `detectable` is the difference that is found with a probability of 0.8 (normal approximation,
-    before the correction for several claims), `equivalence` the probability to find no difference that matters if there
-    is none, and `coverage` that of the 95 % interval over 2,000 simulated studies with these variances.
+    `error` is the expected standard error, from the variances of the earlier runs and the design's numbers of instances
+    and seeds. `detectable` is the difference found with a power of 0.8 (normal approximation, before the correction for
+    several claims), `equivalence` the probability to find no difference that matters if there is none, and `coverage`
+    the coverage of the 95 % interval in 2,000 simulated studies.
 
     Args:
         earlier: a profile with published records.

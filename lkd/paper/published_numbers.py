@@ -1,7 +1,6 @@
 """Published numbers, each with its place, source and provenance.
 
-The numbers are in `published.yaml`. None is filled in: a cell that the available sources do not state is null there and
-never becomes a number here.
+The numbers are in `published.yaml`. A cell that the available sources do not state is null there, and missing here.
 """
 
 import math
@@ -53,10 +52,10 @@ class Table:
     """A published table.
 
     Args:
-        id: its key.
-        paper: one of `papers()`.
-        place: the table, figure or page of the numbers.
-        caption: a description.
+        id: key in `tables()`.
+        paper: key in `papers()`.
+        place: table, figure or page of the numbers.
+        caption: description.
         columns: names of the columns.
         units: units of some columns, by name; None if not stated.
         rows: cells in the order of the columns; None is not stated, "-" is not applicable.
@@ -319,7 +318,7 @@ def _check_row(number: int, row: list[Any], width: int) -> None:
 
 
 def _source(name: str, sources: Mapping[str, str]) -> str:
-    """The reference of a source's name; text of several words is a reference by itself."""
+    """The reference for a source's name; text of several words is a reference itself."""
     if name in sources:
         return sources[name]
     if re.fullmatch(r"\w+", name):

@@ -1,9 +1,8 @@
 """Registration: evidence that a rule is older than the runs that it decides.
 
 Each run records a hash of the files of rules and designs (`lkd.runs.provenance.rules_hash`). `registered.yaml` lists
-the rules and designs behind each hash; the history of the repository shows when an entry was added. A verdict is
-confirmatory if every run behind it was trained under the present rule of the claim and the present design of the
-profile, with seeds that no earlier run had.
+the rules and designs of each hash; git history dates its entries. A verdict is confirmatory if all its runs were
+trained under the present rule of the claim and the present design of the profile, with new seeds.
 
 After a change of a rule or design: `python -m lkd.paper.registry`.
 """

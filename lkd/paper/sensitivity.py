@@ -3,7 +3,7 @@
 `python -m lkd.paper.sensitivity PROFILE` writes the table of the page of methods; it needs statsmodels.
 
 `lkd.study.effect` estimates a variance of the instances for each architecture, from few instances. The mixed model
-assumes one variance for all architectures: narrower intervals if this holds, wrong ones if not.
+assumes one variance for all architectures: intervals are narrower if this holds, and wrong if not.
 """
 
 import math

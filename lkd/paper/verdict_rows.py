@@ -27,14 +27,14 @@ def rows_of(verdicts: Iterable[Verdict]) -> Rows:
 
 
 def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
-    """Judge all claims by the runs of a store, and keep the verdicts in its cache.
+    """Judge all claims by the runs of a store, and cache the verdicts.
 
     Args:
         profile: the scale, by its name or YAML file.
         home: lkd's home.
 
     Returns:
-        The verdicts, and one line per damaged file with the remedy. Verdicts with damaged files are not kept.
+        The verdicts, and one line per damaged file with the remedy. Verdicts with damaged files are not cached.
 
     Raises:
         KeyError: an unknown profile, with the nearest known name.

@@ -42,8 +42,6 @@ def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
     """Cost of a recipe's student, found on PyTorch's device "meta", which allocates no memory.
 
     Args:
-        recipe: the recipe.
-        shape: shape of the data.
         stages: number of feature maps in `NetworkCost.maps`.
     """
     return _count(recipe.student, json.dumps(recipe.student_args), shape, stages)

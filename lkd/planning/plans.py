@@ -51,7 +51,6 @@ def plan(
 
     Args:
         studies: recipes of each study.
-        title: title of the plan.
         store: the store of finished runs; by default the one in this machine's home.
         workers: number of parallel processes; by default one per CPU, or a single one on a machine with a GPU.
         measure: approximate number of seconds for which steps are timed on this device; None to skip timing.
@@ -107,8 +106,6 @@ def plan_chapter(chapter: str, profile: str = "small", *, parameters: dict[str, 
     """Plan a chapter of the book.
 
     Args:
-        chapter: its name.
-        profile: the scale.
         parameters: parameters of the chapter, as for `lkd run`: teachers, students, objectives, seeds, ...
         how: keyword arguments of `plan`.
 
@@ -232,7 +229,7 @@ def _space(rows: pd.DataFrame, store: Store, workers: int) -> dict[str, int | No
 
 
 def _missing(recipes: Sequence[Recipe], space: Mapping[str, int | None], store: Store) -> Iterator[str]:
-    """Yield what is missing besides data, each with its remedy."""
+    """Yield missing weights, GPUs and disk space, each with its remedy."""
     names = sorted({recipe.teacher for recipe in recipes if isinstance(recipe.teacher, str)})
     yield from filter(None, map(missing_weights, names))
     if not torch.cuda.is_available():

@@ -27,13 +27,12 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Remaining jobs of studies, with their work, time, memory and disk space. Notebooks show it as a table.
+    """Remaining jobs of studies, with work, time, memory and disk space; shown as a table in notebooks.
 
     Args:
-        title: title of the plan.
         runs: one row per run, teachers included: its id, student, teacher, settings, and whether the store has it.
         frame: one row per kind of job, runs and tapes: number of jobs, number of remaining jobs, and their steps,
-            images, TFLOP, hours in one process of this device, and disk space; memory is that of one process.
+            images, TFLOP, hours in one process on this device, disk space, and memory of one process.
         work: remaining work; None if the size of the data is unknown.
         workers: number of parallel processes on this device.
         duration: remaining time on this device; None if not timed.

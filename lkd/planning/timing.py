@@ -72,8 +72,8 @@ class _Timing(NamedTuple):
 def estimate_duration(graphs: Sequence[Graph], work: Mapping[Job, JobWork], workers: int, seconds: float) -> Duration:
     """Estimate the duration of studies that run one after another.
 
-    A job takes the time of its networks: training and evaluation of the student, and a forward pass of the teacher for
-    each image, unless a tape is read. A study also starts its workers, and sets each kind of job up to check it.
+    The time of a job is the training and evaluation of the student, plus a forward pass of the teacher for each image,
+    unless a tape is read. The time to start the workers and to check each kind of job is added.
 
     Args:
         graphs: remaining jobs of each study.
@@ -104,11 +104,6 @@ def estimate_duration(graphs: Sequence[Graph], work: Mapping[Job, JobWork], work
 def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
     """Seconds until the last job ends, if each free worker takes the longest job with finished dependencies.
 
-    Args:
-        graph: jobs and their dependencies.
-        seconds: duration of each job.
-        workers: number of parallel processes.
-
     Example:
         >>> from lkd import Recipe
         >>> from lkd.engine.jobs import Job
@@ -134,7 +129,7 @@ def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
 
 
 def _networks(recipe: Recipe) -> list[Recipe]:
-    """Recipes that train a recipe's student, and its teacher if it has one, from labels, alike in seed and length."""
+    """Recipes that train the student, and the teacher if there is one, from labels with equal seed and length."""
     alike: dict[str, Any] = {"seed": 0, "epochs": 1, "train_images": None, "stop_top1": None}
     alike |= {"lr": 1e-3, "warmup": 0.15, "schedule": "cosine", "schedule_args": {}}
     return [replace(each.baseline, **alike) for each in (recipe, teacher_network(recipe)) if each]
@@ -143,8 +138,8 @@ def _networks(recipe: Recipe) -> list[Recipe]:
 def _job_seconds(job: Job, work: JobWork, networks: Sequence[_Timing], taped: bool) -> float:
     student, *teacher = networks
     own = 0.0 if job.kind == "tape" else work.images * student.training + work.evaluated * student.forward
-    asked = sum(each.forward for each in teacher) if job.kind == "tape" or not taped else 0.0
-    return student.run + own + work.images * asked
+    teacher_pass = sum(each.forward for each in teacher) if job.kind == "tape" or not taped else 0.0
+    return student.run + own + work.images * teacher_pass
 
 
 def _time_all(networks: Sequence[Recipe], workers: int, seconds: float) -> tuple[float, dict[Recipe, _Timing]]:
@@ -166,7 +161,7 @@ def _time_all(networks: Sequence[Recipe], workers: int, seconds: float) -> tuple
 
 
 def _shortened(recipe: Recipe, limit: float) -> Recipe:
-    """A recipe of some steps, with the largest batch of which the fewest fit a number of seconds."""
+    """A recipe of a few steps, with the largest batch for which `_FEWEST` steps take at most `limit` seconds."""
     shape = data_shape(recipe).shape
     assert shape
     speed = _GUESS["cuda" if torch.cuda.is_available() else "cpu"]

@@ -1,4 +1,4 @@
-"""Profiles: named scales, one per YAML file of this folder or of the user. A profile may extend another."""
+"""Profiles: named scales in YAML files, built-in or the user's. A profile may extend another."""
 
 import warnings
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Profile:
 
     Args:
         name: its name; for a user's file, the file name without its ending.
-        source: its name, or the absolute path of its file, as `load` accepts it in any folder.
+        source: its name, or the absolute path of its file, for `load`.
         description: one sentence.
         data: the data set.
         train_images: number of training images of students, None for all; teachers use all.
@@ -112,7 +112,7 @@ class Profile:
 
 @cache
 def _profile(files: Texts) -> Profile:
-    """The profile of the first file, which extends those of the others; each is checked before it is extended."""
+    """The profile in the first file, which extends the others; each is checked before it is extended."""
     (path, text), *bases = files
     base = vars(_profile(tuple(bases))) if bases else {}
     known = {key: value for key, value in base.items() if key not in ("name", "source")}

@@ -15,7 +15,7 @@ PROFILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yam
 """Files of the built-in profiles, by name."""
 
 Texts = tuple[tuple[Path, str], ...]
-"""The files that make up a profile, each with its text: the profile's own, then those that it extends."""
+"""Path and text of a profile's own file, then of the files that it extends."""
 
 _EXTENDS = "extends"
 
@@ -44,10 +44,9 @@ def find_profile(profile: str, folder: Path | None = None) -> Path:
 
 
 def read_files(path: Path, above: tuple[Path, ...] = ()) -> Texts:
-    """Read a profile's file and those that it extends, directly or not.
+    """Read a profile's file and all files that it extends.
 
     Args:
-        path: the file.
         above: files that extend it, to detect circles.
 
     Raises:
@@ -74,7 +73,7 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> Texts:
 
 
 def own_values(path: Path, text: str) -> dict[str, Any]:
-    """Values of a file, without those of the profile that it extends."""
+    """Values of a file itself, without the profile that it extends."""
     return {key: value for key, value in _parsed(path, text).items() if key != _EXTENDS}
 
 

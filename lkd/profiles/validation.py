@@ -39,7 +39,7 @@ class WrongValueError(ValueError):
 
 @contextmanager
 def at_key(key: str) -> Iterator[None]:
-    """Add a key to the errors of this block."""
+    """Prefix errors of the block with a key of the profile."""
     try:
         yield
     except WrongValueError as error:
@@ -146,7 +146,7 @@ def _check_fields(values: Any, needed: Collection[str] = ()) -> None:
 
 
 def _lists_of(chapter: str) -> set[str]:
-    """Lists that affect a chapter: variants replace objectives, and sizes of teachers replace teachers."""
+    """Lists that a chapter uses: variants replace objectives, and teacher sizes replace teachers."""
     settings = SETTINGS[chapter]
     without = (
         {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _teacher_sizes else set()
@@ -169,7 +169,7 @@ def _students(profile: "Profile", names: Any) -> None:
 
 
 def _check_models(role: str, names: Any, known: Collection[str]) -> None:
-    """Check a chapter's list of models against those with settings in the profile."""
+    """Check that a chapter's models have settings in the profile."""
     check_list(f"{role}s", names, str)
     for name in names:
         if name not in known:

@@ -117,7 +117,7 @@ def imagenet_robustness(
 
 
 def _batch(split: FileSplit, transform: Compose, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The images at `indices` as a protocol shows them, and their labels."""
+    """The transformed images at `indices`, and their labels."""
     images, labels = zip(*(split.read(index, skip_damaged=False) for index in indices.tolist()), strict=True)
     return torch.stack([transform(image) for image in images]), torch.tensor(labels)
 

@@ -1,4 +1,4 @@
-"""Lists, selects and compares the finished runs of a store, from its files alone."""
+"""List, select and compare the finished runs of a store, without PyTorch."""
 
 import re
 import stat
@@ -210,12 +210,10 @@ def recipe_differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[A
 
 
 def paired_differences(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
-    """Differences of a metric between two runs, second minus first, for every seed available for both.
+    """Differences of a metric between two runs, second minus first, for each seed available for both.
 
     Args:
-        first, second: the runs.
         known: all runs of the store; runs that differ from `first` or `second` only in their seed are paired.
-        metric: name of the metric.
 
     Returns:
         The difference by seed; empty if the two runs differ only in their seed.

@@ -1,7 +1,7 @@
-"""Launch files: they coordinate the processes of a multi-process run, and processes that wait for the run.
+"""Launch files, which coordinate the processes of a multi-process run and processes that wait for it.
 
-They are in a private folder of this user, not in the store, which others may share or provide: ranks load a pickle,
-which can execute code, and are terminated by the process ids in these files.
+They are in a private folder, not in the store, which other users may share: ranks load a pickle from it, which can
+execute code, and are terminated by the process ids in these files.
 """
 
 import hashlib

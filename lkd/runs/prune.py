@@ -1,4 +1,4 @@
-"""Finds and removes unused files of a store."""
+"""Find and remove unused files of a store."""
 
 import json
 import re
@@ -226,7 +226,7 @@ def _locked_for_removal(folder: Path, waste: Waste) -> Iterator[bool]:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file or folder; a folder is renamed first, so that a partly removed one is a leftover."""
+    """Remove a file or folder; a folder is renamed first, to mark it as a leftover if this is interrupted."""
     with writing(path, "allow this user to remove it"):
         if not path.is_dir():
             path.unlink(missing_ok=True)

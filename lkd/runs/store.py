@@ -196,7 +196,6 @@ class Store:
         """The finished run of a recipe, or None.
 
         Args:
-            recipe: the recipe.
             build: builds the student's network; needed only if timm does not know the student.
 
         Raises:
@@ -259,12 +258,10 @@ class Store:
         """Write a run atomically, replacing an earlier run of the same recipe.
 
         Args:
-            recipe: the recipe.
-            student: the trained network.
-            shape: arguments with which timm rebuilds it: `in_chans` and `num_classes`.
+            shape: `in_chans` and `num_classes`, to rebuild the student by timm.
             metrics: final metrics.
             history: one row per epoch.
-            provenance: see `provenance`.
+            provenance: see `lkd.runs.provenance`.
             masks: masks of sparse training, by parameter name.
             predictions: label and predicted class of each test image, int64, shape (N,).
 

@@ -1,4 +1,4 @@
-"""Measurements on the models of runs, made once and kept in the runs' folders."""
+"""Measurements on trained models, made once and stored in the runs' folders."""
 
 import hashlib
 import json
@@ -36,8 +36,7 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     """The arrays of `measure(run, **arguments)`, computed once and then read from the run's folder.
 
     Args:
-        run: the run with the student to measure.
-        name: name of the measurement; to be changed when its code returns other arrays.
+        name: name of the measurement; change it when the code returns other arrays.
         measure: deterministic function that returns arrays by name.
         arguments: its arguments, as plain values.
 
@@ -67,8 +66,7 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
     """Measure runs in parallel processes of one thread each.
 
     Args:
-        measure: one of the functions below with its arguments bound; it keeps its result in the run's folder.
-        runs: the runs.
+        measure: one of the functions below with its arguments bound.
         workers: number of processes; by default one per CPU, or a single one on a machine with a GPU.
     """
     if not runs:
@@ -79,10 +77,9 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
 
 
 def erf_of(run: Run, size: int, count: int) -> np.ndarray:
-    """Contribution map of a run's student (see `lkd.erf.contribution_map`), kept in float16 relative to its maximum.
+    """Contribution map of a run's student (see `lkd.erf.contribution_map`), stored in float16 relative to its maximum.
 
     Args:
-        run: the run.
         size: side of the enlarged validation images, in pixels.
         count: number of images, with classes in proportion.
     """
@@ -94,7 +91,6 @@ def errors_of(run: Run, count: int) -> pd.DataFrame:
     """Error of a run's student on test images: one row per corruption and severity, and one for clean images.
 
     Args:
-        run: the run.
         count: number of images, with classes in proportion.
     """
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
@@ -104,7 +100,6 @@ def imagenet_errors_of(run: Run, images: str, count: int | None, folder: str | N
     """Errors of a run's student, with ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
 
     Args:
-        run: the run.
         images: name of the set.
         count: maximum number of images of each of its folders, with classes in proportion; None for all.
         folder: folder of the sets; None to read an existing measurement.
@@ -162,7 +157,7 @@ def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | Non
 
 @contextmanager
 def _on_gpu(run: Run) -> Iterator[nn.Module]:
-    """The run's student, within the block on this machine's GPU, if it has one."""
+    """The run's student; within the block, on the GPU if there is one."""
     try:
         yield run.student.to("cuda" if torch.cuda.is_available() else "cpu")
     finally:

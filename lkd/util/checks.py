@@ -135,7 +135,7 @@ def check_unset(settings: Any, names: Iterable[str], kind: str) -> None:
     Args:
         settings: an instance of the dataclass.
         names: fields that must have their default.
-        kind: completes "has no effect on" in the message.
+        kind: the data or object on which they have no effect, for the message.
 
     Raises:
         ValueError: names a field with another value.

@@ -100,7 +100,7 @@ def identity(thing: Any, name: str) -> str:
 def own_code(function: Callable[..., Any], name: str) -> str | None:
     """The identity of a custom function or class; None for code of lkd or an installed package.
 
-    Custom methods that replace methods of the package's classes in the same module also count.
+    Also covers custom methods assigned to classes of that package's module.
 
     Example:
         >>> import torch
@@ -245,7 +245,7 @@ class _Reader:
             yield self.read(value, f"{place}.{key}" if attributes else f"{place}[{key!r}]")
 
     def _module(self, module: nn.Module, place: str) -> Iterator[bytes | str]:
-        """A network: its class, tensors, modules, hooks and attributes, without its mode, which lkd sets."""
+        """A network: its class, tensors, modules, hooks and attributes, without its training mode."""
         yield from ("network", self.read(type(module), place))
         for kind in ("_parameters", "_buffers", "_modules"):
             yield kind
@@ -393,7 +393,7 @@ def _imported_names(function: types.FunctionType) -> Iterator[str]:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object, and those of nested functions and classes."""
+    """A code object, and the code objects of nested functions and classes."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -40,7 +40,7 @@ def existing_private_folder() -> Path | None:
 
 
 def check_guarded(folder: Path, remedy: str) -> None:
-    """Refuse a folder that other users can write to or replace, by its own mode or that of a parent.
+    """Refuse a folder that other users can write to or replace; parent folders are checked too.
 
     Args:
         folder: an absolute path.

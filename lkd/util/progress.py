@@ -120,7 +120,7 @@ def bar_file() -> TextIO | None:
 
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
-    """A progress bar on the terminal, or on that of `shown_here` in a parent process; a line a minute without one."""
+    """A progress bar on this terminal or on the parent process's (see `shown_here`); without one, a line a minute."""
     with _listener() or nullcontext(bar_file()) as file:
         with tqdm(
             total=total,

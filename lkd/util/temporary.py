@@ -47,7 +47,7 @@ def folders_left() -> list[Path]:
 
 
 def files_left_in(folder: Path) -> list[Path]:
-    """Temporary files in a folder left by killed processes: those without a write for a day."""
+    """Temporary files in a folder left by killed processes: not written to for a day."""
     return [path for path in sorted(folder.glob(".*")) if _is_temporary(path.name) and is_left(path)]
 
 

@@ -19,10 +19,10 @@ _RETRY_SECONDS = 0.5
 
 
 class Patience:
-    """A wait with a message on stderr after 5 seconds and then every minute, and a timeout.
+    """A timeout, with a message on stderr after 5 seconds of waiting and then every minute.
 
     Args:
-        seconds: the timeout; no timeout by default.
+        seconds: the timeout; none by default.
 
     Example:
         >>> from lkd.util.waiting import Patience
@@ -36,10 +36,10 @@ class Patience:
         self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST
 
     def __call__(self, what: str) -> None:
-        """Print a message if one is due, or give up; call this repeatedly while waiting.
+        """Print a message if one is due, or give up. Call it repeatedly while waiting.
 
         Args:
-            what: name of the awaited process or event, for messages.
+            what: the awaited process or event, for messages.
 
         Raises:
             TimeoutError: the timeout has passed.
@@ -58,7 +58,6 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
     """Hold a lock within the block; prints messages while another process holds it.
 
     Args:
-        lock: the lock.
         purpose: the holder's work, "trains run 3f2a" for example.
         seconds: the timeout; none by default, since a lock is released when its holder ends.
 
