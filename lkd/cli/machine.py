@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import timm
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from lkd.data.inspection import list_data_sets
 from lkd.data.prefetch import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.models.cost import images_per_second
+from lkd.runs.provenance import processor_name
 from lkd.util.files import CHECKOUT, home, home_folder
 from lkd.util.locks import MOVE_HOME, check_locking
 
@@ -100,12 +102,12 @@ def processor() -> dict[str, Any]:
     if they are hyper-threads of one core, or if other programs are running.
     """
     return {
-        "name": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "name": processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "logical cores": os.cpu_count(),
-        "usable cores": (cores := _usable_cores()),
+        "usable cores": (cores := joblib.cpu_count()),
         "cores together": _cores_together(cores),
-        "hyper-threads": _hyper_threads(),
+        "hyper-threads": joblib.cpu_count(only_physical_cores=True) < cores,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
 
@@ -221,10 +223,6 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
             yield f"{', '.join(missing)} missing: pip install 'lkd{suffix}'"
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cores_together(cores: int) -> float:
     threads, matrix = torch.get_num_threads(), torch.ones(512, 512)
 
@@ -290,16 +288,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cpuinfo(field: str) -> str | None:
-    """The first value of a field in /proc/cpuinfo."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
-
-
-def _hyper_threads() -> bool:
-    """Whether logical cores share physical ones, according to Linux."""
-    siblings, cores = _cpuinfo("siblings"), _cpuinfo("cpu cores")
-    return bool(siblings and cores and int(siblings) > int(cores))

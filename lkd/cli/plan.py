@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lkd.cli.options import Json
 from lkd.cli.root import app, assignments, errors_reported, say_json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plan(
     gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs that share each batch.")] = 1,
     utilisation: Annotated[float, typer.Option("--utilisation", help="Utilised share of the GPU's peak rate.")] = 0.3,
     listed: Annotated[bool, typer.Option("--list", help="List each run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimate the cost of a chapter before it is run: runs, work, hours, memory, disk, and missing data or weights.
 

@@ -1,6 +1,5 @@
 """Checkpoints of interrupted runs."""
 
-import hashlib
 import os
 import shutil
 import warnings
@@ -12,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from lkd.util.files import reading, remedy_for, reserve
+from lkd.util.files import reading, remedy_for, reserve, sha256
 
 _KEPT = 2
 _OF = "lkd"
@@ -178,5 +177,4 @@ def check_digest(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]

@@ -1,6 +1,5 @@
 """Tapes: a teacher's outputs along a stream, recorded once and read by later students of the same stream."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from lkd.engine.top_k import TopK, compress, expand
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.recipe import Recipe
-from lkd.util.files import read_json, reading, replacing, reserve, temporary_beside, writing
+from lkd.util.files import json_digest, read_json, reading, replacing, reserve, temporary_beside, writing
 
 _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 
@@ -237,7 +236,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _key(manifest: Mapping[str, Any]) -> str:
     """A digest of the manifest's entries at the creation of the tape."""
     made = {name: value for name, value in manifest.items() if name not in ("key", "bytes", "complete")}
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(made)[:16]
 
 
 def _remedy(folder: Path) -> str:

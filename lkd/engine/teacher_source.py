@@ -1,8 +1,6 @@
 """Source of a teacher's outputs: an existing or new tape, or the teacher itself."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
+from lkd.util.files import json_digest
 
 TEST_OUTPUTS = "test_outputs"
 """Folder of a store with the teachers' outputs on test images, which all students of a teacher share."""
@@ -47,8 +46,7 @@ def teacher_on_test_images(
     )  # uncompiled: these batch sizes would recompile it
     plain.model.to(accelerator.device)
     about = {name: value for name, value in tape_content(setup, plain).items() if name != "stream"}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{digest}"
+    path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{json_digest(about)[:16]}"
     return TapedTeacher(_open_tape(path, setup, about, _test_form(setup), store), plain)
 
 
@@ -122,5 +120,5 @@ def _test_form(setup: RunSetup) -> dict[str, Any]:
 
 
 def _tape_path(about: Mapping[str, Any], top_k: int | None, store: Store) -> Path:
-    digest = hashlib.sha256(json.dumps({**about, "top_k": top_k}, sort_keys=True).encode()).hexdigest()[:16]
+    digest = json_digest({**about, "top_k": top_k})[:16]
     return store.folder / "tapes" / f"{about['teacher']}-{about['stream']}-{digest}"

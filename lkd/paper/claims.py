@@ -4,8 +4,6 @@ A rule consists of a mean difference in a table of results, its expected sign, a
 fixed before the runs.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -20,6 +18,7 @@ from lkd.study import Effect, effect
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import ARCHITECTURE
 from lkd.util.checks import unknown
+from lkd.util.files import json_digest
 from lkd.util.old_names import renamed
 
 SUPPORTED, CONTRADICTED, NO_DIFFERENCE = "supported", "contradicted", "no difference that matters"
@@ -66,7 +65,7 @@ class Claim:
     def digest(self) -> str:
         """8 hexadecimal digits that identify the rule, without the wording of the claim."""
         rule = {name: value for name, value in asdict(self).items() if name not in _WORDING}
-        return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:8]
+        return json_digest(rule)[:8]
 
     def effect(self, table: pd.DataFrame) -> Effect:
         """The difference of the rule in a table of results.

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from lkd.paper.verdicts import LEVEL, POWER
 from lkd.profiles import Profile
 from lkd.recipe import Recipe
 from lkd.runs.published import published
-from lkd.study import Results
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import MissingRowsError, crossed, shares
 from lkd.util.files import PUBLISHED, replacing
@@ -38,24 +38,23 @@ def power_table(earlier: str = EARLIER, design: str = DESIGN) -> pd.DataFrame:
         earlier: a profile with published records.
         design: the profile of the design.
     """
-    store, found = published(earlier), {}
-    for name, study in STUDIES.items():
-        found[name] = study(earlier).find(store)
-    return pd.DataFrame(_rows(found, design))
+    return pd.DataFrame([_row(claim, parts, *_size(claim, design)) for claim, _, parts in published_shares(earlier)])
 
 
-def _rows(found: dict[str, Results | None], design: str) -> Iterator[dict[str, Any]]:
-    known: dict[tuple[str, str], pd.DataFrame] = {}
+def published_shares(profile: str) -> Iterator[tuple[Claim, pd.DataFrame, np.ndarray]]:
+    """Yield each claim that a profile's published records cover, with its rows and `shares`."""
+    store = published(profile)
+    found = {name: study(profile).find(store) for name, study in STUDIES.items()}
+    tables: dict[tuple[str, str], pd.DataFrame] = {}
     for claim in claims().values():
         if (results := found[claim.study]) is None:
             continue
         key = claim.study, claim.table
-        known[key] = known[key] if key in known else TABLES[claim.table](results)
-        try:
-            parts = shares(claim.rows(known[key]), claim.value, claim.high, claim.low)
-        except MissingRowsError:
-            continue
-        yield _row(claim, parts, *_size(claim, design))
+        tables[key] = tables[key] if key in tables else TABLES[claim.table](results)
+        with suppress(MissingRowsError):
+            rows = claim.rows(tables[key])
+            parts = shares(rows, claim.value, claim.high, claim.low)
+            yield claim, rows, parts
 
 
 def _row(claim: Claim, parts: np.ndarray, instances: int, seeds: int) -> dict[str, Any]:

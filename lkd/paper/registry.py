@@ -7,8 +7,6 @@ trained under the present rule of the claim and the present design of the profil
 After a change of a rule or design: `python -m lkd.paper.registry`.
 """
 
-import hashlib
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +20,7 @@ from lkd.profiles import PROFILES, Profile
 from lkd.recipe import Recipe
 from lkd.runs.provenance import REGISTERED_PROFILES, rules_hash
 from lkd.study import Results
+from lkd.util.files import json_digest
 
 FIRST_NEW_SEED = 5
 """Smallest seed, of students and teachers, that the exploratory runs did not use."""
@@ -46,7 +45,7 @@ def is_confirmatory(claim: Claim, profile: str, results: Results) -> bool:
 def design_digest(profile: str) -> str:
     """8 hexadecimal digits that identify the design of a profile: its models, settings, instances and seeds."""
     values = {name: value for name, value in asdict(Profile.load(profile)).items() if name not in _NOT_DESIGN}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return json_digest(values)[:8]
 
 
 @cache

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lkd.paper.claims import Claim, claims
-from lkd.runs.published import published
+from lkd.paper.claims import Claim
+from lkd.paper.power import published_shares
 from lkd.study import Effect
-from lkd.study.chapters import STUDIES, TABLES
-from lkd.study.compare import MissingRowsError, crossed, shares
+from lkd.study.compare import crossed, shares
 from lkd.util.files import PUBLISHED, replacing
 
 FILE = PUBLISHED / "sensitivity.csv"
@@ -97,16 +96,7 @@ def sensitivity_table(profile: str) -> pd.DataFrame:
 
 
 def _rows(profile: str) -> Iterator[dict[str, Any]]:
-    store = published(profile)
-    results = {name: study(profile).find(store) for name, study in STUDIES.items()}
-    for claim in claims().values():
-        if (found := results[claim.study]) is None:
-            continue
-        try:
-            rows = claim.rows(TABLES[claim.table](found))
-            parts = shares(rows, claim.value, claim.high, claim.low)
-        except MissingRowsError:
-            continue
+    for claim, rows, parts in published_shares(profile):
         weights = weights_of(claim, rows)
         ours, other = crossed(parts), mixed(parts, weights)
         row: dict[str, Any] = {"claim": claim.id, "family": claim.family}

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lkd.recipe import Recipe
@@ -160,16 +161,9 @@ def _check_distilled(profile: "Profile", method: Mapping[str, Any]) -> None:
     profile.student_recipe(student, teacher=profile.teacher_recipe(teacher), **method)
 
 
-def _teachers(profile: "Profile", names: Any) -> None:
-    _check_models("teacher", names, profile.teachers)
-
-
-def _students(profile: "Profile", names: Any) -> None:
-    _check_models("student", names, profile.students)
-
-
-def _check_models(role: str, names: Any, known: Collection[str]) -> None:
+def _check_models(role: str, profile: "Profile", names: Any) -> None:
     """Check that a chapter's models have settings in the profile."""
+    known = getattr(profile, f"{role}s")
     check_list(f"{role}s", names, str)
     for name in names:
         if name not in known:
@@ -259,8 +253,12 @@ def _count_or_all(profile: "Profile", count: Any) -> None:
 
 Check = Callable[["Profile", Any], None]
 _LIST_CHECKS: dict[str, Check] = {
-    "teachers": _teachers, "students": _students, "objectives": _objectives, "teacher_seeds": _seeds, "seeds": _seeds
-}  # fmt: skip
+    "teachers": partial(_check_models, "teacher"),
+    "students": partial(_check_models, "student"),
+    "objectives": _objectives,
+    "teacher_seeds": _seeds,
+    "seeds": _seeds,
+}
 SETTINGS: dict[str, dict[str, Check]] = {
     "logit_kd": {},
     "matched": {"recipes": _teacher_fields},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lkd.runs.provenance import source_hash
-from lkd.util.files import read_json, reading, replacing
+from lkd.util.files import json_digest, read_json, reading, replacing
 
 _PACKAGES = ("numpy", "pandas", "scipy", "timm", "torch")
 _WEIGHTS = ".safetensors"
@@ -57,7 +57,7 @@ def cache_result(home: Path, kind: str, profile: str, inputs: Digests, result: A
     """
     content = {"code": _code(), "grounds": inputs, "result": result}
     with suppress(OSError), replacing(_path(home, kind, profile)) as temporary:
-        temporary.write_text(json.dumps({**content, "digest": _digest_of(content)}))
+        temporary.write_text(json.dumps({**content, "digest": json_digest(content)}))
 
 
 def cached_result(home: Path, kind: str, profile: str) -> Any:
@@ -66,7 +66,7 @@ def cached_result(home: Path, kind: str, profile: str) -> Any:
     try:
         content = read_json(path, "remove it")
         with reading(path, "cached result", "remove it"):
-            whole, inputs = content.pop("digest") == _digest_of(content), content["grounds"]
+            whole, inputs = content.pop("digest") == json_digest(content), content["grounds"]
             if whole and content["code"] == _code() and input_digests(map(Path, inputs)) == inputs:
                 return content["result"]
     except (OSError, ValueError):  # missing or damaged: the caller repeats the work
@@ -92,7 +92,3 @@ def _digest(path: Path) -> str | None:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(path)} {len(content)}\0".encode() + content)
     return digest.hexdigest()
-
-
-def _digest_of(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

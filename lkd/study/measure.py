@@ -1,7 +1,5 @@
 """Measurements on trained models, made once and stored in the runs' folders."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from lkd.erf import at_size, contribution_map, sample_images
 from lkd.models.cost import cost, images_per_second
 from lkd.robustness import corruption_errors, imagenet_robustness
 from lkd.runs.store import Run
-from lkd.util.files import reading, replacing
+from lkd.util.files import json_digest, reading, replacing
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -58,8 +56,7 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
 
 def place(run: Run, name: str, **arguments: Any) -> Path:
     """The file of a measurement, which may not exist yet."""
-    key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
-    return run.path / "measured" / f"{name}-{key}.npz"
+    return run.path / "measured" / f"{name}-{json_digest(arguments)[:8]}.npz"
 
 
 def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int | None = None) -> None:

@@ -93,6 +93,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_digest(content: Any) -> str:
+    """The SHA-256 of plain values as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 @contextmanager
 def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
     """Re-raise any error of the block with the name of the file and the remedy.
