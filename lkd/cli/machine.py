@@ -7,11 +7,11 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from timeit import repeat, timeit
 from typing import Any
 
 import joblib
@@ -233,8 +233,8 @@ def _cores_together(cores: int) -> float:
     torch.set_num_threads(1)
     with ThreadPoolExecutor(cores) as pool:
         multiply(0)
-        alone = _seconds(lambda: multiply(0))
-        together = _seconds(lambda: list(pool.map(multiply, range(cores))))
+        alone = timeit(lambda: multiply(0), number=1)
+        together = timeit(lambda: list(pool.map(multiply, range(cores))), number=1)
     torch.set_num_threads(threads)
     return cores * alone / together
 
@@ -254,7 +254,7 @@ def _training_speed(model: nn.Module) -> float:
         loss.item()
 
     step()
-    return _BATCH / statistics.median(_seconds(step) for _ in range(_REPEATS))
+    return _BATCH / statistics.median(repeat(step, repeat=_REPEATS, number=1))
 
 
 def _written_a_second(folder: Path) -> float:
@@ -266,7 +266,7 @@ def _written_a_second(folder: Path) -> float:
             file.flush()
             os.fsync(file.fileno())
 
-        return _WRITTEN / _seconds(write)
+        return _WRITTEN / timeit(write, number=1)
 
 
 def _locks(folder: Path) -> bool:
@@ -275,12 +275,6 @@ def _locks(folder: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _version(name: str) -> str | None:

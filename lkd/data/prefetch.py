@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _END = object()
 SHARED = Path("/dev/shm")
-_LOOK_SECONDS, _GIVE_UP_SECONDS = 5, 600
+_POLL_SECONDS, _GIVE_UP_SECONDS = 5, 600
 
 
 def prefetch(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> Iterator[T]:
@@ -51,7 +51,7 @@ def prefetch(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> It
         num_workers=min(workers, len(items)),
         collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
-        timeout=_LOOK_SECONDS,
+        timeout=_POLL_SECONDS,
         worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # keeps global random state unchanged
     )

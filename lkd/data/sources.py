@@ -85,7 +85,7 @@ def from_files(name: str, view: View) -> Files:
     for one in labelled:
         warn_of_repeated(one)
     warn_of_shared(labelled)
-    splits = _three({role: one for role, one in others.items() if one.labelled}, train, path)
+    splits = _three_splits({role: one for role, one in others.items() if one.labelled}, train, path)
     return Files(name, train.classes, splits["train"], splits["val"], splits["test"], view, account=account(listed))
 
 
@@ -98,7 +98,7 @@ def _warn_of_truncated() -> None:
         )
 
 
-def _three(others: Mapping[str, ListedSplit], train: ListedSplit, path: str) -> dict[str, FileSplit]:
+def _three_splits(others: Mapping[str, ListedSplit], train: ListedSplit, path: str) -> dict[str, FileSplit]:
     """All three splits; the validation split is held out of training if there is only one other split."""
     if not others:
         raise FileNotFoundError(f"{path} has neither a val (or validation) nor a test split with labels: add one")

@@ -19,7 +19,7 @@ from lkd.util.waiting import Patience, describe_holder, held, try_acquire
 _LOCK_SECONDS = 5
 """Interval at which the main process, while it waits for a lock, signals the others that it is alive."""
 
-_JOIN_SECONDS, _LOOK_SECONDS = 300, 0.2
+_JOIN_SECONDS, _POLL_SECONDS = 300, 0.2
 """Timeout and polling interval for the processes of one launcher to join."""
 
 LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -114,16 +114,16 @@ def _all_joined() -> Iterator[None]:
     store.set(f"lkd/{rank}", "here")
     while not store.check([f"lkd/{number}" for number in range(count)]):
         patience(others)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     yield
     del store  # until here it serves the others
 
 
 def _reachable(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=_LOOK_SECONDS).close()
+        socket.create_connection((host, port), timeout=_POLL_SECONDS).close()
     except OSError:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
         return False
     return True
 

@@ -13,8 +13,8 @@ import torch
 
 from lkd.util.files import reading, remedy_for, reserve, sha256
 
-_KEPT = 2
-_OF = "lkd"
+_MAX_CHECKPOINTS = 2
+_HEADER = "lkd"
 """Key in a checkpoint's dict that holds the run's id and the conditions."""
 _MARGIN = 2**20
 """Upper bound on the bytes of a checkpoint that are not tensors."""
@@ -84,7 +84,7 @@ class Checkpoints:
         """
         written = self.write(steps, state)
         others = [path for path in self._files() if path != written]
-        for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
+        for old in (*others[_MAX_CHECKPOINTS - 1 :], *self.folder.glob(".*.pt")):
             _remove(old)
         if self.size:
             try:
@@ -97,7 +97,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.reserved.open("r+b" if self.reserved.exists() else "w+b") as file:
-                torch.save({**state, _OF: {"run": self.folder.name, **self.conditions}}, file)
+                torch.save({**state, _HEADER: {"run": self.folder.name, **self.conditions}}, file)
                 file.truncate()
                 os.fsync(file.fileno())
             return self.reserved.replace(self.folder / f"{steps:09}-{_digest(self.reserved)}.pt")
@@ -131,7 +131,7 @@ class Checkpoints:
             with reading(path, "checkpoint", "remove it, and run again: training resumes from the one before it"):
                 whole = path.is_file() and path.stem.partition("-")[2] == _digest(path)
                 state = torch.load(path, map_location="cpu", weights_only=True) if whole else {}
-            written = state.pop(_OF, {"run": self.folder.name, **self.conditions})  # older checkpoints have none
+            written = state.pop(_HEADER, {"run": self.folder.name, **self.conditions})  # older checkpoints have none
             if whole and written["run"] == self.folder.name:
                 self._check_conditions(path, written)
                 return state

@@ -23,7 +23,7 @@ from lkd.util.progress import read_tally
 from lkd.util.waiting import Patience, held
 
 _WORKER = "lkd.engine.launch_rank"
-_LOOK_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 _START_SECONDS = 300
 
 
@@ -130,7 +130,7 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
                 else:
                     starting(f"processes to start run {recipe.run_id} (log: {files.log})")
                 bar.update(more)
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
         except (KeyboardInterrupt, TimeoutError):
             terminate(files.processes)
             raise

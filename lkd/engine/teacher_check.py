@@ -16,13 +16,13 @@ from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
 
-_FEWEST, _MOST, _EACH = 250, 500, 5
+_MIN_IMAGES, _MAX_IMAGES, _IMAGES_PER_CLASS = 250, 500, 5
 """Minimum and maximum number of validation images for the check, and images per class in between."""
 
-_BATCH = 250
-_FAR = 10
+_BATCH_SIZE = 250
+_MUCH_WORSE = 10
 """Percentage points below the student at which a teacher raises a warning."""
-_BETTER = 5
+_MUCH_BETTER = 5
 """Minimum improvement (percentage points) of another order of the classes for a warning."""
 
 
@@ -64,7 +64,7 @@ class TeacherCheck:
         order = self._other_order
         if self.balanced_top1 <= self._guessing:
             reason = f"no better than guessing ({100 / self.classes:.1f} % of each class)"
-        elif student_top1 is not None and self.top1 < student_top1 - _FAR:
+        elif student_top1 is not None and self.top1 < student_top1 - _MUCH_WORSE:
             reason = f"far below the student ({student_top1:.1f} %)"
         elif order:
             reason = "and some of its classes seem to be swapped"
@@ -82,7 +82,7 @@ class TeacherCheck:
     def _guessing(self) -> float:
         """Accuracy in percent that guessing exceeds with probability 0.001 on 500 images; 0 for one class."""
         present = len(self.labels.unique())
-        return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MOST)) if present > 1 else 0.0
+        return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MAX_IMAGES)) if present > 1 else 0.0
 
     @cached_property
     def _other_order(self) -> str:
@@ -94,7 +94,7 @@ class TeacherCheck:
         best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)
         moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column and images[row]]
         clear = [(row, column) for row, column in moved if counts[row, column] >= max(2, images[row] / 2)]
-        if best < self.top1 + _BETTER or len(clear) < 2 or len(clear) < len(moved) / 2:
+        if best < self.top1 + _MUCH_BETTER or len(clear) < 2 or len(clear) < len(moved) / 2:
             return ""
         row, column = max(clear, key=lambda pair: counts[pair])
         return f" (in another order, with its class {column} as class {row} for example, it would reach {best:.1f} %)"
@@ -111,7 +111,7 @@ def check_image_count(classes: int) -> int:
         >>> check_image_count(10), check_image_count(1000)
         (250, 500)
     """
-    return min(_MOST, max(_FEWEST, _EACH * classes))
+    return min(_MAX_IMAGES, max(_MIN_IMAGES, _IMAGES_PER_CLASS * classes))
 
 
 def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
@@ -138,7 +138,7 @@ def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, wo
     plain.forward = compute_outputs  # uncompiled: these batch sizes would recompile it
     split = subset(data.val, min(len(data.val), check_image_count(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
-    for images, target in data.batches(split, numbers, _BATCH, workers):
+    for images, target in data.batches(split, numbers, _BATCH_SIZE, workers):
         batch = Batch(images.to(device), target.to(device), numbers[: len(target)])
         try:
             with accelerator.autocast():

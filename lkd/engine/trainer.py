@@ -120,7 +120,7 @@ class Trainer:
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.loss_check.look()
+            self.loss_check.flush()
             self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
@@ -246,7 +246,7 @@ class Trainer:
             yield due[0]
 
     def _save(self, checkpoints: Checkpoints) -> None:
-        self.loss_check.look()
+        self.loss_check.flush()
         state = self.state_dict()
         if self.accelerator.is_main_process:
             checkpoints.save(self.steps_done, state)

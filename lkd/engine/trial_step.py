@@ -34,4 +34,4 @@ def trial_step(setup: RunSetup, processes: int = 1, options: Options | None = No
         trainer = Trainer(setup, teacher, accelerator, plain)
         trainer.network.train()
         trainer.take_step(share)
-        trainer.loss_check.look()
+        trainer.loss_check.flush()

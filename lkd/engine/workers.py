@@ -26,7 +26,7 @@ from lkd.util.processes import terminate
 from lkd.util.progress import Tally, log, progress_bar, read_tally
 from lkd.util.waiting import Patience, try_acquire
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 """Interval at which workers check for jobs finished by others, write their progress, and are polled for it."""
 
 Ended = Callable[[], bool]
@@ -95,7 +95,7 @@ def local_workers(graph: Graph, store: Store, workers: int | None, options: Opti
         for process in processes:
             while process.is_alive():
                 patience(f"worker process {process.pid} to end")
-                process.join(_LOOK_SECONDS)
+                process.join(_POLL_SECONDS)
     finally:
         terminate(alive)
 
@@ -131,7 +131,7 @@ def work(graph: Graph, store: Store, options: Options) -> None:
         finished = next((job for job in ready if _try_job(job, store, options)), None)
         if finished is None:
             patience(f"other processes that work on {', '.join(job.name for job in ready)} in {store.folder}")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             continue
         patience = Patience()
         ready.remove(finished)
@@ -162,7 +162,7 @@ def _run_job(job: Job, store: Store, options: Options) -> None:
         record_tape(job.recipe, store, options)
     elif store.find(job.recipe) is None:
         log.info("%s begins", job.name)
-        done = Tally(_progress(job, store), _LOOK_SECONDS)
+        done = Tally(_progress(job, store), _POLL_SECONDS)
         execute(job.recipe, store, {}, options=options, progress=done)
         done.path.unlink(missing_ok=True)
         log.info("%s is done", job.name)
@@ -187,7 +187,7 @@ def _follow(graph: Graph, store: Store, ended: Ended) -> None:
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
             worked = sum(total[job] if job not in left else _work_done(job, store) for job in total)
             bar.update(worked - before - bar.n)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def _work_done(job: Job, store: Store) -> int:

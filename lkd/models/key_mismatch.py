@@ -100,7 +100,7 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
     if not state.keys() & own.keys():
         yield "It is of another architecture: the two have no key in common."
         return
-    yield from _foreign_forms(state, own)
+    yield from _unsupported_kernels(state, own)
     there, here = _arguments(state, cfg), _arguments(own, cfg)
     other = {name: value for name, value in there.items() if name in here and here[name] != value}
     if "dims" in other:
@@ -116,10 +116,10 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
     if other.get("small_kernel", 0) is None:
         yield "For whole kernels, create convnext_bn_tiny or convnext_bn_small."
     if not other:
-        yield from _parts(state, own)
+        yield from _partial_causes(state, own)
 
 
-def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+def _partial_causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
     """Sentences on a file that holds a part of the model, or has another number of classes."""
     missing = [name for name in own if name not in state]
     differing = [name for name in own if name in state and _differ(state[name], own[name])]
@@ -150,7 +150,7 @@ def _other_length(given: Tensor, own: Tensor) -> bool:
     return given.ndim == own.ndim > 0 and given.shape[1:] == own.shape[1:]
 
 
-def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+def _unsupported_kernels(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
     """Sentences on large kernels in a form that the model does not have with any arguments."""
     kernels = [name for name in state if ".large_kernel." in name]
     parts = {part for name in kernels for part in name.split(".")}

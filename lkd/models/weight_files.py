@@ -173,7 +173,7 @@ def _read_file(path: Path) -> Any:
     except _Refused as error:
         reason = str(error)
     except Exception as error:  # a damaged or malicious file can raise anything
-        reason = _damage(path, begin, error)
+        reason = _damage_reason(path, begin, error)
     raise ValueError(f"{path} was not read: {reason}") from None
 
 
@@ -192,7 +192,7 @@ def _other_format(path: Path, begin: bytes) -> str:
     return next((reason for magic, reason in _FORMATS.items() if begin.startswith(magic)), "")
 
 
-def _damage(path: Path, begin: bytes, error: Exception) -> str:
+def _damage_reason(path: Path, begin: bytes, error: Exception) -> str:
     if "persistent_load of storage" in str(error):
         return f"it holds a whole network, which only its own program can load: {STATE_DICT}"
     if begin.startswith((b"PK", b"\x80")) and (found := re.search(r"Unsupported operand|Invalid magic", str(error))):
@@ -256,13 +256,13 @@ def _read_pickle(path: Path) -> Any:
             ):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            name, base = _wanted(str(error))
+            name, base = _refused_class(str(error))
             if name is None or (name in stand_ins and issubclass(stand_ins[name], base)):
                 raise
             stand_ins[name] = _stand_in(base, name)
 
 
-def _wanted(message: str) -> tuple[str | None, type[StandIn]]:
+def _refused_class(message: str) -> tuple[str | None, type[StandIn]]:
     """The class that PyTorch refused, from its error message, and the base of the stand-in for it.
 
     Raises:

@@ -22,7 +22,7 @@ from lkd.util.files import json_digest, reading, replacing
 
 Arrays = Mapping[str, np.ndarray]
 
-_OF = "run of this measurement"
+_RUN_KEY = "run of this measurement"
 """Name of the array with the run's id."""
 
 
@@ -45,11 +45,11 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     if not path.exists():
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_OF: np.array(run.recipe.run_id)})
+            np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_RUN_KEY: np.array(run.recipe.run_id)})
     again = "remove it, and it is measured again"
     with reading(path, "measurement", again), np.load(path, allow_pickle=False) as file:
         found = dict(file)
-        if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # files of earlier versions have no id
+        if (of := found.pop(_RUN_KEY, run.recipe.run_id)) != run.recipe.run_id:  # files of earlier versions have no id
             raise ValueError(f"it belongs to run {of}")
     return found
 

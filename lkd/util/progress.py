@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lkd.util.files import writing
 from lkd.util.temporary import temporary_folder
-from lkd.util.waiting import FIRST, NEXT
+from lkd.util.waiting import FIRST_MESSAGE, NEXT_MESSAGE
 
 Progress = Callable[[int], object]
 """Called with the number of images trained on since the last call."""
@@ -102,13 +102,13 @@ class Lines(io.TextIOBase):
     """
 
     def __init__(self, write_line: Callable[[str], object]):
-        self.write_line, self.next = write_line, time.monotonic() + FIRST
+        self.write_line, self.next = write_line, time.monotonic() + FIRST_MESSAGE
 
     def write(self, text: str) -> int:
         """Print the last state of a bar in the text, if a minute has passed."""
         states = [state for state in re.split(r"[\r\n]|\x1b\[A", text) if state.strip()]
         if states and (now := time.monotonic()) >= self.next:
-            self.next = now + NEXT
+            self.next = now + NEXT_MESSAGE
             self.write_line(_BAR.sub(r", \1 %,", states[-1].strip()))
         return len(text)
 

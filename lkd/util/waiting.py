@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lkd.util.files import writing
 
-FIRST, NEXT = 5.0, 60.0
+FIRST_MESSAGE, NEXT_MESSAGE = 5.0, 60.0
 """Seconds until the first message, and between messages."""
 
 _RETRY_SECONDS = 0.5
@@ -33,7 +33,7 @@ class Patience:
     """
 
     def __init__(self, seconds: float = math.inf):
-        self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST
+        self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST_MESSAGE
 
     def __call__(self, what: str) -> None:
         """Print a message if one is due, or give up. Call it repeatedly while waiting.
@@ -48,7 +48,7 @@ class Patience:
         if waited >= self.seconds:
             raise TimeoutError(f"gave up after {waited:.0f} s of waiting for {what}")
         if waited >= self.next:
-            self.next = waited + NEXT
+            self.next = waited + NEXT_MESSAGE
             limit = "" if math.isinf(self.seconds) else f", gives up after {self.seconds:.0f} s"
             tqdm.write(f"lkd: waits for {what} ({waited:.0f} s so far{limit})", file=sys.stderr)
 
