@@ -70,7 +70,7 @@ def show(
         for chapter in chapters:
             copy = read_copy(home() / "chapters", chapter)
             if copy.notebook is None or copy.from_records:
-                profile = _published(chapter)
+                profile = _largest_published(chapter)
                 _execute(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
 
 
@@ -269,7 +269,7 @@ def _execute(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
         raise typer.Exit(1) from error
 
 
-def _published(chapter: str) -> str | None:
+def _largest_published(chapter: str) -> str | None:
     """The largest profile with all studies of a chapter published, if any."""
     from lkd.runs.published import profiles, published
     from lkd.study.chapters import CHAPTERS, complete

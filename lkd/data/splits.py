@@ -92,11 +92,7 @@ def split_role(name: str) -> str:
 
 
 def check_train(train: ListedSplit) -> None:
-    """Refuse a training split that cannot be trained on.
-
-    Raises:
-        ValueError: images without a label, class folders without an image, or only one class.
-    """
+    """Raise a ValueError for images without a label, class folders without an image, or a single class."""
     check_labels(train)
     if len(train.classes) < 2:
         raise ValueError(
@@ -117,22 +113,14 @@ def drop_placeholder_class(listed: ListedSplits) -> ListedSplits:
 
 
 def check_other(role: str, other: ListedSplit, train: ListedSplit) -> None:
-    """Refuse a split that does not match the training split; a test split without labels is ignored.
-
-    Raises:
-        ValueError: classes that differ from the training split; see also `check_labels`.
-    """
+    """Check a split's labels, and compare its classes with the training split; ignore unlabelled test images."""
     if other.labelled or role != "test":
         check_labels(other)
         check_same_classes(train.classes, other.classes, train.place, other.place)
 
 
 def check_labels(split: ListedSplit) -> None:
-    """Refuse images without a label, and class folders without an image.
-
-    Raises:
-        ValueError: names the image or the folders.
-    """
+    """Raise a ValueError for images without a label, and class folders without an image."""
     if "" in split.classes:
         stray = split.listing.name(split.labels.index(split.classes.index("")))
         raise ValueError(f"{stray} is outside class folders: put each image into a folder named after its class")

@@ -99,11 +99,7 @@ def evaluate_batches(
 
 
 def check_finite(broken: int, count: int, name: str) -> None:
-    """Refuse logits that are not finite for `broken` of `count` images.
-
-    Raises:
-        FloatingPointError: names the share of the images.
-    """
+    """Raise a FloatingPointError if logits are not finite for `broken` of `count` images."""
     if broken:
         raise FloatingPointError(
             f"the model's logits are not finite for {100 * broken / count:.3g} % of {count} {name}: its weights or the "

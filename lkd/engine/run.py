@@ -86,11 +86,7 @@ def run(
 
 
 def check_arguments(store: Store | None, options: Options | None) -> None:
-    """Check the types of `store` and `options`.
-
-    Raises:
-        TypeError: names the argument and its value.
-    """
+    """Raise a TypeError for a `store` or `options` of another type."""
     if not isinstance(store, Store | None):
         raise TypeError(f"store must be a Store of lkd.runs.store, got {store!r}: write Store({str(store)!r})")
     if not isinstance(options, Options | None):

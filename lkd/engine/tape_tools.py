@@ -4,12 +4,14 @@ import math
 import random
 from typing import NamedTuple
 
+from accelerate import Accelerator
+
 from lkd.engine.accelerators import fork_accelerator_state, make_accelerator
 from lkd.engine.options import Options
 from lkd.engine.run import prepare_teacher
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher
-from lkd.engine.teacher import TopKTeacher, weights_hash
+from lkd.engine.teacher import FrozenTeacher, TopKTeacher, weights_hash
 from lkd.engine.teacher_source import make_tape
 from lkd.engine.trainer import micro_batches
 from lkd.recipe import Recipe
@@ -33,11 +35,7 @@ class Verified(NamedTuple):
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record the outputs of a recipe's teacher along the recipe's stream; only missing records are computed."""
     options = options or Options()
-    setup = RunSetup(recipe, {})
-    teacher = prepare_teacher(setup, store, options)
-    assert teacher is not None
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
+    setup, teacher, accelerator = _prepared(recipe, store, options)
     tape = make_tape(setup, teacher, store)
     if not tape.complete:
         taped = TapedTeacher(tape, teacher)
@@ -73,13 +71,9 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         raise ValueError(
             f"the teacher of tape {tape.folder.name} is missing: the store does not have run {recipe.teacher.run_id}"
         )
-    setup = RunSetup(recipe, {})
-    teacher = prepare_teacher(setup, store, Options())
-    assert teacher is not None
+    setup, teacher, accelerator = _prepared(recipe, store, Options())
     if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} was recorded from other weights of teacher {recipe.teacher_name!r}")
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
     source = teacher if tape.top_k is None else TopKTeacher(teacher, tape.top_k)
     difference, scale, draw = 0.0, 0.0, random.Random(seed)
     for _ in range(batches):
@@ -97,3 +91,12 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
                 difference = max(difference, error) if math.isfinite(error) else math.inf
                 scale = max(scale, now.abs().max().item())
     return Verified(difference, _ROUNDING[recipe.precision] * scale)
+
+
+def _prepared(recipe: Recipe, store: Store, options: Options) -> tuple[RunSetup, FrozenTeacher, Accelerator]:
+    setup = RunSetup(recipe, {})
+    teacher = prepare_teacher(setup, store, options)
+    assert teacher is not None
+    accelerator = make_accelerator(recipe.precision)  # after the teacher's training, which has its own
+    teacher.model.to(accelerator.device)
+    return setup, teacher, accelerator

@@ -131,10 +131,7 @@ def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def check_has_weights(model: nn.Module, role: str) -> None:
-    """Refuse a model with uninitialised weights.
-
-    Raises:
-        ValueError: lazy layers before their first batch, or weights on the meta device.
+    """Raise a ValueError for weights on the meta device, and for lazy layers before their first batch.
 
     Example:
         >>> from torch import nn

@@ -90,10 +90,7 @@ def _tensors(given: Any) -> Iterator[Tensor]:
 
 
 def check_equal_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
-    """Refuse outputs that differ by more than rounding: `sqrt(eps)` of their dtype times the largest value.
-
-    Raises:
-        ValueError: the outputs differ; the message states by how much.
+    """Raise a ValueError if outputs differ by more than rounding: `sqrt(eps)` of their dtype times the largest value.
 
     Example:
         >>> import torch

@@ -158,7 +158,7 @@ def tables(paper: str | None = None) -> list[str]:
     """
     if paper is not None and paper not in papers():
         raise KeyError(unknown("paper", paper, papers()))
-    return [one.id for one in _published().tables.values() if paper in (None, one.paper)]
+    return [one.id for one in _content().tables.values() if paper in (None, one.paper)]
 
 
 def papers() -> Mapping[str, Mapping[str, str]]:
@@ -169,7 +169,7 @@ def papers() -> Mapping[str, Mapping[str, str]]:
         >>> papers()["L2S"]["arxiv"]
         '2305.19412'
     """
-    return _published().papers
+    return _content().papers
 
 
 def provenance_words() -> Mapping[str, str]:
@@ -180,7 +180,7 @@ def provenance_words() -> Mapping[str, str]:
         >>> list(provenance_words())
         ['source_seen', 'derived', 'secondary', 'not_found']
     """
-    return _published().words
+    return _content().words
 
 
 def published_table(id: str) -> Table:
@@ -194,7 +194,7 @@ def published_table(id: str) -> Table:
         >>> published_table("slak_300ep").units["top1"]
         '%'
     """
-    known = _published().tables
+    known = _content().tables
     if id not in known:
         raise KeyError(unknown("published table", id, known))
     return known[id]
@@ -235,7 +235,7 @@ def read_tables(path: Path) -> Published:
 
 
 @cache
-def _published() -> Published:
+def _content() -> Published:
     return read_tables(FILE)
 
 

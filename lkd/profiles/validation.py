@@ -50,11 +50,7 @@ def at_key(key: str) -> Iterator[None]:
 
 
 def check_form(values: Mapping[str, Any]) -> None:
-    """Check the keys of a profile and the types of its mappings and lists.
-
-    Raises:
-        KeyError, TypeError, ValueError: the message names the key and the problem.
-    """
+    """Check the keys of a profile and the types of its mappings and lists; errors name the key."""
     _check_keys(values, _KEYS, _KEYS)
     if not isinstance(values["description"], str) or not values["description"]:
         raise TypeError(f"description must be a sentence, got {values['description']!r}")
@@ -75,11 +71,7 @@ def check_form(values: Mapping[str, Any]) -> None:
 
 
 def check_recipes(profile: "Profile") -> None:
-    """Check the values of a profile by building recipes from them.
-
-    Raises:
-        WrongValueError: the message names the key.
-    """
+    """Check the values of a profile by building recipes from them; a WrongValueError names the key."""
     some = {"data": profile.data, "student": _SOME_MODEL}
     with at_key("data"):
         Recipe.from_dict(some)

@@ -152,11 +152,7 @@ def _check_finite(values: Mapping[str, Tensor]) -> None:
 
 
 def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuse student arguments that are not in the recipe: some arguments of timm read files.
-
-    Raises:
-        TypeError, ValueError: names the argument.
-    """
+    """Raise an error for student arguments that are not in the recipe: some arguments of timm read files."""
     if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
         raise ValueError(f"its arguments {', '.join(shape)[:80]} are not those of its recipe")
     for name, value in shape.items():

@@ -22,11 +22,7 @@ from lkd.util.checks import unknown
 
 
 def check_field_size(study: Study) -> None:
-    """Check, before training, that all models accept the image size at which a study measures receptive fields.
-
-    Raises:
-        ValueError: a model rejects the size; the message names both.
-    """
+    """Raise a ValueError, before training, if a model does not accept the image size for receptive fields."""
     size = next(study.label(recipe)["erf_size"] for recipe in study.recipes if recipe.teacher is not None)
     models = {(recipe.student, repr(recipe.student_args)): recipe for recipe in study.recipes}
     for recipe in models.values():

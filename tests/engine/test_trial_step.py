@@ -1,4 +1,4 @@
-"""A rehearsed training step reveals failures before a teacher is trained."""
+"""A trial step reveals failures before a teacher is trained."""
 
 from dataclasses import replace
 from typing import Any
