@@ -65,7 +65,7 @@ def _results(loader: "DataLoader[T | _Failed]") -> Iterator[T]:
         raise OSError(f"{loader.num_workers} worker processes cannot be started ({error}){_remedy()}") from None
     while (result := _next(iterator)) is not _END:
         if isinstance(result, _Failed):
-            del iterator  # else the traceback keeps the workers alive, and they end only after long timeouts
+            del iterator  # otherwise the traceback keeps the workers alive
             raise result.error
         yield result
 

@@ -56,7 +56,7 @@ def launched_processes() -> int:
         if os.environ.get(name, "").lower() not in harmless:
             raise ValueError(f"{name}={os.environ[name]} is not supported by lkd: run unset {name}")
     count = _whole_number("WORLD_SIZE", 1)
-    if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # accelerate takes any other for a launcher
+    if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # other values mean a launcher to Accelerate
         return 1
     if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
         raise ValueError(
@@ -116,7 +116,7 @@ def _all_joined() -> Iterator[None]:
         patience(others)
         time.sleep(_POLL_SECONDS)
     yield
-    del store  # until here it serves the others
+    del store  # must serve the other processes until here
 
 
 def _reachable(host: str, port: int) -> bool:

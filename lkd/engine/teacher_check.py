@@ -135,7 +135,7 @@ def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelera
 def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
-    plain.forward = compute_outputs  # uncompiled: these batch sizes would recompile it
+    plain.forward = compute_outputs  # uncompiled: other batch sizes would recompile it
     split = subset(data.val, min(len(data.val), check_image_count(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
     for images, target in data.batches(split, numbers, _BATCH_SIZE, workers):

@@ -40,10 +40,7 @@ def teacher_on_test_images(
     if teacher is None:
         return None
     plain = copy.copy(teacher)
-    plain.forward, plain.stages = (
-        compute_outputs,
-        0,
-    )  # uncompiled: these batch sizes would recompile it
+    plain.forward, plain.stages = compute_outputs, 0  # uncompiled: other batch sizes would recompile it
     plain.model.to(accelerator.device)
     about = {name: value for name, value in tape_content(setup, plain).items() if name != "stream"}
     path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{json_digest(about)[:16]}"

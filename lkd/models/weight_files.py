@@ -160,7 +160,7 @@ _ENDINGS = {
 
 
 def _read_file(path: Path) -> Any:
-    with path.open("rb") as file:  # raises PermissionError as such, not as a damaged file
+    with path.open("rb") as file:  # a PermissionError is not a damaged file
         begin = file.read(512)
     if reason := _other_format(path, begin):
         raise ValueError(f"{path} was not read: {reason}")

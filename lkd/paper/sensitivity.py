@@ -60,7 +60,7 @@ def mixed(parts: np.ndarray, weights: np.ndarray) -> Effect:
     levels = {name: np.eye(level.max() + 1)[level] for name, (level, count) in factors.items() if count > 1}
     levels = {name: each for name, each in levels.items() if each.shape[1] < values.size}  # others are the residual
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a variance of 0 is at the border of the parameters
+        warnings.simplefilter("ignore")  # of variances estimated as 0
         try:
             if levels:
                 columns = [[[f"{name} {number}" for number in range(each.shape[1])]] for name, each in levels.items()]
