@@ -13,10 +13,10 @@ from lkd.data.custom import MapDataset
 from lkd.data.splits import SPLITS, split_role
 from lkd.engine.options import Options
 from lkd.engine.run import check_arguments, execute
-from lkd.engine.setup import Objects, RunSetup, in_memory, pretrained
+from lkd.engine.setup import Objects, RunSetup, in_memory_name, pretrained
 from lkd.engine.teacher_origin import check_classes
 from lkd.models import Ensemble, load_model
-from lkd.models.copying import unwrapped
+from lkd.models.copying import unwrap
 from lkd.models.names import check_source
 from lkd.objectives import OBJECTIVES
 from lkd.profiles import Profile
@@ -194,7 +194,7 @@ class _Arguments:
             raise TypeError(
                 f"a model must be a timm name, nn.Module, folder, recipe or run, got a {type(model).__name__}"
             )
-        return self._keep(unwrapped(model), role)
+        return self._keep(unwrap(model), role)
 
     def data(self, data: Data) -> str:
         if isinstance(data, str):
@@ -234,7 +234,7 @@ class _Arguments:
         return pretrained(name, images)
 
     def _keep(self, thing: nn.Module | Images, role: str) -> str:
-        name = in_memory(thing, role)
+        name = in_memory_name(thing, role)
         self.objects[name] = thing
         return name
 

@@ -30,10 +30,10 @@ from lkd import Recipe
 from lkd.data import accounted
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.malloc import keep_freed_memory
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.run import execute
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import _checks, check_teacher
+from lkd.engine.trial_step import trial_step
 from lkd.models import fold_batchnorm
 from lkd.ops import depthwise_conv2d, fast_depthwise
 from lkd.profiles import Profile
@@ -182,7 +182,7 @@ def checks() -> None:
                 _checks.clear() or check_teacher(setting, live, accelerator)
             ),
             "comparison of folded outputs": lambda: setting.frozen_teacher(teacher.student),
-            "a rehearsed step, before a teacher is trained": lambda: rehearse(setting),
+            "a rehearsed step, before a teacher is trained": lambda: trial_step(setting),
             "the account of the data, own code": lambda: (accounted(setting.data), recipe.check_current()),
         }
         times = seconds(*parts.values(), repeats=OPTIONS.repeats)

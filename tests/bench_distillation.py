@@ -32,10 +32,10 @@ from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
+from lkd.engine.forward import Outputs
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
-from lkd.engine.outputs import Outputs
-from lkd.engine.setup import RunSetup, in_memory
+from lkd.engine.setup import RunSetup, in_memory_name
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import FrozenTeacher, Teacher
 from lkd.engine.trainer import Trainer
@@ -70,7 +70,7 @@ class Pair:
     @classmethod
     def make(cls, data: Images, student: str, teacher: str, batch_size: int, turns: int) -> "Pair":
         model = timm.create_model(teacher, in_chans=data.channels, num_classes=len(data.classes)).eval()
-        objects = {in_memory(thing): thing for thing in (data, model)}
+        objects = {in_memory_name(thing): thing for thing in (data, model)}
         data_name, teacher_name = objects
         recipe = Recipe(
             data=data_name,

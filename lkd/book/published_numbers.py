@@ -7,7 +7,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from lkd.book.page_warnings import report
-from lkd.paper.published import FILE, NOT_STATED, Cell, Table, published_table, shown, tables
+from lkd.paper.published_numbers import FILE, NOT_STATED, Cell, Table, format_cell, published_table, tables
 from lkd.util.markdown import code, markdown_table, plain
 
 _UNSTATED = "not stated"
@@ -112,7 +112,7 @@ def _head(name: str, table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     """A cell as Markdown; "not stated" if it is empty."""
-    return _UNSTATED if cell is None else plain(shown(cell))
+    return _UNSTATED if cell is None else plain(format_cell(cell))
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:

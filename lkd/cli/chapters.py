@@ -7,7 +7,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import app, assignments, refusals, report, say, say_json
+from lkd.cli.root import app, assignments, errors_reported, report, say, say_json
 
 Names = Annotated[
     list[str],
@@ -42,7 +42,7 @@ def run(
     if output and output.suffix != ".ipynb":
         raise typer.BadParameter(f"--output must be a notebook and end in .ipynb, got {output}")
     parameters = assignments("-p", parameter)
-    with refusals(), shared_kernel() as kernel:
+    with errors_reported(), shared_kernel() as kernel:
         for chapter in chapters:
             check_chapter(chapter, parameters)
         for chapter in chapters:
@@ -64,13 +64,13 @@ def show(
     from lkd.book.runner import check_chapter, shared_kernel
     from lkd.util.files import home
 
-    with refusals(), shared_kernel() as kernel:
+    with errors_reported(), shared_kernel() as kernel:
         for chapter in chapters:
             check_chapter(chapter, {})
         for chapter in chapters:
             copy = read_copy(home() / "chapters", chapter)
             if copy.notebook is None or copy.from_records:
-                profile = _published(chapter)
+                profile = _largest_published(chapter)
                 _execute(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
 
 
@@ -86,22 +86,20 @@ def chapters(
 ) -> None:
     """List the chapters and their cost in each profile: runs, training images, and minutes if they are published.
 
-    Minutes are those of one CPU core, as published, summed over the runs.
-
-    Chapters share runs: together they cost less than the sum.
+    Minutes are for one CPU core, summed over the published runs. Chapters share runs: together they cost less.
 
     A damaged run counts as one to do; it is named at the end, and the exit code is 1.
 
     Example: lkd chapters --profile small
     """
-    from lkd.runs.catalogue import unfinished
+    from lkd.runs.catalogue import unfinished_runs
     from lkd.util.files import home_folder, require_checkout
 
-    with refusals():
+    with errors_reported():
         require_checkout("chapters")
         found = [_costs(name) for name in profile or completion.profiles("")]
     ids = {run for costs in found for cost in costs["chapters"].values() for run in cost["runs"]}
-    missing, faults = unfinished(home_folder(), ids)
+    missing, faults = unfinished_runs(home_folder(), ids)
     rows = [_cost(name, costs, missing) for name in completion.chapters("") for costs in found]
     if as_json:
         say_json(rows)
@@ -111,26 +109,26 @@ def chapters(
 
 
 def _costs(profile: str) -> dict[str, Any]:
-    """Name of a profile and cost of its chapters as plain values, kept for the next time."""
-    from lkd.runs.kept import grounds, keep, kept
+    """Name of a profile and cost of its chapters as plain values, cached."""
+    from lkd.runs.result_cache import cache_result, cached_result, input_digests
     from lkd.util.files import PUBLISHED, home_folder
 
-    if found := kept(home_folder(), "costs", profile):
+    if found := cached_result(home_folder(), "costs", profile):
         return dict(found)
 
     from lkd.planning.chapter_costs import chapter_costs
     from lkd.profiles import Profile
-    from lkd.profiles.reading import find, texts
+    from lkd.profiles.profile_files import find_profile, read_files
 
     name = Profile.load(profile).name
-    files = grounds([*(path for path, _ in texts(find(profile))), PUBLISHED / f"{name}.zip"])
+    files = input_digests([*(path for path, _ in read_files(find_profile(profile))), PUBLISHED / f"{name}.zip"])
     costs = {"profile": name, "chapters": {key: cost._asdict() for key, cost in chapter_costs(profile).items()}}
-    keep(home_folder(), "costs", profile, files, costs)
+    cache_result(home_folder(), "costs", profile, files, costs)
     return costs
 
 
 def _cost(chapter: str, costs: dict[str, Any], missing: set[str]) -> dict[str, Any]:
-    """Cost of a chapter, with the numbers of its runs and of those that are missing."""
+    """Cost of a chapter, with the number of all and of missing runs."""
     cost = costs["chapters"].get(chapter, {"runs": [], "images": 0, "minutes": None})
     counts = {"runs": len(cost["runs"]), "to_do": len(missing & {*cost["runs"]})}
     return {"chapter": chapter, "profile": costs["profile"], **cost, **counts}
@@ -168,7 +166,7 @@ def publish(
     from lkd.study.chapters import CHAPTERS, STUDIES, complete
     from lkd.util.files import require_checkout
 
-    with refusals():
+    with errors_reported():
         require_checkout("published records")
         if Profile.load(profile).source not in PROFILES:
             raise ValueError(f"{profile} is not one of lkd's profiles, and only these are published: add it to them")
@@ -214,12 +212,12 @@ def claims(
 
     Example: lkd claims --profile exploratory --published
     """
-    from lkd.runs.kept import kept
+    from lkd.runs.result_cache import cached_result
     from lkd.util.checks import unknown
     from lkd.util.files import home_folder
 
-    with refusals():
-        rows = None if published else kept(home_folder(), "claims", profile)
+    with errors_reported():
+        rows = None if published else cached_result(home_folder(), "claims", profile)
         known = [row["claim"] for row in rows] if rows else _claims()
         if name is not None and name not in known:
             raise KeyError(unknown("claim", name, known))
@@ -271,7 +269,7 @@ def _execute(chapter: str, parameters: dict[str, Any], **how: Any) -> None:
         raise typer.Exit(1) from error
 
 
-def _published(chapter: str) -> str | None:
+def _largest_published(chapter: str) -> str | None:
     """The largest profile with all studies of a chapter published, if any."""
     from lkd.runs.published import profiles, published
     from lkd.study.chapters import CHAPTERS, complete

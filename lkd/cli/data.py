@@ -6,7 +6,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import Commands, app, refusals, say_json
+from lkd.cli.root import Commands, app, errors_reported, say_json
 
 data = typer.Typer(cls=Commands)
 app.add_typer(data, name="data", help="The data sets of this machine: list, check.")
@@ -21,10 +21,10 @@ def list_data(as_json: Json = False) -> None:
 
     Example: lkd data list --json
     """
-    from lkd.data.inspection import known
+    from lkd.data.inspection import list_data_sets
 
-    with refusals():
-        found = known()
+    with errors_reported():
+        found = list_data_sets()
     if as_json:
         say_json([row._asdict() for row in found])
         return
@@ -51,13 +51,13 @@ def check(
     """
     from lkd.data import Files, load
     from lkd.data.decoding import CARE
-    from lkd.data.inspection import check as checked
+    from lkd.data.inspection import check_images
 
-    with refusals():
+    with errors_reported():
         files = load(name)
         if not isinstance(files, Files):
             raise ValueError(f"{name!r} is not a data set of files: its content is checked whenever it is loaded")
-        found = checked(files, threads)
+        found = check_images(files, threads)
     if as_json:
         say_json(found._asdict())
     else:

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from lkd.cli.options import Json
-from lkd.cli.root import app, refusals, say_json
+from lkd.cli.root import app, errors_reported, say_json
 
 
 @app.command()
@@ -14,10 +14,10 @@ def doctor(as_json: Json = False) -> None:
 
     Example: lkd doctor --json
     """
-    from lkd.cli.machine import examined
+    from lkd.cli.machine import examine_machine
 
-    with refusals():
-        found = examined()
+    with errors_reported():
+        found = examine_machine()
     if as_json:
         say_json(found)
         return

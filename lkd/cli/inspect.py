@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkd.cli.options import ImageSize, Json, OwnData, Trained, Workers
-from lkd.cli.root import app, refusals, say_json
+from lkd.cli.root import app, errors_reported, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ def evaluate(
     from lkd.util.checks import unknown
     from lkd.util.progress import progress_bar
 
-    with refusals():
+    with errors_reported():
         chosen = load_with_data(model, Store(), data, image_size)
         if split not in chosen.data.splits:
             raise KeyError(unknown("split", split, chosen.data.splits))
@@ -80,7 +80,7 @@ def erf(
 
     if save and save.suffix not in (".npz", ".png"):
         raise typer.BadParameter(f"--save must end in .npz or .png, got {save}")
-    with refusals():
+    with errors_reported():
         field = _field(load_with_data(model, Store(), data, 0), data, size, count)
         if save:
             _save_map(field, save)
@@ -121,17 +121,17 @@ def robustness(
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     from lkd.robustness import imagenet_c_scores, imagenet_robustness
-    from lkd.runs.resolve import load_with_data, resolve, trained
+    from lkd.runs.resolve import load_trained, load_with_data, resolve
     from lkd.runs.store import Store
 
-    with refusals():
+    with errors_reported():
         if imagenet is None:
             table = _errors(load_with_data(model, Store(), data), data, count)
             means: dict[str, Any] = _corruption_means(table)
         else:
             if data is not None:
                 raise ValueError(f"--data {data!r} and --imagenet both name the images: leave one of them out")
-            network, _ = trained(model, Store())
+            network, _ = load_trained(model, Store())
             by_timm = isinstance(resolve(model, Store()), str)
             mean, std = (None, None) if by_timm else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
             table = imagenet_robustness(
@@ -163,7 +163,7 @@ def _counted(batches: "Iterable[tuple[Tensor, Tensor]]", bar: Any) -> "Iterator[
 
 
 def _field(chosen: "ModelWithData", data: str | None, size: int, count: int) -> "np.ndarray":
-    """A model's contribution map; stored with the run if the images are those of the run."""
+    """A model's contribution map; stored with the run if measured on the run's images."""
     from lkd.erf import at_size, contribution_map, sample_images
     from lkd.study.measure import erf_of
 
@@ -189,7 +189,7 @@ def _save_map(field: "np.ndarray", path: Path) -> None:
 
 
 def _errors(chosen: "ModelWithData", data: str | None, count: int | None) -> "pd.DataFrame":
-    """Errors on corrupted images in memory; stored with the run if the images are those of the run."""
+    """Errors on corrupted images in memory; stored with the run if measured on the run's images."""
     from lkd.data import Images
     from lkd.robustness import corruption_errors
     from lkd.study.measure import errors_of

@@ -1,4 +1,4 @@
-"""Examination of this machine: everything that affects which runs are possible, and their speed."""
+"""Report on this machine: packages, hardware, home, speed, and advice."""
 
 import os
 import platform
@@ -7,13 +7,14 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from timeit import repeat, timeit
 from typing import Any
 
+import joblib
 import timm
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,11 @@ from packaging.requirements import Requirement
 from torch import nn
 
 from lkd.data import load
-from lkd.data.inspection import known
+from lkd.data.inspection import list_data_sets
 from lkd.data.prefetch import SHARED
 from lkd.engine.accelerators import LAUNCHERS
 from lkd.models.cost import images_per_second
+from lkd.runs.provenance import processor_name
 from lkd.util.files import CHECKOUT, home, home_folder
 from lkd.util.locks import MOVE_HOME, check_locking
 
@@ -40,12 +42,12 @@ _FULL_SHARE = 0.7
 _LINES = 6
 
 
-def examined() -> dict[str, Any]:
+def examine_machine() -> dict[str, Any]:
     """The complete report, with advice on what is slow or missing.
 
     Example:
-        >>> from lkd.cli.machine import examined
-        >>> sorted(examined())
+        >>> from lkd.cli.machine import examine_machine
+        >>> sorted(examine_machine())
         ['advice', 'data', 'home', 'launcher', 'outdated', 'packages', 'processor', 'python', 'speed', 'torch']
     """
     found = {
@@ -53,11 +55,11 @@ def examined() -> dict[str, Any]:
         "packages": packages(),
         "outdated": outdated(),
         "processor": processor(),
-        "torch": build(),
-        "home": place(),
+        "torch": torch_build(),
+        "home": home_status(),
         "data": data_sets(),
         "launcher": launcher(),
-        "speed": {name: speed(name) for name in MODELS},
+        "speed": {name: measured_speed(name) for name in MODELS},
     }
     return found | {"advice": list(advice(found))}
 
@@ -100,17 +102,17 @@ def processor() -> dict[str, Any]:
     if they are hyper-threads of one core, or if other programs are running.
     """
     return {
-        "name": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "name": processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "logical cores": os.cpu_count(),
-        "usable cores": (cores := _usable_cores()),
+        "usable cores": (cores := joblib.cpu_count()),
         "cores together": _cores_together(cores),
-        "hyper-threads": _hyper_threads(),
+        "hyper-threads": joblib.cpu_count(only_physical_cores=True) < cores,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
 
 
-def build() -> dict[str, Any]:
+def torch_build() -> dict[str, Any]:
     """torch's build options, threads and devices."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
@@ -125,19 +127,19 @@ def build() -> dict[str, Any]:
 
 
 def launcher() -> dict[str, str]:
-    """Environment variables of a launcher such as torchrun: lkd waits for the processes they announce."""
+    """Environment variables of a launcher such as torchrun: lkd waits for its processes."""
     return {name: os.environ[name] for name in LAUNCHERS if os.environ.get(name)}
 
 
 def data_sets() -> list[str]:
     """One line per data set of this machine, with an account of its files; at most six lines."""
-    lines = [row.account or f"{row.name}: {row.place}" for row in known()]
+    lines = [row.account or f"{row.name}: {row.place}" for row in list_data_sets()]
     if len(lines) <= _LINES:
         return lines
     return [*lines[: _LINES - 1], f"{len(lines) - _LINES + 1} more: see `lkd data list`"]
 
 
-def place() -> dict[str, Any]:
+def home_status() -> dict[str, Any]:
     """lkd's home: path and its origin, free bytes, write speed in bytes/s; and whether the package is a git checkout.
 
     "locks" is whether files there can be locked, which every run requires. "fault" is the reason why the folder is not
@@ -161,7 +163,7 @@ def place() -> dict[str, Any]:
     }
 
 
-def speed(name: str) -> dict[str, float]:
+def measured_speed(name: str) -> dict[str, float]:
     """Images per second of one of the book's networks, on 32x32 images: forward pass on one thread, and training.
 
     Training is a step of AdamW on a batch of 64, on this machine's device, with all of torch's threads.
@@ -173,11 +175,7 @@ def speed(name: str) -> dict[str, float]:
 
 
 def advice(found: dict[str, Any]) -> Iterator[str]:
-    """What would be slow or fail on this machine, with the reason and the fix.
-
-    Args:
-        found: the result of `examined`.
-    """
+    """Causes of slow or failing runs on this machine, each with the fix, from the result of `examine_machine`."""
     processor, build, place = found["processor"], found["torch"], found["home"]
     if not build["GPUs"] and build["CUDA"]:
         yield f"torch was built for CUDA {build['CUDA']} and sees no GPU: training runs on the CPU; install a driver"
@@ -225,10 +223,6 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
             yield f"{', '.join(missing)} missing: pip install 'lkd{suffix}'"
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cores_together(cores: int) -> float:
     threads, matrix = torch.get_num_threads(), torch.ones(512, 512)
 
@@ -239,8 +233,8 @@ def _cores_together(cores: int) -> float:
     torch.set_num_threads(1)
     with ThreadPoolExecutor(cores) as pool:
         multiply(0)
-        alone = _seconds(lambda: multiply(0))
-        together = _seconds(lambda: list(pool.map(multiply, range(cores))))
+        alone = timeit(lambda: multiply(0), number=1)
+        together = timeit(lambda: list(pool.map(multiply, range(cores))), number=1)
     torch.set_num_threads(threads)
     return cores * alone / together
 
@@ -260,7 +254,7 @@ def _training_speed(model: nn.Module) -> float:
         loss.item()
 
     step()
-    return _BATCH / statistics.median(_seconds(step) for _ in range(_REPEATS))
+    return _BATCH / statistics.median(repeat(step, repeat=_REPEATS, number=1))
 
 
 def _written_a_second(folder: Path) -> float:
@@ -272,7 +266,7 @@ def _written_a_second(folder: Path) -> float:
             file.flush()
             os.fsync(file.fileno())
 
-        return _WRITTEN / _seconds(write)
+        return _WRITTEN / timeit(write, number=1)
 
 
 def _locks(folder: Path) -> bool:
@@ -283,27 +277,8 @@ def _locks(folder: Path) -> bool:
     return True
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _cpuinfo(field: str) -> str | None:
-    """The first value of a field in /proc/cpuinfo."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)
-
-
-def _hyper_threads() -> bool:
-    """Whether logical cores share physical ones, according to Linux."""
-    siblings, cores = _cpuinfo("siblings"), _cpuinfo("cpu cores")
-    return bool(siblings and cores and int(siblings) > int(cores))

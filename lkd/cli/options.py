@@ -30,20 +30,10 @@ Teacher = Annotated[
 Trained = Annotated[
     str, typer.Argument(metavar="MODEL", help=f"A trained model. {_MODEL}", autocompletion=completion.models)
 ]
-Data = Annotated[
-    str,
-    typer.Option(
-        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME.",
-        autocompletion=completion.data,
-    ),
-]
+_DATA = "Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME"
+Data = Annotated[str, typer.Option(help=f"{_DATA}.", autocompletion=completion.data)]
 OwnData = Annotated[
-    str | None,
-    typer.Option(
-        help="Images: digits, fashion_mnist, tiny_imagenet_32, cifar10_jpeg, folder:PATH, tar:PATH, hfds:NAME; "
-        "by default those of the run.",
-        autocompletion=completion.data,
-    ),
+    str | None, typer.Option(help=f"{_DATA}; by default the run's images.", autocompletion=completion.data)
 ]
 Profile = Annotated[
     str, typer.Option(help="Source of all settings that are not given.", autocompletion=completion.profiles)
@@ -63,7 +53,7 @@ Fields = Annotated[
 Processes = Annotated[int, typer.Option(min=1, help="Number of processes, started by accelerate launch.")]
 Saved = Annotated[Path | None, typer.Option(file_okay=False, help="Folder for the trained model, in timm's format.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read image files.")]
-ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for that of the model.")]
+ImageSize = Annotated[int, typer.Option(min=0, help="Side of images in files; 0 for the model's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

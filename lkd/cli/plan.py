@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lkd.cli.root import app, assignments, refusals, say_json
+from lkd.cli.options import Json
+from lkd.cli.root import app, assignments, errors_reported, say_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 @app.command()
 def plan(
     chapter: Annotated[str, typer.Argument(help="Name of a notebook in notebooks/, without .ipynb.")],
-    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default that of the chapter.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="The scale; by default the chapter's.")] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter, as in `lkd run`."),
@@ -29,7 +30,7 @@ def plan(
     gpus: Annotated[int, typer.Option("--gpus", help="Number of GPUs that share each batch.")] = 1,
     utilisation: Annotated[float, typer.Option("--utilisation", help="Utilised share of the GPU's peak rate.")] = 0.3,
     listed: Annotated[bool, typer.Option("--list", help="List each run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Estimate the cost of a chapter before it is run: runs, work, hours, memory, disk, and missing data or weights.
 
@@ -39,7 +40,7 @@ def plan(
     """
     from lkd.book.runner import check_chapter
     from lkd.planning import MEASURE, plan_chapter
-    from lkd.planning.report import plain
+    from lkd.planning.report import to_text
 
     if no_measure and measure is not None:
         raise typer.BadParameter(f"--measure {measure:g} and --no-measure exclude each other: leave one of them out")
@@ -47,7 +48,7 @@ def plan(
     if profile is not None and parameters.setdefault("profile", profile) != profile:
         raise typer.BadParameter(f"--profile is {profile}, and -p profile={parameters['profile']}: give one of them")
     seconds = None if no_measure else MEASURE if measure is None else measure
-    with refusals():
+    with errors_reported():
         check_chapter(chapter, parameters)
         scale = str(parameters.pop("profile", "small"))
         how: dict[str, Any] = {"measure": seconds, "gpu": gpu, "gpus": gpus, "utilisation": utilisation}
@@ -59,7 +60,7 @@ def plan(
     typer.echo("\n".join(found.sentences()))
     for table in (found.frame, found.runs) if listed else (found.frame,):
         typer.echo()
-        _show(table) if sys.stdout.isatty() else typer.echo(plain(table))
+        _show(table) if sys.stdout.isatty() else typer.echo(to_text(table))
 
 
 def _show(frame: "pd.DataFrame") -> None:
@@ -67,9 +68,9 @@ def _show(frame: "pd.DataFrame") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lkd.planning.report import shown
+    from lkd.planning.report import readable
 
-    texts = shown(frame)
+    texts = readable(frame)
     table = Table(*map(str, texts.columns))
     for row in texts.itertuples(index=False):
         table.add_row(*row)

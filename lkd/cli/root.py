@@ -49,7 +49,7 @@ app = typer.Typer(cls=Commands, add_completion=True, pretty_exceptions_enable=Fa
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def errors_reported() -> Iterator[None]:
     """Report an error in one line; exit with 2, or with 1 if numbers that are not finite ended the work."""
     try:
         yield

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lkd.cli.root import app, refusals
+from lkd.cli.root import app, errors_reported
 from lkd.util.files import read_json
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ def run_recipe(
 ) -> None:
     """Run one recipe, here or in the processes started by `accelerate launch`.
 
-    An id is that of a run in this machine's store, or of a published run, as shown on the pages of the book. A file
-    contains a recipe and nothing else; that of an earlier version of lkd keeps its meaning.
+    The run is in this machine's store or published, as shown on the pages of the book. A file contains a recipe and
+    nothing else; recipes of earlier versions of lkd keep their meaning.
 
     Example: accelerate launch --multi_gpu --num_processes 8 -m lkd run-recipe recipe.json
     """
     import lkd
     from lkd.runs.published import recipe_file
 
-    with refusals():
+    with errors_reported():
         file = Path(recipe)
         lkd.run(_recipe_in(file if file.is_file() else recipe_file(recipe)))
 

@@ -7,7 +7,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Json
-from lkd.cli.root import Commands, app, refusals, report, say, say_json
+from lkd.cli.root import Commands, app, errors_reported, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.runs.catalogue import Entry
@@ -19,7 +19,7 @@ _ID = "The id of a run, or its beginning."
 RunId = Annotated[str, typer.Argument(metavar="RUN", help=_ID, autocompletion=completion.runs)]
 RunIds = Annotated[list[str], typer.Argument(metavar="RUN...", help=_ID, autocompletion=completion.runs)]
 Student = Annotated[str | None, typer.Option(help="Only runs of this student.", autocompletion=completion.models)]
-Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for those without.')]
+Teacher = Annotated[str | None, typer.Option(help='Only runs with this teacher; "none" for runs without one.')]
 Objective = Annotated[
     str | None, typer.Option(help="Only runs with this objective.", autocompletion=completion.objectives)
 ]
@@ -44,7 +44,7 @@ def list_runs(
     from lkd.runs.catalogue import entries, select
     from lkd.util.files import home_folder
 
-    with refusals():
+    with errors_reported():
         known, faults = entries(home_folder())
         found = select(known, student=student, teacher=teacher, objective=objective, data=data)
     rows = [_row(entry) for entry in found]
@@ -78,7 +78,7 @@ def show(run: RunId, as_json: Json = False) -> None:
     from lkd.runs.manifest import check_records
     from lkd.util.files import home_folder, read_history
 
-    with refusals():
+    with errors_reported():
         entry = _entry(home_folder(), run)
         check_records(entry.path, entry.run_id, remedy := f"remove {entry.path}, and run it again")
         curve = read_history(entry.path / "history.csv", remedy)
@@ -117,7 +117,7 @@ def verify(as_json: Json = False) -> None:
     from lkd.engine.verify_store import verify as verified
     from lkd.runs.store import Store
 
-    with refusals():
+    with errors_reported():
         found = [each for each in verified(Store())]
     if as_json:
         say_json({each.kind: {"count": each.total, "faults": each.faults} for each in found})
@@ -136,15 +136,15 @@ def compare(runs: RunIds, as_json: Json = False) -> None:
 
     Example: lkd store compare 3f2a 90bc
     """
-    from lkd.runs.catalogue import differences, entries
+    from lkd.runs.catalogue import entries, recipe_differences
     from lkd.util.files import home_folder
 
-    with refusals():
+    with errors_reported():
         folder = home_folder()
         found = [_entry(folder, run) for run in runs]
         if len({entry.run_id for entry in found}) < max(len(runs), 2):
             raise ValueError(f"give two or more runs, each once, got {', '.join(runs)}")
-        fields = differences([entry.recipe for entry in found])
+        fields = recipe_differences([entry.recipe for entry in found])
         known, faults = entries(folder)
         pairs = [_paired(found[0], other, known) for other in found[1:]]
     metrics = {name: [entry.metrics.get(name) for entry in found] for name in found[0].metrics}
@@ -188,16 +188,16 @@ def prune(
     Example: lkd store prune --objective kd --yes
     """
     from lkd.runs.catalogue import entries, select
-    from lkd.runs.prune import of_runs, remove, unused
+    from lkd.runs.prune import find_unused, removable_runs, remove
     from lkd.util.files import home_folder
 
-    with refusals():
+    with errors_reported():
         here, wanted = home_folder(), {"student": student, "teacher": teacher, "objective": objective, "data": data}
         if any(value is not None for value in wanted.values()):
             known, faults = entries(here)
-            found = of_runs(here, select(known, **wanted))
+            found = removable_runs(here, select(known, **wanted))
         else:
-            found, faults = unused(here)
+            found, faults = find_unused(here)
         if not as_json:
             for waste in found:
                 place = waste.path.relative_to(here) if waste.path.is_relative_to(here) else waste.path
@@ -230,10 +230,10 @@ def _row(entry: "Entry") -> dict[str, Any]:
 def _paired(first: "Entry", other: "Entry", known: "list[Entry]") -> dict[str, Any]:
     """Mean difference over shared seeds with its 95 % interval, NaN for one seed."""
     from lkd.metrics import spread
-    from lkd.runs.catalogue import paired
+    from lkd.runs.catalogue import paired_differences
 
     pair: dict[str, Any] = {"run": other.run_id, "to": first.run_id}
-    by_seed = paired(first, other, known, "test_top1")
+    by_seed = paired_differences(first, other, known, "test_top1")
     if not by_seed:
         return {**pair, "seeds": [], "mean": None, "low": None, "high": None}
     found = spread(list(by_seed.values()))

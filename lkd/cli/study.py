@@ -8,7 +8,7 @@ import typer
 
 from lkd.cli import completion
 from lkd.cli.options import Fields, read_options
-from lkd.cli.root import app, assignments, refusals, say
+from lkd.cli.root import app, assignments, errors_reported, say
 
 if TYPE_CHECKING:
     from lkd.engine.workers import Start
@@ -73,7 +73,7 @@ def study(
         raise typer.BadParameter("the scale is given as --profile, not as -p profile=...")
     if partition:
         settings["partition"] = partition
-    with refusals():
+    with errors_reported():
         check_words("--slurm", settings)
         studies = {chapter: studies_of(chapter, profile, **parameters) for chapter in chapters}
         if without := [chapter for chapter in chapters if not studies[chapter]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lkd.cli.options import Json
-from lkd.cli.root import Commands, app, refusals, report, say, say_json
+from lkd.cli.root import Commands, app, errors_reported, report, say, say_json
 
 if TYPE_CHECKING:
     from lkd.engine.tape import Tape
@@ -22,7 +22,7 @@ def list_tapes(as_json: Json = False) -> None:
 
     Example: lkd tape list
     """
-    with refusals():
+    with errors_reported():
         found, faults = _tapes()
         rows = [_row(tape) for tape in found]
     if as_json:
@@ -50,7 +50,7 @@ def verify(
     from lkd.engine.tape_tools import verify_tape
     from lkd.runs.store import Store
 
-    with refusals():
+    with errors_reported():
         found, faults = _tapes()
         chosen = [tape for tape in found if tape.folder.name.startswith(name or "")]
         if name and not chosen:

@@ -19,7 +19,7 @@ from lkd.cli.options import (
     Untrained,
     read_options,
 )
-from lkd.cli.root import app, assignments, refusals, say_json
+from lkd.cli.root import app, assignments, errors_reported, say_json
 
 if TYPE_CHECKING:
     from lkd.runs.store import Run
@@ -49,7 +49,7 @@ def distill(
     from lkd.runs.store import Store
 
     settings = _settings(setting)
-    with refusals():
+    with errors_reported():
         store = Store()
         run = lkd.distill(
             resolve(student, store),
@@ -84,7 +84,7 @@ def train(
     from lkd.runs.store import Store
 
     settings = _settings(setting)
-    with refusals():
+    with errors_reported():
         run = lkd.train(
             resolve(model, Store()),
             data=data,

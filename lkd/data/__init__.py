@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lkd.data import digits, fashion_mnist, photographs
-from lkd.data.accounting import accounted
 from lkd.data.custom import from_datasets
 from lkd.data.image_files import VIEW_FIELDS, DamagedImage, Files, FileSplit, View
 from lkd.data.images import Images, Split, fingerprint, subset
 from lkd.data.protocol import DataSet
 from lkd.data.sources import SCHEMES, from_files, scheme
 from lkd.data.stream import Augmentation, Batch, Labelled, Stream
+from lkd.data.summary import accounted
 from lkd.util.checks import check_unset, unknown
 
 __all__ = [
@@ -60,7 +60,6 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
     Raises:
         KeyError: unknown name.
         ValueError: `folder` for a data set that does not use it; a field of `View` for images in memory.
-        Exception: errors of the source; see there.
 
     Example:
         >>> from lkd.data import load
@@ -83,7 +82,7 @@ def load(name: str, folder: str | Path | None = None, **view: Any) -> DataSet:
 
 
 def unknown_data(name: str) -> str:
-    """Error message for an unknown name of a data set."""
+    """Error message for an unknown data set."""
     return unknown("data set", name, [*SOURCES, *(f"{prefix}:PATH" for prefix in SCHEMES if prefix != "wds")])
 
 

@@ -52,7 +52,7 @@ def boxes(centre: Tensor, sides: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def soften(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Smoothed labels `(B, classes)`: 1 - smoothing on the label, plus smoothing spread over all classes."""
+    """Label smoothing: targets `(B, classes)`, 1 - smoothing on the label plus smoothing / classes everywhere."""
     rows = torch.full((len(labels), classes), smoothing / classes)
     return rows.scatter_add(1, labels[:, None], torch.full((len(labels), 1), 1 - smoothing))
 

@@ -11,15 +11,15 @@ from lkd.util.checks import some
 Folders = tuple[str, ...]
 
 
-def wrapper(folders: Collection[Folders]) -> Folders:
+def class_root(folders: Collection[Folders]) -> Folders:
     """The path of the innermost folder that contains all class folders; `()` for the top folder.
 
     Args:
         folders: folders that contain images, each as the names on its path.
 
     Example:
-        >>> from lkd.data.classes import wrapper
-        >>> wrapper([("images", "cat"), ("images", "dog")]), wrapper([("cat",), ("dog",)])
+        >>> from lkd.data.classes import class_root
+        >>> class_root([("images", "cat"), ("images", "dog")]), class_root([("cat",), ("dog",)])
         (('images',), ())
     """
     depth = 0
@@ -47,7 +47,7 @@ def classes_by_folder(folders: Collection[Folders], place: str) -> dict[Folders,
         >>> classes_by_folder([("cat", "indoor"), ("cat", "outdoor"), ("dog", "indoor")], "train").values()
         dict_values(['cat', 'cat', 'dog'])
     """
-    depth = len(wrapper(folders))
+    depth = len(class_root(folders))
     _check_levels([one[depth:] for one in folders], place)
     return {one: one[depth] if len(one) > depth else "" for one in folders}
 
@@ -67,7 +67,7 @@ def _check_levels(folders: Iterable[Folders], place: str) -> None:
 
 
 def natural_key(name: str) -> list[int | str]:
-    """Sort key of timm, which compares numbers in names by value; unlike timm's own, it accepts digits such as "²".
+    """timm's natural sort key, which compares numbers by value; unlike timm's own, it accepts digits such as "²".
 
     Example:
         >>> from lkd.data.classes import natural_key
@@ -128,15 +128,12 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names if len(names) < 6 else [*names[:3], "...", names[-1]])
 
 
-def check_same(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
-    """Refuse a split with other classes than the training split.
+def check_same_classes(classes: Collection[str], other: Collection[str], place: str, other_place: str) -> None:
+    """Raise a ValueError if a split has other classes than the training split.
 
     Args:
         classes: classes of the training split, located at `place`.
         other: classes of the other split, located at `other_place`.
-
-    Raises:
-        ValueError: a class that only one of them has; names those that differ in case or diacritics only.
     """
     missing, extra = set(classes) - set(other), set(other) - set(classes)
     if not missing and not extra:
@@ -151,7 +148,7 @@ def check_same(classes: Collection[str], other: Collection[str], place: str, oth
 
 
 def _similar(missing: Iterable[str], extra: Iterable[str]) -> tuple[str, str] | None:
-    """Two names with the same letters and digits."""
+    """Two names that differ only in case, diacritics or punctuation, if any."""
     letters = {_letters(name): name for name in sorted(missing)}
     pairs = ((letters[_letters(name)], name) for name in sorted(extra) if _letters(name) in letters)
     return next(pairs, None)

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from lkd.data.images import Images, Split, channel_statistics, digest, histogram, hold_out, statistics_of
 from lkd.data.lazy import CHANGED, LazySplit, check_same_shape, read_once
-from lkd.data.plausibility import warn, warn_of_mixture, warn_of_repeats
 from lkd.data.samples import Samples
+from lkd.data.sanity_checks import warn, warn_of_mixture, warn_of_repeats
 from lkd.data.splits import split_role
 from lkd.util.checks import check_flag, check_number, unknown
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 DARK = 1 << 12
-"""16-bit images with all values below this become nearly black, as only the upper 8 bits are kept."""
+"""16-bit images with all values below this become nearly black in 8 bits."""
 
-NARROWEST = 1000
-"""Largest ratio of an image's sides: a narrower image, resized by its shorter side, would not fit into memory."""
+MAX_ASPECT_RATIO = 1000
+"""Narrower images, resized by their shorter side, do not fit into memory."""
 
 WARNED = {
     "orientation": "an EXIF orientation, which is not applied, as in timm and torchvision: rotate its pixels "
@@ -125,7 +125,7 @@ def _check_pixels(image: Image.Image) -> None:
 
 
 def _check_sides(image: Image.Image) -> None:
-    if max(image.size) > NARROWEST * min(image.size):
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ValueError(f"it is {image.width} x {image.height} pixels: crop it to sides that differ less")
 
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: read from this machine or downloaded once, and always checked against its checksums."""
+"""Fashion-MNIST: read from this machine or downloaded once, and verified by checksums."""
 
 import contextlib
 import functools
@@ -35,7 +35,7 @@ MIRROR_TIMEOUT_S = 5
 APT_TIMEOUT_S = 300
 DOWNLOAD_TIMEOUT_S = 1800
 
-# Checksums of the unpacked bytes: the gzip headers of Debian's files differ from those of the authors' files.
+# Checksums of the unpacked bytes: Debian's files have other gzip headers than the authors'.
 SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

@@ -16,12 +16,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.transforms import Compose
 
-from lkd.data.accounting import Account
 from lkd.data.decoding import WARNED, decoded
 from lkd.data.folders import LARGEST
 from lkd.data.images import whole_indices
 from lkd.data.prefetch import prefetch
 from lkd.data.stream import MEMORY_ONLY, Augmentation, Stream
+from lkd.data.summary import Account
 from lkd.data.transforms import (
     INTERPOLATIONS,
     check_auto_augment,

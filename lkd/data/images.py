@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.data.plausibility import (
+from lkd.data.prefetch import prefetch
+from lkd.data.protocol import DataSet
+from lkd.data.sanity_checks import (
     AXES,
     SplitSummary,
     Values,
@@ -23,8 +25,6 @@ from lkd.data.plausibility import (
     warn_of_classes,
     warn_of_values,
 )
-from lkd.data.prefetch import prefetch
-from lkd.data.protocol import DataSet
 from lkd.data.stream import FILES_ONLY, Augmentation, Labelled, Stream
 from lkd.util.checks import check_unset
 

@@ -15,8 +15,8 @@ from lkd.util.files import home_folder
 from lkd.util.progress import progress_bar
 
 
-class Known(NamedTuple):
-    """A data set in the list of data sets.
+class KnownData(NamedTuple):
+    """A row of `list_data_sets`.
 
     Attributes:
         name: its name in a recipe.
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     account: str = ""
 
 
-class Checked(NamedTuple):
+class CheckReport(NamedTuple):
     """Result of checking a data set of image files.
 
     Attributes:
@@ -55,12 +55,12 @@ class Checked(NamedTuple):
     care: dict[str, int]
 
 
-def known() -> list[Known]:
+def list_data_sets() -> list[KnownData]:
     """The built-in data sets, and the folders in `data` of lkd's home; downloads nothing.
 
     Example:
-        >>> from lkd.data.inspection import known
-        >>> known()[0].images
+        >>> from lkd.data.inspection import list_data_sets
+        >>> list_data_sets()[0].images
         {'train': 1297, 'val': 250, 'test': 250}
     """
     folders = sorted((home_folder() / "data").glob("[!.]*"))
@@ -71,7 +71,7 @@ def known() -> list[Known]:
     ]
 
 
-def check(data: Files, threads: int = 4) -> Checked:
+def check_images(data: Files, threads: int = 4) -> CheckReport:
     """Decode every image of a data set once. (`load` has already compared the classes of the splits.)
 
     Args:
@@ -94,7 +94,7 @@ def check(data: Files, threads: int = 4) -> Checked:
     imagenet = list(data.classes) == ImageNetInfo().label_names()
     ignored = {rule: len(names) for rule, names in data.account.ignored.items() if names}
     found = {kind: care[kind] for kind in CARE if care[kind]}
-    return Checked(data.classes, imagenet, counts, unreadable, accounted(data), ignored, found)
+    return CheckReport(data.classes, imagenet, counts, unreadable, accounted(data), ignored, found)
 
 
 def _has_train(folder: Path) -> bool:
@@ -105,19 +105,19 @@ def _has_train(folder: Path) -> bool:
         return True
 
 
-def _downloaded(name: str) -> Known:
+def _downloaded(name: str) -> KnownData:
     if place := DOWNLOADS[name].find():
         return _counted(name, str(place))
-    return Known(name, f"not on this machine: downloaded at first use ({DOWNLOADS[name].megabytes} MB)")
+    return KnownData(name, f"not on this machine: downloaded at first use ({DOWNLOADS[name].megabytes} MB)")
 
 
-def _counted(name: str, place: str) -> Known:
+def _counted(name: str, place: str) -> KnownData:
     try:
         data = load(name)
     except (OSError, ValueError) as error:
-        return Known(name, f"{place}, which cannot be used: {error}")
+        return KnownData(name, f"{place}, which cannot be used: {error}")
     counts = {split: len(images) for split, images in data.splits.items()}
-    return Known(name, place, len(data.classes), counts, accounted(data))
+    return KnownData(name, place, len(data.classes), counts, accounted(data))
 
 
 def _check_image(split: FileSplit, index: int) -> tuple[str, str, tuple[str, ...]]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lkd.data.images import digest, histogram, whole_indices
-from lkd.data.plausibility import Values, values_of
 from lkd.data.samples import Samples
+from lkd.data.sanity_checks import Values, values_of
 
 CHANGED = (
     "remove random transforms from the data set (lkd draws its own augmentation: set crop, flip and the other fields "

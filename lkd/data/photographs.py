@@ -1,7 +1,6 @@
-"""Photographs at 32x32: Tiny ImageNet's 200 classes, and CIFAR-10, as JPEG files of two public GitHub repositories.
+"""Tiny ImageNet and CIFAR-10 at 32x32, as JPEG files of two public GitHub repositories.
 
-Both repositories hold lossy copies, and the names of the data sets here say so. A result on them is a result on this
-copy, not on the official data set.
+Both are lossy copies: results on them are not results on the official data sets.
 """
 
 import hashlib
@@ -43,10 +42,9 @@ class Archive:
     Args:
         name: of the data set.
         repository, commit: on GitHub.
-        digest: SHA-256 of the content: over "train/CLASS/FILE" or "val/CLASS/FILE", a zero byte and the SHA-256 of the
-            file, for all files in the order of these names.
-        files: pattern of the files' names; the groups are split, class and file. The class is missing where the
-            repository keeps the labels of a split in `val/val_annotations.txt`.
+        digest: `content_digest` of all files by "train/CLASS/FILE" or "val/CLASS/FILE".
+        files: pattern of the file names; the groups are split, class and file. The class is missing if the labels are
+            in `val/val_annotations.txt`.
         classes: number of classes.
         validation: number of images held out of the training images.
         megabytes: size of the download.
@@ -208,7 +206,7 @@ def _checked(archive: Archive, found: Iterator[tuple[str, Callable[[], bytes]]],
     """Files by "SPLIT/CLASS/FILE", all other files left out.
 
     Raises:
-        ValueError: the files are not those of the archive.
+        ValueError: other files than the archive's.
     """
     labels: dict[str, str] = {}
     named: dict[str, bytes] = {}

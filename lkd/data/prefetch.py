@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _END = object()
 SHARED = Path("/dev/shm")
-_LOOK_SECONDS, _GIVE_UP_SECONDS = 5, 600
+_POLL_SECONDS, _GIVE_UP_SECONDS = 5, 600
 
 
 def prefetch(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> Iterator[T]:
@@ -51,7 +51,7 @@ def prefetch(make: Callable[[Any], T], items: Sequence[Any], workers: int) -> It
         num_workers=min(workers, len(items)),
         collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
-        timeout=_LOOK_SECONDS,
+        timeout=_POLL_SECONDS,
         worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # keeps global random state unchanged
     )
@@ -65,7 +65,7 @@ def _results(loader: "DataLoader[T | _Failed]") -> Iterator[T]:
         raise OSError(f"{loader.num_workers} worker processes cannot be started ({error}){_remedy()}") from None
     while (result := _next(iterator)) is not _END:
         if isinstance(result, _Failed):
-            del iterator  # else the traceback keeps the workers alive, and they end only after long timeouts
+            del iterator  # otherwise the traceback keeps the workers alive
             raise result.error
         yield result
 
@@ -87,7 +87,7 @@ def _next(iterator: Iterator[Any]) -> Any:
 
 
 def _remedy() -> str:
-    """The remedy for workers that cannot return results, which on Linux go through shared memory."""
+    """The remedy for workers that cannot return results; on Linux these pass through shared memory."""
     text = ": use workers=0"
     if SHARED.is_dir():
         size, _, free = shutil.disk_usage(SHARED)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lkd.data.decoding import WARNED, converted
-from lkd.data.plausibility import AXES, swapped_axes, warn
+from lkd.data.sanity_checks import AXES, swapped_axes, warn
 from lkd.util.checks import some
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")

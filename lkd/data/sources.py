@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from PIL import ImageFile
 
-from lkd.data.classes import classes_by_folder, ordered_classes, wrapper
+from lkd.data.classes import class_root, classes_by_folder, ordered_classes
 from lkd.data.folders import Contents, Picture, check_readable, ignore_rule, in_folder, open_regular, readable
 from lkd.data.hugging_face import hugging_face
 from lkd.data.image_files import Files, FileSplit, Listing, View
@@ -85,7 +85,7 @@ def from_files(name: str, view: View) -> Files:
     for one in labelled:
         warn_of_repeated(one)
     warn_of_shared(labelled)
-    splits = _three({role: one for role, one in others.items() if one.labelled}, train, path)
+    splits = _three_splits({role: one for role, one in others.items() if one.labelled}, train, path)
     return Files(name, train.classes, splits["train"], splits["val"], splits["test"], view, account=account(listed))
 
 
@@ -98,7 +98,7 @@ def _warn_of_truncated() -> None:
         )
 
 
-def _three(others: Mapping[str, ListedSplit], train: ListedSplit, path: str) -> dict[str, FileSplit]:
+def _three_splits(others: Mapping[str, ListedSplit], train: ListedSplit, path: str) -> dict[str, FileSplit]:
     """All three splits; the validation split is held out of training if there is only one other split."""
     if not others:
         raise FileNotFoundError(f"{path} has neither a val (or validation) nor a test split with labels: add one")
@@ -205,7 +205,7 @@ def _by_folder(path: Path, contents: Contents, reader: "_Folder | _Tars") -> Lis
             f"{path} has no image file ({', '.join(sorted(readable()))}): add one folder of images per class"
         )
     folders = {picture.folders for picture in contents.pictures}
-    names, above = classes_by_folder(folders, str(path)), wrapper(folders)
+    names, above = classes_by_folder(folders, str(path)), class_root(folders)
     classes = ordered_classes(set(names.values()), str(path))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[names[picture.folders]] for picture in contents.pictures]

@@ -1,4 +1,4 @@
-"""Splits as listed from any source: validation, warnings, and the summary of ignored files."""
+"""Splits of image files: listing, validation, warnings, and the summary of ignored files."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from lkd.data.accounting import Account
-from lkd.data.classes import check_same, order_note
+from lkd.data.classes import check_same_classes, order_note
 from lkd.data.folders import RULES, Picture
 from lkd.data.image_files import FileSplit, Listing
+from lkd.data.summary import Account
 from lkd.util.checks import some
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}
@@ -37,7 +37,7 @@ class ListedSplit:
         ignored: names of ignored files and folders, by key of `lkd.data.folders.RULES`.
         above: path of the folder with the class folders, if it differs from the split's folder.
         below: number of images in subfolders of class folders.
-        note: another thing worth knowing.
+        note: a remark for the summary.
     """
 
     listing: Listing
@@ -92,11 +92,7 @@ def split_role(name: str) -> str:
 
 
 def check_train(train: ListedSplit) -> None:
-    """Refuse a training split that cannot be trained on.
-
-    Raises:
-        ValueError: images without a label, class folders without an image, or only one class.
-    """
+    """Raise a ValueError for images without a label, class folders without an image, or a single class."""
     check_labels(train)
     if len(train.classes) < 2:
         raise ValueError(
@@ -117,22 +113,14 @@ def drop_placeholder_class(listed: ListedSplits) -> ListedSplits:
 
 
 def check_other(role: str, other: ListedSplit, train: ListedSplit) -> None:
-    """Refuse a split that does not match the training split; a test split without labels is ignored.
-
-    Raises:
-        ValueError: classes that differ from the training split; see also `check_labels`.
-    """
+    """Check a split's labels, and compare its classes with the training split; ignore unlabelled test images."""
     if other.labelled or role != "test":
         check_labels(other)
-        check_same(train.classes, other.classes, train.place, other.place)
+        check_same_classes(train.classes, other.classes, train.place, other.place)
 
 
 def check_labels(split: ListedSplit) -> None:
-    """Refuse images without a label, and class folders without an image.
-
-    Raises:
-        ValueError: names the image or the folders.
-    """
+    """Raise a ValueError for images without a label, and class folders without an image."""
     if "" in split.classes:
         stray = split.listing.name(split.labels.index(split.classes.index("")))
         raise ValueError(f"{stray} is outside class folders: put each image into a folder named after its class")

@@ -17,7 +17,7 @@ SHARDS = (
 """Why shards of WebDataset are refused."""
 
 AFTER_END = 1 << 20
-"""Limit of bytes after the last member of a tar file: two blocks of zeros, and the rest of tar's last record."""
+"""Maximum bytes after the last member of a tar file: two blocks of zeros, and the rest of the last record."""
 
 _LONGEST_HEADER = 1 << 22
 """Size limit of a header with a long name or attributes, which tarfile reads into memory."""
@@ -154,11 +154,11 @@ def _archive(path: Path) -> _Archive:
 @functools.cache
 def _read(path: str, *_: int) -> _Archive:
     with open_regular(Path(path)) as file:
-        return _opened(file, path, path, 0, 0)
+        return _read_archive(file, path, path, 0, 0)
 
 
 class _Headers:
-    """A file for tarfile that refuses overlong headers, which a few bytes can announce."""
+    """A file for tarfile that refuses to read overlong headers, as of a malicious file."""
 
     def __init__(self, file: IO[bytes]):
         self.file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
@@ -169,7 +169,7 @@ class _Headers:
         return self.file.read(size)
 
 
-def _opened(file: IO[bytes], path: str, name: str, start: int, depth: int) -> _Archive:
+def _read_archive(file: IO[bytes], path: str, name: str, start: int, depth: int) -> _Archive:
     """Content of the tar file that starts at byte `start` of the one at `path`, nested in `depth` others."""
     if depth > _NESTED:
         raise ValueError(f"{name} is nested in more than {_NESTED} tar files: unpack the outer ones")
@@ -177,7 +177,7 @@ def _opened(file: IO[bytes], path: str, name: str, start: int, depth: int) -> _A
         tar = tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:")  # noqa: SIM115, the caller closes the file
         found = tar.getmembers()
     _check_end(file, tar.offset, name)
-    return _listed(tar, found, path, name, start, depth)
+    return _list_members(tar, found, path, name, start, depth)
 
 
 def _check_end(file: IO[bytes], end: int, name: str) -> None:
@@ -192,7 +192,7 @@ def _check_end(file: IO[bytes], end: int, name: str) -> None:
         )
 
 
-def _listed(
+def _list_members(
     tar: tarfile.TarFile, found: list[tarfile.TarInfo], path: str, name: str, start: int, depth: int
 ) -> _Archive:
     entries: dict[tuple[str, ...], tarfile.TarInfo] = {}
@@ -211,15 +211,17 @@ def _listed(
         elif info.isfile() and info.name.lower().endswith(".tar"):
             content = tar.extractfile(info)
             assert content is not None
-            inner[info.name] = _opened(content, path, f"{name}/{info.name}", start + info.offset_data, depth + 1)
+            inner[info.name] = _read_archive(content, path, f"{name}/{info.name}", start + info.offset_data, depth + 1)
         else:
-            held = _held(parts, entries, name)
+            held = _resolve_links(parts, entries, name)
             files.append(_Member(info.name, parts, start + held.offset_data, held.size))
     folders = tuple(parts for parts, info in entries.items() if info.isdir() and parts)
     return _Archive(path, tuple(files), tuple(replaced), folders, inner)
 
 
-def _held(parts: tuple[str, ...], entries: dict[tuple[str, ...], tarfile.TarInfo], name: str) -> tarfile.TarInfo:
+def _resolve_links(
+    parts: tuple[str, ...], entries: dict[tuple[str, ...], tarfile.TarInfo], name: str
+) -> tarfile.TarInfo:
     """The member with the content of `parts`: itself, or the target of its links."""
     first = entries[parts]
     info: tarfile.TarInfo | None = first

@@ -57,7 +57,7 @@ def training_transform(augmentation: Augmentation, config: dict[str, Any], crop_
 
 
 def check_auto_augment(policy: str) -> None:
-    """Refuse a policy that is unknown to timm, or that timm would partly ignore.
+    """Refuse a policy that timm does not know, or partly ignores.
 
     Raises:
         KeyError: an unknown policy.
@@ -90,11 +90,7 @@ def check_auto_augment(policy: str) -> None:
 
 
 def check_jitter(augmentation: Any) -> None:
-    """Refuse colour jitter with a policy for which timm ignores it.
-
-    Raises:
-        ValueError: both are set.
-    """
+    """Raise a ValueError for colour jitter that timm ignores because of the policy."""
     if augmentation.color_jitter and augmentation.auto_augment and "3a" not in augmentation.auto_augment:
         raise ValueError(
             f"color_jitter {augmentation.color_jitter:g} has no effect with auto_augment "

@@ -1,4 +1,4 @@
-"""Accelerate's processes and accelerators: one accelerator per run, and agreement between processes."""
+"""Accelerate's processes, one accelerator per run, and values and locks shared by the processes."""
 
 import os
 import socket
@@ -14,12 +14,12 @@ from accelerate.utils import broadcast_object_list
 from torch.distributed import TCPStore
 
 from lkd.runs.store import Store
-from lkd.util.waiting import Patience, acquired, held, holder
+from lkd.util.waiting import Patience, describe_holder, held, try_acquire
 
 _LOCK_SECONDS = 5
 """Interval at which the main process, while it waits for a lock, signals the others that it is alive."""
 
-_JOIN_SECONDS, _LOOK_SECONDS = 300, 0.2
+_JOIN_SECONDS, _POLL_SECONDS = 300, 0.2
 """Timeout and polling interval for the processes of one launcher to join."""
 
 LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -56,7 +56,7 @@ def launched_processes() -> int:
         if os.environ.get(name, "").lower() not in harmless:
             raise ValueError(f"{name}={os.environ[name]} is not supported by lkd: run unset {name}")
     count = _whole_number("WORLD_SIZE", 1)
-    if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # accelerate takes any other for a launcher
+    if count < 2 and os.environ.get("LOCAL_RANK", "-1") == "-1":  # other values mean a launcher to Accelerate
         return 1
     if missing := [name for name in LAUNCHERS if not os.environ.get(name)]:
         raise ValueError(
@@ -71,13 +71,10 @@ def launched_processes() -> int:
 
 
 def refuse_launcher(what: str) -> None:
-    """Refuse work that starts processes if this process was started by a launcher.
+    """Raise a ValueError if a launcher such as torchrun started this process.
 
     Args:
-        what: the work's name in the error message.
-
-    Raises:
-        ValueError: environment variables of a launcher are set; names them and the remedy.
+        what: the work that would start processes, for the error message.
     """
     if launched_processes() > 1:
         raise ValueError(
@@ -117,22 +114,22 @@ def _all_joined() -> Iterator[None]:
     store.set(f"lkd/{rank}", "here")
     while not store.check([f"lkd/{number}" for number in range(count)]):
         patience(others)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     yield
-    del store  # until here it serves the others
+    del store  # must serve the other processes until here
 
 
 def _reachable(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=_LOOK_SECONDS).close()
+        socket.create_connection((host, port), timeout=_POLL_SECONDS).close()
     except OSError:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
         return False
     return True
 
 
 def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
-    """A new accelerator with this precision, independent of earlier ones of this process; see `own_accelerators`."""
+    """A new accelerator with this precision, independent of earlier ones; see `fork_accelerator_state`."""
     processes()
     AcceleratorState._reset_state()
     GradientState._reset_state()
@@ -140,12 +137,12 @@ def make_accelerator(precision: str, **arguments: Any) -> Accelerator:
 
 
 def evaluation_precision(device: torch.device, accelerator: Accelerator | None) -> AbstractContextManager[None]:
-    """The precision of evaluation: that of training on a GPU, float32 on a CPU, which gains nothing by another one."""
+    """Autocast for evaluation: the training precision on a GPU; float32 on a CPU, where others save no time."""
     return nullcontext() if device.type == "cpu" or accelerator is None else accelerator.autocast()
 
 
 @contextmanager
-def own_accelerators() -> Iterator[None]:
+def fork_accelerator_state() -> Iterator[None]:
     """Restore the state of the caller's accelerators when the block ends.
 
     All accelerators of a process share their precision and their gradient-accumulation state.
@@ -161,7 +158,7 @@ def own_accelerators() -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(store: Store, name: str) -> Iterator[None]:
+def main_process_lock(store: Store, name: str) -> Iterator[None]:
     """Hold a lock of the store in the main process, on behalf of all processes of this run."""
     lock, purpose = store.lock(name), f"works on {name} in {store.folder}"
     if processes().num_processes == 1:
@@ -169,15 +166,15 @@ def exclusive(store: Store, name: str) -> Iterator[None]:
             yield
         return
     main, patience = processes().is_main_process, Patience()
-    while not agreed(main and acquired(lock, _LOCK_SECONDS)):
+    while not broadcast_flag(main and try_acquire(lock, _LOCK_SECONDS)):
         if main:
-            patience(f"{holder(lock)}, which {purpose}")
+            patience(f"{describe_holder(lock)}, which {purpose}")
     try:
         yield
     finally:
         lock.release()
 
 
-def agreed(value: bool) -> bool:
+def broadcast_flag(value: bool) -> bool:
     """The main process's value, in all processes."""
     return value if processes().num_processes == 1 else bool(broadcast_object_list([value])[0])

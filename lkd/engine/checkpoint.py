@@ -1,6 +1,5 @@
-"""Checkpoints, from which an interrupted run resumes."""
+"""Checkpoints of interrupted runs."""
 
-import hashlib
 import os
 import shutil
 import warnings
@@ -12,10 +11,10 @@ from typing import Any, Self
 
 import torch
 
-from lkd.util.files import reading, remedy_for, reserve
+from lkd.util.files import reading, remedy_for, reserve, sha256
 
-_KEPT = 2
-_OF = "lkd"
+_MAX_CHECKPOINTS = 2
+_HEADER = "lkd"
 """Key in a checkpoint's dict that holds the run's id and the conditions."""
 _MARGIN = 2**20
 """Upper bound on the bytes of a checkpoint that are not tensors."""
@@ -24,8 +23,8 @@ _MARGIN = 2**20
 class Checkpoints:
     """The last two checkpoints of a run, each a file `<steps>-<digest of its content>.pt`.
 
-    As a context manager, it frees the space reserved for the next checkpoint at the end. With reserved space, a run can
-    be saved even if the disk fills up in the meantime.
+    Disk space for the next checkpoint is reserved, in case the disk fills up. As a context manager, it frees that space
+    at the end.
 
     Args:
         folder: folder of the checkpoints, named by the run's id; created when needed.
@@ -85,7 +84,7 @@ class Checkpoints:
         """
         written = self.write(steps, state)
         others = [path for path in self._files() if path != written]
-        for old in (*others[_KEPT - 1 :], *self.folder.glob(".*.pt")):
+        for old in (*others[_MAX_CHECKPOINTS - 1 :], *self.folder.glob(".*.pt")):
             _remove(old)
         if self.size:
             try:
@@ -94,15 +93,11 @@ class Checkpoints:
                 raise OSError(f"{error}, and run again; the checkpoint of step {steps} is kept") from error
 
     def write(self, steps: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint into the reserved space, and nothing else.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write a checkpoint into the reserved space."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.reserved.open("r+b" if self.reserved.exists() else "w+b") as file:
-                torch.save({**state, _OF: {"run": self.folder.name, **self.conditions}}, file)
+                torch.save({**state, _HEADER: {"run": self.folder.name, **self.conditions}}, file)
                 file.truncate()
                 os.fsync(file.fileno())
             return self.reserved.replace(self.folder / f"{steps:09}-{_digest(self.reserved)}.pt")
@@ -116,15 +111,7 @@ class Checkpoints:
 
     @contextmanager
     def outlasting(self, steps: int, state: Mapping[str, Any]) -> Iterator[None]:
-        """Write a checkpoint of the finished training if the block, which saves the run, fails with an OSError.
-
-        Args:
-            steps: number of steps done.
-            state: tensors and plain values.
-
-        Raises:
-            OSError: the block's error; adds that the state is kept.
-        """
+        """Write a checkpoint of the finished training if the block, which saves the run, raises an OSError."""
         try:
             yield
         except OSError as error:
@@ -144,7 +131,7 @@ class Checkpoints:
             with reading(path, "checkpoint", "remove it, and run again: training resumes from the one before it"):
                 whole = path.is_file() and path.stem.partition("-")[2] == _digest(path)
                 state = torch.load(path, map_location="cpu", weights_only=True) if whole else {}
-            written = state.pop(_OF, {"run": self.folder.name, **self.conditions})  # older checkpoints have none
+            written = state.pop(_HEADER, {"run": self.folder.name, **self.conditions})  # older checkpoints have none
             if whole and written["run"] == self.folder.name:
                 self._check_conditions(path, written)
                 return state
@@ -190,5 +177,4 @@ def check_digest(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lkd.data import DataSet, Labelled
 from lkd.engine.accelerators import evaluation_precision
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 from lkd.util.torch_defaults import torch_defaults
 
 BATCH_SIZE = 256
@@ -55,7 +55,7 @@ def evaluate_batches(
     accelerator: Accelerator | None = None,
     name: str = "images",
 ) -> dict[str, float]:
-    """Accuracy and cross-entropy of a model on batches of images, such as those of a `DataLoader`.
+    """Accuracy and cross-entropy of a model on batches of images, from a `DataLoader` for example.
 
     Args:
         model: images `(B, C, H, W)` to logits.
@@ -99,11 +99,7 @@ def evaluate_batches(
 
 
 def check_finite(broken: int, count: int, name: str) -> None:
-    """Refuse logits that are not finite for `broken` of `count` images.
-
-    Raises:
-        FloatingPointError: names the share of the images.
-    """
+    """Raise a FloatingPointError if logits are not finite for `broken` of `count` images."""
     if broken:
         raise FloatingPointError(
             f"the model's logits are not finite for {100 * broken / count:.3g} % of {count} {name}: its weights or the "

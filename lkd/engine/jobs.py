@@ -12,8 +12,8 @@ import timm
 import torch
 
 from lkd.data import load
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import RunSetup
+from lkd.engine.trial_step import trial_step
 from lkd.models.cost import cost
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def work(self) -> int:
-        """Estimated multiply-accumulates: the teacher's forward passes for a tape, all of training for a run."""
+        """Estimated multiply-accumulates: of the teacher for a tape, of training and evaluation for a run."""
         recipe = self.recipe
         images = recipe.epochs * (recipe.train_images or len(load(recipe.data, **recipe.view).train))
         return images * (_pass_of_teacher(recipe) if self.kind == "tape" else training_work(recipe))
@@ -48,7 +48,7 @@ Graph = Mapping[Job, set[Job]]
 """Jobs in the order in which they start, each with the jobs it waits for."""
 
 
-def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
+def remaining_jobs(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
     """The remaining jobs of the recipes and their teachers, each with the jobs it waits for."""
     missing = [recipe for recipe in dict.fromkeys(recipes) if store.find(recipe) is None]
     readers = Counter(tape_key(recipe) for recipe in missing)
@@ -56,7 +56,7 @@ def plan(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job]]:
     for recipe in missing:
         before = set()
         if isinstance(recipe.teacher, Recipe):
-            teacher = plan([recipe.teacher], store)
+            teacher = remaining_jobs([recipe.teacher], store)
             graph.update(teacher)
             before = set(teacher)
         if recipe.teacher is not None and readers[tape_key(recipe)] > 1:
@@ -98,18 +98,17 @@ def _pass(model: str, data: str, image_size: int, arguments: str) -> int:
     return counted.macs + _OVERHEAD
 
 
-def check(graph: Graph, rehearsed: bool) -> None:
+def check_jobs(graph: Graph, trial_steps: bool) -> None:
     """Refuse recipes that cannot be trained, before any work.
 
     Args:
-        graph: the jobs.
-        rehearsed: also run one training step of each student that waits for its teacher; for workers on this machine.
+        trial_steps: also run a trial step of each student that waits for its teacher; for workers on this machine.
     """
     different = {_without_seeds(job.recipe): job for job in graph if job.kind == "run"}
     for job in different.values():
         setup = RunSetup(job.recipe, {})
-        if rehearsed and graph[job]:
-            rehearse(setup)
+        if trial_steps and graph[job]:
+            trial_step(setup)
 
 
 def _without_seeds(recipe: Recipe) -> str:

@@ -15,17 +15,17 @@ from lkd.data import Images
 from lkd.data.lazy import LazySplit
 from lkd.engine.options import Options
 from lkd.recipe import Recipe
-from lkd.runs.launches import DIGEST, Launch, locked
+from lkd.runs.launches import DIGEST, Launch, open_locked
 from lkd.runs.store import Store
 from lkd.util.files import sha256, writing
 from lkd.util.locks import is_held
 from lkd.util.private import SET_TMPDIR
 from lkd.util.processes import terminate
-from lkd.util.progress import tallied
+from lkd.util.progress import read_tally
 from lkd.util.waiting import Patience, held
 
 _WORKER = "lkd.engine.launch_rank"
-_LOOK_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 _START_SECONDS = 300
 
 
@@ -40,8 +40,8 @@ def launch(
 ) -> None:
     """Run a recipe in several processes and wait for them. If they are running already, only wait.
 
-    The processes read models and data sets from a pickle in a private folder, after comparing it with a digest from
-    their environment. They end when their launcher is killed.
+    The processes read models and data sets from a pickle in a private folder, and check it against a digest in their
+    environment. They end when their launcher is killed.
 
     Args:
         recipe, store, objects, resume, options: as for `lkd.engine.run.execute`.
@@ -104,7 +104,7 @@ def _data_sets(thing: Any) -> list[Any]:
 
 
 def _start(files: Launch, num_processes: int, digest: str) -> None:
-    with locked(files.launcher) as alive, files.log.open("w") as log:
+    with open_locked(files.launcher) as alive, files.log.open("w") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", *_launcher(files, num_processes), "-m", _WORKER, str(files.folder)],
             env={**os.environ, DIGEST: digest},
@@ -130,7 +130,7 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
     with tqdm(total=images, desc=recipe.student, unit=" images", disable=None, leave=False) as bar:
         try:
             while is_held(files.launcher):
-                more = tallied(files.progress) - bar.n
+                more = read_tally(files.progress) - bar.n
                 begun = begun or any(map(is_held, files.ranks()))
                 if not begun or (more and not bar.disable):
                     working = Patience()
@@ -139,7 +139,7 @@ def _follow(files: Launch, recipe: Recipe, images: int) -> None:
                 else:
                     starting(f"processes to start run {recipe.run_id} (log: {files.log})")
                 bar.update(more)
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
         except (KeyboardInterrupt, TimeoutError):
             terminate(files.processes)
             raise

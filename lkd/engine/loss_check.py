@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-LOOK_STEPS = 20
+READ_INTERVAL = 20
 """Interval (passes) at which losses on a GPU are read."""
 
 SCALED_PATIENCE = 20
@@ -16,11 +16,11 @@ class LossCheck:
     """Raises for losses that are not finite.
 
     Reading a loss waits for the device that computes it. On a CPU, each loss is read at once; on a GPU, every
-    `LOOK_STEPS` passes. Call `look` before a state is kept.
+    `READ_INTERVAL` passes. Call `flush` before a state is kept.
 
     Args:
         device: the device of the losses.
-        patience: number of losses in a row that are not finite and raise.
+        patience: number of consecutive losses that are not finite before an error.
 
     Example:
         >>> import torch
@@ -32,7 +32,7 @@ class LossCheck:
     """
 
     def __init__(self, device: torch.device, patience: int = 1):
-        self.every = 1 if device.type == "cpu" else LOOK_STEPS
+        self.every = 1 if device.type == "cpu" else READ_INTERVAL
         self.patience, self.in_a_row, self.first = patience, 0, ""
         self._unread: list[tuple[Mapping[str, Tensor], Callable[[], str]]] = []
 
@@ -44,14 +44,10 @@ class LossCheck:
         """
         self._unread.append(({name: term.detach() for name, term in terms.items()}, place))
         if len(self._unread) == self.every:
-            self.look()
+            self.flush()
 
-    def look(self) -> None:
-        """Read all losses since the last look.
-
-        Raises:
-            FloatingPointError: as above.
-        """
+    def flush(self) -> None:
+        """Read all losses since the last call; raises as `__call__`."""
         if not self._unread:
             return
         unread, self._unread = self._unread, []

@@ -13,7 +13,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from lkd.models.exact import device_of
+from lkd.models.inference import device_of
 from lkd.optimization import NOISE
 from lkd.recipe import Recipe
 
@@ -36,7 +36,7 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     On a GPU, PyTorch's own optimizers update all weights in one fused kernel.
 
     Raises:
-        ValueError: arguments that the optimizer does not take; an optimizer whose package or device is missing.
+        ValueError: arguments that the optimizer does not take; a missing package or device.
     """
     fused = {"fused": True} if device_of(model).type == "cuda" and _can_be_fused(recipe) else {}
     arguments = {**fused, **recipe.optimizer_args}
@@ -62,12 +62,10 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler
     Times in `schedule_args` are in epochs, as in timm, and count from the end of warm-up (timm's `warmup_prefix=True`).
 
     Args:
-        recipe: the recipe.
-        optimizer: the optimizer whose learning rates the schedule sets.
         steps: optimizer steps per epoch.
 
     Raises:
-        ValueError: a schedule that does not fit into so few steps.
+        ValueError: the run has too few steps for the schedule.
     """
     total = recipe.epochs * steps
     warmup = _warmup(recipe, steps)
@@ -91,10 +89,9 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Scheduler
 
 
 def length_warnings(recipe: Recipe, steps: int) -> list[str]:
-    """Warnings of settings that cannot work in so few steps: schedule, moving average, sparse masks, early stopping.
+    """Warnings of settings that need more steps: schedule, moving average, sparse masks, early stopping.
 
     Args:
-        recipe: the recipe.
         steps: optimizer steps per epoch.
 
     Example:
@@ -128,7 +125,6 @@ def learning_rates(recipe: Recipe, steps: int) -> np.ndarray:
     """The learning rates of a run, without noise: at every step, or at 1000 evenly spaced steps of a longer run.
 
     Args:
-        recipe: the recipe.
         steps: optimizer steps per epoch.
 
     Example:
@@ -176,7 +172,7 @@ def _in_steps(recipe: Recipe, steps: int) -> dict[str, Any]:
 
 
 def _schedule_warnings(recipe: Recipe, steps: int) -> Iterator[str]:
-    """Warnings of a schedule that cannot work in so few steps."""
+    """Warnings of a schedule that needs more steps."""
     total, warmup = recipe.epochs * steps, _warmup(recipe, steps)
     if warmup > 1 and total - warmup == 1:
         yield (
@@ -216,7 +212,7 @@ def _milestones(recipe: Recipe) -> list[float]:
 
 
 def _negligible_share(shares: np.ndarray) -> float:
-    """The share of steps with a learning rate close to 0 relative to its maximum; 0 if only a short tail is."""
+    """The share of steps with a learning rate near 0 relative to its maximum; 0 for a short tail only."""
     for below, tail in ((1e-6, 0.25), (1e-12, 0.01)):
         if (share := float((shares < below).mean())) > tail:
             return share

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, LoggerType, get_available_trackers
 
-from lkd.util.checks import check_number, check_whole, unknown
+from lkd.util.checks import check_flag, check_number, check_whole, unknown
 
 _PRECISIONS = ("highest", "high")
 
@@ -32,7 +32,7 @@ class Options:
     Raises:
         TypeError, ValueError: an invalid value; names the option.
         KeyError: a tracker that Accelerate does not have.
-        ImportError: a tracker whose package is not installed.
+        ImportError: the package of a tracker is not installed.
 
     Example:
         >>> from lkd.engine import Options
@@ -54,8 +54,7 @@ class Options:
         check_whole("workers", self.workers, 0)
         check_number("checkpoint_seconds", self.checkpoint_seconds, 0)
         for name in ("channels_last", "compile_student", "compile_teacher", "deterministic", "tape"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            check_flag(name, getattr(self, name))
         if self.matmul not in _PRECISIONS:
             raise KeyError(unknown("matmul", self.matmul, _PRECISIONS))
         _check_trackers(self.trackers)

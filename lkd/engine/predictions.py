@@ -1,4 +1,4 @@
-"""Predictions of a student and of its teacher, image by image."""
+"""Predictions of a student and its teacher for each image of a split."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from lkd.engine.accelerators import evaluation_precision
 from lkd.engine.evaluate import BATCH_SIZE, check_finite, process_share
 from lkd.engine.teacher import Teacher
 from lkd.metrics import agreement, calibration_error
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 from lkd.util.torch_defaults import torch_defaults
 
 

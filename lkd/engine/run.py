@@ -11,23 +11,29 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-from lkd.engine.accelerators import agreed, exclusive, make_accelerator, own_accelerators, processes
-from lkd.engine.announce import announce
+from lkd.engine.accelerators import (
+    broadcast_flag,
+    fork_accelerator_state,
+    main_process_lock,
+    make_accelerator,
+    processes,
+)
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.launch import launch
 from lkd.engine.malloc import keep_freed_memory
 from lkd.engine.optimizer import length_warnings
 from lkd.engine.options import Options
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import Objects, RunSetup
+from lkd.engine.startup_log import log_startup
 from lkd.engine.tape import TapedTeacher
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
-from lkd.engine.teacher_for import tape_bytes, teacher_for, test_bytes, test_teacher
 from lkd.engine.teacher_origin import check_classes, teacher_origin, warn_of_changed_images
-from lkd.engine.trackers import tracked
+from lkd.engine.teacher_source import tape_bytes, teacher_on_stream, teacher_on_test_images, test_tape_bytes
+from lkd.engine.trackers import log_to_trackers
 from lkd.engine.trainer import Trainer, ddp_arguments
-from lkd.models.copying import copied
+from lkd.engine.trial_step import trial_step
+from lkd.models.copying import copy_to_cpu
 from lkd.recipe import Recipe
 from lkd.runs.catalogue import disk_bytes
 from lkd.runs.provenance import data_provenance, numerics_hash, provenance
@@ -35,7 +41,7 @@ from lkd.runs.store import Run, Store
 from lkd.util.checks import check_flag, check_whole
 from lkd.util.files import reading, writable
 from lkd.util.progress import Progress, progress_bar
-from lkd.util.torch_defaults import deterministic_algorithms, float32_precision, own_random_state, torch_defaults
+from lkd.util.torch_defaults import deterministic_algorithms, float32_precision, fork_random_state, torch_defaults
 
 OPTIMIZER_STATES = 2
 """Number of state tensors per weight of an Adam-like optimizer."""
@@ -80,11 +86,7 @@ def run(
 
 
 def check_arguments(store: Store | None, options: Options | None) -> None:
-    """Check the types of `store` and `options`.
-
-    Raises:
-        TypeError: names the argument and its value.
-    """
+    """Raise a TypeError for a `store` or `options` of another type."""
     if not isinstance(store, Store | None):
         raise TypeError(f"store must be a Store of lkd.runs.store, got {store!r}: write Store({str(store)!r})")
     if not isinstance(options, Options | None):
@@ -92,7 +94,7 @@ def check_arguments(store: Store | None, options: Options | None) -> None:
 
 
 @torch_defaults()
-@own_accelerators()
+@fork_accelerator_state()
 @torch.random.fork_rng(devices=[])
 def execute(
     recipe: Recipe,
@@ -104,12 +106,12 @@ def execute(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """`run`, with the in-memory models and data sets that the recipe names, and a progress callback."""
+    """As `run`, with in-memory models and data sets and a progress callback."""
     options = options or Options()
     _check_count(num_processes)
     recipe.check_current()
     found = _find(recipe, store, objects) if resume else None
-    if agreed(found is not None):
+    if broadcast_flag(found is not None):
         found = found or _found(recipe, store, objects)
         warn_of_changed_images([found])
         return found
@@ -121,13 +123,13 @@ def execute(
     sharing = num_processes if num_processes > 1 else processes().num_processes
     _check_processes(setup, sharing)
     if num_processes > 1 or _teacher_to_train(setup, store):
-        rehearse(setup, sharing, options)
+        trial_step(setup, sharing, options)
     if num_processes > 1:
         launch(recipe, store, objects, resume, num_processes, options, _total_images(setup))
     else:
-        with exclusive(store, recipe.run_id):
-            if not (resume and agreed(_find(recipe, store, objects) is not None)):
-                teacher = ready_teacher(setup, store, options)
+        with main_process_lock(store, recipe.run_id):
+            if not (resume and broadcast_flag(_find(recipe, store, objects) is not None)):
+                teacher = prepare_teacher(setup, store, options)
                 with _bar(recipe, setup) if progress is None else nullcontext(progress) as report:
                     _train(setup, teacher, store, options, report, resume, shown=progress is None)
     return _found(recipe, store, objects)
@@ -154,19 +156,19 @@ def _train(
     keep_freed_memory()
     with (
         _checkpoints(setup, store) as checkpoints,
-        own_random_state(),
+        fork_random_state(),
         float32_precision(options.matmul),
         deterministic_algorithms(options.deterministic),
     ):
-        source = teacher_for(setup, teacher, store, options.tape, accelerator)
-        on_test = test_teacher(setup, teacher, store, accelerator)
+        source = teacher_on_stream(setup, teacher, store, options.tape, accelerator)
+        on_test = teacher_on_test_images(setup, teacher, store, accelerator)
         check = check_teacher(setup, teacher, accelerator, options.workers) if teacher else None
         warned = bool(check and main and check.warn(_baseline_top1(recipe, store)))
         trainer = Trainer(setup, source, accelerator, options)
         _resume(trainer, checkpoints, resume, progress)
         if main:
-            announce(setup, trainer, check, shown)
-        with tracked(trainer, progress) as report:
+            log_startup(setup, trainer, check, shown)
+        with log_to_trackers(trainer, progress) as report:
             history = trainer.run(report, checkpoints)
         predictions = trainer.predictions(data.test, on_test)
         metrics = trainer.metrics("val", data.val)
@@ -232,7 +234,7 @@ def _teacher_to_train(setup: RunSetup, store: Store) -> bool:
 
 def _find(recipe: Recipe, store: Store, objects: Objects) -> Run | None:
     given = objects.get(recipe.student)
-    return store.find(recipe, None if given is None else lambda: copied(given, "student"))
+    return store.find(recipe, None if given is None else lambda: copy_to_cpu(given, "student"))
 
 
 def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
@@ -244,7 +246,7 @@ def _found(recipe: Recipe, store: Store, objects: Objects) -> Run:
     return run
 
 
-def ready_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
+def prepare_teacher(setup: RunSetup, store: Store, options: Options) -> FrozenTeacher | None:
     """The recipe's teacher, trained first if necessary; None without one."""
     recipe = setup.recipe.teacher
     trained = None
@@ -283,7 +285,7 @@ def _check_processes(setup: RunSetup, processes: int) -> None:
         raise ValueError("precision 'fp16' needs a GPU, and there is none: use 'bf16' or 'no'")
 
 
-def title(recipe: Recipe) -> str:
+def run_title(recipe: Recipe) -> str:
     """The run's title: "teacher -> student", or the student's name without a teacher."""
     return f"{recipe.teacher_name} -> {recipe.student}" if recipe.teacher else recipe.student
 
@@ -291,7 +293,7 @@ def title(recipe: Recipe) -> str:
 @contextmanager
 def _bar(recipe: Recipe, setup: RunSetup) -> Iterator[Progress]:
     with progress_bar(_total_images(setup)) as bar:
-        bar.set_description_str(f"{title(recipe)}: images", refresh=False)
+        bar.set_description_str(f"{run_title(recipe)}: images", refresh=False)
         yield bar.update
 
 
@@ -306,7 +308,7 @@ def _check_space(store: Store, setup: RunSetup, options: Options) -> None:
     own = run_bytes(setup.recipe, _state_bytes(setup.network()))
     tape = tape_bytes(setup, store) if options.tape else 0
     existing = disk_bytes(_checkpoints(setup, store).folder)
-    needed, free = sum(own) + tape + test_bytes(setup) - existing, shutil.disk_usage(store.folder).free
+    needed, free = sum(own) + tape + test_tape_bytes(setup) - existing, shutil.disk_usage(store.folder).free
     if free < needed:
         raise OSError(
             f"the store {store.folder} has {free:,} bytes free, this run needs {needed:,}"
@@ -319,7 +321,6 @@ def run_bytes(recipe: Recipe, weights: int) -> tuple[int, int]:
     """Disk space of a run in bytes: permanent, and temporary for two checkpoints and one being written.
 
     Args:
-        recipe: the run's recipe.
         weights: bytes of the student's state dict.
 
     Example:

@@ -1,4 +1,4 @@
-"""Setup of a run: load and check its data, stream, student and teacher before any work."""
+"""Setup of a run: load and check data, stream, student and teacher."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
+from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.optimizer import make_optimizer, make_schedule
-from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import FrozenTeacher
-from lkd.models.copying import copied
+from lkd.models.copying import copy_to_cpu
 from lkd.models.ensemble import Normalized, with_normalisation
-from lkd.models.exact import evaluating
+from lkd.models.inference import set_eval_mode
 from lkd.objectives import Objective, Outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
@@ -23,20 +23,19 @@ from lkd.sparse import sparse_parameters
 from lkd.util.checks import check_whole
 from lkd.util.files import fetching
 from lkd.util.identity import identity
-from lkd.util.torch_defaults import own_random_state
+from lkd.util.torch_defaults import fork_random_state
 
 _RANGE_TOLERANCE = 1e-3
 """Tolerance for images in [0, 1], which interpolation for example may exceed."""
 
 Objects = Mapping[str, Any]
-"""Models and data sets in memory, by the names that `in_memory` gave them."""
+"""Models and data sets in memory, by the names that `in_memory_name` gave them."""
 
 
 class RunSetup:
     """The data, stream and networks of a recipe.
 
     Args:
-        recipe: the recipe.
         objects: the in-memory models and data sets that the recipe names.
 
     Raises:
@@ -54,12 +53,10 @@ class RunSetup:
         train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
         images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
-        with own_random_state():
+        with fork_random_state():
             student = self.network()
             _check_trainable(student)
-            self.student_outputs = self._outputs(
-                "student", student, lambda images: outputs(evaluating(student), images, self.stages)
-            )
+            self.student_outputs = self._outputs("student", student)
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
             self.teacher_outputs = self._check_teacher()
@@ -97,7 +94,7 @@ class RunSetup:
     def untrained_teacher(self) -> FrozenTeacher | None:
         """The teacher before any training; a teacher that is a recipe has its initial weights."""
         teacher = self.recipe.teacher
-        with own_random_state():
+        with fork_random_state():
             return self.frozen_teacher(self._new_network("teacher", teacher) if isinstance(teacher, Recipe) else None)
 
     def frozen_teacher(self, trained: nn.Module | None) -> FrozenTeacher | None:
@@ -111,7 +108,7 @@ class RunSetup:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
+            self._outputs("teacher", trained)
             return FrozenTeacher(trained, self.data, stages=self.stages)
         given = self._in_memory_object(name)
         if given is None:
@@ -120,7 +117,7 @@ class RunSetup:
             _check_range(self._name(name), self.data)
         if isinstance(given, Normalized):
             return FrozenTeacher(given.model, self.data, given.mean, given.std, self.stages)
-        expecting = with_normalisation(copied(given, "teacher"), self.data.mean, self.data.std)
+        expecting = with_normalisation(copy_to_cpu(given, "teacher"), self.data.mean, self.data.std)
         return FrozenTeacher(expecting, self.data, stages=self.stages)
 
     def _load_images(self, recipe: Recipe) -> DataSet:
@@ -177,15 +174,16 @@ class RunSetup:
     def _new_network(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student with its initial weights."""
         if (given := self._in_memory_object(recipe.student)) is not None:
-            return copied(given, role)
+            return copy_to_cpu(given, role)
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
         except Exception as error:  # timm's models raise various errors for wrong arguments
             raise ValueError(f"{role} {recipe.student!r} cannot be made with {recipe.student_args}: {error}") from error
 
-    def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs]) -> Outputs:
-        """A network's outputs for two images; refuse a network that cannot take them or returns other outputs."""
-        available = feature_maps(model, role) if self.stages else None
+    def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs] | None = None) -> Outputs:
+        """A network's outputs for two images, in eval mode; refuse wrong outputs, and images that it cannot take."""
+        forward = forward or (lambda images: compute_outputs(set_eval_mode(model), images, self.stages))
+        available = count_feature_maps(model, role) if self.stages else None
         if available is not None and self.stages > available:
             raise ValueError(
                 f"{role} has {available} feature maps, objective {self.recipe.objective!r} needs {self.stages}"
@@ -270,7 +268,7 @@ def _check_top_k(recipe: Recipe, classes: int) -> None:
     check_whole("teacher_top_k", k, 1, classes - 2)
 
 
-def in_memory(thing: nn.Module | Images, name: str = "the object") -> str:
+def in_memory_name(thing: nn.Module | Images, name: str = "the object") -> str:
     """The name in a recipe of a model or data set in memory; equal content and code give equal names.
 
     Args:

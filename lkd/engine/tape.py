@@ -1,6 +1,5 @@
 """Tapes: a teacher's outputs along a stream, recorded once and read by later students of the same stream."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from lkd.engine.top_k import TopK, compress, expand
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.recipe import Recipe
-from lkd.util.files import read_json, reading, replacing, reserve, temporary_beside, writing
+from lkd.util.files import json_digest, read_json, reading, replacing, reserve, temporary_beside, writing
 
 _RECORDS, _MANIFEST = "records.bin", "manifest.json"
 
@@ -166,7 +165,7 @@ class Tape:
         return self.records.size if self.complete else int(np.count_nonzero(self.records["check"]))
 
     def damaged(self) -> int:
-        """The number of records whose checksum does not match."""
+        """The number of records with a wrong checksum."""
         return sum(self._damaged(epoch) for epoch in range(len(self.records)))
 
     def _damaged(self, epoch: int) -> int:
@@ -203,12 +202,7 @@ class Tape:
 
 
 class TapedTeacher:
-    """A teacher with a tape: it runs only on batches that are not on the tape, and records its outputs.
-
-    Args:
-        tape: the tape of this teacher along this stream.
-        teacher: the teacher.
-    """
+    """A teacher with a tape: it runs only on batches that are not on the tape, and records its outputs."""
 
     def __init__(self, tape: Tape, teacher: Teacher):
         self.tape, self.teacher = tape, teacher
@@ -224,7 +218,7 @@ class TapedTeacher:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a tape's manifest: what it was recorded from, and the number and form of its records.
+    """Read a tape's manifest: its teacher, stream and recipe, and the number and form of its records.
 
     Raises:
         FileNotFoundError, OSError, ValueError: the manifest is missing or damaged; names it and the remedy.
@@ -242,7 +236,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _key(manifest: Mapping[str, Any]) -> str:
     """A digest of the manifest's entries at the creation of the tape."""
     made = {name: value for name, value in manifest.items() if name not in ("key", "bytes", "complete")}
-    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(made)[:16]
 
 
 def _remedy(folder: Path) -> str:
@@ -267,7 +261,7 @@ def _record(manifest: Mapping[str, Any]) -> np.dtype[Any]:
 
 
 def recipe_of(manifest: Mapping[str, Any]) -> Recipe | None:
-    """The recipe that a tape was recorded for; None if this version of lkd refuses it."""
+    """The recipe for which a tape was recorded; None if this version of lkd refuses it."""
     try:
         return Recipe.from_stored(manifest["recipe"])
     except (KeyError, TypeError, ValueError):

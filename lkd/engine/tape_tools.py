@@ -4,14 +4,16 @@ import math
 import random
 from typing import NamedTuple
 
-from lkd.engine.accelerators import make_accelerator, own_accelerators
+from accelerate import Accelerator
+
+from lkd.engine.accelerators import fork_accelerator_state, make_accelerator
 from lkd.engine.options import Options
-from lkd.engine.run import ready_teacher
+from lkd.engine.run import prepare_teacher
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher
-from lkd.engine.teacher import TopKTeacher, weights_hash
-from lkd.engine.teacher_for import make_tape
-from lkd.engine.trainer import parts
+from lkd.engine.teacher import FrozenTeacher, TopKTeacher, weights_hash
+from lkd.engine.teacher_source import make_tape
+from lkd.engine.trainer import micro_batches
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 from lkd.util.files import reading
@@ -29,21 +31,17 @@ class Verified(NamedTuple):
 
 
 @torch_defaults()
-@own_accelerators()
+@fork_accelerator_state()
 def record_tape(recipe: Recipe, store: Store, options: Options | None = None) -> Tape:
     """Record the outputs of a recipe's teacher along the recipe's stream; only missing records are computed."""
     options = options or Options()
-    setup = RunSetup(recipe, {})
-    teacher = ready_teacher(setup, store, options)
-    assert teacher is not None
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
+    setup, teacher, accelerator = _prepared(recipe, store, options)
     tape = make_tape(setup, teacher, store)
     if not tape.complete:
         taped = TapedTeacher(tape, teacher)
         for epoch in range(recipe.epochs):
             for batch in setup.stream.batches(epoch, workers=options.workers):
-                for part in parts(batch, recipe.accumulation, accelerator.device):
+                for part in micro_batches(batch, recipe.accumulation, accelerator.device):
                     with accelerator.autocast():
                         taped(epoch, part)
         tape.finish()
@@ -51,21 +49,20 @@ def record_tape(recipe: Recipe, store: Store, options: Options | None = None) ->
 
 
 @torch_defaults()
-@own_accelerators()
+@fork_accelerator_state()
 def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Verified:
     """Compare a tape's records with the teacher's outputs on random batches of the stream.
 
     In float32, on the same machine and with the same number of processes, they are bit-identical.
 
     Args:
-        tape: the tape.
         store: the store with the teacher's run.
-        batches: number of batches, drawn at random.
-        seed: seed for the draw.
+        batches: number of batches.
+        seed: seed of their random choice.
 
     Raises:
-        ValueError: a manifest whose recipe this version of lkd refuses; a teacher with other weights; or a missing or
-            damaged record (names epoch and position).
+        ValueError: a recipe from another version of lkd; a teacher with other weights; a missing or damaged record
+            (names epoch and position).
     """
     remedy = f"use the version of lkd that wrote it, or remove {tape.folder}"
     with reading(tape.folder / "manifest.json", "manifest of a tape of this version of lkd", remedy):
@@ -74,18 +71,14 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
         raise ValueError(
             f"the teacher of tape {tape.folder.name} is missing: the store does not have run {recipe.teacher.run_id}"
         )
-    setup = RunSetup(recipe, {})
-    teacher = ready_teacher(setup, store, Options())
-    assert teacher is not None
+    setup, teacher, accelerator = _prepared(recipe, store, Options())
     if weights_hash(teacher.model) != weights:
         raise ValueError(f"tape {tape.folder.name} was recorded from other weights of teacher {recipe.teacher_name!r}")
-    accelerator = make_accelerator(recipe.precision)
-    teacher.model.to(accelerator.device)
     source = teacher if tape.top_k is None else TopKTeacher(teacher, tape.top_k)
     difference, scale, draw = 0.0, 0.0, random.Random(seed)
     for _ in range(batches):
         epoch, step = draw.randrange(recipe.epochs), draw.randrange(setup.stream.steps)
-        for part in parts(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
+        for part in micro_batches(setup.stream.batch(epoch, step), recipe.accumulation, accelerator.device):
             if (taped := tape.read(epoch, part)) is None:
                 first = int(part.positions[0])
                 raise ValueError(
@@ -98,3 +91,12 @@ def verify_tape(tape: Tape, store: Store, batches: int = 4, seed: int = 0) -> Ve
                 difference = max(difference, error) if math.isfinite(error) else math.inf
                 scale = max(scale, now.abs().max().item())
     return Verified(difference, _ROUNDING[recipe.precision] * scale)
+
+
+def _prepared(recipe: Recipe, store: Store, options: Options) -> tuple[RunSetup, FrozenTeacher, Accelerator]:
+    setup = RunSetup(recipe, {})
+    teacher = prepare_teacher(setup, store, options)
+    assert teacher is not None
+    accelerator = make_accelerator(recipe.precision)  # after the teacher's training, which has its own
+    teacher.model.to(accelerator.device)
+    return setup, teacher, accelerator

@@ -1,4 +1,4 @@
-"""The trained module: a student together with its objective."""
+"""The trained module: a student with its objective."""
 
 from collections.abc import Collection
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.objectives import Objective, Outputs
 
 
 class DistillationTask(nn.Module):
-    """A student and its objective as one module, which is trained, wrapped and saved as a whole.
+    """A student and its objective in one module, to train, wrap and save as a whole.
 
     Args:
         student: images to logits.
-        objective: the loss; if it compares feature maps, already connected to the networks.
+        objective: the loss; one on feature maps must be connected to the networks.
     """
 
     def __init__(self, student: nn.Module, objective: Objective):
@@ -33,7 +33,7 @@ class DistillationTask(nn.Module):
         Raises:
             FloatingPointError: logits that are not finite.
         """
-        student = outputs(self.student, images, self.objective.stages)
+        student = compute_outputs(self.student, images, self.objective.stages)
         try:
             return self.objective(student, teacher, target)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Teachers: frozen models that see the student's images, with their own normalisation."""
+"""Teachers: frozen models that get the student's images, in their own normalisation."""
 
 import copy
 import hashlib
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.engine.top_k import compress, expand
-from lkd.models.copying import copied
-from lkd.models.exact import Forward, check_outputs, device_of, evaluating, outputs_of
-from lkd.models.folding import foldable, merged
+from lkd.models.copying import copy_to_cpu
+from lkd.models.folding import foldable_modules, merge_branches
+from lkd.models.inference import Forward, check_equal_outputs, device_of, output_tensors, set_eval_mode
 from lkd.objectives import Outputs
 from lkd.objectives.tensors import hard_label
 from lkd.ops import fast_depthwise, slow_depthwise
@@ -34,10 +34,10 @@ class FrozenTeacher:
     """A teacher that runs on every batch: in eval mode, without gradients, in its fastest exact form.
 
     Args:
-        model: images `(B, C, H, W)` to logits. It is copied, not changed. The copy has batch norm folded and fast
-            depthwise convolutions, if its outputs on two images of `data` stay equal; otherwise there is a warning.
-        data: the data set whose normalisation the student's images have.
-        mean, std: normalisation that the model expects, for images in [0, 1]; None for that of `data`.
+        model: images `(B, C, H, W)` to logits. A copy is used, with batch norm folded and fast depthwise convolutions
+            if its outputs on two images of `data` stay equal; otherwise there is a warning.
+        data: the data set; the student's images are normalised by its mean and std.
+        mean, std: normalisation that the model expects, for images in [0, 1]; by default the one of `data`.
         stages: number of feature maps to return.
 
     Raises:
@@ -59,12 +59,12 @@ class FrozenTeacher:
         self.shift = ((data_mean - model_mean) / model_std)[:, None, None]
         self.same = mean is None and std is None
         self.stages = stages
-        self.forward: Callable[[nn.Module, Tensor, int], Outputs] = outputs
+        self.forward: Callable[[nn.Module, Tensor, int], Outputs] = compute_outputs
         self.trial = self._normalised(_two_images(data))
-        frozen = evaluating(copied(model, "teacher"))
+        frozen = set_eval_mode(copy_to_cpu(model, "teacher"))
         if left := [name or type(model).__name__ for name, module in frozen.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
-        self.model = fastest(frozen, self.trial, stages)
+        self.model = optimise_for_inference(frozen, self.trial, stages)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
@@ -74,16 +74,16 @@ class FrozenTeacher:
             return self.forward(self.model, self._normalised(batch.images), self.stages)
 
     def to_channels_last(self) -> None:
-        """Convert the weights to channels-last memory format, unless that fails or changes outputs (with a warning)."""
+        """Convert the weights to channels-last memory format; a warning instead if that fails or changes outputs."""
         forward = _forward(self.trial, self.stages)
 
         def change(model: nn.Module) -> nn.Module:
             return model.to(memory_format=torch.channels_last)
 
-        self.model = _try_change(self.model, change, forward, outputs_of(self.model, forward), "channels_last")
+        self.model = _try_change(self.model, change, forward, output_tensors(self.model, forward), "channels_last")
 
     def compile(self) -> None:
-        """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
+        """Compile the forward pass; a warning instead if that fails on the first batch or changes its outputs."""
         self.forward = _Compiled()
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -96,8 +96,8 @@ def _two_images(data: DataSet) -> Tensor:
     return images
 
 
-def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
-    """The teacher with merged branches, folded batch norms and fast depthwise convolutions, where that is exact.
+def optimise_for_inference(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
+    """The model with merged branches, folded batch norms and fast depthwise convolutions, if outputs stay equal.
 
     Args:
         model: in eval mode; it is not changed.
@@ -107,19 +107,20 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.teacher import fastest
-        >>> from lkd.models.folding import foldable
-        >>> foldable(fastest(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0))
+        >>> from lkd.engine.teacher import optimise_for_inference
+        >>> from lkd.models.folding import foldable_modules
+        >>> model = optimise_for_inference(timm.create_model("mini_slak").eval(), torch.zeros(2, 3, 32, 32), stages=0)
+        >>> foldable_modules(model)
         []
     """
     forward = _forward(images, stages)
     try:
-        expected = outputs_of(model, forward)
+        expected = output_tensors(model, forward)
     except Exception:  # the model does not take these images, which the caller reports
         return model
-    if foldable(model):
+    if foldable_modules(model):
         try:
-            model = merged(model, forward, expected, "teacher")
+            model = merge_branches(model, forward, expected, "teacher")
         except ValueError as error:
             warnings.warn(f"{error}. The teacher runs unfolded: slower, with equal outputs", stacklevel=3)
     if not slow_depthwise(model):
@@ -128,7 +129,7 @@ def fastest(model: nn.Module, images: Tensor, stages: int) -> nn.Module:
 
 
 def _forward(images: Tensor, stages: int) -> Forward:
-    return lambda network: outputs(network, images.to(device_of(network)), stages)
+    return lambda network: compute_outputs(network, images.to(device_of(network)), stages)
 
 
 def _try_change(
@@ -137,7 +138,7 @@ def _try_change(
     """A changed copy of a teacher; the teacher itself, with a warning, if the change fails or alters its outputs."""
     try:
         made = change(copy.deepcopy(model))
-        check_outputs(outputs_of(made, forward), expected)
+        check_equal_outputs(output_tensors(made, forward), expected)
     except Exception as error:  # custom code may raise any error
         warnings.warn(
             f"{name} fails on the teacher, a {type(model).__name__} ({error}): it runs without it, slower, with equal "
@@ -152,33 +153,28 @@ class _Compiled:
     """`outputs`, compiled. The first batch is also computed without compilation, for comparison."""
 
     def __init__(self) -> None:
-        self.forward, self.compared = torch.compile(outputs), False
+        self.forward, self.compared = torch.compile(compute_outputs), False
 
     def __call__(self, model: nn.Module, images: Tensor, stages: int) -> Outputs:
         if self.compared:
             return self.forward(model, images, stages)
-        self.compared, plain = True, outputs(model, images, stages)
+        self.compared, plain = True, compute_outputs(model, images, stages)
         try:
             compiled = self.forward(model, images, stages)
-            check_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
+            check_equal_outputs([compiled.logits, *compiled.maps], [plain.logits, *plain.maps])
         except Exception as error:  # a compiler may raise any error
             warnings.warn(
                 f"torch.compile fails on the teacher, a {type(model).__name__} ({str(error).splitlines()[0]}): it runs "
                 "without it, slower, with equal outputs",
                 stacklevel=3,
             )
-            self.forward = outputs
+            self.forward = compute_outputs
             return plain
         return compiled
 
 
 class TopKTeacher:
-    """A teacher truncated to its top K classes, the label and the remaining mass.
-
-    Args:
-        teacher: the teacher whose outputs are truncated.
-        k: number of classes.
-    """
+    """A teacher with its outputs truncated to the top `k` classes, the label and the remaining mass."""
 
     def __init__(self, teacher: Teacher, k: int):
         self.teacher, self.k = teacher, k

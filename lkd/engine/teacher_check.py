@@ -1,4 +1,4 @@
-"""Check that a teacher fits the data: its accuracy on the student's validation images, before training."""
+"""Check of a teacher before training: its accuracy on the student's validation images."""
 
 import copy
 import math
@@ -12,17 +12,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
 
-_FEWEST, _MOST, _EACH = 250, 500, 5
+_MIN_IMAGES, _MAX_IMAGES, _IMAGES_PER_CLASS = 250, 500, 5
 """Minimum and maximum number of validation images for the check, and images per class in between."""
 
-_BATCH = 250
-_FAR = 10
+_BATCH_SIZE = 250
+_MUCH_WORSE = 10
 """Percentage points below the student at which a teacher raises a warning."""
-_BETTER = 5
+_MUCH_BETTER = 5
 """Minimum improvement (percentage points) of another order of the classes for a warning."""
 
 
@@ -64,7 +64,7 @@ class TeacherCheck:
         order = self._other_order
         if self.balanced_top1 <= self._guessing:
             reason = f"no better than guessing ({100 / self.classes:.1f} % of each class)"
-        elif student_top1 is not None and self.top1 < student_top1 - _FAR:
+        elif student_top1 is not None and self.top1 < student_top1 - _MUCH_WORSE:
             reason = f"far below the student ({student_top1:.1f} %)"
         elif order:
             reason = "and some of its classes seem to be swapped"
@@ -80,13 +80,13 @@ class TeacherCheck:
 
     @property
     def _guessing(self) -> float:
-        """The accuracy in percent that guessing exceeds on 500 images with probability 0.001; 0 for one class."""
+        """Accuracy in percent that guessing exceeds with probability 0.001 on 500 images; 0 for one class."""
         present = len(self.labels.unique())
-        return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MOST)) if present > 1 else 0.0
+        return 100 * (1 / present + 3 * math.sqrt((present - 1) / present**2 / _MAX_IMAGES)) if present > 1 else 0.0
 
     @cached_property
     def _other_order(self) -> str:
-        """A note with the accuracy under a better order of the classes and an example; empty without one."""
+        """A note on an order of the classes with a much higher accuracy; empty if there is none."""
         from sklearn.metrics import confusion_matrix
 
         counts = confusion_matrix(self.labels, self.predicted, labels=range(self.classes))
@@ -94,7 +94,7 @@ class TeacherCheck:
         best, images = 100 * counts[rows, columns].sum() / len(self.labels), counts.sum(1)
         moved = [(row, column) for row, column in zip(rows, columns, strict=True) if row != column and images[row]]
         clear = [(row, column) for row, column in moved if counts[row, column] >= max(2, images[row] / 2)]
-        if best < self.top1 + _BETTER or len(clear) < 2 or len(clear) < len(moved) / 2:
+        if best < self.top1 + _MUCH_BETTER or len(clear) < 2 or len(clear) < len(moved) / 2:
             return ""
         row, column = max(clear, key=lambda pair: counts[pair])
         return f" (in another order, with its class {column} as class {row} for example, it would reach {best:.1f} %)"
@@ -103,26 +103,24 @@ class TeacherCheck:
 _checks: dict[tuple[object, ...], TeacherCheck] = {}
 
 
-def checked_images(classes: int) -> int:
+def check_image_count(classes: int) -> int:
     """The number of validation images for the check of a teacher, if there are as many.
 
     Example:
-        >>> from lkd.engine.teacher_check import checked_images
-        >>> checked_images(10), checked_images(1000)
+        >>> from lkd.engine.teacher_check import check_image_count
+        >>> check_image_count(10), check_image_count(1000)
         (250, 500)
     """
-    return min(_MOST, max(_FEWEST, _EACH * classes))
+    return min(_MAX_IMAGES, max(_MIN_IMAGES, _IMAGES_PER_CLASS * classes))
 
 
 def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int = 0) -> TeacherCheck:
-    """Evaluate a teacher as it is used in the run: folded, with its own normalisation, in the run's precision.
+    """Evaluate a teacher as used in the run: folded, with its own normalisation, in the run's precision.
 
     Results on images in memory are cached in this process; image files are read again, since they may have changed.
 
     Args:
-        setup: the recipe with its data.
         teacher: the teacher, on the accelerator's device.
-        accelerator: device and precision.
         workers: worker processes that read image files.
     """
     recipe = setup.recipe
@@ -137,10 +135,10 @@ def check_teacher(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelera
 def _check(setup: RunSetup, teacher: FrozenTeacher, accelerator: Accelerator, workers: int) -> TeacherCheck:
     data, device = setup.data, accelerator.device
     plain = copy.copy(teacher)
-    plain.forward = outputs  # without compilation, which would be repeated for these batch sizes
-    split = subset(data.val, min(len(data.val), checked_images(len(data.classes))), seed=0)
+    plain.forward = compute_outputs  # uncompiled: other batch sizes would recompile it
+    split = subset(data.val, min(len(data.val), check_image_count(len(data.classes))), seed=0)
     numbers, predicted, labels = torch.arange(len(split)), [], []
-    for images, target in data.batches(split, numbers, _BATCH, workers):
+    for images, target in data.batches(split, numbers, _BATCH_SIZE, workers):
         batch = Batch(images.to(device), target.to(device), numbers[: len(target)])
         try:
             with accelerator.autocast():

@@ -78,10 +78,10 @@ def weights_origin(name: str) -> dict[str, str | None]:
 
 
 def check_classes(teacher: Recipe | str | None, classes: Sequence[str]) -> None:
-    """Check by name that the data's classes are those of a teacher pretrained on ImageNet.
+    """Check by name that the data has the classes of a teacher pretrained on ImageNet, in the same order.
 
-    Classes named by WordNet ids must be the teacher's, in the same order. Other names cannot be compared: they raise a
-    warning, unless they are ImageNet's own descriptions.
+    WordNet ids must be equal. Other names cannot be compared and cause a warning, unless they are ImageNet's own
+    descriptions.
 
     Args:
         teacher: the recipe's teacher; only the classes of a pretrained timm model are known.
@@ -112,11 +112,7 @@ def check_classes(teacher: Recipe | str | None, classes: Sequence[str]) -> None:
 
 
 def warn_of_changed_images(runs: Sequence[Run]) -> None:
-    """Warn of finished runs whose image files have changed since, once per data set; missing files are skipped.
-
-    Args:
-        runs: runs on any data sets.
-    """
+    """Warn of image files that have changed since finished runs, once per data set; missing files are skipped."""
     made: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         if scheme(run.recipe.data) and "fingerprint" in run.provenance.get("data", {}):

@@ -16,16 +16,12 @@ from lkd.util.progress import Progress
 
 
 @contextmanager
-def tracked(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
+def log_to_trackers(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
     """A progress callback that also logs the metrics of each epoch to the accelerator's trackers.
 
-    An epoch is logged at the first step of the next one, the last epoch at the end. A tracker that fails is left out
-    from then on, with a warning; the run's history is complete. A resumed run continues in TensorBoard's folder, and in
-    Weights & Biases under its id.
-
-    Args:
-        trainer: the trainer; its accelerator has the trackers.
-        progress: a callback that is called as well.
+    An epoch is logged at the first step of the next one, the last epoch at the end. A tracker that fails is dropped
+    with a warning; the run's history is complete. A resumed run continues in TensorBoard's folder, and in Weights &
+    Biases under its id.
 
     Raises:
         OSError: a tracker that cannot start; names the cause and the remedy.
@@ -57,7 +53,7 @@ def tracked(trainer: Trainer, progress: Progress) -> Iterator[Progress]:
 
 
 def _each(trackers: list[GeneralTracker], do: Callable[[GeneralTracker], object]) -> None:
-    """Call `do` with each tracker; one that fails is left out from then on, with a warning."""
+    """Call `do` with each tracker; drop trackers that fail, with a warning."""
     for tracker in list(trackers):
         try:
             do(tracker)

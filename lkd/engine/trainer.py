@@ -49,8 +49,6 @@ class Trainer:
     Args:
         setup: the recipe with its data and networks.
         teacher: returns the teacher's outputs for a batch; None if the objective needs no teacher.
-        accelerator: device, processes and precision.
-        options: options of the run.
 
     Attributes:
         kept: the network that is evaluated and saved: the moving average if the recipe has one, else the student.
@@ -117,12 +115,12 @@ class Trainer:
             for batch in self._batches():
                 if stopped := self._accuracy_reached():
                     break
-                with nullcontext() if self.steps_done else named_failures(self.setup, len(batch.images)):
+                with nullcontext() if self.steps_done else explain_failures(self.setup, len(batch.images)):
                     self.take_step(batch)
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
-            self.loss_check.look()
+            self.loss_check.flush()
             self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         return pd.DataFrame(self.history)
@@ -190,7 +188,7 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step on this process's share of a batch."""
-        *others, last = parts(batch, self.recipe.accumulation, self.accelerator.device)
+        *others, last = micro_batches(batch, self.recipe.accumulation, self.accelerator.device)
         for part in others:
             with self.accelerator.no_sync(self.network):
                 self._forward_backward(part)
@@ -248,7 +246,7 @@ class Trainer:
             yield due[0]
 
     def _save(self, checkpoints: Checkpoints) -> None:
-        self.loss_check.look()
+        self.loss_check.flush()
         state = self.state_dict()
         if self.accelerator.is_main_process:
             checkpoints.save(self.steps_done, state)
@@ -262,15 +260,11 @@ class Trainer:
 
 
 @contextmanager
-def named_failures(setup: RunSetup, images: int) -> Iterator[None]:
-    """Report a network or objective that fails in its first step, with the names of student and objective.
+def explain_failures(setup: RunSetup, images: int) -> Iterator[None]:
+    """Re-raise an error of the first training step as a ValueError that names student and objective.
 
     Args:
-        setup: the recipe.
         images: number of images in this process's share of the batch.
-
-    Raises:
-        ValueError: the failure; names its cause.
     """
     try:
         yield
@@ -289,7 +283,7 @@ def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
     return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages), gradient_as_bucket_view=True)
 
 
-def parts(batch: Batch, count: int, device: torch.device) -> list[Batch]:
+def micro_batches(batch: Batch, count: int, device: torch.device) -> list[Batch]:
     """Split a batch into equal parts, images and target on a device; positions stay on the CPU for the tape."""
     images, target = (tensor.to(device, non_blocking=True).chunk(count) for tensor in (batch.images, batch.target))
     return [Batch(*part) for part in zip(images, target, batch.positions.chunk(count), strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from lkd.engine.checkpoint import check_digest
 from lkd.engine.tape import Tape
-from lkd.engine.teacher_for import TEST_OUTPUTS
+from lkd.engine.teacher_source import TEST_OUTPUTS
 from lkd.recipe import IN_MEMORY
 from lkd.runs.catalogue import run_folders, visible
 from lkd.runs.manifest import MASKS, STUDENT, check_file, check_records
@@ -37,9 +37,6 @@ def verify(store: Store) -> Iterator[Verified]:
 
     Runs are compared with their manifests, measurements and tapes with their checksums, checkpoints with the digests in
     their names. An older run without a manifest is read in full and gets one, unless its network is in memory only.
-
-    Args:
-        store: the store.
 
     Example:
         >>> import tempfile

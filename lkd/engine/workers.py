@@ -1,4 +1,4 @@
-"""Run many recipes with parallel workers on one store: teachers before students, tapes before their readers."""
+"""Run many recipes with parallel workers on one store, teachers and tapes first."""
 
 import multiprocessing
 import os
@@ -14,19 +14,19 @@ import torch
 
 from lkd.data.prefetch import end_with_parent
 from lkd.engine.accelerators import refuse_launcher
-from lkd.engine.jobs import Graph, Job, check, plan, training_work
+from lkd.engine.jobs import Graph, Job, check_jobs, remaining_jobs, training_work
 from lkd.engine.options import Options
-from lkd.engine.run import execute, title
+from lkd.engine.run import execute, run_title
 from lkd.engine.tape_tools import record_tape
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_whole
 from lkd.util.files import replacing
 from lkd.util.processes import terminate
-from lkd.util.progress import Tally, log, progress_bar, tallied
-from lkd.util.waiting import Patience, acquired
+from lkd.util.progress import Tally, log, progress_bar, read_tally
+from lkd.util.waiting import Patience, try_acquire
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 """Interval at which workers check for jobs finished by others, write their progress, and are polled for it."""
 
 Ended = Callable[[], bool]
@@ -51,8 +51,6 @@ def execute_all(
     """Run recipes in parallel, missing teachers first, and return their runs in order.
 
     Args:
-        recipes: the recipes.
-        store: the store of runs.
         workers: number of worker processes; by default one per GPU or, without GPUs, one per CPU.
         options: options of each run.
         start: starts the workers; by default `local_workers`, on this machine.
@@ -66,9 +64,9 @@ def execute_all(
     """
     if workers is not None:
         check_whole("workers", workers, 1)
-    if graph := plan(recipes, store):
+    if graph := remaining_jobs(recipes, store):
         refuse_launcher("a study")
-        check(graph, rehearsed=start is None)
+        check_jobs(graph, trial_steps=start is None)
         for job in graph:
             _failure(job, store).unlink(missing_ok=True)
         graph = dict(sorted(graph.items(), key=lambda item: -item[0].work))
@@ -97,7 +95,7 @@ def local_workers(graph: Graph, store: Store, workers: int | None, options: Opti
         for process in processes:
             while process.is_alive():
                 patience(f"worker process {process.pid} to end")
-                process.join(_LOOK_SECONDS)
+                process.join(_POLL_SECONDS)
     finally:
         terminate(alive)
 
@@ -130,10 +128,10 @@ def work(graph: Graph, store: Store, options: Options) -> None:
     ready = list(order.get_ready())
     while ready:
         ready.sort(key=place.__getitem__)
-        finished = next((job for job in ready if _settle(job, store, options)), None)
+        finished = next((job for job in ready if _try_job(job, store, options)), None)
         if finished is None:
             patience(f"other processes that work on {', '.join(job.name for job in ready)} in {store.folder}")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             continue
         patience = Patience()
         ready.remove(finished)
@@ -142,14 +140,14 @@ def work(graph: Graph, store: Store, options: Options) -> None:
             ready += order.get_ready()
 
 
-def _settle(job: Job, store: Store, options: Options) -> bool:
+def _try_job(job: Job, store: Store, options: Options) -> bool:
     """Do a job, unless it is done or has failed; False if another process is working on it."""
     lock, failure = store.lock(job.name), _failure(job, store)
-    if not acquired(lock, 0):
+    if not try_acquire(lock, 0):
         return False
     try:
         if not failure.exists():
-            _do(job, store, options)
+            _run_job(job, store, options)
     except Exception as error:
         log.error("%s failed\n%s", job.name, traceback.format_exc())
         with replacing(failure) as temporary:
@@ -159,12 +157,12 @@ def _settle(job: Job, store: Store, options: Options) -> bool:
     return True
 
 
-def _do(job: Job, store: Store, options: Options) -> None:
+def _run_job(job: Job, store: Store, options: Options) -> None:
     if job.kind == "tape":
         record_tape(job.recipe, store, options)
     elif store.find(job.recipe) is None:
         log.info("%s begins", job.name)
-        done = Tally(_progress(job, store), _LOOK_SECONDS)
+        done = Tally(_progress(job, store), _POLL_SECONDS)
         execute(job.recipe, store, {}, options=options, progress=done)
         done.path.unlink(missing_ok=True)
         log.info("%s is done", job.name)
@@ -189,12 +187,12 @@ def _follow(graph: Graph, store: Store, ended: Ended) -> None:
             bar.set_description_str(f"{len(total) - len(left)} of {len(total)} runs done", refresh=False)
             worked = sum(total[job] if job not in left else _work_done(job, store) for job in total)
             bar.update(worked - before - bar.n)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def _work_done(job: Job, store: Store) -> int:
     """The finished work of a run, as reported by its worker."""
-    return min(job.work, tallied(_progress(job, store)) * training_work(job.recipe))
+    return min(job.work, read_tally(_progress(job, store)) * training_work(job.recipe))
 
 
 def _remaining(graph: Graph, store: Store) -> list[Job]:
@@ -225,5 +223,5 @@ def _report(graph: Graph, store: Store) -> None:
         waiting = sum(job.kind == "run" for job in blocked - failed.keys())
         head = f"{len(failed)} of {len(graph)} jobs failed" + (f", and {waiting} runs need them" if waiting else "")
         raise FailedRunsError(
-            "\n".join([head, *(f"{job.name} ({title(job.recipe)}): {error}" for job, error in failed.items())])
+            "\n".join([head, *(f"{job.name} ({run_title(job.recipe)}): {error}" for job, error in failed.items())])
         )

@@ -1,4 +1,4 @@
-"""Effective receptive field: the part of an image that the centre of a network's feature map depends on."""
+"""Effective receptive field: the pixels that affect the centre of a network's feature map."""
 
 from lkd.erf.analysis import AreaRatio, Distance, area_ratios, effective_share, erf_distance
 from lkd.erf.contribution import contribution_map

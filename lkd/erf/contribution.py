@@ -1,4 +1,4 @@
-"""Contribution map: how much each pixel of an image adds to the centre of a network's feature map."""
+"""Contribution map: the effect of each pixel on the centre of a network's feature map."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lkd.data.plausibility import BEYOND, warn
-from lkd.models.exact import in_eval_mode
+from lkd.data.sanity_checks import LARGEST_NORMALISED, warn
+from lkd.models.inference import in_eval_mode
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
 from lkd.util.torch_defaults import torch_defaults
@@ -35,8 +35,8 @@ def contribution_map(
     the gradient of each image. The mean is taken in float64, without maps that have non-finite values; a warning states
     their number. Images with values beyond 30 give a warning, as they are not normalised.
 
-    In attention networks, every token depends on every other through the softmax: their maps can be compared with
-    ConvNets' in form, but do not mean quite the same. Results depend on the image size: report it with them.
+    In attention networks, every token depends on every other through the softmax, so their maps compare with ConvNets'
+    only in form. Results depend on the image size: report it with them.
 
     Args:
         model: a model with `forward_features`, as in timm; any module if `layer` is given. Mode, gradients and
@@ -45,7 +45,7 @@ def contribution_map(
             as in timm's Swin; and tokens `(B, N, C)`, row by row, after the model's `num_prefix_tokens`.
         images: `(N, in_chans, H, W)`, floating point, normalised as the model expects; moved to the model's device and
             dtype. See `sample_images` and `at_size`.
-        layer: name of a submodule whose output in `model(images)` is the map; its last output if it runs repeatedly.
+        layer: name of the submodule that outputs the map in `model(images)`; of several calls, the last counts.
         progress: show a progress bar.
 
     Returns:
@@ -136,7 +136,7 @@ def _check_images(images: Tensor) -> None:
 
 def _warn_of_values(images: Tensor) -> None:
     low, high = images.aminmax()
-    if BEYOND < max(-low, high) < math.inf:
+    if LARGEST_NORMALISED < max(-low, high) < math.inf:
         warn(f"images have values from {low:.4g} to {high:.4g}: normalise them with the model's mean and std")
 
 
@@ -232,7 +232,7 @@ def _grid(tokens: int, prefix: int, images: Tensor) -> tuple[int, int]:
 
 
 def _fills(rows: int, columns: int, height: int, width: int) -> bool:
-    """Whether an image has this many rows and columns of square patches, full ones only or partial ones included."""
+    """Whether an image has this many rows and columns of square patches, with or without incomplete ones."""
     smaller, larger = sorted([Fraction(height, rows), Fraction(width, columns)])
     whole = height // smaller, width // smaller
     begun = math.ceil(height / larger), math.ceil(width / larger)

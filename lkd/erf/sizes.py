@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from lkd.models.copying import twin
-from lkd.models.exact import in_eval_mode
+from lkd.models.copying import copy_model
+from lkd.models.inference import in_eval_mode
 from lkd.util.checks import check_whole
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -45,7 +45,7 @@ def at_size(model: Model, size: int | tuple[int, int]) -> Model:
         raise TypeError(
             f"{type(model).__name__} has no convolution, so its number of input channels is unknown: pass another model"
         )
-    resized: Any = twin(model, "model")
+    resized: Any = copy_model(model, "model")
     image = first.weight.new_zeros(1, first.in_channels, height, width)
     with in_eval_mode(resized), torch.no_grad():
         try:

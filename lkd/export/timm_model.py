@@ -14,8 +14,8 @@ from torch import nn
 from lkd.data import load, scheme
 from lkd.export.card import card
 from lkd.models import save_model, to_timm_convnext
-from lkd.models.copying import copied
-from lkd.models.timm_attributes import configuration
+from lkd.models.copying import copy_to_cpu
+from lkd.models.timm_attributes import pretrained_cfg
 from lkd.recipe import IN_MEMORY
 from lkd.runs.provenance import data_provenance
 from lkd.runs.public_names import disclosed_names, public
@@ -141,12 +141,12 @@ def _converted(student: nn.Module) -> Any:
     """A copy of the student, as timm's own network if there is one with equal outputs."""
     with suppress(TypeError, ValueError):
         return to_timm_convnext(student)
-    return copied(student, "student")
+    return copy_to_cpu(student, "student")
 
 
 def _configured(model: Any, run: Run, data: dict[str, Any]) -> Any:
     """The model with the configuration of its training data, instead of that of timm's weights."""
-    if config := configuration(model):
+    if config := pretrained_cfg(model):
         recipe, in_files = run.recipe, scheme(run.recipe.data)
         kept = {name: config[name] for name in _OF_THE_NETWORK if name in config}
         model.pretrained_cfg = kept | {

@@ -20,24 +20,24 @@ _HOLDERS = (dict, list, tuple, set, frozenset, deque, functools.partial, types.M
 """Containers searched for references to the original, next to functions and weak references."""
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """Remove the wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel` from a model.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.copying import unwrapped
-        >>> unwrapped(nn.DataParallel(nn.Linear(2, 3)))
+        >>> from lkd.models.copying import unwrap
+        >>> unwrap(nn.DataParallel(nn.Linear(2, 3)))
         Linear(in_features=2, out_features=3, bias=True)
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(model.module)
+        return unwrap(model.module)
     dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds; before that, no model is compiled
     if dynamo and isinstance(model, dynamo.OptimizedModule):
-        return unwrapped(model._orig_mod)
+        return unwrap(model._orig_mod)
     return model
 
 
-def copied(model: nn.Module, role: str) -> nn.Module:
+def copy_to_cpu(model: nn.Module, role: str) -> nn.Module:
     """An independent copy of a model on the CPU, with equal outputs; the original is unchanged.
 
     Gradients and the wrappers of `torch.compile` and data parallelism are dropped, also in submodules. Hooks of modules
@@ -53,36 +53,34 @@ def copied(model: nn.Module, role: str) -> nn.Module:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.copying import copied
-        >>> copied(nn.Linear(2, 3), "student")
+        >>> from lkd.models.copying import copy_to_cpu
+        >>> copy_to_cpu(nn.Linear(2, 3), "student")
         Linear(in_features=2, out_features=3, bias=True)
     """
-    return _on_cpu(twin(model, role))
+    return _on_cpu(copy_model(model, role))
 
 
-def twin(model: nn.Module, role: str) -> nn.Module:
-    """An independent copy of a model, as `copied` makes it, on the original's devices.
+def copy_model(model: nn.Module, role: str) -> nn.Module:
+    """As `copy_to_cpu`, on the original's devices.
 
     Raises:
-        TypeError, ValueError: as in `copied`.
+        TypeError, ValueError: as in `copy_to_cpu`.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.copying import twin
-        >>> twin(nn.Linear(2, 3), "student").weight.device
+        >>> from lkd.models.copying import copy_model
+        >>> copy_model(nn.Linear(2, 3), "student").weight.device
         device(type='cpu')
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"{role} must be an nn.Module, got {type(model).__name__}")
-    model = unwrapped(model)
+    model = unwrap(model)
     check_has_weights(model, role)
     memo = _computed_weights(model, role)
     try:
         for module in reversed(_replaced(model)):
             memo[id(module)] = (
-                _reloaded(module)
-                if isinstance(module, torch.jit.ScriptModule)
-                else copy.deepcopy(unwrapped(module), memo)
+                _reloaded(module) if isinstance(module, torch.jit.ScriptModule) else copy.deepcopy(unwrap(module), memo)
             )
         made = copy.deepcopy(model, memo)
     except Exception as error:  # custom classes can raise anything
@@ -94,13 +92,13 @@ def twin(model: nn.Module, role: str) -> nn.Module:
 
 
 def _replaced(model: nn.Module) -> list[nn.Module]:
-    """Wrappers and outermost scripted modules, which need another method than `copy.deepcopy`."""
+    """Wrappers and outermost scripted modules, which `copy.deepcopy` cannot copy."""
     scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
     inside = {id(part) for module in scripted for part in module.modules() if part is not module}
     return [
         module
         for module in model.modules()
-        if id(module) not in inside and (isinstance(module, torch.jit.ScriptModule) or unwrapped(module) is not module)
+        if id(module) not in inside and (isinstance(module, torch.jit.ScriptModule) or unwrap(module) is not module)
     ]
 
 
@@ -133,10 +131,7 @@ def _tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def check_has_weights(model: nn.Module, role: str) -> None:
-    """Refuse a model with uninitialised weights.
-
-    Raises:
-        ValueError: lazy layers before their first batch, or weights on the meta device.
+    """Raise a ValueError for weights on the meta device, and for lazy layers before their first batch.
 
     Example:
         >>> from torch import nn
@@ -209,7 +204,7 @@ def _path(module: str, name: str) -> str:
 
 
 def _check_equal(model: nn.Module, made: Any, role: str) -> None:
-    """Refuse a copy whose custom `__deepcopy__` changed the weights or the mode."""
+    """Refuse a copy with other weights or another mode, made by a custom `__deepcopy__`."""
     if isinstance(made, nn.Module):
         theirs, ours = dict(_tensors(model)), dict(_tensors(made))
         plain = {name.replace("_orig_mod.", "").replace("module.", "") for name in theirs}

@@ -1,4 +1,4 @@
-"""Cost of a model: parameters, multiply-accumulates, measured speed."""
+"""Parameters, multiply-accumulates and speed of a model."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import timm
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from lkd.models.copying import twin
-from lkd.models.exact import Forward, check_outputs, evaluating, outputs_of, two_images
+from lkd.models.copying import copy_model
+from lkd.models.inference import Forward, check_equal_outputs, example_images, output_tensors, set_eval_mode
 from lkd.models.slak import SLaK
-from lkd.models.timm_attributes import configuration
+from lkd.models.timm_attributes import pretrained_cfg
 from lkd.models.weights import load_checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -30,9 +30,8 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     with the original's.
 
     Args:
-        model: a model of this package, or any model whose modules have a method that
-            `timm.utils.reparameterize_model` calls. Without batch norm, the result is a plain copy. The model is
-            unchanged.
+        model: a model of this package, or any other with modules for `timm.utils.reparameterize_model`. Without batch
+            norm, the result is a plain copy.
         images: images `(B, C, H, W)` for the comparison; by default two random ones of the model's or a common size.
 
     Raises:
@@ -47,11 +46,11 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
         >>> torch.allclose(fold_batchnorm(model)(images), model(images), atol=1e-5)
         True
     """
-    original: Any = evaluating(twin(model, "model"))
+    original: Any = set_eval_mode(copy_model(model, "model"))
     folded: Model = original
     whole = nn.Sequential(OrderedDict(model=original))
-    if foldable(whole):
-        if images is None and (images := two_images(original)) is None:
+    if foldable_modules(whole):
+        if images is None and (images := example_images(original)) is None:
             raise ValueError(
                 f"fold_batchnorm found no image size that {type(model).__name__} accepts, to compare outputs: pass "
                 "two images, as images="
@@ -61,7 +60,7 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
         def forward(network: nn.Module) -> Any:
             return network(compared)
 
-        made: Any = merged(whole, forward, outputs_of(whole, forward), "model")
+        made: Any = merge_branches(whole, forward, output_tensors(whole, forward), "model")
         folded = made[0]
     left = [name or "the model itself" for name, module in folded.named_modules() if _is_batchnorm(module)]
     if left:
@@ -76,23 +75,23 @@ def _is_batchnorm(module: nn.Module) -> bool:
     return any("BatchNorm" in cls.__name__ for cls in type(module).__mro__)
 
 
-def foldable(model: nn.Module) -> list[str]:
-    """Names of the submodules that `timm.utils.reparameterize_model` would change.
+def foldable_modules(model: nn.Module) -> list[str]:
+    """Names of the submodules that `timm.utils.reparameterize_model` changes.
 
     Example:
         >>> import timm, lkd
-        >>> from lkd.models.folding import foldable
-        >>> foldable(timm.create_model("mini_slak"))[0]
+        >>> from lkd.models.folding import foldable_modules
+        >>> foldable_modules(timm.create_model("mini_slak"))[0]
         'stages.0.0.large_kernel'
     """
     return [name for name, module in model.named_modules() if name and _method(module)]
 
 
-def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) -> Model:
+def merge_branches(model: Model, forward: Forward, expected: list[Tensor], role: str) -> Model:
     """A copy with the branches of its submodules merged by `timm.utils.reparameterize_model`; equal outputs.
 
     Args:
-        model: a copy made by `lkd.models.copying.twin`, in eval mode; unchanged.
+        model: a copy made by `lkd.models.copying.copy_model`, in eval mode; unchanged.
         forward: runs a model on the images used for the comparison.
         expected: the model's outputs.
         role: name of the model in error messages.
@@ -102,17 +101,17 @@ def merged(model: Model, forward: Forward, expected: list[Tensor], role: str) ->
 
     Example:
         >>> import timm, lkd, torch
-        >>> from lkd.models.folding import foldable, merged
-        >>> from lkd.models.exact import outputs_of
+        >>> from lkd.models.folding import foldable_modules, merge_branches
+        >>> from lkd.models.inference import output_tensors
         >>> model, forward = timm.create_model("mini_slak").eval(), lambda model: model(torch.zeros(2, 3, 32, 32))
-        >>> foldable(merged(model, forward, outputs_of(model, forward), "teacher"))
+        >>> foldable_modules(merge_branches(model, forward, output_tensors(model, forward), "teacher"))
         []
     """
-    if hooked := next((name for name in foldable(model) if _has_hooks(model.get_submodule(name))), None):
+    if hooked := next((name for name in foldable_modules(model) if _has_hooks(model.get_submodule(name))), None):
         raise ValueError(f"{role}'s module {hooked!r} has hooks, which folding would drop: remove them first")
     try:
         made: Any = reparameterize_model(copy.deepcopy(model), inplace=True)
-        check_outputs(outputs_of(made, forward), expected)
+        check_equal_outputs(output_tensors(made, forward), expected)
     except Exception as error:  # an unrelated method of the same name can raise anything
         raise ValueError(_culprit(model, forward, expected, role) or f"{role} cannot be folded: {error}") from error
     return cast(Model, made)
@@ -128,13 +127,13 @@ def _has_hooks(module: nn.Module) -> bool:
 
 def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: str) -> str:
     """Error message for the first module that fails or changes the outputs when folded alone; "" if none does."""
-    for name in foldable(model):
+    for name in foldable_modules(model):
         alone = copy.deepcopy(model)
         part = alone.get_submodule(name)
         try:
             made: Any = reparameterize_model(nn.Sequential(part), inplace=True)
             alone.set_submodule(name, made[0])
-            check_outputs(outputs_of(alone, forward), expected)
+            check_equal_outputs(output_tensors(alone, forward), expected)
         except Exception as error:  # as above
             return (
                 f"{role}'s module {name!r}, a {type(part).__name__}, cannot be folded by its {_method(part)}(), which "
@@ -171,7 +170,7 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     if len(depths) != 4:
         raise ValueError(f"model has {len(depths)} stages: timm's ConvNeXt supports four only")
     stem = state["downsample_layers.0.0.weight"]
-    cfg = configuration(model)
+    cfg = pretrained_cfg(model)
     plain: Any = timm.create_model(
         "convnext_tiny",
         pretrained_cfg={**cfg, "architecture": "convnext_tiny", "first_conv": "stem.0", "classifier": "head.fc"},
@@ -185,14 +184,14 @@ def to_timm_convnext(model: nn.Module) -> nn.Module:
     if [stage["reduction"] for stage in plain.feature_info] != [stage["reduction"] for stage in model.feature_info]:
         raise ValueError(f"model has a stem of stride {stem.shape[-1]}: timm's ConvNeXt supports 1 and 3 to 7 only")
     plain = load_checkpoint(plain, state).eval()
-    _check_converted(plain, evaluating(twin(model, "model")))
+    _check_converted(plain, set_eval_mode(copy_model(model, "model")))
     return plain
 
 
 def _check_converted(plain: nn.Module, model: nn.Module) -> None:
-    images = two_images(model)
+    images = example_images(model)
     try:
-        check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (plain, model)))
+        check_equal_outputs(*(output_tensors(each, lambda network: network(images)) for each in (plain, model)))
     except ValueError as error:
         raise ValueError(
             f"{type(model).__name__} cannot be converted to timm's ConvNeXt, {error}: its forward or its hooks differ "

@@ -40,9 +40,6 @@ _REFUSED = (
 def is_name(name: str) -> bool:
     """Whether timm has a model of exactly this name, including its tag; deprecated names count.
 
-    Args:
-        name: the model's name.
-
     Example:
         >>> from lkd.models.names import is_name
         >>> is_name("resnet18.a1_in1k"), is_name("resnet18.no_such_tag")
@@ -54,14 +51,10 @@ def is_name(name: str) -> bool:
 
 
 def check_source(kind: str, name: str) -> None:
-    """Refuse a name with the prefix of a source of weights, such as `hf-hub:`.
+    """Raise a ValueError for a name with the prefix of a source of weights, such as `hf-hub:`.
 
     Args:
         kind: kind of name for the error message, such as "student model".
-        name: model name.
-
-    Raises:
-        ValueError: such a name; the message shows a call that works.
 
     Example:
         >>> from lkd.models.names import check_source
@@ -78,8 +71,7 @@ def check_name(kind: str, name: str) -> None:
     """Refuse an unknown or deprecated timm name, with or without a tag.
 
     Args:
-        kind: kind of name for the error message, such as "student model".
-        name: model name.
+        kind: as for `check_source`.
 
     Raises:
         KeyError: an unknown model or tag, with the nearest known one; a deprecated name, with the current one.
@@ -102,12 +94,8 @@ def check_new(kind: str, name: str) -> None:
     """Refuse invalid names, as `check_name`, and names with the tag of pretrained weights.
 
     Args:
-        kind: kind of name for the error message, such as "student model".
+        kind: as for `check_source`.
         name: name of a model that starts from new weights.
-
-    Raises:
-        KeyError, ValueError: see `check_name`.
-        ValueError: a name with a tag.
 
     Example:
         >>> from lkd.models.names import check_new

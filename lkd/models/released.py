@@ -1,4 +1,4 @@
-"""Teachers from the papers' released weight files, verified by checksum after the first use."""
+"""Teachers from the papers' released weight files."""
 
 import json
 import os
@@ -29,8 +29,8 @@ class AuthorsFile(NamedTuple):
         model: name of the network for `timm.create_model`.
         file: file name.
         url: address of the file or its download page.
-        where: location in words.
-        source: where this is documented.
+        where: description of the location.
+        source: where the file is documented.
     """
 
     model: str

@@ -6,13 +6,13 @@ from typing import Any
 from torch import nn
 
 
-def configuration(model: nn.Module) -> Mapping[str, Any]:
+def pretrained_cfg(model: nn.Module) -> Mapping[str, Any]:
     """The `pretrained_cfg` of a timm model; empty for other models.
 
     Example:
         >>> import timm, lkd
-        >>> from lkd.models.timm_attributes import configuration
-        >>> configuration(timm.create_model("mini_slak"))["classifier"]
+        >>> from lkd.models.timm_attributes import pretrained_cfg
+        >>> pretrained_cfg(timm.create_model("mini_slak"))["classifier"]
         'head'
     """
     config = getattr(model, "pretrained_cfg", None)

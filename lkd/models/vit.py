@@ -18,7 +18,7 @@ from lkd.models.classifier import imagenet_cfg
 
 
 class VisionTransformer2020(VisionTransformer):
-    """timm's ViT; the version in its state dicts distinguishes them from released ones."""
+    """timm's ViT, with a version in its state dicts that distinguishes them from released ones."""
 
     _version = 2
 
@@ -31,7 +31,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: VisionTransfor
     """Convert a state dict to timm's attention: fold the scale of released weights into the queries.
 
     A released state dict is recognised by its patch embedding, a matrix `(768, 768)` where timm has a convolution, or
-    by a version in PyTorch's metadata other than that of `VisionTransformer2020`. Other state dicts keep their
+    by PyTorch's metadata, which have another version than `VisionTransformer2020`. Other state dicts keep their
     queries. As in timm, position embeddings are resampled to the model's image size.
 
     Example:

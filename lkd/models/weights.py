@@ -11,12 +11,12 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from lkd.models.copying import check_has_weights, twin, unwrapped
-from lkd.models.exact import check_outputs, evaluating, outputs_of, two_images
-from lkd.models.fit import fitted
-from lkd.models.reading import read
-from lkd.models.state import Call, under, weights_in
-from lkd.models.timm_attributes import configuration
+from lkd.models.copying import check_has_weights, copy_model, unwrap
+from lkd.models.inference import check_equal_outputs, example_images, output_tensors, set_eval_mode
+from lkd.models.key_matching import match_keys
+from lkd.models.state_dict import Call, find_state_dict, select_prefix
+from lkd.models.timm_attributes import pretrained_cfg
+from lkd.models.weight_files import read_weights
 from lkd.util.files import replacing
 from lkd.util.temporary import temporary_folder
 
@@ -74,21 +74,21 @@ def load_checkpoint(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    target = unwrapped(model)
+    target = unwrap(model)
     check_has_weights(target, "model")
     if isinstance(path_or_state_dict, Mapping):
         origin, content = "the state dict", path_or_state_dict
         call = Call("state_dict", key=key, prefix=prefix)
     elif isinstance(path_or_state_dict, str | os.PathLike):
-        origin, content = str(path_or_state_dict), read(Path(path_or_state_dict).expanduser())
+        origin, content = str(path_or_state_dict), read_weights(Path(path_or_state_dict).expanduser())
         call = Call(repr(origin), key=key, prefix=prefix)
     else:
         given = type(path_or_state_dict).__name__
         raise TypeError(f"path_or_state_dict must be a path or a mapping of names to tensors, got {given}")
-    state = weights_in(content, key, origin, call)
+    state = find_state_dict(content, key, origin, call)
     if prefix is not None:
-        state = under(state, prefix)
-    _load(target, fitted(state, target, origin, call), origin)
+        state = select_prefix(state, prefix)
+    _load(target, match_keys(state, target, origin, call), origin)
     return model
 
 
@@ -116,7 +116,7 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: the model was not made by `timm.create_model`, or was changed since (folded, pruned, another
-            forward) and its configuration would create another model.
+            forward).
         TypeError: not a module.
 
     Example:
@@ -130,11 +130,11 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    model = unwrapped(model)
-    if not configuration(model):
+    model = unwrap(model)
+    if not pretrained_cfg(model):
         raise ValueError(f"{type(model).__name__} has no configuration to save: create it with timm.create_model")
     with temporary_folder() as temporary:
-        plain = twin(model, "model").to(memory_format=torch.contiguous_format)  # required by safetensors
+        plain = copy_model(model, "model").to(memory_format=torch.contiguous_format)  # required by safetensors
         save_for_hf(plain, str(temporary), safe_serialization=True)
         _check_made_again(plain, temporary)
         for name in (WEIGHTS, CONFIG):
@@ -144,12 +144,13 @@ def save_model(model: nn.Module, folder: str | os.PathLike[str]) -> Path:
 
 
 def _check_made_again(model: nn.Module, folder: Path) -> None:
-    """Refuse a model whose configuration and weights do not reproduce its outputs."""
+    """Refuse a model with other outputs after saving and loading."""
     try:
         with torch.random.fork_rng(devices=[]):
-            again = evaluating(load_model(folder))
-        if (images := two_images(again)) is not None:
-            check_outputs(*(outputs_of(each, lambda network: network(images)) for each in (again, evaluating(model))))
+            again = set_eval_mode(load_model(folder))
+        if (images := example_images(again)) is not None:
+            models = again, set_eval_mode(model)
+            check_equal_outputs(*(output_tensors(each, lambda network: network(images)) for each in models))
     except Exception as error:  # other models can raise anything
         raise ValueError(
             f"{type(model).__name__} differs from the model that timm.create_model makes of its configuration, so it "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import stats
 
-from lkd.paper.published import table
+from lkd.paper.published_numbers import table
 from lkd.util.checks import check_number, check_whole, unknown
 
 FAMILIES = ("SLaK", "ConvNeXt", "CSWin", "Swin", "ViT")
@@ -68,7 +68,7 @@ def leads() -> pd.DataFrame:
 
 
 class Cells(NamedTuple):
-    """Number of cells, of those with a lead above 0, and of those with the whole interval above 0."""
+    """Number of cells: all, with a lead above 0, and with the whole interval above 0."""
 
     total: int
     positive: int
@@ -79,7 +79,7 @@ def count_cells(leads: pd.DataFrame) -> Cells:
     """Count the cells with a lead over ConvNeXt, CSWin and Swin, the teachers of both students.
 
     Args:
-        leads: all or some rows of `leads()`; those over ViT, which teaches only the ResNet-50, do not count.
+        leads: all or some rows of `leads()`; leads over ViT, which has only a ResNet-50 student, do not count.
 
     Example:
         >>> from lkd.paper.author_logs import count_cells, leads
@@ -210,8 +210,8 @@ def lead_interval(correct: int, images: int, other_correct: int, other_images: i
     """95 % interval of the difference of two independent accuracies, in points.
 
     Newcombe's hybrid score interval (1998, method 10): with accuracies `a` and `b` and their Wilson intervals, from
-    `a - b - sqrt((a - low_a)² + (high_b - b)²)` to `a - b + sqrt((high_a - a)² + (b - low_b)²)`. Students of
-    the same images are not independent: they mostly succeed on the same ones, which makes the interval conservative.
+    `a - b - sqrt((a - low_a)² + (high_b - b)²)` to `a - b + sqrt((high_a - a)² + (b - low_b)²)`. It is conservative for
+    two networks on the same images, which mostly succeed on the same ones.
 
     Args:
         correct, images: as in `score_interval`.
@@ -233,7 +233,7 @@ def lead_interval(correct: int, images: int, other_correct: int, other_images: i
 
 
 def _scores_on(name: str) -> pd.DataFrame:
-    """Rows of `scores` on one set, with students in the order of the log and teachers in that of `FAMILIES`."""
+    """Rows of `scores` on one set, with students in the log's order and teachers in the order of `FAMILIES`."""
     log = table(f"l2s_logs_students_{_SETS[name]}")
     images = int(log.attrs["units"]["top1"].removeprefix("% of "))
     rows = log.assign(set=name, images=images, teacher=log.teacher.str.partition("-")[0])
@@ -254,5 +254,5 @@ def _lead(cell: pd.DataFrame, other: str) -> dict[str, Any]:
 
 
 def _correct(top1: float, images: int) -> int:
-    """Number of correct images of an accuracy in percent."""
+    """Number of correct images from an accuracy in percent."""
     return round(top1 * images / 100)

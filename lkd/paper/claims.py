@@ -1,11 +1,9 @@
 """Claims of the papers and the rules that decide them; `lkd.paper.verdicts` applies the rules.
 
-A rule names a mean difference in a table of results, its expected side of 0, and the smallest effect of interest, all
-before the runs.
+A rule consists of a mean difference in a table of results, its expected sign, and the smallest effect of interest, all
+fixed before the runs.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -20,6 +18,7 @@ from lkd.study import Effect, effect
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import ARCHITECTURE
 from lkd.util.checks import unknown
+from lkd.util.files import json_digest
 from lkd.util.old_names import renamed
 
 SUPPORTED, CONTRADICTED, NO_DIFFERENCE = "supported", "contradicted", "no difference that matters"
@@ -27,7 +26,7 @@ FAMILIES = ("primary", "secondary")
 EXPECTED = ("above", "below", "within", "at most")
 _FILE = Path(__file__).with_name("claims.yaml")
 _WORDING = ("paper", "place", "known", "says")
-"""Fields of a claim that do not belong to its rule."""
+"""Fields of a claim that are not part of its rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Claim:
     def digest(self) -> str:
         """8 hexadecimal digits that identify the rule, without the wording of the claim."""
         rule = {name: value for name, value in asdict(self).items() if name not in _WORDING}
-        return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:8]
+        return json_digest(rule)[:8]
 
     def effect(self, table: pd.DataFrame) -> Effect:
         """The difference of the rule in a table of results.
@@ -85,9 +84,10 @@ class Claim:
     def p_values(self, found: Effect) -> dict[str, float]:
         """The p-value of each decision, by its word.
 
-        With `matters` m: "above" and "below" test a difference of 0 (two-sided) and, for "no difference that matters",
-        one of at least m in size (two one-sided tests). "Within" tests a difference of at least m in size and, for
-        "contradicted", one of at most m. "At most" tests a difference of at least m, or of at most m (one-sided).
+        With `matters` m, the null hypotheses are: for "above" and "below", a difference of 0 (two-sided) and, for "no
+        difference that matters", one of at least m in size (two one-sided tests); for "within", a difference of at
+        least m in size and, for "contradicted", of at most m; for "at most", a difference of at least m, or of at most
+        m.
         """
 
         def over(limit: float) -> float:

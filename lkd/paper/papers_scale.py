@@ -1,7 +1,7 @@
-"""Differences reported for the claims by the papers and their authors' logs, at their own scale.
+"""Differences for the claims as reported by the papers and their authors' logs, at their own scale.
 
-They are single runs, so nothing is tested: `reads_as` only compares them with the smallest effect of interest. Claims
-without numbers in `published.yaml` have no entry.
+They come from single runs and are not tested: `reads_as` only compares them with the smallest effect of interest.
+Claims without numbers in `published.yaml` have no entry.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ import pandas as pd
 
 from lkd.paper.author_logs import scores
 from lkd.paper.claims import CONTRADICTED, NO_DIFFERENCE, SUPPORTED, Claim
-from lkd.paper.published import table
+from lkd.paper.published_numbers import table
 
 _MODERN, _TRANSFORMERS = ("SLaK", "ConvNeXt"), ("CSWin", "Swin", "ViT")
 
@@ -41,7 +41,7 @@ def reported() -> dict[str, Reported]:
 
 
 def reads_as(claim: Claim, difference: float) -> str:
-    """The verdict that a reported difference would have if it were exact.
+    """The verdict for a reported difference, taken as exact.
 
     Example:
         >>> from lkd.paper.claims import claims

@@ -1,9 +1,10 @@
-"""Power of a design, computed before its runs from the variances of earlier ones.
+"""Power of a design, computed before its runs from the variances of earlier runs.
 
 `python -m lkd.paper.power` writes the table of the page of methods.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from lkd.paper.verdicts import LEVEL, POWER
 from lkd.profiles import Profile
 from lkd.recipe import Recipe
 from lkd.runs.published import published
-from lkd.study import Results
 from lkd.study.chapters import STUDIES, TABLES
 from lkd.study.compare import MissingRowsError, crossed, shares
 from lkd.util.files import PUBLISHED, replacing
@@ -29,33 +29,32 @@ _STUDIES = 2000
 def power_table(earlier: str = EARLIER, design: str = DESIGN) -> pd.DataFrame:
     """Expected precision of a design, one row per claim that the earlier runs have.
 
-    `error` is the expected standard error: the variances of the earlier runs, divided by the numbers of instances and
-    seeds of the design. `detectable` is the difference that is found with a probability of 0.8 (normal approximation,
-    before the correction for several claims), `equivalence` the probability to find no difference that matters if there
-    is none, and `coverage` that of the 95 % interval over 2,000 simulated studies with these variances.
+    `error` is the expected standard error, from the variances of the earlier runs and the design's numbers of instances
+    and seeds. `detectable` is the difference found with a power of 0.8 (normal approximation, before the correction for
+    several claims), `equivalence` the probability to find no difference that matters if there is none, and `coverage`
+    the coverage of the 95 % interval in 2,000 simulated studies.
 
     Args:
         earlier: a profile with published records.
         design: the profile of the design.
     """
-    store, found = published(earlier), {}
-    for name, study in STUDIES.items():
-        found[name] = study(earlier).find(store)
-    return pd.DataFrame(_rows(found, design))
+    return pd.DataFrame([_row(claim, parts, *_size(claim, design)) for claim, _, parts in published_shares(earlier)])
 
 
-def _rows(found: dict[str, Results | None], design: str) -> Iterator[dict[str, Any]]:
-    known: dict[tuple[str, str], pd.DataFrame] = {}
+def published_shares(profile: str) -> Iterator[tuple[Claim, pd.DataFrame, np.ndarray]]:
+    """Yield each claim that a profile's published records cover, with its rows and `shares`."""
+    store = published(profile)
+    found = {name: study(profile).find(store) for name, study in STUDIES.items()}
+    tables: dict[tuple[str, str], pd.DataFrame] = {}
     for claim in claims().values():
         if (results := found[claim.study]) is None:
             continue
         key = claim.study, claim.table
-        known[key] = known[key] if key in known else TABLES[claim.table](results)
-        try:
-            parts = shares(claim.rows(known[key]), claim.value, claim.high, claim.low)
-        except MissingRowsError:
-            continue
-        yield _row(claim, parts, *_size(claim, design))
+        tables[key] = tables[key] if key in tables else TABLES[claim.table](results)
+        with suppress(MissingRowsError):
+            rows = claim.rows(tables[key])
+            parts = shares(rows, claim.value, claim.high, claim.low)
+            yield claim, rows, parts
 
 
 def _row(claim: Claim, parts: np.ndarray, instances: int, seeds: int) -> dict[str, Any]:

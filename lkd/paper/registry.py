@@ -1,15 +1,12 @@
 """Registration: evidence that a rule is older than the runs that it decides.
 
 Each run records a hash of the files of rules and designs (`lkd.runs.provenance.rules_hash`). `registered.yaml` lists
-the rules and designs behind each hash; the history of the repository shows when an entry was added. A verdict is
-confirmatory if every run behind it was trained under the present rule of the claim and the present design of the
-profile, with seeds that no earlier run had.
+the rules and designs of each hash; git history dates its entries. A verdict is confirmatory if all its runs were
+trained under the present rule of the claim and the present design of the profile, with new seeds.
 
 After a change of a rule or design: `python -m lkd.paper.registry`.
 """
 
-import hashlib
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -23,6 +20,7 @@ from lkd.profiles import PROFILES, Profile
 from lkd.recipe import Recipe
 from lkd.runs.provenance import REGISTERED_PROFILES, rules_hash
 from lkd.study import Results
+from lkd.util.files import json_digest
 
 FIRST_NEW_SEED = 5
 """Smallest seed, of students and teachers, that the exploratory runs did not use."""
@@ -47,7 +45,7 @@ def is_confirmatory(claim: Claim, profile: str, results: Results) -> bool:
 def design_digest(profile: str) -> str:
     """8 hexadecimal digits that identify the design of a profile: its models, settings, instances and seeds."""
     values = {name: value for name, value in asdict(Profile.load(profile)).items() if name not in _NOT_DESIGN}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return json_digest(values)[:8]
 
 
 @cache

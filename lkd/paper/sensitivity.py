@@ -3,7 +3,7 @@
 `python -m lkd.paper.sensitivity PROFILE` writes the table of the page of methods; it needs statsmodels.
 
 `lkd.study.effect` estimates a variance of the instances for each architecture, from few instances. The mixed model
-assumes one variance for all architectures: narrower intervals if this holds, wrong ones if not.
+assumes one variance for all architectures: intervals are narrower if this holds, and wrong if not.
 """
 
 import math
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lkd.paper.claims import Claim, claims
-from lkd.runs.published import published
+from lkd.paper.claims import Claim
+from lkd.paper.power import published_shares
 from lkd.study import Effect
-from lkd.study.chapters import STUDIES, TABLES
-from lkd.study.compare import MissingRowsError, crossed, shares
+from lkd.study.compare import crossed, shares
 from lkd.util.files import PUBLISHED, replacing
 
 FILE = PUBLISHED / "sensitivity.csv"
@@ -61,7 +60,7 @@ def mixed(parts: np.ndarray, weights: np.ndarray) -> Effect:
     levels = {name: np.eye(level.max() + 1)[level] for name, (level, count) in factors.items() if count > 1}
     levels = {name: each for name, each in levels.items() if each.shape[1] < values.size}  # others are the residual
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a variance of 0 is at the border of the parameters
+        warnings.simplefilter("ignore")  # of variances estimated as 0
         try:
             if levels:
                 columns = [[[f"{name} {number}" for number in range(each.shape[1])]] for name, each in levels.items()]
@@ -97,16 +96,7 @@ def sensitivity_table(profile: str) -> pd.DataFrame:
 
 
 def _rows(profile: str) -> Iterator[dict[str, Any]]:
-    store = published(profile)
-    results = {name: study(profile).find(store) for name, study in STUDIES.items()}
-    for claim in claims().values():
-        if (found := results[claim.study]) is None:
-            continue
-        try:
-            rows = claim.rows(TABLES[claim.table](found))
-            parts = shares(rows, claim.value, claim.high, claim.low)
-        except MissingRowsError:
-            continue
+    for claim, rows, parts in published_shares(profile):
         weights = weights_of(claim, rows)
         ours, other = crossed(parts), mixed(parts, weights)
         row: dict[str, Any] = {"claim": claim.id, "family": claim.family}

@@ -1,4 +1,4 @@
-"""Verdicts as plain values, for `lkd claims` and `lkd.runs.kept`."""
+"""Verdicts as plain values, for `lkd claims` and `lkd.runs.result_cache`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 from lkd.paper.verdicts import Verdict, ledger_of_readable
 from lkd.profiles import Profile
-from lkd.profiles.reading import find, texts
-from lkd.runs.kept import grounds, keep
+from lkd.profiles.profile_files import find_profile, read_files
+from lkd.runs.result_cache import cache_result, input_digests
 from lkd.runs.store import Store
 from lkd.study.chapters import STUDIES
 
@@ -27,14 +27,14 @@ def rows_of(verdicts: Iterable[Verdict]) -> Rows:
 
 
 def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
-    """Judge all claims by the runs of a store, and keep the verdicts in its cache.
+    """Judge all claims by the runs of a store, and cache the verdicts.
 
     Args:
         profile: the scale, by its name or YAML file.
         home: lkd's home.
 
     Returns:
-        The verdicts, and one line per damaged file with the remedy. Verdicts with damaged files are not kept.
+        The verdicts, and one line per damaged file with the remedy. Verdicts with damaged files are not cached.
 
     Raises:
         KeyError: an unknown profile, with the nearest known name.
@@ -50,11 +50,11 @@ def judge_runs(profile: str, home: Path) -> tuple[Rows, list[str]]:
     Profile.load(profile)
     store = Store(home)
     runs = {store.path(recipe) for study in STUDIES.values() for recipe in study(profile).recipes}
-    found = grounds([*(path for path, _ in texts(find(profile))), *sorted(runs)])
+    found = input_digests([*(path for path, _ in read_files(find_profile(profile))), *sorted(runs)])
     verdicts, faults = ledger_of_readable(profile, store)
     rows = rows_of(verdicts)
     if not faults:
-        keep(home, "claims", profile, found, rows)
+        cache_result(home, "claims", profile, found, rows)
     return rows, faults
 
 

@@ -6,8 +6,8 @@ not 0; *not decided* otherwise, also without repetitions; and *not run* if a run
 corrected by Holm's method over the primary claims, and by Benjamini and Hochberg's over the secondary ones, at 0.05.
 Claims that were not run count as undecided in their family.
 
-A difference between teachers that were trained once each is *not decided* at any p-value, because the luck of one
-training cannot be told from the merit of a teacher; such claims do not count in their family.
+A difference between teachers that were trained once each is *not decided* at any p-value, because it may be due to the
+random seeds of their training; such claims do not count in their family.
 """
 
 import math
@@ -46,14 +46,14 @@ class Verdict:
 
     Attributes:
         claim: the claim.
-        profile: the scale, as `Profile.load` accepts it.
+        profile: the scale, for `Profile.load`.
         word: one of `VERDICTS`.
         found: the difference; None if not run.
         p: the smallest p-value of a decision, corrected over the family, or NaN.
         confirmatory: whether the rule is older than its runs, and their seeds are new; otherwise it is exploratory.
-        times: for a claim that is not decided, the factor by which teacher instances and student seeds would have to
-            grow to decide it with a power of 0.8, if the true difference equals the observed one (normal
-            approximation, before correction); NaN for other verdicts, and for teachers that were trained once.
+        times: for a claim that is not decided, the factor of teacher instances and student seeds that decides it with a
+            power of 0.8 if the true difference equals the observed one (normal approximation, before correction); NaN
+            for other verdicts, and for teachers that were trained once.
     """
 
     claim: Claim
@@ -257,7 +257,7 @@ def _decision(p_values: Mapping[str, float], corrected: float) -> str:
 
 
 def _times(claim: Claim, found: Effect) -> float:
-    """Factor of replicates that would decide a claim, by the normal approximation of a test's power."""
+    """Factor of replicates to decide a claim, by the normal approximation of a test's power."""
     mean, m = found.mean, claim.matters
     outcomes = {
         "above": [(abs(mean), LEVEL / 2), (m - abs(mean), LEVEL)],

@@ -1,4 +1,4 @@
-"""Shapes of data sets found without fetching them, and instructions for missing data and weights."""
+"""Shapes of data sets, found without downloads, and instructions for missing data and weights."""
 
 import importlib.util
 from functools import cache
@@ -44,13 +44,13 @@ def data_shape(recipe: Recipe) -> FoundShape:
 
     Folders of images are listed. The shapes of data sets that are downloaded, and of ImageNet-1k, are known without
     their images. A missing folder named imagenet is taken for ImageNet-1k: 1,281,167 training and 50,000 validation
-    images of 1,000 classes (Russakovsky et al. 2015, arXiv 1409.0575). The latter are the test split, and as many of
-    the former are held out (see `lkd.data.sources.from_files`).
+    images of 1,000 classes (Russakovsky et al. 2015, arXiv 1409.0575). The validation images are the test split, and
+    50,000 training images are held out (see `lkd.data.sources.from_files`).
     """
     return _find(recipe.data, View(**recipe.view))
 
 
-def forget() -> None:
+def clear_cache() -> None:
     """Clear the cache of `data_shape`, as files may have changed since the last plan."""
     _find.cache_clear()
 

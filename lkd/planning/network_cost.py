@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.engine.outputs import outputs
+from lkd.engine.forward import compute_outputs
 from lkd.planning.data_shape import Shape
 from lkd.recipe import Recipe
 
@@ -42,8 +42,6 @@ def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
     """Cost of a recipe's student, found on PyTorch's device "meta", which allocates no memory.
 
     Args:
-        recipe: the recipe.
-        shape: shape of the data.
         stages: number of feature maps in `NetworkCost.maps`.
     """
     return _count(recipe.student, json.dumps(recipe.student_args), shape, stages)
@@ -65,7 +63,7 @@ def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost
 
     attention = sdpa_kernel(SDPBackend.MATH)  # the counter does not know fused attention
     with saved_tensors_hooks(save, lambda tensor: tensor), attention, FlopCounterMode(display=False) as counter:
-        given = outputs(network, images, stages)
+        given = compute_outputs(network, images, stages)
     for tensor in state:
         saved.pop(tensor.untyped_storage()._cdata, None)
     return NetworkCost(

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from lkd.engine.jobs import Graph, Job, tape_key
-from lkd.planning.data_shape import data_shape, forget, missing_weights
+from lkd.planning.data_shape import clear_cache, data_shape, missing_weights
 from lkd.planning.gpus import UTILISATION, seconds_on
 from lkd.planning.report import Plan, amount
 from lkd.planning.timing import Duration, estimate_duration
-from lkd.planning.work import JobWork, disk, is_taped, job_graphs, memory, recorded, total_work, work_of
+from lkd.planning.work import JobWork, disk, is_taped, job_graphs, memory, recorded_tape_keys, total_work, work_of
 from lkd.recipe import Recipe
 from lkd.robustness import SETS
 from lkd.runs.store import Store
@@ -51,7 +51,6 @@ def plan(
 
     Args:
         studies: recipes of each study.
-        title: title of the plan.
         store: the store of finished runs; by default the one in this machine's home.
         workers: number of parallel processes; by default one per CPU, or a single one on a machine with a GPU.
         measure: approximate number of seconds for which steps are timed on this device; None to skip timing.
@@ -74,7 +73,7 @@ def plan(
     """
     _check(studies, workers, measure, gpus)
     seconds_on(gpu, 0, False, utilisation)
-    forget()
+    clear_cache()
     store = store or Store()
     workers = workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     graphs = job_graphs(studies, store)
@@ -107,8 +106,6 @@ def plan_chapter(chapter: str, profile: str = "small", *, parameters: dict[str, 
     """Plan a chapter of the book.
 
     Args:
-        chapter: its name.
-        profile: the scale.
         parameters: parameters of the chapter, as for `lkd run`: teachers, students, objectives, seeds, ...
         how: keyword arguments of `plan`.
 
@@ -159,7 +156,7 @@ def _check(studies: Sequence[Sequence[Recipe]], workers: int | None, measure: fl
 
 def _remaining_work(graphs: Sequence[Graph], store: Store) -> dict[Job, JobWork | None]:
     """Work of the remaining jobs; nothing for a tape that is recorded."""
-    done = set(recorded(store))
+    done = set(recorded_tape_keys(store))
     return {
         job: _NOTHING if job.kind == "tape" and tape_key(job.recipe) in done else work_of(job, is_taped(job, graph))
         for graph in graphs
@@ -232,7 +229,7 @@ def _space(rows: pd.DataFrame, store: Store, workers: int) -> dict[str, int | No
 
 
 def _missing(recipes: Sequence[Recipe], space: Mapping[str, int | None], store: Store) -> Iterator[str]:
-    """Yield what is missing besides data, each with its remedy."""
+    """Yield missing weights, GPUs and disk space, each with its remedy."""
     names = sorted({recipe.teacher for recipe in recipes if isinstance(recipe.teacher, str)})
     yield from filter(None, map(missing_weights, names))
     if not torch.cuda.is_available():

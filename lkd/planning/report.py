@@ -27,13 +27,12 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Remaining jobs of studies, with their work, time, memory and disk space. Notebooks show it as a table.
+    """Remaining jobs of studies, with work, time, memory and disk space; shown as a table in notebooks.
 
     Args:
-        title: title of the plan.
         runs: one row per run, teachers included: its id, student, teacher, settings, and whether the store has it.
         frame: one row per kind of job, runs and tapes: number of jobs, number of remaining jobs, and their steps,
-            images, TFLOP, hours in one process of this device, and disk space; memory is that of one process.
+            images, TFLOP, hours in one process on this device, disk space, and memory of one process.
         work: remaining work; None if the size of the data is unknown.
         workers: number of parallel processes on this device.
         duration: remaining time on this device; None if not timed.
@@ -165,15 +164,15 @@ class Plan:
         return self.table._repr_mimebundle_(include, exclude)
 
     def __str__(self) -> str:
-        return "\n".join((*self.sentences(), "", plain(self.frame)))
+        return "\n".join((*self.sentences(), "", to_text(self.frame)))
 
 
-def plain(frame: pd.DataFrame) -> str:
+def to_text(frame: pd.DataFrame) -> str:
     """A table as text."""
-    return shown(frame).to_string(index=False)
+    return readable(frame).to_string(index=False)
 
 
-def shown(frame: pd.DataFrame) -> pd.DataFrame:
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of texts: no empty column, readable units, rounded numbers, and a dash for missing values."""
     return _readable(frame).map(lambda cell: (cell or "–") if isinstance(cell, str) else _number(cell))
 

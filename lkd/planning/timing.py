@@ -3,14 +3,16 @@
 import heapq
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from graphlib import TopologicalSorter
 from itertools import repeat
 from statistics import fmean
+from timeit import timeit
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -32,13 +34,13 @@ from lkd.runs.provenance import provenance
 from lkd.runs.store import Store
 from lkd.util.temporary import temporary_folder
 
-_FEWEST, _MOST = 4, 40
+_MIN_STEPS, _MAX_STEPS = 4, 40
 """Bounds on the number of timed steps; the first step does not count."""
 
-_GUESS = {"cpu": 4e10, "cuda": 5e12}
+_ASSUMED_FLOPS = {"cpu": 4e10, "cuda": 5e12}
 """Assumed FLOP/s, used only to choose a batch that fits the time limit."""
 
-_READING = 0.02
+_ASSUMED_READING = 0.02
 """Assumed seconds to read and augment an image file, for the same choice."""
 
 
@@ -72,8 +74,8 @@ class _Timing(NamedTuple):
 def estimate_duration(graphs: Sequence[Graph], work: Mapping[Job, JobWork], workers: int, seconds: float) -> Duration:
     """Estimate the duration of studies that run one after another.
 
-    A job takes the time of its networks: training and evaluation of the student, and a forward pass of the teacher for
-    each image, unless a tape is read. A study also starts its workers, and sets each kind of job up to check it.
+    The time of a job is the training and evaluation of the student, plus a forward pass of the teacher for each image,
+    unless a tape is read. The time to start the workers and to check each kind of job is added.
 
     Args:
         graphs: remaining jobs of each study.
@@ -104,11 +106,6 @@ def estimate_duration(graphs: Sequence[Graph], work: Mapping[Job, JobWork], work
 def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
     """Seconds until the last job ends, if each free worker takes the longest job with finished dependencies.
 
-    Args:
-        graph: jobs and their dependencies.
-        seconds: duration of each job.
-        workers: number of parallel processes.
-
     Example:
         >>> from lkd import Recipe
         >>> from lkd.engine.jobs import Job
@@ -134,7 +131,7 @@ def makespan(graph: Graph, seconds: Mapping[Job, float], workers: int) -> float:
 
 
 def _networks(recipe: Recipe) -> list[Recipe]:
-    """Recipes that train a recipe's student, and its teacher if it has one, from labels, alike in seed and length."""
+    """Recipes that train the student, and the teacher if there is one, from labels with equal seed and length."""
     alike: dict[str, Any] = {"seed": 0, "epochs": 1, "train_images": None, "stop_top1": None}
     alike |= {"lr": 1e-3, "warmup": 0.15, "schedule": "cosine", "schedule_args": {}}
     return [replace(each.baseline, **alike) for each in (recipe, teacher_network(recipe)) if each]
@@ -143,8 +140,8 @@ def _networks(recipe: Recipe) -> list[Recipe]:
 def _job_seconds(job: Job, work: JobWork, networks: Sequence[_Timing], taped: bool) -> float:
     student, *teacher = networks
     own = 0.0 if job.kind == "tape" else work.images * student.training + work.evaluated * student.forward
-    asked = sum(each.forward for each in teacher) if job.kind == "tape" or not taped else 0.0
-    return student.run + own + work.images * asked
+    teacher_pass = sum(each.forward for each in teacher) if job.kind == "tape" or not taped else 0.0
+    return student.run + own + work.images * teacher_pass
 
 
 def _time_all(networks: Sequence[Recipe], workers: int, seconds: float) -> tuple[float, dict[Recipe, _Timing]]:
@@ -166,16 +163,16 @@ def _time_all(networks: Sequence[Recipe], workers: int, seconds: float) -> tuple
 
 
 def _shortened(recipe: Recipe, limit: float) -> Recipe:
-    """A recipe of some steps, with the largest batch of which the fewest fit a number of seconds."""
+    """A recipe of a few steps, with the largest batch for which `_MIN_STEPS` steps take at most `limit` seconds."""
     shape = data_shape(recipe).shape
     assert shape
-    speed = _GUESS["cuda" if torch.cuda.is_available() else "cpu"]
-    image = 6 * network_cost(recipe, shape).macs / speed + _READING * bool(scheme(recipe.data))
-    most = min(int(limit / (_FEWEST * image)), shape.train // _FEWEST)
+    speed = _ASSUMED_FLOPS["cuda" if torch.cuda.is_available() else "cpu"]
+    image = 6 * network_cost(recipe, shape).macs / speed + _ASSUMED_READING * bool(scheme(recipe.data))
+    most = min(int(limit / (_MIN_STEPS * image)), shape.train // _MIN_STEPS)
     if recipe.batch_size > most:
         most = max(2, min(most, recipe.batch_size // recipe.accumulation) // 2 * 2)
         recipe = replace(recipe, batch_size=most, accumulation=1)
-    return replace(recipe, train_images=min(_MOST, shape.train // recipe.batch_size) * recipe.batch_size)
+    return replace(recipe, train_images=min(_MAX_STEPS, shape.train // recipe.batch_size) * recipe.batch_size)
 
 
 def _start_worker() -> None:
@@ -190,9 +187,10 @@ def _time(recipe: Recipe, limit: float) -> _Timing:
         setup, store = RunSetup(recipe, {}), Store(folder)
         first, training = _training_seconds(recipe, store, limit)
         network, val = setup.network().to(processes().device), setup.data.val
-        val = subset(val, min(len(val), _FEWEST * recipe.batch_size), seed=0)
-        forward = _seconds(lambda: evaluate(network, setup.data, val)) / len(val)
-        run = first + _seconds(lambda: store.save(recipe, network, setup.shape, {}, pd.DataFrame(), provenance()))
+        val = subset(val, min(len(val), _MIN_STEPS * recipe.batch_size), seed=0)
+        forward = timeit(lambda: evaluate(network, setup.data, val), number=1) / len(val)
+        save = partial(store.save, recipe, network, setup.shape, {}, pd.DataFrame(), provenance())
+        run = first + timeit(save, number=1)
     share = (time.process_time() - cpu) / (time.perf_counter() - begun)
     return _Timing(run, training, forward, recipe.batch_size, share)
 
@@ -208,16 +206,10 @@ def _training_seconds(recipe: Recipe, store: Store, limit: float) -> tuple[float
     def record(images: int) -> None:
         times.append(time.perf_counter())
         last = (len(times) - 1) * recipe.batch_size == recipe.train_images
-        if last or (len(times) > _FEWEST and times[-1] - times[1] > limit):
+        if last or (len(times) > _MIN_STEPS and times[-1] - times[1] > limit):
             raise _Enough
 
     with suppress(_Enough):
         execute(recipe, store, {}, resume=False, options=Options(checkpoint_seconds=1e9), progress=record)
     step = (times[-1] - times[1]) / max(1, len(times) - 2)
     return max(0.0, times[1] - times[0] - step), step / recipe.batch_size
-
-
-def _seconds(do: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    do()
-    return time.perf_counter() - start

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from lkd.engine.jobs import Graph, Job, tape_key
-from lkd.engine.jobs import plan as remaining_jobs
+from lkd.engine.jobs import Graph, Job, remaining_jobs, tape_key
 from lkd.engine.optimizer import STOP_CHECK_STEPS
 from lkd.engine.run import OPTIMIZER_STATES, run_bytes
 from lkd.engine.tape import bytes_needed, read_manifest, recipe_of
-from lkd.engine.teacher_check import checked_images
+from lkd.engine.teacher_check import check_image_count
 from lkd.engine.trainer import EPOCH_IMAGES, STOP_CHECK_IMAGES
 from lkd.planning.data_shape import Shape, data_shape
 from lkd.planning.gpus import UTILISATION, seconds_on
@@ -86,16 +85,15 @@ class Work:
 class Memory(NamedTuple):
     """Bytes that a process needs to train a student.
 
-    Python, PyTorch, in-memory data sets and the operators' temporary buffers are not included. On a CPU, measured peaks
-    of two networks in float32 were 1.1 (resnet18 at 64 pixels) and 1.5 times this (mini_slak, a batch of 256).
+    Python, PyTorch, in-memory data sets and the operators' temporary buffers are not included. On a CPU in float32,
+    measured peaks were 1.1 times (resnet18 at 64 pixels) and 1.5 times this (mini_slak, a batch of 256).
 
     Args:
-        weights: of the student, with its buffers.
-        gradients: of its weights.
+        weights, gradients: of the student; `weights` includes its buffers.
         optimizer: two tensors per weight, as in Adam.
         average: the weight average (EMA), if any.
         activations: saved by autograd for one micro-batch; counted in float32, and halved for bf16 and fp16.
-        teacher: its weights.
+        teacher: weights of the teacher.
     """
 
     weights: int
@@ -116,7 +114,7 @@ def work(*studies: Sequence[Recipe], store: Store | None = None) -> Work | None:
 
     Args:
         studies: recipes of each study.
-        store: a store whose finished runs are left out; by default, everything counts.
+        store: leave out the finished runs of this store; by default, everything counts.
 
     Example:
         >>> from lkd.planning import work
@@ -130,7 +128,7 @@ def work(*studies: Sequence[Recipe], store: Store | None = None) -> Work | None:
 
 
 def total_work(work: Mapping[Job, JobWork | None]) -> Work | None:
-    """Total work of jobs; None if that of any job is unknown."""
+    """Total work of jobs; None if the work of any job is unknown."""
     known = [(job.recipe.precision, each) for job, each in work.items() if each is not None]
     if len(known) < len(work):
         return None
@@ -185,18 +183,17 @@ def work_of(job: Job, taped: bool) -> JobWork | None:
     teacher_pass = teacher.macs if teacher else 0
     if job.kind == "tape":
         return JobWork(total, images, 0, 2 * images * teacher_pass)
-    looks = (steps - 1) // STOP_CHECK_STEPS if recipe.stop_top1 is not None else 0
-    watched = recipe.epochs * (min(shape.val, EPOCH_IMAGES) + looks * min(shape.val, STOP_CHECK_IMAGES))
-    evaluated, asked = watched + shape.val + shape.test, min(shape.val, checked_images(shape.classes))
+    stop_checks = (steps - 1) // STOP_CHECK_STEPS if recipe.stop_top1 is not None else 0
+    monitored = recipe.epochs * (min(shape.val, EPOCH_IMAGES) + stop_checks * min(shape.val, STOP_CHECK_IMAGES))
+    evaluated, checked = monitored + shape.val + shape.test, min(shape.val, check_image_count(shape.classes))
     macs = (_TRAINING * images + evaluated) * network_cost(recipe, shape).macs
-    return JobWork(total, images, evaluated, 2 * (macs + (asked + (0 if taped else images)) * teacher_pass))
+    return JobWork(total, images, evaluated, 2 * (macs + (checked + (0 if taped else images)) * teacher_pass))
 
 
 def memory(recipe: Recipe, processes: int = 1) -> Memory | None:
     """Memory of each process that runs a recipe; None if the size of its data is unknown.
 
     Args:
-        recipe: the recipe.
         processes: number of processes that share each batch.
 
     Example:
@@ -233,7 +230,7 @@ def disk(job: Job) -> tuple[int, int] | None:
     return bytes_needed({"epochs": recipe.epochs, "samples": images, **form}), 0
 
 
-def recorded(store: Store) -> Iterator[tuple[object, ...]]:
+def recorded_tape_keys(store: Store) -> Iterator[tuple[object, ...]]:
     """Yield the `tape_key` of each complete tape of a store; warn of damaged ones."""
     for path in (store.folder / "tapes").glob("[!.]*/manifest.json"):
         try:
@@ -247,7 +244,7 @@ def recorded(store: Store) -> Iterator[tuple[object, ...]]:
 
 @cache
 def teacher_network(recipe: Recipe) -> Recipe | None:
-    """A recipe that trains the teacher's network as the student is trained, from labels; None without a teacher."""
+    """A recipe that trains the teacher's network from labels, with the student's settings; None without a teacher."""
     if not recipe.teacher:
         return None
     name = (recipe.teacher_name or "").partition(".")[0]  # without the tag of pretrained weights

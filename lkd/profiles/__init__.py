@@ -1,4 +1,4 @@
-"""Profiles: named scales, one per YAML file of this folder or of the user. A profile may extend another."""
+"""Profiles: named scales in YAML files, built-in or the user's. A profile may extend another."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lkd.profiles.reading import PROFILES, Texts, find, over, own_values, texts
+from lkd.profiles.profile_files import PROFILES, Texts, find_profile, merge, own_values, read_files
 from lkd.profiles.validation import check_form, check_recipes
 from lkd.recipe import Recipe
 from lkd.runs.public_names import profile_name, public
@@ -21,7 +21,7 @@ class Profile:
 
     Args:
         name: its name; for a user's file, the file name without its ending.
-        source: its name, or the absolute path of its file, as `load` accepts it in any folder.
+        source: its name, or the absolute path of its file, for `load`.
         description: one sentence.
         data: the data set.
         train_images: number of training images of students, None for all; teachers use all.
@@ -70,7 +70,7 @@ class Profile:
             TypeError: not a string.
             ValueError: an invalid profile; the message names the file, the key and the fix.
         """
-        return _profile(texts(find(profile)))
+        return _profile(read_files(find_profile(profile)))
 
     @property
     def markdown(self) -> str:
@@ -112,7 +112,7 @@ class Profile:
 
 @cache
 def _profile(files: Texts) -> Profile:
-    """The profile of the first file, which extends those of the others; each is checked before it is extended."""
+    """The profile in the first file, which extends the others; each is checked before it is extended."""
     (path, text), *bases = files
     base = vars(_profile(tuple(bases))) if bases else {}
     known = {key: value for key, value in base.items() if key not in ("name", "source")}
@@ -120,7 +120,7 @@ def _profile(files: Texts) -> Profile:
     if path.stem in PROFILES and not shipped:
         raise ValueError(f"{path} has the name of a built-in profile: rename the file")
     try:
-        values = over(known, own_values(path, text))
+        values = merge(known, own_values(path, text))
         check_form(values)
         profile = Profile(name=path.stem, source=path.stem if shipped else str(path), **values)
         check_recipes(profile)

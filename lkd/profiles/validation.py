@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lkd.recipe import Recipe
@@ -38,8 +39,8 @@ class WrongValueError(ValueError):
 
 
 @contextmanager
-def at(key: str) -> Iterator[None]:
-    """Add a key to the errors of this block."""
+def at_key(key: str) -> Iterator[None]:
+    """Prefix errors of the block with a key of the profile."""
     try:
         yield
     except WrongValueError as error:
@@ -49,42 +50,34 @@ def at(key: str) -> Iterator[None]:
 
 
 def check_form(values: Mapping[str, Any]) -> None:
-    """Check the keys of a profile and the types of its mappings and lists.
-
-    Raises:
-        KeyError, TypeError, ValueError: the message names the key and the problem.
-    """
+    """Check the keys of a profile and the types of its mappings and lists; errors name the key."""
     _check_keys(values, _KEYS, _KEYS)
     if not isinstance(values["description"], str) or not values["description"]:
         raise TypeError(f"description must be a sentence, got {values['description']!r}")
     for key in ("teacher_seeds", "seeds"):
         check_list(key, values[key], int)
     for key in ("teacher", "student"):
-        with at(key):
+        with at_key(key):
             _check_fields(values[key], ("epochs",) if key == "student" else ())
     for key in _NAMED:
-        with at(key):
+        with at_key(key):
             _check_entries(values[key], _check_mapping if key == "objectives" else _check_fields)
-    with at("chapters"):
+    with at_key("chapters"):
         _check_keys(values["chapters"], SETTINGS, [name for name, settings in SETTINGS.items() if settings])
         for name, settings in values["chapters"].items():
-            with at(name):
+            with at_key(name):
                 known = {*_lists_of(name), *SETTINGS[name], *OPTIONAL.get(name, ())}
                 _check_keys(settings, known, SETTINGS[name])
 
 
 def check_recipes(profile: "Profile") -> None:
-    """Check the values of a profile by building recipes from them.
-
-    Raises:
-        WrongValueError: the message names the key.
-    """
+    """Check the values of a profile by building recipes from them; a WrongValueError names the key."""
     some = {"data": profile.data, "student": _SOME_MODEL}
-    with at("data"):
+    with at_key("data"):
         Recipe.from_dict(some)
-    with at("train_images"):
+    with at_key("train_images"):
         Recipe.from_dict({**some, "train_images": profile.train_images})
-    with at("seeds"):
+    with at_key("seeds"):
         for seed in profile.seeds:
             Recipe.from_dict({**some, "seed": seed})
     student = {"train_images": profile.train_images, **profile.student}
@@ -92,20 +85,20 @@ def check_recipes(profile: "Profile") -> None:
         ("teacher", profile.teacher, profile.teacher_recipe, profile.teachers),
         ("student", student, profile.student_recipe, profile.students),
     ):
-        with at(key):
+        with at_key(key):
             Recipe.from_dict({**some, **shared})
         for model in models:
-            with at(f"{key}s.{model}"):
+            with at_key(f"{key}s.{model}"):
                 make(model)
-    with at("teacher_seeds"):
+    with at_key("teacher_seeds"):
         for seed in profile.teacher_seeds:
             profile.teacher_recipe(_SOME_MODEL, seed=seed)
     for name in profile.objectives:
-        with at(f"objectives.{name}"):
+        with at_key(f"objectives.{name}"):
             _check_distilled(profile, {"objective": name})
     for chapter, settings in profile.chapters.items():
         for name, value in settings.items():
-            with at(f"chapters.{chapter}.{name}"):
+            with at_key(f"chapters.{chapter}.{name}"):
                 {**_LIST_CHECKS, **SETTINGS[chapter], **OPTIONAL.get(chapter, {})}[name](profile, value)
 
 
@@ -131,7 +124,7 @@ def _check_entries(values: Any, check: Callable[[Any], None]) -> None:
     if not values:
         raise ValueError("is empty: give at least one")
     for name, entry in values.items():
-        with at(name):
+        with at_key(name):
             check(entry)
 
 
@@ -146,7 +139,7 @@ def _check_fields(values: Any, needed: Collection[str] = ()) -> None:
 
 
 def _lists_of(chapter: str) -> set[str]:
-    """Lists that affect a chapter: variants replace objectives, and sizes of teachers replace teachers."""
+    """Lists that a chapter uses: variants replace objectives, and teacher sizes replace teachers."""
     settings = SETTINGS[chapter]
     without = (
         {"objectives"} if "variants" in settings else {"teachers"} if settings.get("sizes") is _teacher_sizes else set()
@@ -160,16 +153,9 @@ def _check_distilled(profile: "Profile", method: Mapping[str, Any]) -> None:
     profile.student_recipe(student, teacher=profile.teacher_recipe(teacher), **method)
 
 
-def _teachers(profile: "Profile", names: Any) -> None:
-    _check_models("teacher", names, profile.teachers)
-
-
-def _students(profile: "Profile", names: Any) -> None:
-    _check_models("student", names, profile.students)
-
-
-def _check_models(role: str, names: Any, known: Collection[str]) -> None:
-    """Check a chapter's list of models against those with settings in the profile."""
+def _check_models(role: str, profile: "Profile", names: Any) -> None:
+    """Check that a chapter's models have settings in the profile."""
+    known = getattr(profile, f"{role}s")
     check_list(f"{role}s", names, str)
     for name in names:
         if name not in known:
@@ -191,7 +177,7 @@ def _seeds(profile: "Profile", seeds: Any) -> None:
 def _teacher_fields(profile: "Profile", recipes: Any) -> None:
     _check_mapping(recipes)
     for model, fields in recipes.items():
-        with at(model):
+        with at_key(model):
             _check_fields(fields)
             profile.teacher_recipe(model, **fields)
 
@@ -259,8 +245,12 @@ def _count_or_all(profile: "Profile", count: Any) -> None:
 
 Check = Callable[["Profile", Any], None]
 _LIST_CHECKS: dict[str, Check] = {
-    "teachers": _teachers, "students": _students, "objectives": _objectives, "teacher_seeds": _seeds, "seeds": _seeds
-}  # fmt: skip
+    "teachers": partial(_check_models, "teacher"),
+    "students": partial(_check_models, "student"),
+    "objectives": _objectives,
+    "teacher_seeds": _seeds,
+    "seeds": _seeds,
+}
 SETTINGS: dict[str, dict[str, Check]] = {
     "logit_kd": {},
     "matched": {"recipes": _teacher_fields},

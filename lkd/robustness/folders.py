@@ -18,7 +18,7 @@ CLASSES = 1000
 """Number of classes of ImageNet-1k."""
 
 NONE = "none"
-"""Corruption of sets without corruptions in a table, with severity 0."""
+"""Entry of the column `corruption` for sets without corruptions; severity 0."""
 
 
 class ImageNetSet(NamedTuple):
@@ -59,7 +59,7 @@ SETS = {
 
 
 class Part(NamedTuple):
-    """A folder with one folder of images per class of a set, and the protocol of their evaluation."""
+    """A folder of class folders of a set, and the evaluation protocol."""
 
     set: str
     protocol: str
@@ -91,9 +91,8 @@ def find(name: str, folder: Path, protocols: Iterable[str], pairs: Sequence[tupl
     """Find the folders of a set and check their classes.
 
     Args:
-        name: name of the set.
         folder: parent of the set's folder.
-        protocols: protocols of ImageNet-C.
+        protocols: protocols for ImageNet-C.
         pairs: pairs of type and severity of ImageNet-C.
 
     Raises:
@@ -121,8 +120,7 @@ def images_of(part: Part, answers: Sequence[int]) -> FileSplit:
     """The images of a folder, ordered by name.
 
     Args:
-        part: the folder.
-        answers: the classes of ImageNet-1k that the model chooses from; labels are positions in this sequence.
+        answers: the classes of ImageNet-1k to choose from; labels are positions in this sequence.
 
     Raises:
         FileNotFoundError: the folder has no images.

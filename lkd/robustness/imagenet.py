@@ -15,7 +15,7 @@ from lkd.data.image_files import SIZE, FileSplit
 from lkd.data.prefetch import prefetch
 from lkd.engine import evaluate_batches
 from lkd.engine.evaluate import BATCH_SIZE, process_share
-from lkd.models.exact import device_of, in_eval_mode
+from lkd.models.inference import device_of, in_eval_mode
 from lkd.robustness.corruptions import SEED, chosen_pairs
 from lkd.robustness.folders import CLASSES, SETS, Part, class_indices, find, images_of
 from lkd.robustness.scores import CORRUPTIONS, SEVERITIES
@@ -117,7 +117,7 @@ def imagenet_robustness(
 
 
 def _batch(split: FileSplit, transform: Compose, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The images at `indices` as a protocol shows them, and their labels."""
+    """The transformed images at `indices`, and their labels."""
     images, labels = zip(*(split.read(index, skip_damaged=False) for index in indices.tolist()), strict=True)
     return torch.stack([transform(image) for image in images]), torch.tensor(labels)
 

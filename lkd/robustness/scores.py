@@ -131,7 +131,7 @@ def by_corruption(table: pd.DataFrame) -> dict[str, float]:
 
 
 def imagenet_c_scores(table: pd.DataFrame) -> dict[str, float | None]:
-    """The three scores of ImageNet-C, with labels that prevent confusion.
+    """The three scores of ImageNet-C, with unambiguous names.
 
     Args:
         table: the result of `imagenet_robustness`.

@@ -1,4 +1,4 @@
-"""Lists, selects and compares the finished runs of a store, from its files alone."""
+"""List, select and compare the finished runs of a store, without PyTorch."""
 
 import re
 import stat
@@ -133,7 +133,7 @@ def entries(folder: Path) -> Catalogue:
     return Catalogue(sorted(runs, key=lambda run: (run.started, run.run_id)), faults)
 
 
-def unfinished(folder: Path, ids: Iterable[str]) -> tuple[set[str], list[str]]:
+def unfinished_runs(folder: Path, ids: Iterable[str]) -> tuple[set[str], list[str]]:
     """The ids without an intact run in a store's folder, and one line per damaged run, with the remedy."""
     missing, faults = set(), []
     for run_id in sorted(ids):
@@ -201,7 +201,7 @@ def changed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def recipe_differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The fields that differ between recipes, each with its value in every recipe.
 
     Nested fields are named "teacher.lr" or "objective_args.alpha"; None marks a field that a recipe does not have.
@@ -209,13 +209,11 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return _differing_fields([completed(recipe) for recipe in recipes])
 
 
-def paired(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
-    """Differences of a metric between two runs, second minus first, for every seed available for both.
+def paired_differences(first: Entry, second: Entry, known: Iterable[Entry], metric: str) -> dict[int, float]:
+    """Differences of a metric between two runs, second minus first, for each seed available for both.
 
     Args:
-        first, second: the runs.
         known: all runs of the store; runs that differ from `first` or `second` only in their seed are paired.
-        metric: name of the metric.
 
     Returns:
         The difference by seed; empty if the two runs differ only in their seed.

@@ -1,7 +1,7 @@
-"""Launch files: they coordinate the processes of a multi-process run, and processes that wait for the run.
+"""Launch files, which coordinate the processes of a multi-process run and processes that wait for it.
 
-They are in a private folder of this user, not in the store, which others may share or provide: ranks load a pickle,
-which can execute code, and are terminated by the process ids in these files.
+They are in a private folder, not in the store, which other users may share: ranks load a pickle from it, which can
+execute code, and are terminated by the process ids in these files.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from threading import Thread
 from typing import IO
 
 from lkd.util.files import writing
-from lkd.util.locks import is_held, share_until_exit, take, wait_for_holder
+from lkd.util.locks import is_held, share_until_exit, try_lock, wait_for_holder
 from lkd.util.private import SET_TMPDIR, existing_private_folder, private_folder
 from lkd.util.waiting import Patience
 
@@ -75,7 +75,7 @@ class Launch:
         Args:
             rank: the number of this process.
         """
-        file = locked(self.folder / f"{self.launcher.name}-{rank}")
+        file = open_locked(self.folder / f"{self.launcher.name}-{rank}")
         share_until_exit(self.folder)
         file.write(str(os.getpid()))
         file.flush()
@@ -99,10 +99,10 @@ class Launch:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:])
 
 
-def locked(path: Path) -> IO[str]:
+def open_locked(path: Path) -> IO[str]:
     """Open an empty file for writing, locked until it is closed; waits for another holder of the lock."""
     file, patience = path.open("a"), Patience()
-    while not take(file):
+    while not try_lock(file):
         patience(f"an earlier process of this launch, which holds {path}")
         time.sleep(_RETRY_LOCK_SECONDS)
     file.truncate(0)

@@ -42,7 +42,6 @@ def check_records(folder: Path, run_id: str, remedy: str) -> bool:
     """Compare a run's records, and the sizes of its other files, with its manifest.
 
     Args:
-        folder: the run's folder.
         run_id: the expected id.
         remedy: the fix for an altered file, for the error message.
 

@@ -1,7 +1,6 @@
 """The file of a run's predictions on the test images: small, and readable without the data set.
 
-Images are in the order of their labels (a stable sort), which makes the predicted classes compressible: in NumPy,
-`labels.argsort(kind="stable")` are the numbers of the images in the test split.
+Images are sorted by label, for compression: `labels.argsort(kind="stable")` are their positions in the test split.
 """
 
 from pathlib import Path
@@ -20,7 +19,6 @@ def write_predictions(path: Path, labels: ArrayLike, classes: ArrayLike, known: 
     """Write predicted classes.
 
     Args:
-        path: the file.
         labels, classes: label and predicted class of each image, in the order of the test split, shape (N,).
         known: number of classes.
 

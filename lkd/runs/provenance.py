@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _COMPUTED_BY = ("engine/trainer.py", "engine/evaluate.py", "erf", "robustness")
-"""Code that computes results; modules that it imports also count."""
+"""Code that computes results, together with the modules that it imports."""
 _COMPUTES_NOTHING = ("util", "runs")
 REGISTERED_PROFILES = ("reference", "natural")
-"""Profiles whose designs are registered before their runs."""
+"""Profiles with a design that is registered before its runs."""
 _RULES = ("paper/claims.yaml", *(f"profiles/{name}.yaml" for name in ("small", *REGISTERED_PROFILES)))
 """Files with the rules of the claims and with the designs of the registered profiles."""
 _RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
@@ -146,7 +146,12 @@ def _hardware() -> str:
 
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{os.cpu_count()} x {processor_name()}"
+
+
+def processor_name() -> str:
+    """The model name of this machine's CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or platform.machine()}"
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Finds and removes unused files of a store."""
+"""Find and remove unused files of a store."""
 
 import json
 import re
@@ -76,7 +76,7 @@ class Unused(NamedTuple):
     faults: list[str]
 
 
-def unused(folder: Path) -> Unused:
+def find_unused(folder: Path) -> Unused:
     """Find unused files and folders in a store's folder and in TMPDIR.
 
     These are leftovers of killed processes and launches; temporary files; checkpoints of finished runs; and, if no run
@@ -95,7 +95,7 @@ def unused(folder: Path) -> Unused:
     return Unused([waste for waste in found if _is_free(folder, waste)], faults)
 
 
-def of_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
+def removable_runs(folder: Path, chosen: Iterable[Entry]) -> list[Waste]:
     """Finished runs as removable folders, except runs that are being retrained."""
     found = [Waste(RUN, run.path, run.bytes, run.run_id) for run in chosen]
     return [waste for waste in found if _is_free(folder, waste)]
@@ -226,7 +226,7 @@ def _locked_for_removal(folder: Path, waste: Waste) -> Iterator[bool]:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file or folder; a folder is renamed first, so that a partly removed one is a leftover."""
+    """Remove a file or folder; a folder is renamed first, to mark it as a leftover if this is interrupted."""
     with writing(path, "allow this user to remove it"):
         if not path.is_dir():
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Published records: committed results of runs, without weights, from which pages are built without training.
+"""Published records: results of runs without weights, from which the book is built without training.
 
 The records of a profile are one archive, `book/published/<profile>.zip`, with the recipe, metrics, history, provenance,
 predictions and measurements of each run, an index with a digest of each run, and the operations of each chapter. Files

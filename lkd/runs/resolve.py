@@ -1,4 +1,4 @@
-"""Loads models by timm name, folder or run id, with data as each model expects it."""
+"""Load models by timm name, folder or run id, with data as each model expects it."""
 
 import dataclasses
 import re
@@ -38,10 +38,6 @@ class ModelWithData(NamedTuple):
 def resolve(text: str, store: Store) -> str | Path | Run:
     """Resolve a string to a timm name, an existing folder, or a finished run by a prefix of its id.
 
-    Args:
-        text: the string.
-        store: the store of the runs.
-
     Raises:
         FileNotFoundError: a path that is not a folder.
         KeyError: none of these, a deprecated timm name, or the prefix of several ids.
@@ -67,12 +63,12 @@ def resolve(text: str, store: Store) -> str | Path | Run:
     raise KeyError(f"{unknown('model', text, timm.list_models())} It is neither a folder nor the prefix of a run id")
 
 
-def trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
+def load_trained(text: str, store: Store) -> tuple[nn.Module, Run | None]:
     """The trained network of a string (see `resolve`), and its run or None.
 
     Raises:
         FileNotFoundError, KeyError: as for `resolve`.
-        ValueError: a timm name without pretrained weights, or a model that only its author's program can build.
+        ValueError: a timm name without pretrained weights, or an in-memory model of another program.
     """
     return _network(resolve(text, store))
 

@@ -152,11 +152,7 @@ def _check_finite(values: Mapping[str, Tensor]) -> None:
 
 
 def check_shape(shape: Mapping[str, Any], recipe: Recipe) -> None:
-    """Refuse student arguments that are not in the recipe: some arguments of timm read files.
-
-    Raises:
-        TypeError, ValueError: names the argument.
-    """
+    """Raise an error for student arguments that are not in the recipe: some arguments of timm read files."""
     if shape.keys() != _SHAPE.keys() | recipe.student_args.keys():
         raise ValueError(f"its arguments {', '.join(shape)[:80]} are not those of its recipe")
     for name, value in shape.items():
@@ -196,7 +192,6 @@ class Store:
         """The finished run of a recipe, or None.
 
         Args:
-            recipe: the recipe.
             build: builds the student's network; needed only if timm does not know the student.
 
         Raises:
@@ -259,12 +254,10 @@ class Store:
         """Write a run atomically, replacing an earlier run of the same recipe.
 
         Args:
-            recipe: the recipe.
-            student: the trained network.
-            shape: arguments with which timm rebuilds it: `in_chans` and `num_classes`.
+            shape: `in_chans` and `num_classes`, to rebuild the student by timm.
             metrics: final metrics.
             history: one row per epoch.
-            provenance: see `provenance`.
+            provenance: see `lkd.runs.provenance`.
             masks: masks of sparse training, by parameter name.
             predictions: label and predicted class of each test image, int64, shape (N,).
 

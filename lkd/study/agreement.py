@@ -1,4 +1,4 @@
-"""Tables of predictions: agreement of students with their teachers, calibration, and gains by class."""
+"""Tables from predictions: agreement of students and teachers, calibration, and gains by class."""
 
 import pandas as pd
 
@@ -10,10 +10,9 @@ from lkd.study.results import CELL, Results
 def agreement_table(results: Results) -> pd.DataFrame:
     """Agreement with the teacher and calibration on the test images, one row per distilled run.
 
-    `agreement` is the share of images in percent for which student and teacher predict the same class,
-    `alone_agreement` that of the baseline; `kl` is the divergence of the student's distribution from the teacher's in
-    nats; `ece`, `alone_ece` and `teacher_ece` are expected calibration errors in percent. Empty if some runs are from
-    before lkd kept predictions.
+    `agreement` is the percentage of images with equal predictions of student and teacher, `alone_agreement` of baseline
+    and teacher; `kl` is KL(teacher || student) in nats; `ece`, `alone_ece` and `teacher_ece` are expected calibration
+    errors in percent. Empty if some runs are from before lkd stored predictions.
     """
     if not _kept(results):
         return pd.DataFrame(columns=[*CELL, "agreement", "alone_agreement", "kl", "ece", "alone_ece", "teacher_ece"])
@@ -37,7 +36,7 @@ def agreement_table(results: Results) -> pd.DataFrame:
 def class_gains(results: Results) -> pd.DataFrame:
     """Gain of distilled students over their baselines by class, in points: one row per distilled run and class.
 
-    Classes without test images have no row. Empty if some runs are from before lkd kept predictions.
+    Classes without test images have no row. Empty if some runs are from before lkd stored predictions.
     """
     if not _kept(results):
         return pd.DataFrame(columns=[*CELL, "class", "gain"])

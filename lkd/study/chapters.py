@@ -1,4 +1,4 @@
-"""The table of the book's chapters, the studies behind each, and the tables that claims are judged by."""
+"""The book's chapters, their studies, and the tables for claims."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -74,8 +74,6 @@ def studies_of(chapter: str, profile: str, **given: Any) -> list[Study]:
     """Build the studies of a chapter.
 
     Args:
-        chapter: its name.
-        profile: the scale.
         given: values of the chapter's `parameters`. The first study gets all of them, its controls the seeds only.
 
     Raises:
@@ -146,7 +144,7 @@ TABLES: dict[str, Callable[[Results], pd.DataFrame]] = {
 
 
 def complete(study: str, profile: str, store: Store) -> bool:
-    """Whether a store has all runs of a study, and the measurements that its chapter needs."""
+    """Whether a store has all runs of a study and the measurements for its chapter."""
     measured = next(chapter.measured for chapter in CHAPTERS.values() if study in chapter.studies)
     results = STUDIES[study](profile).find(store)
     try:
@@ -156,9 +154,9 @@ def complete(study: str, profile: str, store: Store) -> bool:
 
 
 def costs(profile: str, store: Store) -> pd.DataFrame:
-    """Number of runs and minutes of one CPU core, one row per chapter with all its runs in a store, then two totals.
+    """Runs and CPU minutes (one core) of each chapter with all its runs in a store, one row each, then two totals.
 
-    Chapters share runs. The first total counts each run once, as the store does; the second counts it in every chapter.
+    Chapters share runs: the first total counts each run once, the second once per chapter.
     """
     done: dict[str, dict[Any, Run]] = {}
     for name, chapter in CHAPTERS.items():

@@ -19,7 +19,7 @@ REPLICATES = ("teacher_seed", "seed")
 
 
 class MissingRowsError(ValueError):
-    """A table without the rows of a comparison."""
+    """Rows of a comparison are missing in a table."""
 
 
 class Effect(NamedTuple):
@@ -47,20 +47,20 @@ def effect(
 
     The design crosses trained instances of the teachers with seeds of the students; a seed stands for initial weights,
     stream, and subset of the training images. Entries of `high` or `low` have equal weight. Students, methods and
-    architectures are fixed effects. For a difference `sum_a z_a` with a share `z_a` of each teacher architecture `a`,
-    let `s2_a` be the variance of `z_a` over the `n_a` instances (means over seeds), and `s2` that of the difference
-    over the `n` seeds (means over instances). Instances of different architectures are independent, seeds are shared,
-    and the squared standard error is `sum_a s2_a / n_a + s2 / n`, without the small term that would lower it. A factor
-    with a single level adds nothing, and the interval does not cover it. Degrees of freedom follow Satterthwaite.
+    architectures are fixed effects.
+
+    The difference is `sum_a z_a`, with a share `z_a` of each teacher architecture `a`. Its squared standard error is
+    `sum_a s2_a / n_a + s2 / n`: `s2_a` is the variance of `z_a` over `n_a` instances (means over seeds), `s2` the
+    variance of the difference over `n` seeds (means over instances). It is slightly conservative. A factor with a
+    single level adds nothing, and the interval does not cover it. Degrees of freedom follow Satterthwaite.
 
     Args:
         table: tidy table with one row per run and columns `teacher_seed` and `seed`; the architecture of a teacher is
             given by the columns `teacher`, `kernel` and `size`, as far as the table has them.
-        value: the column.
+        value: name of the column.
         high, low: entries of each side, by column; none are all rows. Without `low`, the result is the mean of `high`.
 
     Raises:
-        KeyError: a missing column.
         MissingRowsError: a side without values, or a missing pair of instance and seed.
 
     Example:

@@ -23,11 +23,10 @@ def compare_with_published(
     """Compare means of this machine's runs with published means, given their intervals.
 
     Args:
-        study: the study.
-        results: its results on this machine.
+        results: the study's results on this machine.
         profile: the profile of the published records.
         cell: columns to group by.
-        column: the column to average.
+        column: column to average.
         table: function from results to a table; by default the gains.
         name: name of the returned table.
     """

@@ -1,4 +1,4 @@
-"""Studies, and the grid of recipes that a profile defines for one."""
+"""Studies, and grids of recipes from a profile."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Study:
     """A set of recipes for one question.
 
     Args:
-        recipes: the recipes; those of their teachers are included.
+        recipes: the recipes, including the teachers'.
         label: extra columns for a distilled run.
 
     Example:
@@ -71,7 +71,7 @@ class Study:
 
 
 class WithoutWeightsError(NotMeasuredError):
-    """A measurement that is missing and needs the weights of runs that were read from their records."""
+    """A missing measurement that needs weights, of runs read from records without weights."""
 
 
 def _without_weights() -> nn.Module:
@@ -86,9 +86,9 @@ class Grid:
     """A grid of teachers, students, objectives and seeds.
 
     Args:
-        profile: the scale, by name or file. Arguments that are None below take the profile's values for the chapter,
-            or its general ones.
-        chapter: the chapter.
+        profile: the scale, by name or file. The default of the other arguments is the profile's value for the chapter,
+            or its general one.
+        chapter: a key of the profile's `chapters`.
         teachers, students, objectives: names.
         teacher_seeds: seeds of the trained instances of each teacher.
         seeds: seeds of the students.

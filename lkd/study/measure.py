@@ -1,7 +1,5 @@
-"""Measurements on the models of runs, made once and kept in the runs' folders."""
+"""Measurements on trained models, made once and stored in the runs' folders."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +18,11 @@ from lkd.erf import at_size, contribution_map, sample_images
 from lkd.models.cost import cost, images_per_second
 from lkd.robustness import corruption_errors, imagenet_robustness
 from lkd.runs.store import Run
-from lkd.util.files import reading, replacing
+from lkd.util.files import json_digest, reading, replacing
 
 Arrays = Mapping[str, np.ndarray]
 
-_OF = "run of this measurement"
+_RUN_KEY = "run of this measurement"
 """Name of the array with the run's id."""
 
 
@@ -36,8 +34,7 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     """The arrays of `measure(run, **arguments)`, computed once and then read from the run's folder.
 
     Args:
-        run: the run with the student to measure.
-        name: name of the measurement; to be changed when its code returns other arrays.
+        name: name of the measurement; change it when the code returns other arrays.
         measure: deterministic function that returns arrays by name.
         arguments: its arguments, as plain values.
 
@@ -48,27 +45,25 @@ def measured(run: Run, name: str, measure: Callable[..., Arrays], **arguments: A
     if not path.exists():
         arrays = measure(run, **arguments)
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_OF: np.array(run.recipe.run_id)})
+            np.savez_compressed(temporary, allow_pickle=False, **arrays, **{_RUN_KEY: np.array(run.recipe.run_id)})
     again = "remove it, and it is measured again"
     with reading(path, "measurement", again), np.load(path, allow_pickle=False) as file:
         found = dict(file)
-        if (of := found.pop(_OF, run.recipe.run_id)) != run.recipe.run_id:  # files of earlier versions have no id
+        if (of := found.pop(_RUN_KEY, run.recipe.run_id)) != run.recipe.run_id:  # files of earlier versions have no id
             raise ValueError(f"it belongs to run {of}")
     return found
 
 
 def place(run: Run, name: str, **arguments: Any) -> Path:
     """The file of a measurement, which may not exist yet."""
-    key = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:8]
-    return run.path / "measured" / f"{name}-{key}.npz"
+    return run.path / "measured" / f"{name}-{json_digest(arguments)[:8]}.npz"
 
 
 def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int | None = None) -> None:
     """Measure runs in parallel processes of one thread each.
 
     Args:
-        measure: one of the functions below with its arguments bound; it keeps its result in the run's folder.
-        runs: the runs.
+        measure: one of the functions below with its arguments bound.
         workers: number of processes; by default one per CPU, or a single one on a machine with a GPU.
     """
     if not runs:
@@ -79,10 +74,9 @@ def measure_all(measure: Callable[[Run], Any], runs: Sequence[Run], workers: int
 
 
 def erf_of(run: Run, size: int, count: int) -> np.ndarray:
-    """Contribution map of a run's student (see `lkd.erf.contribution_map`), kept in float16 relative to its maximum.
+    """Contribution map of a run's student (see `lkd.erf.contribution_map`), stored in float16 relative to its maximum.
 
     Args:
-        run: the run.
         size: side of the enlarged validation images, in pixels.
         count: number of images, with classes in proportion.
     """
@@ -94,7 +88,6 @@ def errors_of(run: Run, count: int) -> pd.DataFrame:
     """Error of a run's student on test images: one row per corruption and severity, and one for clean images.
 
     Args:
-        run: the run.
         count: number of images, with classes in proportion.
     """
     return pd.DataFrame(measured(run, "errors", _errors, count=count))
@@ -104,7 +97,6 @@ def imagenet_errors_of(run: Run, images: str, count: int | None, folder: str | N
     """Errors of a run's student, with ImageNet's 1000 classes, on one of the sets of `imagenet_robustness`.
 
     Args:
-        run: the run.
         images: name of the set.
         count: maximum number of images of each of its folders, with classes in proportion; None for all.
         folder: folder of the sets; None to read an existing measurement.
@@ -162,7 +154,7 @@ def _imagenet_errors(run: Run, images: str, count: int | None, folder: str | Non
 
 @contextmanager
 def _on_gpu(run: Run) -> Iterator[nn.Module]:
-    """The run's student, within the block on this machine's GPU, if it has one."""
+    """The run's student; within the block, on the GPU if there is one."""
     try:
         yield run.student.to("cuda" if torch.cuda.is_available() else "cpu")
     finally:

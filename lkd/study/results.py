@@ -29,7 +29,7 @@ class Results:
     """The runs of a study.
 
     Args:
-        runs: distilled runs with those of their teachers and baselines, in any order.
+        runs: distilled runs, their teachers and their baselines, in any order.
         label: extra columns for a distilled run.
     """
 
@@ -125,7 +125,7 @@ class Results:
         """Parameters and multiply-accumulates per image, with and without zeros, and speed, one row per model.
 
         A model that was trained dense and sparse has two rows. The zeros of a sparse model are stored and multiplied
-        like other weights. Speed is that of a forward pass of 64 images on one thread, on the machine of the run.
+        like other weights. Speed is measured for the forward pass of 64 images on one thread of the run's machine.
         """
         models: dict[tuple[Any, ...], Run] = {}
         for run in self.runs:
@@ -147,8 +147,8 @@ class Results:
 def by_cell(table: pd.DataFrame, column: str, cell: list[str] = CELL) -> pd.DataFrame:
     """Mean, sd, 95 % interval and n of a column, one row per cell, by default per student, teacher and objective.
 
-    The interval is the one of `effect`, for trained instances of the teachers crossed with seeds of the students; rows
-    of a table without these columns count as independent.
+    The interval is `effect`'s, for teacher instances crossed with student seeds; in a table without these columns, rows
+    count as independent.
     """
     if table.empty:
         return pd.DataFrame(columns=[*cell, *Spread._fields])

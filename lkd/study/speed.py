@@ -8,10 +8,10 @@ from lkd.study.results import Results
 def learning_speed(results: Results) -> pd.DataFrame:
     """Learning speed compared with the baseline, one row per distilled run.
 
-    Accuracies come from the history: in percent, on up to 500 validation images after each epoch. `area` is their mean
-    over epochs, the area under the learning curve for an axis of length one; `area_gain` is its difference to that of
-    the baseline, in points. `epochs_saved` is how much earlier the student reaches the baseline's best accuracy, as a
-    share of the schedule; it is missing if the student never does.
+    Accuracies are in percent, on up to 500 validation images after each epoch. `area` is their mean over epochs, the
+    area under the learning curve; `area_gain` is the difference to the baseline's area, in points. `epochs_saved` is
+    how much earlier the student reaches the baseline's best accuracy, as a share of the schedule; missing if it never
+    does.
     """
     rows = []
     for run in results.distilled:

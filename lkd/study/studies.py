@@ -52,11 +52,11 @@ def distillation(
 
 
 def matched(profile: str = "small", *, top1: float | None = None, **given: Any) -> Study:
-    """Students of teachers of about equal accuracy: a control for differences in teacher accuracy.
+    """Students of teachers with about equal accuracy: a control for differences in teacher accuracy.
 
     Args:
-        profile: the scale; its `recipes` for this study make the teachers equal, chosen on validation images.
-        top1: instead, stop each teacher once it has this validation accuracy, in percent.
+        profile: the scale; its `recipes` for this study give teachers of about equal validation accuracy.
+        top1: instead, stop each teacher at this validation accuracy, in percent.
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="matched", **given)
@@ -75,7 +75,6 @@ def method_variants(
     """Students distilled with each variant of a chapter's methods.
 
     Args:
-        profile: the scale.
         chapter: a chapter with `variants` in the profile.
         variants: names of variants; by default all.
         given: `teachers`, `students`, `teacher_seeds`, `seeds` as for `distillation`.
@@ -95,7 +94,6 @@ def schedule_lengths(profile: str = "small", *, factors: Sequence[float] | None 
     """The same students with schedules of several lengths.
 
     Args:
-        profile: the scale.
         factors: lengths as multiples of the profile's epochs; the paper has 1 and 2.5 (120 and 300 epochs).
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
@@ -147,10 +145,9 @@ def kd_variants(
 
 
 def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, **given: Any) -> Study:
-    """Teachers with kernels from 3 to larger than the feature map, and students of each, with measured traits.
+    """Teachers of several kernel sizes, and students of each, with measured traits.
 
     Args:
-        profile: the scale.
         sizes: names of the profile's kernel sizes; by default all.
         given: `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
@@ -160,10 +157,9 @@ def kernel_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None, 
 
 
 def trait_study(profile: str = "small", **given: Any) -> Study:
-    """The teachers, baselines and distilled students with measured traits; `logit_kd` shares these runs.
+    """Teachers, baselines and distilled students with measured traits; `logit_kd` shares these runs.
 
     Args:
-        profile: the scale.
         given: `teachers`, `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """
     grid = Grid(profile=profile, chapter="traits", **given)
@@ -175,7 +171,6 @@ def teacher_sizes(profile: str = "small", *, sizes: Sequence[str] | None = None,
     """Teachers of several sizes, and students of each.
 
     Args:
-        profile: the scale.
         sizes: names of the profile's teacher sizes; by default all.
         given: `students`, `objectives`, `teacher_seeds`, `seeds` as for `distillation`.
     """

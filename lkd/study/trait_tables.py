@@ -22,11 +22,7 @@ from lkd.util.checks import unknown
 
 
 def check_field_size(study: Study) -> None:
-    """Check, before training, that all models accept the image size at which a study measures receptive fields.
-
-    Raises:
-        ValueError: a model rejects the size; the message names both.
-    """
+    """Raise a ValueError, before training, if a model does not accept the image size for receptive fields."""
     size = next(study.label(recipe)["erf_size"] for recipe in study.recipes if recipe.teacher is not None)
     models = {(recipe.student, repr(recipe.student_args)): recipe for recipe in study.recipes}
     for recipe in models.values():
@@ -48,7 +44,6 @@ def check_changed_images(study: Study, imagenet: str | None, sets: Sequence[str]
     """Check, before training, that the test sets for the robustness of a study's models are available.
 
     Args:
-        study: the study.
         imagenet: folder with ImageNet-C, -A, -R and -Sketch: required if the study's data are image files, not allowed
             for images in memory, which lkd corrupts itself.
         sets: names of the sets to use.
@@ -82,8 +77,8 @@ def measure_robustness(
 ) -> None:
     """Measure missing errors of a study's models on changed images, in parallel.
 
-    In-memory images are corrupted once, by the first process, for all models. Models of image files are measured on
-    the sets in `imagenet`: see `check_changed_images`.
+    In-memory images are corrupted once for all models. Models of image files are measured on the sets in `imagenet`:
+    see `check_changed_images`.
     """
     settings = _settings(results)
     count = settings["corrupted_images"]
@@ -98,7 +93,7 @@ def measure_robustness(
 
 
 def erf_table(results: Results) -> pd.DataFrame:
-    """Effective receptive fields, one row per distilled run, with those of its teacher and baseline.
+    """Effective receptive fields of student, teacher and baseline, one row per distilled run.
 
     `share` is `lkd.erf.effective_share` in percent, `share_gain` its difference to the baseline's, and `side_50` the
     paper's measure at a threshold of 0.5.
@@ -184,9 +179,9 @@ def imagenet_table(results: Results, sets: Sequence[str] = tuple(SETS)) -> pd.Da
 def robustness_table(results: Results) -> pd.DataFrame:
     """Mean errors in percent on clean and corrupted images, one row per distilled run, with teacher and baseline.
 
-    `error` is the plain mean over all types and severities, of ImageNet-C for models of image files. It is not mCE,
-    which is defined for ImageNet-C only. `excess` is the error beyond that on the same images without corruption, the
-    numerator of the relative mCE (Hendrycks and Dietterich, 2019).
+    `error` is the plain mean over all types and severities (for models of image files, of ImageNet-C), not mCE.
+    `excess` is the error minus the error on the same clean images, the numerator of the relative mCE (Hendrycks and
+    Dietterich, 2019).
     """
     settings, rows = _settings(results), []
     for run in results.distilled:

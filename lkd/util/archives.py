@@ -1,7 +1,7 @@
 """Reading of untrusted zip archives.
 
-Files are read into memory, one at a time. Every name must match the reader's pattern and occur once. Links, folders and
-encrypted files are refused. Sizes are limited both by the list of files and during decompression.
+Files are read into memory, one at a time. Every name must match a pattern and occur once. Links, folders and encrypted
+files are refused. Sizes are checked in the list of files and during decompression.
 """
 
 import os

@@ -43,11 +43,7 @@ def some(names: Iterable[str]) -> str:
 def check_number(
     name: str, value: float, low: float, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> None:
-    """Refuse a number outside [low, high]; `above` excludes `low`, and `below` excludes `high`.
-
-    Raises:
-        TypeError: not a number.
-        ValueError: outside the range.
+    """Raise an error unless a value is a number in [low, high]; `above` excludes `low`, and `below` excludes `high`.
 
     Example:
         >>> from lkd.util.checks import check_number
@@ -64,11 +60,7 @@ def check_number(
 
 
 def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None:
-    """Refuse anything but a whole number in [low, high].
-
-    Raises:
-        TypeError: not a whole number.
-        ValueError: outside the range.
+    """Raise an error unless a value is an integer in [low, high].
 
     Example:
         >>> from lkd.util.checks import check_whole
@@ -80,10 +72,7 @@ def check_whole(name: str, value: int, low: int, high: float = math.inf) -> None
 
 
 def check_flag(name: str, value: bool) -> None:
-    """Refuse anything but True and False: a string such as "false" would count as True.
-
-    Raises:
-        TypeError: anything else.
+    """Raise a TypeError unless a value is True or False: a string such as "false" would count as True.
 
     Example:
         >>> from lkd.util.checks import check_flag
@@ -94,10 +83,7 @@ def check_flag(name: str, value: bool) -> None:
 
 
 def check_words(name: str, values: Mapping[str, Any]) -> None:
-    """Refuse strings such as "yes" or "false" among values of any type.
-
-    Raises:
-        TypeError: names the string and its key.
+    """Raise a TypeError for strings such as "yes" or "false" among values of any type.
 
     Example:
         >>> from lkd.util.checks import check_words
@@ -109,11 +95,7 @@ def check_words(name: str, values: Mapping[str, Any]) -> None:
 
 
 def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -> None:
-    """Refuse anything but a non-empty list of distinct entries of a type.
-
-    Raises:
-        TypeError: not a list, or an entry of another type.
-        ValueError: an empty list, or a repeated entry.
+    """Raise an error unless a value is a non-empty list of distinct entries of a type.
 
     Example:
         >>> from lkd.util.checks import check_list
@@ -130,15 +112,12 @@ def check_list(name: str, given: Sequence[Any], kind: type | tuple[type, ...]) -
 
 
 def check_unset(settings: Any, names: Iterable[str], kind: str) -> None:
-    """Refuse non-default values of dataclass fields that have no effect.
+    """Raise a ValueError for non-default values of dataclass fields that have no effect.
 
     Args:
         settings: an instance of the dataclass.
         names: fields that must have their default.
-        kind: completes "has no effect on" in the message.
-
-    Raises:
-        ValueError: names a field with another value.
+        kind: the data or object on which they have no effect, for the message.
 
     Example:
         >>> from lkd.util.checks import check_unset

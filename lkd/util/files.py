@@ -28,13 +28,10 @@ def in_checkout() -> bool:
 
 
 def require_checkout(what: str) -> None:
-    """Raise an error outside a checkout of the project.
+    """Raise a FileNotFoundError outside a checkout of the project.
 
     Args:
         what: files that only a checkout has, in the plural.
-
-    Raises:
-        FileNotFoundError: the package is not in a checkout.
     """
     if not in_checkout():
         raise FileNotFoundError(
@@ -96,9 +93,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_digest(content: Any) -> str:
+    """The SHA-256 of plain values as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 @contextmanager
 def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
-    """Replace any error of a block that reads a file by one that names the file and the remedy.
+    """Re-raise any error of the block with the name of the file and the remedy.
 
     Args:
         path: the file or folder.
@@ -130,7 +132,7 @@ def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def fetching(name: str) -> Iterator[None]:
-    """Replace any error of a block that loads a pretrained timm model by one that names the model and the remedy.
+    """Re-raise any error of the block, which loads a pretrained timm model, with the model's name and the remedy.
 
     Raises:
         OSError: the weights are damaged, or neither on this machine nor available from the hub.
@@ -231,7 +233,7 @@ def reserve(path: Path, size: int) -> None:
 
 @contextmanager
 def writing(path: Path, remedy: str = "make room, or give another folder") -> Iterator[None]:
-    """Replace a system error of a block that writes a file or folder by one that names the path and the remedy.
+    """Re-raise a system error of the block, which writes a file or folder, with its path and the remedy.
 
     Raises:
         OSError: the path cannot be written.

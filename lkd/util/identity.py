@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
-from lkd.util.installed import code_of, package, replaced
+from lkd.util.installed import code_of, package, replaced_methods
 
 UNIQUE = "unique-"
 """Prefix of identities that are never equal to another."""
@@ -100,7 +100,7 @@ def identity(thing: Any, name: str) -> str:
 def own_code(function: Callable[..., Any], name: str) -> str | None:
     """The identity of a custom function or class; None for code of lkd or an installed package.
 
-    Custom methods that replace methods of the package's classes in the same module also count.
+    Also covers custom methods assigned to classes of that package's module.
 
     Example:
         >>> import torch
@@ -115,7 +115,7 @@ def own_code(function: Callable[..., Any], name: str) -> str | None:
         f"{kind.__qualname__}.{method}": code
         for kind in classes
         if kind.__module__ == function.__module__
-        for method, code in replaced(kind)
+        for method, code in replaced_methods(kind)
         if not package(code)
     }
     return identity(ours, name) if ours else None
@@ -245,7 +245,7 @@ class _Reader:
             yield self.read(value, f"{place}.{key}" if attributes else f"{place}[{key!r}]")
 
     def _module(self, module: nn.Module, place: str) -> Iterator[bytes | str]:
-        """A network: its class, tensors, modules, hooks and attributes, without its mode, which lkd sets."""
+        """A network: its class, tensors, modules, hooks and attributes, without its training mode."""
         yield from ("network", self.read(type(module), place))
         for kind in ("_parameters", "_buffers", "_modules"):
             yield kind
@@ -298,7 +298,7 @@ class _Reader:
         """Custom code in installed code: a replaced method, a function in a decorator's closure, a bound object."""
         if isinstance(thing, type):
             yield from (self.read(base, place) for base in thing.__bases__)
-            inside = dict(replaced(thing))
+            inside = dict(replaced_methods(thing))
         elif isinstance(thing, types.FunctionType):
             cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
             inside = {name: value for name, cell in cells if callable(value := _content(cell))}
@@ -393,7 +393,7 @@ def _imported_names(function: types.FunctionType) -> Iterator[str]:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object, and those of nested functions and classes."""
+    """A code object, and the code objects of nested functions and classes."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -39,23 +39,21 @@ def package(thing: Any) -> str | None:
     return None
 
 
-def replaced(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
-    """The methods of a class that are custom code, or were defined under another name.
+def replaced_methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+    """The methods of a class that were replaced: custom code, or a function defined under another name.
 
     Args:
         kind: a class of an installed package.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.util.installed import replaced
-        >>> list(replaced(nn.ReLU))
+        >>> from lkd.util.installed import replaced_methods
+        >>> list(replaced_methods(nn.ReLU))
         []
     """
     for name, value in sorted(vars(kind).items()):
         for function in _functions(value):
-            if _is_generated(function) or function.__module__.startswith(
-                "torch._dynamo."
-            ):  # patches, to count networks
+            if _is_generated(function) or function.__module__.startswith("torch._dynamo."):
                 continue
             if not package(function) or function.__qualname__ != f"{kind.__qualname__}.{name}":
                 yield name, function

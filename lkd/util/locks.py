@@ -38,11 +38,7 @@ def lock_at(path: Path) -> FileLock:
 
 @cache
 def check_locking(folder: Path, remedy: str = MOVE_HOME) -> None:
-    """Refuse a folder where files cannot be locked: a lock there would outlive a killed process.
-
-    Raises:
-        OSError: names the folder, the reason and the remedy.
-    """
+    """Raise an OSError if files in a folder cannot be locked by `flock`."""
     with writing(folder, "make room, or allow this user to write there"), tempfile.TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +48,7 @@ def check_locking(folder: Path, remedy: str = MOVE_HOME) -> None:
             ) from error
 
 
-def take(file: IO[str] | int) -> bool:
+def try_lock(file: IO[str] | int) -> bool:
     """Lock an open file until it is closed; return False at once if another process holds the lock."""
     return _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

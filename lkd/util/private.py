@@ -40,14 +40,11 @@ def existing_private_folder() -> Path | None:
 
 
 def check_guarded(folder: Path, remedy: str) -> None:
-    """Refuse a folder that other users can write to or replace, by its own mode or that of a parent.
+    """Raise a PermissionError if other users can write to a folder or one of its parents.
 
     Args:
         folder: an absolute path.
         remedy: the fix, for the error message.
-
-    Raises:
-        PermissionError: names the folder that is open to others.
 
     Example:
         >>> from pathlib import Path

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lkd.util.files import writing
 from lkd.util.temporary import temporary_folder
-from lkd.util.waiting import FIRST, NEXT
+from lkd.util.waiting import FIRST_MESSAGE, NEXT_MESSAGE
 
 Progress = Callable[[int], object]
 """Called with the number of images trained on since the last call."""
@@ -38,11 +38,11 @@ class Tally:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from lkd.util.progress import Tally, tallied
+        >>> from lkd.util.progress import Tally, read_tally
         >>> tally = Tally(Path(tempfile.mkdtemp()) / "images", seconds=0)
         >>> tally(3)
         >>> tally(4)
-        >>> tallied(tally.path)
+        >>> read_tally(tally.path)
         7
     """
 
@@ -60,7 +60,7 @@ class Tally:
             self.written = time.monotonic()
 
 
-def tallied(path: Path) -> int:
+def read_tally(path: Path) -> int:
     """The count in the file of a `Tally`; 0 if the file is missing or empty."""
     try:
         return int(path.read_text())
@@ -102,13 +102,13 @@ class Lines(io.TextIOBase):
     """
 
     def __init__(self, write_line: Callable[[str], object]):
-        self.write_line, self.next = write_line, time.monotonic() + FIRST
+        self.write_line, self.next = write_line, time.monotonic() + FIRST_MESSAGE
 
     def write(self, text: str) -> int:
         """Print the last state of a bar in the text, if a minute has passed."""
         states = [state for state in re.split(r"[\r\n]|\x1b\[A", text) if state.strip()]
         if states and (now := time.monotonic()) >= self.next:
-            self.next = now + NEXT
+            self.next = now + NEXT_MESSAGE
             self.write_line(_BAR.sub(r", \1 %,", states[-1].strip()))
         return len(text)
 
@@ -120,7 +120,7 @@ def bar_file() -> TextIO | None:
 
 @contextmanager
 def progress_bar(total: float) -> Iterator["tqdm[None]"]:
-    """A progress bar on the terminal, or on that of `shown_here` in a parent process; a line a minute without one."""
+    """A progress bar on this terminal or on the parent process's (see `shown_here`); without one, a line a minute."""
     with _listener() or nullcontext(bar_file()) as file:
         with tqdm(
             total=total,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lkd.util.locks import take
+from lkd.util.locks import try_lock
 
 _FOLDER_PREFIX = "lkd-tmp-"
 _FOLDER_NAME = re.compile(f"{_FOLDER_PREFIX}[a-z0-9_]{{8}}")
@@ -47,7 +47,7 @@ def folders_left() -> list[Path]:
 
 
 def files_left_in(folder: Path) -> list[Path]:
-    """Temporary files in a folder left by killed processes: those without a write for a day."""
+    """Temporary files in a folder left by killed processes: not written to for a day."""
     return [path for path in sorted(folder.glob(".*")) if _is_temporary(path.name) and is_left(path)]
 
 
@@ -72,7 +72,7 @@ def is_left(path: Path) -> bool:
 def _is_locked(folder: Path) -> bool:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        return not take(handle)
+        return not try_lock(handle)
     finally:
         os.close(handle)
 

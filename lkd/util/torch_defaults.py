@@ -1,4 +1,4 @@
-"""PyTorch's initial global state, independent of a caller's settings."""
+"""Context managers for PyTorch's global state: defaults, precision, determinism, random state."""
 
 import os
 import random
@@ -109,8 +109,8 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-def own_random_state() -> AbstractContextManager[None]:
-    """Restore PyTorch's random states, of the CPU and of the current GPU, when the block ends."""
+def fork_random_state() -> AbstractContextManager[None]:
+    """Restore PyTorch's random states on the CPU and the current GPU when the block ends."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
 
 

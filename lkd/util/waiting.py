@@ -12,17 +12,17 @@ from tqdm import tqdm
 
 from lkd.util.files import writing
 
-FIRST, NEXT = 5.0, 60.0
+FIRST_MESSAGE, NEXT_MESSAGE = 5.0, 60.0
 """Seconds until the first message, and between messages."""
 
 _RETRY_SECONDS = 0.5
 
 
 class Patience:
-    """A wait with a message on stderr after 5 seconds and then every minute, and a timeout.
+    """A timeout, with a message on stderr after 5 seconds of waiting and then every minute.
 
     Args:
-        seconds: the timeout; no timeout by default.
+        seconds: the timeout; none by default.
 
     Example:
         >>> from lkd.util.waiting import Patience
@@ -33,13 +33,13 @@ class Patience:
     """
 
     def __init__(self, seconds: float = math.inf):
-        self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST
+        self.seconds, self.start, self.next = seconds, time.monotonic(), FIRST_MESSAGE
 
     def __call__(self, what: str) -> None:
-        """Print a message if one is due, or give up; call this repeatedly while waiting.
+        """Print a message if one is due, or give up. Call it repeatedly while waiting.
 
         Args:
-            what: name of the awaited process or event, for messages.
+            what: the awaited process or event, for messages.
 
         Raises:
             TimeoutError: the timeout has passed.
@@ -48,7 +48,7 @@ class Patience:
         if waited >= self.seconds:
             raise TimeoutError(f"gave up after {waited:.0f} s of waiting for {what}")
         if waited >= self.next:
-            self.next = waited + NEXT
+            self.next = waited + NEXT_MESSAGE
             limit = "" if math.isinf(self.seconds) else f", gives up after {self.seconds:.0f} s"
             tqdm.write(f"lkd: waits for {what} ({waited:.0f} s so far{limit})", file=sys.stderr)
 
@@ -58,7 +58,6 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
     """Hold a lock within the block; prints messages while another process holds it.
 
     Args:
-        lock: the lock.
         purpose: the holder's work, "trains run 3f2a" for example.
         seconds: the timeout; none by default, since a lock is released when its holder ends.
 
@@ -66,15 +65,15 @@ def held(lock: FileLock, purpose: str, seconds: float = math.inf) -> Iterator[No
         TimeoutError: another process held the lock until the timeout.
     """
     patience = Patience(seconds)
-    while not acquired(lock, _RETRY_SECONDS):
-        patience(f"{holder(lock)}, which {purpose}")
+    while not try_acquire(lock, _RETRY_SECONDS):
+        patience(f"{describe_holder(lock)}, which {purpose}")
     try:
         yield
     finally:
         lock.release()
 
 
-def acquired(lock: FileLock, seconds: float) -> bool:
+def try_acquire(lock: FileLock, seconds: float) -> bool:
     """Try to acquire a lock for some seconds; return whether it is now held.
 
     Raises:
@@ -88,7 +87,7 @@ def acquired(lock: FileLock, seconds: float) -> bool:
     return True
 
 
-def holder(lock: FileLock) -> str:
+def describe_holder(lock: FileLock) -> str:
     """A description of the process that holds a lock, with its id on Linux if it runs on this machine."""
     try:
         number = Path(lock.lock_file).stat().st_ino

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lkd.cli import machine as doctor
-from lkd.data.inspection import Known
+from lkd.data.inspection import KnownData
 
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-    return doctor.examined()
+    return doctor.examine_machine()
 
 
 def test_what_is_found_is_this_machine(found: dict, home: Path) -> None:
@@ -34,8 +34,8 @@ def test_the_data_sets_of_this_machine_are_accounted_for_in_six_lines(
     found: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found["data"][0] == "digits: 10 classes; train 1,297, val 250, test 250 images" and len(found["data"]) <= 6
-    rows = [Known(f"folder:{number}", "", account=str(number)) for number in range(9)]
-    monkeypatch.setattr(doctor, "known", lambda: rows)
+    rows = [KnownData(f"folder:{number}", "", account=str(number)) for number in range(9)]
+    monkeypatch.setattr(doctor, "list_data_sets", lambda: rows)
     assert doctor.data_sets() == ["0", "1", "2", "3", "4", "4 more: see `lkd data list`"]
 
 
@@ -46,7 +46,7 @@ def test_speed_is_measured_and_a_student_is_faster_than_a_teacher(found: dict) -
 
 def test_nothing_is_left_in_the_home(home: Path) -> None:
     before = set(home.rglob("*"))
-    doctor.place()
+    doctor.home_status()
     assert set(home.rglob("*")) == before
 
 
@@ -55,7 +55,7 @@ def test_a_home_that_can_only_be_read_is_looked_at_and_named(monkeypatch: pytest
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("lkd.util.files.tempfile.TemporaryFile", refuse)
-    found = doctor.place()
+    found = doctor.home_status()
     assert found["written a second"] is None and "Read-only file system): set LKD_HOME" in found["fault"]
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from lkd import Recipe
 from lkd.cli import app
 from lkd.profiles import Profile
-from lkd.runs.kept import kept
+from lkd.runs.result_cache import cached_result
 from lkd.runs.store import Store
 from lkd.study import Study
 from lkd.study import chapters as evidence
@@ -59,7 +59,7 @@ def test_an_interrupted_study_ends_its_workers_and_the_same_command_goes_on(
     again = study(*command[4:])
     assert (again.exit_code, again.stdout) == (0, f"5 runs of kernel_size are in {home}\n"), again.stderr
     assert len(list(home.glob("runs/[!.]*"))) == 5
-    assert kept(home, "claims", "smoke")
+    assert cached_result(home, "claims", "smoke")
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_what_ends_a_worker_is_told(make: Callable[[int], None], kind: type[Exce
 
 
 def test_workers_that_make_nothing_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(prefetch, "_POLL_SECONDS", 0.1)
     monkeypatch.setattr(prefetch, "_GIVE_UP_SECONDS", 0.1)
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(TimeoutError, match=r"gave up after 0 s of waiting for worker processes .*: use workers=0"):

@@ -15,7 +15,7 @@ from lkd import Recipe
 from lkd.data import fingerprint, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.setup import RunSetup
-from lkd.engine.teacher_for import content, make_tape
+from lkd.engine.teacher_source import make_tape, tape_content
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,10 +101,10 @@ def test_a_tape_names_the_whole_teacher(pets: Path) -> None:
     taught = recipe(pets, teacher=replace(recipe(pets), student="mini_vit"), objective="kd")
     setting = RunSetup(taught, {})
     teacher = setting.untrained_teacher()
-    before = content(setting, teacher)
+    before = tape_content(setting, teacher)
     for name in ("scale", "shift", "stages"):
         teacher = setting.untrained_teacher()
         setattr(teacher, name, getattr(teacher, name) + 1)
-        assert content(setting, teacher) == {**before, name: content(setting, teacher)[name]} != before
+        assert tape_content(setting, teacher) == {**before, name: tape_content(setting, teacher)[name]} != before
     other = RunSetup(replace(taught, teacher=replace(taught.teacher, epochs=2)), {})
-    assert content(other, teacher)["network"] != before["network"]
+    assert tape_content(other, teacher)["network"] != before["network"]

@@ -12,7 +12,7 @@ import lkd
 from lkd import Recipe
 from lkd.data import load
 from lkd.engine.accelerators import evaluation_precision
-from lkd.engine.loss_check import LOOK_STEPS, LossCheck
+from lkd.engine.loss_check import READ_INTERVAL, LossCheck
 from lkd.engine.optimizer import make_optimizer
 from lkd.engine.teacher import FrozenTeacher
 from lkd.study import measure
@@ -60,7 +60,7 @@ def test_on_a_cpu_each_loss_is_read_and_the_first_bad_one_is_named() -> None:
 
 def test_on_a_gpu_losses_are_read_every_few_steps_and_the_first_bad_one_is_named() -> None:
     check = LossCheck(GPU)
-    losses(check, [1.0] * 3 + [math.nan] + [1.0] * (LOOK_STEPS - 5))
+    losses(check, [1.0] * 3 + [math.nan] + [1.0] * (READ_INTERVAL - 5))
     with pytest.raises(FloatingPointError, match=r"^the loss is not finite in step 3: total = nan, kd = nan$"):
         losses(check, [math.nan])
 
@@ -69,8 +69,8 @@ def test_a_look_reads_what_is_left() -> None:
     check = LossCheck(GPU)
     losses(check, [1.0, math.nan, 1.0])
     with pytest.raises(FloatingPointError, match="in step 1: total = nan"):
-        check.look()
-    check.look()
+        check.flush()
+    check.flush()
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])
@@ -78,9 +78,9 @@ def test_in_fp16_single_overflows_pass_and_a_series_raises(device: torch.device)
     check = LossCheck(device, patience=3)
     losses(check, [1.0, math.inf, math.inf, 1.0, math.inf, 1.0])
     losses(check, [math.inf])
-    check.look()
+    check.flush()
     with pytest.raises(FloatingPointError, match="not finite in step 0: total = inf, kd = inf; 3 in a row"):
-        losses(check, [math.inf] * 2 + [1.0] * LOOK_STEPS)
+        losses(check, [math.inf] * 2 + [1.0] * READ_INTERVAL)
 
 
 # Settings -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lkd
 from lkd import Recipe
 from lkd.data import SOURCES, Images, load
-from lkd.engine.setup import in_memory
+from lkd.engine.setup import in_memory_name
 from lkd.objectives import OBJECTIVES, Label, Objective, Outputs
 from lkd.runs.store import Run, Store
 
@@ -76,7 +76,7 @@ def test_content_that_cannot_be_compared_is_said_and_trained_anew(store: Store) 
     model = Perceptron()
     model.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.warns(UserWarning, match=r"student\.lock is a _thread\.lock, .*retrained each time"):
-        first, second = in_memory(model, "student"), in_memory(model, "student")
+        first, second = in_memory_name(model, "student"), in_memory_name(model, "student")
     assert first != second
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Subset, TensorDataset
 import lkd
 from lkd import Recipe
 from lkd.data import Batch, Images, load
-from lkd.engine.setup import RunSetup, in_memory
+from lkd.engine.setup import RunSetup, in_memory_name
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.trainer import Trainer
 from lkd.profiles import Profile
@@ -331,7 +331,7 @@ def test_a_triple_has_the_order_train_val_test(store: Store) -> None:
     settings: dict[str, Any] = dict(profile="smoke", epochs=1, train_images=None, batch_size=16, store=store)
     run = lkd.train("mini_resnet", data=triple, **settings)
     assert run.provenance["data"]["images"] == {"train": 60, "val": 20, "test": 40}
-    assert run.recipe.data == in_memory(lkd.data.from_datasets(triple[0], triple[2], val=triple[1]))
+    assert run.recipe.data == in_memory_name(lkd.data.from_datasets(triple[0], triple[2], val=triple[1]))
 
 
 def test_overrides_go_to_the_recipe_or_to_the_objective(store: Store) -> None:
@@ -399,11 +399,11 @@ def test_a_teacher_trained_on_other_data_of_ones_own_teaches_on_these(store: Sto
 def test_a_module_is_known_by_its_weights_and_its_structure() -> None:
     torch.manual_seed(0)
     first, second = Perceptron(), Perceptron()
-    assert in_memory(first) != in_memory(second)
+    assert in_memory_name(first) != in_memory_name(second)
     second.load_state_dict(first.state_dict())
-    assert in_memory(first) == in_memory(second)
+    assert in_memory_name(first) == in_memory_name(second)
     second.drop.p = 0.1
-    assert in_memory(first) != in_memory(second)
+    assert in_memory_name(first) != in_memory_name(second)
 
 
 def test_a_teacher_with_its_own_normalisation_sees_images_under_it() -> None:
@@ -429,6 +429,6 @@ def test_two_recipes_of_one_stream_show_the_same_pixels_and_another_seed_shows_o
 def test_modules_with_other_plain_attributes_are_not_the_same() -> None:
     first, second = Perceptron(), Perceptron()
     second.load_state_dict(first.state_dict())
-    assert in_memory(first) == in_memory(second)
+    assert in_memory_name(first) == in_memory_name(second)
     second.drop.note = 5
-    assert in_memory(first) != in_memory(second)
+    assert in_memory_name(first) != in_memory_name(second)

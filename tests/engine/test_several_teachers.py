@@ -9,7 +9,7 @@ from short import TEACHER, Perceptron
 
 import lkd
 from lkd.data import Batch, load
-from lkd.engine.setup import RunSetup, in_memory
+from lkd.engine.setup import RunSetup, in_memory_name
 from lkd.models import Ensemble, Normalized
 from lkd.runs.store import Store
 
@@ -42,14 +42,14 @@ def test_recipes_in_a_list_are_trained_once_and_teach_together(store: Store) -> 
 def test_weights_and_members_are_part_of_the_run(store: Store) -> None:
     members = [Perceptron(), Perceptron()]
     equal, other = Ensemble(members), Ensemble(members, [1, 3])
-    assert in_memory(equal) == in_memory(Ensemble(members, [2, 2])) != in_memory(other)
+    assert in_memory_name(equal) == in_memory_name(Ensemble(members, [2, 2])) != in_memory_name(other)
 
 
 def test_each_teacher_has_its_own_normalisation() -> None:
     torch.manual_seed(0)
     plain, own = (timm.create_model("mini_resnet", in_chans=1, num_classes=10).eval() for _ in range(2))
     ensemble = Ensemble([plain, Normalized(own, [0.5], [0.25])])
-    name = in_memory(ensemble)
+    name = in_memory_name(ensemble)
     recipe = lkd.Recipe(data="digits", student="mini_resnet", teacher=name, objective="kd", epochs=1)
     setup = RunSetup(recipe, {name: ensemble})
     live = setup.frozen_teacher(None)

@@ -13,7 +13,7 @@ import torch
 from short import ALONE, TAUGHT, TEACHER, same, wait_until
 
 import lkd
-from lkd.engine.jobs import plan
+from lkd.engine.jobs import remaining_jobs
 from lkd.engine.options import Options
 from lkd.engine.slurm import Submitted
 from lkd.engine.workers import execute_all
@@ -93,7 +93,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_slurm_gets_workers_as_an_array_with_the_settings_given(slurm: Path, store: Store) -> None:
     settings = {"partition": "gpu", "gpus_per_node": 1, "mem_gb": 64, "additional_parameters": {"reservation": "us"}}
     start = Submitted(slurm / "jobs", settings=settings)
-    with start(plan(STUDY, store), store, 3, Options()) as ended:
+    with start(remaining_jobs(STUDY, store), store, 3, Options()) as ended:
         assert not ended()
     lines = (slurm / "script").read_text().splitlines()
     wanted = {"partition=gpu", "gpus-per-node=1", "mem=64GB", "reservation=us", "array=0-2%3", "time=1440"}
@@ -102,13 +102,13 @@ def test_slurm_gets_workers_as_an_array_with_the_settings_given(slurm: Path, sto
 
 
 def test_an_interrupt_cancels_all_jobs_of_slurm(slurm: Path, store: Store) -> None:
-    with pytest.raises(KeyboardInterrupt), Submitted(slurm / "jobs")(plan(STUDY, store), store, 3, Options()):
+    with pytest.raises(KeyboardInterrupt), Submitted(slurm / "jobs")(remaining_jobs(STUDY, store), store, 3, Options()):
         raise KeyboardInterrupt
     assert (slurm / "cancelled").read_text().split() == ["77_0", "77_1", "77_2"]
 
 
 def test_more_jobs_than_there_is_work_for_are_not_asked_for(slurm: Path, store: Store) -> None:
-    with Submitted(slurm / "jobs")(plan([TEACHER, ALONE], store), store, 8, Options()):
+    with Submitted(slurm / "jobs")(remaining_jobs([TEACHER, ALONE], store), store, 8, Options()):
         assert "#SBATCH --array=0-1%2" in (slurm / "script").read_text().splitlines()
 
 
@@ -116,7 +116,7 @@ def test_a_folder_that_others_can_write_to_is_refused_before_anything_is_submitt
     (slurm / "jobs").mkdir()
     (slurm / "jobs").chmod(0o777)
     with pytest.raises(PermissionError, match=r"/jobs can be written by others \(mode 777\): jobs load pickles from"):
-        with Submitted(slurm / "jobs")(plan([ALONE], store), store, 1, Options()):
+        with Submitted(slurm / "jobs")(remaining_jobs([ALONE], store), store, 1, Options()):
             pass
     assert not (slurm / "script").exists()
 

@@ -19,13 +19,13 @@ from lkd import Recipe
 from lkd.cli import app
 from lkd.data import Batch
 from lkd.engine import Options
-from lkd.engine.rehearsal import rehearse
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, bytes_needed
 from lkd.engine.tape_tools import record_tape, verify_tape
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.teacher_check import check_teacher
 from lkd.engine.trainer import Trainer
+from lkd.engine.trial_step import trial_step
 from lkd.models import fold_batchnorm
 from lkd.objectives import Outputs
 from lkd.runs.manifest import write_manifest
@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return call(teacher, epoch, batch)
 
     monkeypatch.setattr(FrozenTeacher, "__call__", counted)
-    for before_training in (check_teacher, rehearse):
+    for before_training in (check_teacher, trial_step):
         monkeypatch.setattr(sys.modules["lkd.engine.run"], before_training.__name__, uncounted(before_training))
     monkeypatch.setattr(Trainer, "predictions", uncounted(Trainer.predictions))
     return batches
@@ -189,7 +189,9 @@ def test_a_tape_that_does_not_fit_is_refused_before_its_teacher_is_trained(
         record_tape(TAUGHT, store)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**22}))
     larger = {1: 1, TAUGHT.epochs: 10**6}  # a tape of one epoch holds the test images
-    monkeypatch.setattr("lkd.engine.teacher_for.bytes_needed", lambda form: larger[form["epochs"]] * bytes_needed(form))
+    monkeypatch.setattr(
+        "lkd.engine.teacher_source.bytes_needed", lambda form: larger[form["epochs"]] * bytes_needed(form)
+    )
     if trained:
         lkd.run(TAUGHT, store=store, options=Options(tape=True))
     else:

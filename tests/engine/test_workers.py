@@ -20,7 +20,7 @@ from short import ALONE, TAUGHT, TEACHER, same, stop, wait_until
 import lkd
 from lkd import Recipe
 from lkd.engine import workers as side_by_side
-from lkd.engine.jobs import Job, plan
+from lkd.engine.jobs import Job, remaining_jobs
 from lkd.engine.options import Options
 from lkd.engine.trainer import Trainer
 from lkd.engine.workers import FailedRunsError, execute_all, work
@@ -61,8 +61,8 @@ def assert_same(recipes: Sequence[Recipe], first: Store, second: Store) -> None:
 def test_teachers_come_before_tapes_and_tapes_before_the_students_that_share_them(store: Store) -> None:
     tape = Job("tape", TAUGHT)
     expected = {run(TEACHER): set(), tape: {run(TEACHER)}, run(TAUGHT): {tape}, run(BY_NKD): {tape}, run(ALONE): set()}
-    assert plan([TAUGHT, ALONE, BY_NKD], store) == expected
-    assert plan([TAUGHT, TAUGHT, ALONE, TEACHER, BY_NKD, ALONE], store) == expected
+    assert remaining_jobs([TAUGHT, ALONE, BY_NKD], store) == expected
+    assert remaining_jobs([TAUGHT, TAUGHT, ALONE, TEACHER, BY_NKD, ALONE], store) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_teachers_come_before_tapes_and_tapes_before_the_students_that_share_the
     ids=["seed", "crop", "precision", "teacher", "alone"],
 )
 def test_there_is_no_tape_for_a_single_student(other: Recipe, store: Store) -> None:
-    graph = plan([TAUGHT, other], store)
+    graph = remaining_jobs([TAUGHT, other], store)
     assert {job.kind for job in graph} == {"run"}
     assert graph[run(TAUGHT)] == {run(TEACHER)}
 
@@ -85,22 +85,22 @@ def test_there_is_no_tape_for_a_single_student(other: Recipe, store: Store) -> N
 def test_what_the_store_has_is_not_planned(store: Store) -> None:
     lkd.run(TEACHER, store=store)
     tape = Job("tape", TAUGHT)
-    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {tape: set(), run(TAUGHT): {tape}, run(BY_NKD): {tape}}
+    assert remaining_jobs([TEACHER, TAUGHT, BY_NKD], store) == {tape: set(), run(TAUGHT): {tape}, run(BY_NKD): {tape}}
     lkd.run(TAUGHT, store=store)
-    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {run(BY_NKD): set()}
+    assert remaining_jobs([TEACHER, TAUGHT, BY_NKD], store) == {run(BY_NKD): set()}
     lkd.run(BY_NKD, store=store)
-    assert plan([TEACHER, TAUGHT, BY_NKD], store) == {}
+    assert remaining_jobs([TEACHER, TAUGHT, BY_NKD], store) == {}
 
 
 def test_pretrained_teachers_are_taped_but_not_trained(store: Store) -> None:
     first, second = replace(TAUGHT, teacher="resnet18"), replace(BY_NKD, teacher="resnet18")
     tape = Job("tape", first)
-    assert plan([first, second], store) == {tape: set(), run(first): {tape}, run(second): {tape}}
+    assert remaining_jobs([first, second], store) == {tape: set(), run(first): {tape}, run(second): {tape}}
 
 
 def test_teachers_of_teachers_come_first(store: Store) -> None:
     second = replace(ALONE, teacher=TAUGHT, objective="nkd")
-    assert plan([second], store) == {
+    assert remaining_jobs([second], store) == {
         run(TEACHER): set(),
         run(TAUGHT): {run(TEACHER)},
         run(second): {run(TEACHER), run(TAUGHT)},
@@ -134,7 +134,7 @@ def test_a_study_that_is_there_starts_no_process(uninterrupted: Store, monkeypat
 def test_what_another_process_is_at_is_waited_for_only_when_nothing_else_is_ready(
     store: Store, uninterrupted: Store
 ) -> None:
-    graph = plan([TEACHER, ALONE], store)
+    graph = remaining_jobs([TEACHER, ALONE], store)
     with store.lock(TEACHER.run_id):
         worker = Thread(target=work, args=(graph, store, Options()), daemon=True)
         worker.start()
@@ -166,7 +166,7 @@ def test_workers_share_out_the_gpus(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named) if named else monkeypatch.delenv(
         "CUDA_VISIBLE_DEVICES", raising=False
     )
-    graph = plan(STUDY, store)
+    graph = remaining_jobs(STUDY, store)
     with side_by_side.local_workers(graph, store, None, Options()):
         assert started == seen[:2]
     with side_by_side.local_workers(graph, store, 3, Options()):
@@ -184,7 +184,7 @@ def test_an_interrupt_ends_all_workers_also_one_that_is_stopped(store: Store, mo
     monkeypatch.setattr(ending, "_GRACE_SECONDS", 0.5)
     before = set(multiprocessing.active_children())
     with pytest.raises(KeyboardInterrupt):
-        with side_by_side.local_workers(plan(STUDY, store), store, 2, Options()):
+        with side_by_side.local_workers(remaining_jobs(STUDY, store), store, 2, Options()):
             workers = set(multiprocessing.active_children()) - before
             assert len(workers) == 2
             stop(workers.pop().pid)
@@ -198,7 +198,7 @@ def test_a_failing_run_stops_none_but_its_own_students_and_is_tried_again_the_ne
 ) -> None:
     monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("the study's own process trained"))
     taught = replace(TAUGHT, teacher=DIVERGING)
-    first, second = plan([taught], store), plan([ALONE], store)
+    first, second = remaining_jobs([taught], store), remaining_jobs([ALONE], store)
     assert next(iter(first)).work > next(iter(second)).work, "the failing run does not come first"
     told = rf"1 of 3 jobs failed, and 1 runs need them\n{DIVERGING.run_id} .*mini_convnext_nano.*: FloatingPointError: "
     for _ in range(2):

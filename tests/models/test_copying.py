@@ -11,7 +11,7 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
-from lkd.models.copying import copied, unwrapped
+from lkd.models.copying import copy_to_cpu, unwrap
 
 
 class Net(nn.Module):
@@ -124,7 +124,7 @@ def test_a_copy_has_equal_outputs_and_its_own_weights(make):
     model.eval()
     images = IMAGES.to(next(model.parameters()).dtype)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    made = copied(model, "student")
+    made = copy_to_cpu(model, "student")
     assert torch.equal(made(images), model(images))
     optimizer = torch.optim.SGD(made.parameters(), lr=1.0)
     made(images).square().sum().backward()
@@ -135,9 +135,9 @@ def test_a_copy_has_equal_outputs_and_its_own_weights(make):
 
 def test_wrappers_are_dropped_at_every_level():
     model = nn.Sequential(nn.DataParallel(nn.Linear(2, 2)), torch.compile(nn.Linear(2, 2), backend="eager"))
-    made = copied(nn.DataParallel(torch.compile(model, backend="eager")), "student")
+    made = copy_to_cpu(nn.DataParallel(torch.compile(model, backend="eager")), "student")
     assert list(made.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
-    assert unwrapped(model) is model
+    assert unwrap(model) is model
 
 
 def test_the_model_stays_as_it_was_and_the_copy_has_no_gradients():
@@ -145,7 +145,7 @@ def test_the_model_stays_as_it_was_and_the_copy_has_no_gradients():
     model.bn.eval()
     model.head.weight.requires_grad_(False)
     gradient = model.conv.weight.grad.clone()
-    made = copied(model, "student")
+    made = copy_to_cpu(model, "student")
     assert [module.training for module in made.modules()] == [module.training for module in model.modules()]
     assert not made.head.weight.requires_grad and made.conv.weight.grad is None
     assert model.training and torch.equal(model.conv.weight.grad, gradient)
@@ -155,7 +155,7 @@ def test_hooks_and_attributes_of_parameters_are_kept():
     model = Net()
     model.head.weight.no_decay = True
     model.head.weight.register_hook(torch.zeros_like)
-    made = copied(model, "student")
+    made = copy_to_cpu(model, "student")
     made(IMAGES).sum().backward()
     assert made.head.weight.no_decay and not made.head.weight.grad.any() and made.head.bias.grad.any()
 
@@ -247,16 +247,16 @@ REFUSED = {
 @pytest.mark.parametrize(("make", "told"), REFUSED.items(), ids=[told[:24] for told in REFUSED.values()])
 def test_what_cannot_be_copied_is_refused_by_role_and_attribute(make, told):
     with pytest.raises(ValueError, match=f"^teacher .*{told}"):
-        copied(nn.Sequential(make()), "teacher")
+        copy_to_cpu(nn.Sequential(make()), "teacher")
 
 
 def test_what_a_pass_without_gradients_left_behind_is_copied():
     model = Caches().eval()
     with torch.no_grad():
         model(IMAGES)
-    assert torch.equal(copied(model, "student")(IMAGES), model(IMAGES))
+    assert torch.equal(copy_to_cpu(model, "student")(IMAGES), model(IMAGES))
 
 
 def test_no_module_is_a_type_error():
     with pytest.raises(TypeError, match=r"student must be an nn\.Module, got str"):
-        copied("resnet18", "student")
+        copy_to_cpu("resnet18", "student")

@@ -11,7 +11,7 @@ from torch import nn
 from lkd import Recipe
 from lkd.data import load
 from lkd.engine.jobs import Job
-from lkd.engine.teacher_check import checked_images
+from lkd.engine.teacher_check import check_image_count
 from lkd.models.cost import cost
 from lkd.planning import GPUS, Work, memory, seconds_on, work, work_of
 from lkd.planning.data_shape import Shape, data_shape, missing_weights
@@ -69,7 +69,7 @@ def test_training_is_three_passes_and_a_teacher_is_asked_where_no_tape_is_read()
     alone = work_of(Job("run", ALONE), taped=False)
     own = 2 * PASS * (3 * IMAGES + evaluated(3))
     assert alone == (STEPS, IMAGES, evaluated(3), own)
-    checked = min(checked_images(10), len(load("digits").val))
+    checked = min(check_image_count(10), len(load("digits").val))
     assert work_of(Job("run", TAUGHT), taped=True) == alone._replace(flops=own + 2 * PASS * checked)
     assert work_of(Job("run", TAUGHT), taped=False) == alone._replace(flops=own + 2 * PASS * (IMAGES + checked))
     assert work_of(Job("tape", TAUGHT), taped=False) == (STEPS, IMAGES, 0, 2 * PASS * IMAGES)

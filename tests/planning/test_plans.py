@@ -10,7 +10,7 @@ import lkd
 from lkd import Recipe
 from lkd.engine.tape_tools import record_tape
 from lkd.planning import plan, plan_chapter
-from lkd.planning.report import plain
+from lkd.planning.report import to_text
 from lkd.runs.store import Store
 from lkd.study.chapters import CHAPTERS, studies_of
 from lkd.tables import read
@@ -109,7 +109,7 @@ def test_columns_without_any_figure_are_left_out_of_the_table_and_kept_as_data(s
     assert "hours" not in head and "teacher" not in head and "steps" in head
     assert found.to_dict()["jobs"][0]["hours"] is None
     assert "hours" not in read(found._repr_mimebundle_()["application/vnd.lkd.table+json"])
-    assert "hours" in plain(found.frame.assign(hours=0.5))
+    assert "hours" in to_text(found.frame.assign(hours=0.5))
 
 
 @pytest.mark.parametrize(

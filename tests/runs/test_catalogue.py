@@ -9,7 +9,7 @@ from short_runs import RECIPE, saved
 
 from lkd import Recipe
 from lkd.recipe import _non_default
-from lkd.runs.catalogue import Catalogue, changed, differences, entries, full_id
+from lkd.runs.catalogue import Catalogue, changed, entries, full_id, recipe_differences
 from lkd.runs.store import Store
 
 TEACHER = Recipe(data="digits", student="mini_slak", sparsity=0.4, epochs=3)
@@ -32,18 +32,18 @@ def test_the_changed_fields_of_a_recipe_determine_its_id(recipe: Recipe) -> None
 def test_a_field_that_older_recipes_lack_has_its_default() -> None:
     new = RECIPES[1].to_dict()
     old = {name: value for name, value in new.items() if name != "ema"}
-    assert differences([old, new]) == {}
-    assert differences([old, {**new, "ema": 0.9}]) == {"ema": [None, 0.9]}
+    assert recipe_differences([old, new]) == {}
+    assert recipe_differences([old, {**new, "ema": 0.9}]) == {"ema": [None, 0.9]}
 
 
 def test_every_field_can_be_told_apart() -> None:
     one = RECIPES[1]
     for name, value in {"lr": 0.1, "flip": True, "student_args": {"act_layer": "gelu"}, "seed": 9}.items():
         other = replace(one, **{name: value})
-        (found,) = differences([one.to_dict(), other.to_dict()])
+        (found,) = recipe_differences([one.to_dict(), other.to_dict()])
         assert found.partition(".")[0] == name
     other = replace(one, teacher=replace(TEACHER, prune_rate=0.3))
-    assert differences([one.to_dict(), other.to_dict()]) == {"teacher.prune_rate": [0.5, 0.3]}
+    assert recipe_differences([one.to_dict(), other.to_dict()]) == {"teacher.prune_rate": [0.5, 0.3]}
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:

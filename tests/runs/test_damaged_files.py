@@ -19,7 +19,7 @@ from lkd.runs.catalogue import entry
 from lkd.runs.published import publish, unpacked
 from lkd.runs.store import Store
 from lkd.study.measure import measured, place
-from lkd.util.progress import Tally, tallied
+from lkd.util.progress import Tally, read_tally
 
 
 def remove(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_progress_that_cannot_be_written_or_read_stops_no_work(tmp_path: Path) -
     (tmp_path / "count").mkdir()
     Tally(tmp_path / "count", seconds=0)(3)
     (tmp_path / "half").write_text("")
-    assert tallied(tmp_path / "half") == 0
+    assert read_tally(tmp_path / "half") == 0
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:

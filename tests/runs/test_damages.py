@@ -368,7 +368,7 @@ def test_a_checkpoint_of_other_code_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_earlier_lkd_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lkd.engine.checkpoint._OF", "step")
+    monkeypatch.setattr("lkd.engine.checkpoint._HEADER", "step")
     Checkpoints(tmp_path / "run").save(1, {})
     monkeypatch.undo()
     assert Checkpoints(tmp_path / "run", {"numerics hash": "a"}).load() == {"step": {"run": "run"}}

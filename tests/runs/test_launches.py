@@ -13,7 +13,7 @@ from traps import Trap
 import lkd
 from lkd.engine import launch
 from lkd.engine.launch_rank import read_task
-from lkd.runs.launches import DIGEST, Launch, ended_launches, legacy_files, locked
+from lkd.runs.launches import DIGEST, Launch, ended_launches, legacy_files, open_locked
 from lkd.runs.store import Store
 from lkd.util import processes as ending
 
@@ -116,7 +116,7 @@ def test_a_stopped_rank_of_a_killed_launcher_is_killed_by_whoever_waits(asleep: 
 
 def test_an_id_that_a_dead_process_left_is_not_signalled(store: Store) -> None:
     files = Launch.of(store.folder, ALONE.run_id)
-    with locked(files.launcher) as file:
+    with open_locked(files.launcher) as file:
         file.write(str(os.getpid()))
     assert files.processes() == []
 
@@ -125,7 +125,7 @@ def test_launches_that_have_ended_are_found(store: Store) -> None:
     files = Launch.of(store.folder, ALONE.run_id)
     assert list(ended_launches(store.folder)) == [(ALONE.run_id, files.folder)]
     assert list(ended_launches(store.folder / "other")) == []
-    with locked(files.launcher):
+    with open_locked(files.launcher):
         assert list(ended_launches(store.folder)) == []
 
 
@@ -134,6 +134,6 @@ def test_files_of_launches_in_a_store_are_found_unless_a_process_of_theirs_lives
     folder.mkdir(parents=True)
     left, alive = folder / "3f2a.objects.pt", folder / "4e1b.alive-0"
     left.touch()
-    with locked(alive):
+    with open_locked(alive):
         assert list(legacy_files(store.folder)) == [("3f2a", left)]
     assert dict(legacy_files(store.folder)) == {"3f2a": left, "4e1b": alive}

@@ -18,8 +18,8 @@ from filelock import FileLock
 from lkd import Recipe
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.tape import Tape
-from lkd.planning.work import recorded
-from lkd.runs.prune import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, remove, unused
+from lkd.planning.work import recorded_tape_keys
+from lkd.runs.prune import CHECKPOINTS, LEFTOVER, TAPE, TEMPORARY, find_unused, remove
 from lkd.runs.store import Store
 from lkd.util.temporary import folders_left, temporary_folder
 
@@ -62,7 +62,7 @@ def tape(store: Store, recipe: Recipe, name: str = "weights-stream-seen-no-all-0
 
 
 def found(store: Store) -> dict[Path, str]:
-    return {waste.path: waste.kind for waste in unused(store.folder).found}
+    return {waste.path: waste.kind for waste in find_unused(store.folder).found}
 
 
 def test_launch_files_of_earlier_versions_are_removed(filled: Store) -> None:
@@ -70,7 +70,7 @@ def test_launch_files_of_earlier_versions_are_removed(filled: Store) -> None:
     left.parent.mkdir()
     left.write_bytes(b"12345")
     assert found(filled) == {left: LEFTOVER}
-    remove(filled.folder, unused(filled.folder).found)
+    remove(filled.folder, find_unused(filled.folder).found)
     assert not left.exists()
 
 
@@ -90,8 +90,8 @@ def test_leftovers_of_kills_are_found_and_removed(filled: Store) -> None:
     started = checkpoint(filled, NOT_RUN)
     (started / ".000000009.pt.x.pt").write_bytes(b"123")
     assert found(filled) == dict.fromkeys([*left, started / ".000000009.pt.x.pt"], LEFTOVER)
-    assert sum(waste.bytes for waste in unused(filled.folder).found) == 12
-    remove(filled.folder, unused(filled.folder).found)
+    assert sum(waste.bytes for waste in find_unused(filled.folder).found) == 12
+    remove(filled.folder, find_unused(filled.folder).found)
     assert found(filled) == {} and filled.find(RUN) is not None
     assert Checkpoints(started).load() == {"step": 5}
 
@@ -99,7 +99,7 @@ def test_leftovers_of_kills_are_found_and_removed(filled: Store) -> None:
 def test_checkpoints_of_a_finished_run_are_removed(filled: Store) -> None:
     done, half = checkpoint(filled, RUN), checkpoint(filled, NOT_RUN)
     assert found(filled) == {done: CHECKPOINTS}
-    remove(filled.folder, unused(filled.folder).found)
+    remove(filled.folder, find_unused(filled.folder).found)
     assert not done.exists() and half.exists()
 
 
@@ -111,14 +111,14 @@ def test_a_tape_is_removed_when_its_run_is_finished_and_no_work_remains(filled: 
     half = checkpoint(filled, NOT_RUN)
     assert found(filled) == {}
     Checkpoints(half).clear()
-    remove(filled.folder, unused(filled.folder).found)
+    remove(filled.folder, find_unused(filled.folder).found)
     assert not read.exists() and json.loads((unread / "manifest.json").read_text())
 
 
 def test_files_in_use_are_neither_found_nor_removed(filled: Store) -> None:
     done = checkpoint(filled, RUN)
     (filled.folder / "runs" / f".{NOT_RUN.run_id}.a1b2").mkdir()
-    before = unused(filled.folder).found
+    before = find_unused(filled.folder).found
     assert len(before) == 2
     with held(filled, RUN.run_id), held(filled, NOT_RUN.run_id):
         assert found(filled) == {}
@@ -128,9 +128,9 @@ def test_files_in_use_are_neither_found_nor_removed(filled: Store) -> None:
 
 def test_a_removal_that_is_killed_leaves_no_half_run(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from lkd.runs.catalogue import entries
-    from lkd.runs.prune import of_runs
+    from lkd.runs.prune import removable_runs
 
-    chosen = of_runs(filled.folder, entries(filled.folder).runs)
+    chosen = removable_runs(filled.folder, entries(filled.folder).runs)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("lkd.runs.prune.shutil.rmtree", interrupted)
         remove(filled.folder, chosen)
@@ -164,7 +164,7 @@ def test_a_temporary_file_goes_a_day_after_it_was_written_to(filled: Store, name
     aged(path, 23 * 3600)
     assert found(filled) == {}
     aged(path, 25 * 3600)
-    (waste,) = unused(filled.folder).found
+    (waste,) = find_unused(filled.folder).found
     assert (waste.path, waste.kind, waste.bytes) == (path, TEMPORARY, 5)
     remove(filled.folder, [waste])
     assert not path.exists() and filled.find(RUN) is not None
@@ -197,7 +197,7 @@ def test_a_folder_in_tmpdir_goes_once_its_process_has_ended(filled: Store, tmpdi
         assert found(filled) == {}
         aged(left, 2 * 3600)
         assert found(filled) == {left: TEMPORARY}
-        remove(filled.folder, unused(filled.folder).found)
+        remove(filled.folder, find_unused(filled.folder).found)
         assert used.is_dir() and not left.exists()
 
 
@@ -205,7 +205,7 @@ def test_a_temporary_file_that_is_written_to_meanwhile_stays(filled: Store) -> N
     path = filled.folder / ".known.json.a1b2c3d4.json"
     path.write_text("")
     aged(path, 1e6)
-    before = unused(filled.folder).found
+    before = find_unused(filled.folder).found
     aged(path, 0)
     assert len(before) == 1 and remove(filled.folder, before) == [] and path.exists()
 
@@ -217,14 +217,14 @@ def test_a_whole_run_under_a_temporary_name_stays_until_the_run_is_in_its_place(
     place = filled.path(RUN)
     aside = place.with_name(f".{RUN.run_id}.{name}")
     shutil.copytree(place, aside / inner)
-    before = unused(filled.folder).found
+    before = find_unused(filled.folder).found
     assert [waste.path for waste in before] == [aside]
     shutil.rmtree(place)
     assert remove(filled.folder, before) == []
-    there, (fault,) = unused(filled.folder)
+    there, (fault,) = find_unused(filled.folder)
     assert there == [] and fault == f"{aside / inner} is a complete run left by a kill: rename it to {place}"
     with held(filled, RUN.run_id):
-        assert unused(filled.folder) == ([], [])
+        assert find_unused(filled.folder) == ([], [])
     (aside / inner / "student.safetensors").unlink()
     assert found(filled) == {aside: LEFTOVER}
 
@@ -234,7 +234,7 @@ def test_checkpoints_of_a_damaged_run_stay_and_so_does_a_whole_run_beside_it(fil
     aside = filled.path(RUN).with_name(f".{RUN.run_id}.before")
     shutil.copytree(filled.path(RUN), aside)
     (filled.path(RUN) / "metrics.json").write_text("")
-    there, faults = unused(filled.folder)
+    there, faults = find_unused(filled.folder)
     assert there == [] and len(faults) == 2
 
 
@@ -243,7 +243,7 @@ def test_a_damaged_tape_is_named_and_the_others_are_found(filled: Store) -> None
     (broken / "manifest.json").write_text('{"recipe": 3}')
     (tape(filled, RUN, "lacks") / "manifest.json").unlink()
     other.write_text("")
-    there, faults = unused(filled.folder)
+    there, faults = find_unused(filled.folder)
     assert [waste.path for waste in there] == [whole]
     assert [fault.partition(" is ")[0] for fault in faults] == [
         str(broken / "manifest.json"), str(filled.folder / "tapes" / "lacks" / "manifest.json"), str(other)
@@ -253,7 +253,7 @@ def test_a_damaged_tape_is_named_and_the_others_are_found(filled: Store) -> None
 def test_finding_unused_files_writes_nothing(filled: Store) -> None:
     checkpoint(filled, RUN)
     before = {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")}
-    assert len(unused(filled.folder).found) == 1
+    assert len(find_unused(filled.folder).found) == 1
     assert {path: path.stat().st_mtime_ns for path in filled.folder.rglob("*")} == before
 
 
@@ -273,4 +273,4 @@ def test_a_folder_in_tmpdir_is_used_until_its_process_is_killed(tmpdir: Path) ->
 def test_a_damaged_tape_is_no_help_to_a_plan(filled: Store) -> None:
     (tape(filled, RUN) / "manifest.json").write_text("")
     with pytest.warns(UserWarning, match=r"manifest\.json is damaged or no JSON object"):
-        assert list(recorded(filled)) == []
+        assert list(recorded_tape_keys(filled)) == []

@@ -9,7 +9,7 @@ from PIL import Image
 from lkd import Recipe
 from lkd.data import Files, load
 from lkd.models import save_model
-from lkd.runs.resolve import load_with_data, resolve, trained
+from lkd.runs.resolve import load_trained, load_with_data, resolve
 from lkd.runs.store import Run, Store
 
 RUN = Recipe(data="digits", student="mini_resnet", train_images=128)
@@ -56,7 +56,7 @@ def test_a_model_of_another_program_cannot_be_loaded_by_id(store: Store) -> None
 
     run = lkd.train(timm.create_model("mini_resnet", in_chans=1), data="digits", profile="smoke", store=store)
     with pytest.raises(ValueError, match="exists only in its author's program"):
-        trained(run.recipe.run_id, store)
+        load_trained(run.recipe.run_id, store)
 
 
 def test_a_runs_model_sees_the_images_of_its_run(store: Store, run: Run) -> None:
@@ -111,7 +111,7 @@ REFUSED = {
 def test_a_name_that_timm_would_take_for_something_else_is_refused(
     text: str, error: type[Exception], message: str, store: Store
 ) -> None:
-    for call in (resolve, trained, load_with_data):
+    for call in (resolve, load_trained, load_with_data):
         with pytest.raises(error, match=message):
             call(text, store)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lkd.data import load
-from lkd.models.exact import evaluating
+from lkd.models.inference import set_eval_mode
 from lkd.runs.store import Store
 from lkd.study import Results, agreement_table, class_gains, distillation
 
@@ -28,7 +28,7 @@ def test_agreement_is_that_of_the_networks_themselves(smoke_runs: Store) -> None
     teacher, data = smoke_runs.find(student.recipe.teacher), load("digits")
     images, labels = next(data.batches(data.test, torch.arange(len(data.test)), len(data.test)))
     with torch.no_grad():
-        ours, theirs = (evaluating(run.student)(images).double().softmax(1) for run in (student, teacher))
+        ours, theirs = (set_eval_mode(run.student)(images).double().softmax(1) for run in (student, teacher))
     divergence = (theirs * (theirs / ours).log()).sum(1).mean().item()
     assert student.metrics["test_agreement"] == pytest.approx(
         100 * (ours.argmax(1) == theirs.argmax(1)).double().mean()

@@ -12,7 +12,7 @@ import pytest
 
 from lkd.cli import machine as doctor
 from lkd.runs.store import Store
-from lkd.util.locks import is_held, lock_at, take
+from lkd.util.locks import is_held, lock_at, try_lock
 
 NO_FLOCK = pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 
@@ -36,23 +36,24 @@ def test_a_store_without_flock_is_refused_and_no_file_stands_for_a_lock(
 
 def test_the_doctor_tries_to_lock_a_file_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "with"))
-    assert doctor.place()["locks"] is True
+    assert doctor.home_status()["locks"] is True
     monkeypatch.setenv("LKD_HOME", str(tmp_path / "without"))
     without_flock(monkeypatch, errno.ENOSYS)
-    assert doctor.place()["locks"] is False
+    assert doctor.home_status()["locks"] is False
 
 
 def test_a_lock_is_held_once_and_is_free_when_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     assert not is_held(path)
-    code = f"from lkd.util.locks import take; file = open({str(path)!r}, 'a'); print(take(file), flush=True); input()"
+    opened = f"open({str(path)!r}, 'a')"
+    code = f"from lkd.util.locks import try_lock; file = {opened}; print(try_lock(file), flush=True); input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "True\n"
     with path.open("a") as file:
-        assert is_held(path) and not take(file)
+        assert is_held(path) and not try_lock(file)
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
-        assert not is_held(path) and take(file)
+        assert not is_held(path) and try_lock(file)
 
 
 def test_a_process_may_hold_a_lock_twice(tmp_path: Path) -> None:

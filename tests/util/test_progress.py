@@ -41,7 +41,7 @@ def test_clearing_the_bar_prints_nothing(clock: list[float]) -> None:
 def test_a_bar_without_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[str] = []
     monkeypatch.setattr(progress, "say", printed.append)
-    monkeypatch.setattr(progress, "FIRST", 0.0)
+    monkeypatch.setattr(progress, "FIRST_MESSAGE", 0.0)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     monkeypatch.delenv(progress._PIPE, raising=False)
     with progress.progress_bar(4) as bar:
@@ -53,7 +53,7 @@ def test_a_bar_without_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_bar_of_a_child_is_a_line_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[str] = []
     monkeypatch.setattr(progress, "say", printed.append)
-    monkeypatch.setattr(progress, "FIRST", 0.0)
+    monkeypatch.setattr(progress, "FIRST_MESSAGE", 0.0)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     code = f"import os; os.write(os.open(os.environ[{progress._PIPE!r}], os.O_WRONLY), b'\\r2 of 4 done  50%|## | x')"
     with progress.shown_here():

@@ -15,12 +15,12 @@ PROFILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yam
 """Files of the built-in profiles, by name."""
 
 Texts = tuple[tuple[Path, str], ...]
-"""The files that make up a profile, each with its text: the profile's own, then those that it extends."""
+"""Path and text of a profile's own file, then of the files that it extends."""
 
 _EXTENDS = "extends"
 
 
-def find(profile: str, folder: Path | None = None) -> Path:
+def find_profile(profile: str, folder: Path | None = None) -> Path:
     """Find the file of a profile.
 
     Args:
@@ -43,11 +43,10 @@ def find(profile: str, folder: Path | None = None) -> Path:
     return path.resolve()
 
 
-def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
-    """Read a profile's file and those that it extends, directly or not.
+def read_files(path: Path, above: tuple[Path, ...] = ()) -> Texts:
+    """Read a profile's file and all files that it extends.
 
     Args:
-        path: the file.
         above: files that extend it, to detect circles.
 
     Raises:
@@ -67,23 +66,23 @@ def texts(path: Path, above: tuple[Path, ...] = ()) -> Texts:
     if _EXTENDS not in values:
         return ((path, text),)
     try:
-        base = find(values[_EXTENDS], path.parent)
+        base = find_profile(values[_EXTENDS], path.parent)
     except (FileNotFoundError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: extends: {error.args[0]}") from error
-    return ((path, text), *texts(base, (*above, path)))
+    return ((path, text), *read_files(base, (*above, path)))
 
 
 def own_values(path: Path, text: str) -> dict[str, Any]:
-    """Values of a file, without those of the profile that it extends."""
+    """Values of a file itself, without the profile that it extends."""
     return {key: value for key, value in _parsed(path, text).items() if key != _EXTENDS}
 
 
-def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested mappings, with precedence for `values`; None removes a mapping or list of `base`.
 
     Example:
-        >>> from lkd.profiles.reading import over
-        >>> over({"a": {"x": 1, "y": 2}, "b": [3]}, {"a": {"y": 4}, "b": None})
+        >>> from lkd.profiles.profile_files import merge
+        >>> merge({"a": {"x": 1, "y": 2}, "b": [3]}, {"a": {"y": 4}, "b": None})
         {'a': {'x': 1, 'y': 4}}
     """
     merged = {**base, **values}
@@ -91,7 +90,7 @@ def over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         if value is None and isinstance(base.get(key), Mapping | list):
             del merged[key]
         elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            merged[key] = over(base[key], value)
+            merged[key] = merge(base[key], value)
     return merged
 
 

@@ -1,51 +1,49 @@
-"""The source of a teacher's outputs along a stream: an existing or new tape, or the teacher itself."""
+"""Source of a teacher's outputs: an existing or new tape, or the teacher itself."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from lkd.engine.accelerators import agreed, exclusive, processes
-from lkd.engine.outputs import outputs
+from lkd.engine.accelerators import broadcast_flag, main_process_lock, processes
+from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
+from lkd.util.files import json_digest
 
 TEST_OUTPUTS = "test_outputs"
 """Folder of a store with the teachers' outputs on test images, which all students of a teacher share."""
 
 
-def teacher_for(
+def teacher_on_stream(
     setup: RunSetup, teacher: FrozenTeacher | None, store: Store, write: bool, accelerator: Accelerator
 ) -> Teacher | None:
-    """The source of a teacher's outputs: an existing tape, a new one if `write`, otherwise the teacher itself."""
+    """A teacher's outputs along the stream: an existing tape, a new one if `write`, otherwise the teacher itself."""
     if teacher is None:
         return None
     recipe = setup.recipe
     teacher.model.to(accelerator.device)
-    if agreed(write or _tape_path(content(setup, teacher), recipe.teacher_top_k, store).is_dir()):
+    if broadcast_flag(write or _tape_path(tape_content(setup, teacher), recipe.teacher_top_k, store).is_dir()):
         return TapedTeacher(make_tape(setup, teacher, store), teacher)
     return teacher if recipe.teacher_top_k is None else TopKTeacher(teacher, recipe.teacher_top_k)
 
 
-def test_teacher(
+def teacher_on_test_images(
     setup: RunSetup, teacher: FrozenTeacher | None, store: Store, accelerator: Accelerator
 ) -> Teacher | None:
-    """The source of a teacher's logits on the test images: a tape, which all students of this teacher share."""
+    """A teacher's logits on the test images: a tape, which all students of this teacher share."""
     if teacher is None:
         return None
     plain = copy.copy(teacher)
-    plain.forward, plain.stages = outputs, 0  # without compilation, which would be repeated for these batch sizes
+    plain.forward, plain.stages = compute_outputs, 0  # uncompiled: other batch sizes would recompile it
     plain.model.to(accelerator.device)
-    about = {name: value for name, value in content(setup, plain).items() if name != "stream"}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{digest}"
+    about = {name: value for name, value in tape_content(setup, plain).items() if name != "stream"}
+    path = store.folder / TEST_OUTPUTS / f"{about['teacher']}-{json_digest(about)[:16]}"
     return TapedTeacher(_open_tape(path, setup, about, _test_form(setup), store), plain)
 
 
@@ -56,13 +54,13 @@ def make_tape(setup: RunSetup, teacher: FrozenTeacher, store: Store) -> Tape:
         FileNotFoundError, OSError, ValueError: a damaged tape, or a manifest with other content; names it and the
             remedy.
     """
-    about = content(setup, teacher)
+    about = tape_content(setup, teacher)
     return _open_tape(_tape_path(about, setup.recipe.teacher_top_k, store), setup, about, _form(setup), store)
 
 
 def _open_tape(path: Path, setup: RunSetup, about: Mapping[str, Any], form: Mapping[str, Any], store: Store) -> Tape:
     """The tape in a folder, checked against its content and form; created if it does not exist."""
-    with exclusive(store, path.name):
+    with main_process_lock(store, path.name):
         if processes().is_main_process and not path.is_dir():
             Tape.make(path, **form, about={**about, "recipe": setup.recipe.to_dict()})
     processes().wait_for_everyone()
@@ -71,7 +69,7 @@ def _open_tape(path: Path, setup: RunSetup, about: Mapping[str, Any], form: Mapp
     return tape
 
 
-def content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
+def tape_content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
     """Everything that determines the outputs on a tape: the teacher's weights, network and input, and the stream."""
     recipe = setup.recipe
     given = recipe.teacher
@@ -96,7 +94,7 @@ def tape_bytes(setup: RunSetup, store: Store) -> int:
     return bytes_needed(_form(setup))
 
 
-def test_bytes(setup: RunSetup) -> int:
+def test_tape_bytes(setup: RunSetup) -> int:
     """Disk space in bytes of the teacher's outputs on the test images; 0 without a teacher."""
     return 0 if setup.recipe.teacher is None else bytes_needed(_test_form(setup))
 
@@ -119,5 +117,5 @@ def _test_form(setup: RunSetup) -> dict[str, Any]:
 
 
 def _tape_path(about: Mapping[str, Any], top_k: int | None, store: Store) -> Path:
-    digest = hashlib.sha256(json.dumps({**about, "top_k": top_k}, sort_keys=True).encode()).hexdigest()[:16]
+    digest = json_digest({**about, "top_k": top_k})[:16]
     return store.folder / "tapes" / f"{about['teacher']}-{about['stream']}-{digest}"

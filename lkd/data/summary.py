@@ -14,7 +14,7 @@ class Account:
     Args:
         sources: origin of the images by split, where it differs from the split's name.
         ignored: names of ignored files and folders, by key of `lkd.data.folders.RULES`.
-        notes: how classes were found, and other things worth knowing.
+        notes: remarks, for example on how the classes were found.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -24,9 +24,6 @@ class Account:
 
 def accounted(data: DataSet) -> str:
     """Summarise a data set and its ignored files in one line, without decoding an image.
-
-    Args:
-        data: a data set in memory or in files.
 
     Example:
         >>> from lkd.data import accounted, load

@@ -1,4 +1,4 @@
-"""The first lines of a run: its data, student, teacher and objective, after they were checked."""
+"""The first lines of a run: data, student, teacher, objective, steps."""
 
 import inspect
 from typing import Any
@@ -12,14 +12,13 @@ from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
 
-def announce(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
-    """Print the first lines of a run: data, student, teacher, objective, steps.
+def log_startup(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None, shown: bool) -> None:
+    """Print the first lines of a run, or write them to the log.
 
     Args:
-        setup: the recipe with its data.
-        trainer: the trainer, before its first step or resumed from a checkpoint.
-        check: the teacher's check; None without a teacher.
-        shown: print to the terminal; otherwise write to the log.
+        trainer: the trainer before its first step, perhaps resumed from a checkpoint.
+        check: the teacher's accuracy; None without a teacher.
+        shown: print to the terminal instead of the log.
     """
     for line in _lines(setup, trainer, check):
         if shown:
@@ -43,11 +42,11 @@ def _lines(setup: RunSetup, trainer: Trainer, check: TeacherCheck | None) -> lis
 
 
 def describe_objective(recipe: Recipe) -> str:
-    """A recipe's objective with all its parameters, the defaults included.
+    """A recipe's objective with all its parameters, including defaults.
 
     Example:
         >>> from lkd import Recipe
-        >>> from lkd.engine.announce import describe_objective
+        >>> from lkd.engine.startup_log import describe_objective
         >>> describe_objective(Recipe(data="digits", student="mini_vit", teacher="mini_slak", objective="kd"))
         'kd: temperature 1, alpha 0.1'
     """
@@ -58,7 +57,7 @@ def describe_objective(recipe: Recipe) -> str:
 
 
 def _defaults(objective: type[Objective]) -> dict[str, Any]:
-    """Default values of an objective's parameters, or of those of its parts."""
+    """Default values of the parameters of an objective or, for a sum, of its terms."""
     if parts := getattr(objective, "parts", ()):
         return {name: value for part in parts for name, value in _defaults(part).items()}
     known = inspect.signature(objective.__init__).parameters

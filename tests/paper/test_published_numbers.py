@@ -11,7 +11,7 @@ import yaml
 
 from lkd.metrics import direct_gain, effective_gain
 from lkd.paper import papers, published_table, table, tables, value
-from lkd.paper.published import FILE, NOT_APPLICABLE, NOT_STATED, provenance_words, read, shown
+from lkd.paper.published_numbers import FILE, NOT_APPLICABLE, NOT_STATED, format_cell, provenance_words, read_tables
 
 CONTENT = yaml.safe_load(FILE.read_text("utf8"))
 
@@ -195,7 +195,7 @@ class TestErrors:
         path = tmp_path / "spoilt.yaml"
         path.write_text(yaml.safe_dump(content))
         with pytest.raises(ValueError, match=message) as raised:
-            read(path)
+            read_tables(path)
         assert str(raised.value).startswith("spoilt.yaml: ")
 
 
@@ -204,4 +204,4 @@ class TestErrors:
     [(83.1, "83.1"), (3.72, "3.72"), (0.00003, "0.00003"), (50703838, "50703838"), (True, "True"), ("7x7", "7x7")],
 )
 def test_cells_are_shown_in_full(cell, words):
-    assert shown(cell) == words
+    assert format_cell(cell) == words

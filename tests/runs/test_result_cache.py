@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from short_runs import saved
 
-from lkd.runs import kept as kept_results
-from lkd.runs.kept import grounds, keep, kept
+from lkd.runs import result_cache
+from lkd.runs.result_cache import cache_result, cached_result, input_digests
 from lkd.runs.store import Store
 
 ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
@@ -19,18 +19,18 @@ ROWS = [{"claim": "logits-help-at-all", "verdict": "not decided", "mean": 0.5}]
 def run(store: Store) -> Path:
     """The folder of a run; a kept verdict depends on it and on a missing run."""
     run = saved(store)
-    keep(store.folder, "claims", "small", grounds([run, run.with_name("0" * 16)]), ROWS)
+    cache_result(store.folder, "claims", "small", input_digests([run, run.with_name("0" * 16)]), ROWS)
     return run
 
 
 def test_verdicts_are_kept_by_profile(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kept(store.folder, "claims", "small") == ROWS
-    assert kept(store.folder, "claims", "smoke") is None
-    assert kept(store.folder, "costs", "small") is None
-    keep(store.folder, "claims", "mine.yaml", grounds([run]), [])
-    assert kept(store.folder, "claims", f"{Path.cwd()}/mine.yaml") == []
+    assert cached_result(store.folder, "claims", "small") == ROWS
+    assert cached_result(store.folder, "claims", "smoke") is None
+    assert cached_result(store.folder, "costs", "small") is None
+    cache_result(store.folder, "claims", "mine.yaml", input_digests([run]), [])
+    assert cached_result(store.folder, "claims", f"{Path.cwd()}/mine.yaml") == []
     monkeypatch.chdir(run)
-    assert kept(store.folder, "claims", "mine.yaml") is None
+    assert cached_result(store.folder, "claims", "mine.yaml") is None
 
 
 def changed(path: Path) -> None:
@@ -54,18 +54,18 @@ def measured(run: Path) -> None:
 )
 def test_verdicts_end_when_a_run_changes(store: Store, run: Path, change: Callable[[Path], object]) -> None:
     change(run)
-    assert kept(store.folder, "claims", "small") is None
+    assert cached_result(store.folder, "claims", "small") is None
 
 
 def test_verdicts_rest_on_no_weights_and_on_no_other_run(store: Store, run: Path) -> None:
     (run / "student.safetensors").write_bytes(b"")
     (run.parent / ("f" * 16)).mkdir()
-    assert kept(store.folder, "claims", "small") == ROWS
+    assert cached_result(store.folder, "claims", "small") == ROWS
 
 
 def test_verdicts_end_when_the_code_changes(store: Store, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_results, "source_hash", lambda: "other")
-    assert kept(store.folder, "claims", "small") is None
+    monkeypatch.setattr(result_cache, "source_hash", lambda: "other")
+    assert cached_result(store.folder, "claims", "small") is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1, "grounds": {}, "result": []}', "altered"])
@@ -74,11 +74,11 @@ def test_damaged_verdicts_do_not_count(store: Store, run: Path, content: str) ->
     whole = json.loads(file.read_text())
     whole["result"][0]["verdict"] = "supported"
     file.write_text(json.dumps(whole) if content == "altered" else content)
-    assert kept(store.folder, "claims", "small") is None
+    assert cached_result(store.folder, "claims", "small") is None
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(store: Store, run: Path) -> None:
     shutil.rmtree(store.folder / "claims")
     (store.folder / "claims").write_text("")
-    keep(store.folder, "claims", "small", grounds([run]), ROWS)
-    assert kept(store.folder, "claims", "small") is None
+    cache_result(store.folder, "claims", "small", input_digests([run]), ROWS)
+    assert cached_result(store.folder, "claims", "small") is None

@@ -1,4 +1,4 @@
-"""State dicts in checkpoints: location in the file, and names of the weights."""
+"""State dicts in checkpoints: find them in the file, and adapt their keys."""
 
 import inspect
 import re
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.models.reading import STATE_DICT, StandIn, described
-from lkd.models.timm_attributes import configuration
+from lkd.models.timm_attributes import pretrained_cfg
+from lkd.models.weight_files import STATE_DICT, StandIn, type_name
 from lkd.util.checks import some, unknown
 
 State = OrderedDict[str, Tensor]
@@ -36,7 +36,7 @@ class Call:
         given: keyword arguments of the original call.
 
     Example:
-        >>> from lkd.models.state import Call
+        >>> from lkd.models.state_dict import Call
         >>> Call("'model.pth'")("model", key="ema")
         "load_checkpoint(model, 'model.pth', key='ema')"
     """
@@ -53,14 +53,13 @@ class Call:
 # Location -----------------------------------------------------------------------------------------------------------
 
 
-def weights_in(content: Any, key: str | None, origin: str, call: Call) -> State:
+def find_state_dict(content: Any, key: str | None, origin: str, call: Call) -> State:
     """Find the state dict in a file's content, with PyTorch's version metadata.
 
     Args:
-        content: content of the file.
         key: entry that holds the weights, `"outer.inner"` for a nested one; None to search `KEYS`.
         origin: name of the content in error messages.
-        call: the caller's call, for suggestions in error messages.
+        call: the user's call, for suggestions in error messages.
 
     Raises:
         KeyError: no such entry.
@@ -87,7 +86,7 @@ def _check_mapping(value: Any, origin: str) -> None:
     if isinstance(value, nn.Module):
         raise ValueError(f"{origin} holds a whole network, a {type(value).__name__}: give its state_dict()")
     if not isinstance(value, Mapping):
-        raise ValueError(f"{origin} holds a {described(value)}: expected a dict of names to tensors")
+        raise ValueError(f"{origin} holds a {type_name(value)}: expected a dict of names to tensors")
 
 
 def _default(content: Mapping[Any, Any], origin: str, call: Call) -> Any:
@@ -139,13 +138,13 @@ def _is_state(value: Any) -> bool:
 
 
 def _check_values(state: Mapping[Any, Any], origin: str) -> None:
-    """Refuse a state dict whose values are not dense, finite tensors."""
+    """Refuse values that are not dense, finite tensors."""
     for name, value in state.items():
         if isinstance(name, str) and name.endswith("_extra_state"):
             continue
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(
-                f"{origin} has {described(value)} under {name!r}: expected names and tensors only; if it also holds "
+                f"{origin} has {type_name(value)} under {name!r}: expected names and tensors only; if it also holds "
                 "weights, read it with torch.load, and give a dict of the weights alone"
             )
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
@@ -157,7 +156,7 @@ def _check_values(state: Mapping[Any, Any], origin: str) -> None:
 # Names --------------------------------------------------------------------------------------------------------------
 
 
-def under(state: State, prefix: str) -> State:
+def select_prefix(state: State, prefix: str) -> State:
     """Select the weights under a prefix, and drop the prefix from their names.
 
     Raises:
@@ -165,8 +164,8 @@ def under(state: State, prefix: str) -> State:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.state import under
-        >>> list(under(nn.Sequential(nn.Linear(2, 3)).state_dict(), "0."))
+        >>> from lkd.models.state_dict import select_prefix
+        >>> list(select_prefix(nn.Sequential(nn.Linear(2, 3)).state_dict(), "0."))
         ['weight', 'bias']
     """
     if not isinstance(prefix, str):
@@ -184,8 +183,8 @@ def under(state: State, prefix: str) -> State:
     return part
 
 
-def as_named_in(model: nn.Module, state: State) -> State:
-    """Rename entries to the model's names, ignoring what data parallelism or compilation added to either."""
+def rename_like(model: nn.Module, state: State) -> State:
+    """Rename entries to the model's names, ignoring prefixes of data parallelism and compilation in both."""
     own = {_WRAPPERS.sub("", name): name for name in model.state_dict()}
     plain = {name: _WRAPPERS.sub("", name) for name in state}
     if len(set(plain.values())) < len(plain):
@@ -196,7 +195,7 @@ def as_named_in(model: nn.Module, state: State) -> State:
     return named
 
 
-def without_counters(state: State, model: nn.Module) -> State:
+def drop_counters(state: State, model: nn.Module) -> State:
     """Drop `COUNTERS` from a state dict, unless the model has entries of that name."""
     own = {name.rpartition(".")[2] for name in model.state_dict()}
     dropped = {name for name in state if (last := name.rpartition(".")[2]) in COUNTERS and last not in own}
@@ -205,13 +204,13 @@ def without_counters(state: State, model: nn.Module) -> State:
     return kept
 
 
-def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
+def common_prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
     """Prefixes of at least `at_least` names, the most frequent first.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.state import prefixes
-        >>> prefixes(nn.Sequential(nn.Linear(2, 3)).state_dict(), 2)
+        >>> from lkd.models.state_dict import common_prefixes
+        >>> common_prefixes(nn.Sequential(nn.Linear(2, 3)).state_dict(), 2)
         ['0.']
     """
     counts: Counter[str] = Counter()
@@ -220,12 +219,12 @@ def prefixes(state: Mapping[str, Tensor], at_least: int) -> list[str]:
     return [prefix for prefix, count in counts.most_common() if count >= at_least]
 
 
-def adapted(state: State, model: nn.Module) -> Mapping[str, Tensor]:
+def apply_timm_filter(state: State, model: nn.Module) -> Mapping[str, Tensor]:
     """Drop projectors, and apply timm's `checkpoint_filter_fn` of the model's architecture, if it has one."""
     own = model.state_dict().keys()
     kept = State((name, value) for name, value in state.items() if name in own or not name.startswith(PROJECTORS))
     kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
-    adapt = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None) if configuration(model) else None
+    adapt = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None) if pretrained_cfg(model) else None
     try:
         return adapt(kept, model) if adapt else kept
     except Exception:  # another architecture: the later check of names reports it

@@ -1,4 +1,4 @@
-"""Reading of weight files without executing code from them."""
+"""Reading of weight files without executing their code."""
 
 import json
 import re
@@ -59,7 +59,7 @@ class _Dict(StandIn):
         return OrderedDict()
 
 
-def read(path: Path) -> Any:
+def read_weights(path: Path) -> Any:
     """Read a weight file: tensors and plain values, all other objects as `StandIn`.
 
     Args:
@@ -72,13 +72,13 @@ def read(path: Path) -> Any:
 
     Example:
         >>> from pathlib import Path
-        >>> from lkd.models.reading import read
-        >>> read(Path("nowhere.pth"))
+        >>> from lkd.models.weight_files import read_weights
+        >>> read_weights(Path("nowhere.pth"))
         Traceback (most recent call last):
         FileNotFoundError: no file nowhere.pth: give the path of a checkpoint
     """
     if path.is_dir():
-        return read(_weights_of(path))
+        return read_weights(_weights_of(path))
     if not path.is_file():
         remedy = "download it first" if re.match(r"\w+:/", str(path)) else "give the path of a checkpoint"
         raise FileNotFoundError(f"no file {path}: {remedy}")
@@ -160,7 +160,7 @@ _ENDINGS = {
 
 
 def _read_file(path: Path) -> Any:
-    with path.open("rb") as file:  # raises PermissionError as such, not as a damaged file
+    with path.open("rb") as file:  # a PermissionError is not a damaged file
         begin = file.read(512)
     if reason := _other_format(path, begin):
         raise ValueError(f"{path} was not read: {reason}")
@@ -172,8 +172,8 @@ def _read_file(path: Path) -> Any:
         return _read_pickle(path)
     except _Refused as error:
         reason = str(error)
-    except Exception as error:  # a damaged or hostile file can raise anything
-        reason = _damage(path, begin, error)
+    except Exception as error:  # a damaged or malicious file can raise anything
+        reason = _damage_reason(path, begin, error)
     raise ValueError(f"{path} was not read: {reason}") from None
 
 
@@ -192,7 +192,7 @@ def _other_format(path: Path, begin: bytes) -> str:
     return next((reason for magic, reason in _FORMATS.items() if begin.startswith(magic)), "")
 
 
-def _damage(path: Path, begin: bytes, error: Exception) -> str:
+def _damage_reason(path: Path, begin: bytes, error: Exception) -> str:
     if "persistent_load of storage" in str(error):
         return f"it holds a whole network, which only its own program can load: {STATE_DICT}"
     if begin.startswith((b"PK", b"\x80")) and (found := re.search(r"Unsupported operand|Invalid magic", str(error))):
@@ -241,7 +241,7 @@ _EXECUTING = re.compile(
     r"(builtins\.(eval|exec|compile|__import__|open|input|breakpoint|getattr|setattr|delattr|globals|vars)"
     r"|(code|ctypes|importlib|marshal|nt|os|_?pickle|posix|pty|runpy|shutil|socket|subprocess|sys|webbrowser)\..*)"
 )
-"""Names that occur in hostile files only. No function is called in any case."""
+"""Names that occur only in malicious files. No function is called in any case."""
 
 
 def _read_pickle(path: Path) -> Any:
@@ -256,14 +256,14 @@ def _read_pickle(path: Path) -> Any:
             ):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            name, base = _wanted(str(error))
+            name, base = _refused_class(str(error))
             if name is None or (name in stand_ins and issubclass(stand_ins[name], base)):
                 raise
             stand_ins[name] = _stand_in(base, name)
 
 
-def _wanted(message: str) -> tuple[str | None, type[StandIn]]:
-    """The class that a pickle needs a stand-in for, from PyTorch's error message, and the base of the stand-in.
+def _refused_class(message: str) -> tuple[str | None, type[StandIn]]:
+    """The class that PyTorch refused, from its error message, and the base of the stand-in for it.
 
     Raises:
         _Refused: the class does not belong in weight files.
@@ -282,12 +282,12 @@ def _stand_in(base: type[StandIn], name: str) -> type[StandIn]:
     return type(name, (base,), {"kind": name, "__module__": __name__})
 
 
-def described(value: Any) -> str:
+def type_name(value: Any) -> str:
     """The type name of a value from a file.
 
     Example:
-        >>> from lkd.models.reading import described
-        >>> described(3)
+        >>> from lkd.models.weight_files import type_name
+        >>> type_name(3)
         'int'
     """
     if isinstance(value, StandIn):

@@ -1,4 +1,4 @@
-"""Diagnosis of a state dict that does not fit a model: differing keys, and model arguments that would fit."""
+"""Diagnosis of a state dict that does not fit a model: differing keys, and model arguments that fit."""
 
 import copy
 import re
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lkd.models.timm_attributes import configuration
+from lkd.models.timm_attributes import pretrained_cfg
 
 SHOWN = 5
 WIDTHS = ((96, 192, 384, 768), (128, 256, 512, 1024))
 """Stage widths of the papers' networks, before `width_factor`."""
 
 
-def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
-    """Names that differ between a state dict and a model, by kind; empty if PyTorch's strict loading accepts it.
+def key_differences(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str]]:
+    """Missing, unexpected and differing keys of a state dict; empty if PyTorch's strict loading accepts it.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.mismatch import misfits
-        >>> misfits({}, nn.Linear(2, 3, bias=False))
+        >>> from lkd.models.key_mismatch import key_differences
+        >>> key_differences({}, nn.Linear(2, 3, bias=False))
         {'missing': ['weight']}
     """
     own = model.state_dict()
@@ -42,7 +42,7 @@ def misfits(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, list[str
 
 
 def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
-    """Whether PyTorch loads it despite other names: counters of old batch norms, names that a module converts."""
+    """Whether PyTorch loads it despite other names, as for batch norms without counters."""
     try:
         with warnings.catch_warnings(action="ignore"):
             copy.deepcopy(model).load_state_dict(state, strict=True)
@@ -51,21 +51,18 @@ def _accepted(state: Mapping[str, Tensor], model: nn.Module) -> bool:
     return True
 
 
-def check_fit(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
-    """Refuse a state dict with other names, shapes or dtypes than the model's.
-
-    Raises:
-        ValueError: it does not fit; the message lists the keys and how the two networks differ.
+def check_keys(state: Mapping[str, Tensor], model: nn.Module, origin: str) -> None:
+    """Raise a ValueError for other keys, shapes or dtypes than the model's; it states how the two networks differ.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.mismatch import check_fit
-        >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
+        >>> from lkd.models.key_mismatch import check_keys
+        >>> check_keys(nn.Linear(2, 3).state_dict(), nn.Linear(2, 3), "a state dict")
     """
-    if found := misfits(state, model):
+    if found := key_differences(state, model):
         raise ValueError(
             f"{origin} does not fit {type(model).__name__}. "
-            + " ".join(_causes(state, model.state_dict(), configuration(model)))
+            + " ".join(_causes(state, model.state_dict(), pretrained_cfg(model)))
             + "".join(f"\n  {len(names)} {kind}: {_some(names)}" for kind, names in found.items())
         )
 
@@ -99,11 +96,11 @@ def _some(names: list[str]) -> str:
 
 
 def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> Iterable[str]:
-    """Sentences on how the file's network differs from the model, as arguments to pass, the likeliest first."""
+    """Sentences on how the file's network differs from the model, as arguments to pass, most likely first."""
     if not state.keys() & own.keys():
         yield "It is of another architecture: the two have no key in common."
         return
-    yield from _foreign_forms(state, own)
+    yield from _unsupported_kernels(state, own)
     there, here = _arguments(state, cfg), _arguments(own, cfg)
     other = {name: value for name, value in there.items() if name in here and here[name] != value}
     if "dims" in other:
@@ -119,10 +116,10 @@ def _causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], cfg: Mapping
     if other.get("small_kernel", 0) is None:
         yield "For whole kernels, create convnext_bn_tiny or convnext_bn_small."
     if not other:
-        yield from _parts(state, own)
+        yield from _partial_causes(state, own)
 
 
-def _parts(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+def _partial_causes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
     """Sentences on a file that holds a part of the model, or has another number of classes."""
     missing = [name for name in own if name not in state]
     differing = [name for name in own if name in state and _differ(state[name], own[name])]
@@ -153,8 +150,8 @@ def _other_length(given: Tensor, own: Tensor) -> bool:
     return given.ndim == own.ndim > 0 and given.shape[1:] == own.shape[1:]
 
 
-def _foreign_forms(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
-    """Sentences on large kernels in a form that the model cannot have, whatever its arguments."""
+def _unsupported_kernels(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterable[str]:
+    """Sentences on large kernels in a form that the model does not have with any arguments."""
     kernels = [name for name in state if ".large_kernel." in name]
     parts = {part for name in kernels for part in name.split(".")}
     if not any(".large_kernel." in name for name in own):

@@ -1,7 +1,6 @@
 """Published numbers, each with its place, source and provenance.
 
-The numbers are in `published.yaml`. None is filled in: a cell that the available sources do not state is null there and
-never becomes a number here.
+The numbers are in `published.yaml`. A cell that the available sources do not state is null there, and missing here.
 """
 
 import math
@@ -33,7 +32,7 @@ _KEYS = {"id", "paper", "place", "caption", "columns", "units", "rows", "provena
 
 
 class Number(NamedTuple):
-    """A published value; None if there is none, with the reason in `shown`.
+    """A published value; None if there is none, with the reason in `format_cell`.
 
     Example:
         >>> from lkd.paper import value
@@ -53,10 +52,10 @@ class Table:
     """A published table.
 
     Args:
-        id: its key.
-        paper: one of `papers()`.
-        place: the table, figure or page of the numbers.
-        caption: a description.
+        id: key in `tables()`.
+        paper: key in `papers()`.
+        place: table, figure or page of the numbers.
+        caption: description.
         columns: names of the columns.
         units: units of some columns, by name; None if not stated.
         rows: cells in the order of the columns; None is not stated, "-" is not applicable.
@@ -143,7 +142,7 @@ def value(id: str, *, row: int | str | Mapping[str, Cell], column: str) -> Numbe
     place = _row(one, row)
     cell = one.rows[place][one.columns.index(column)]
     word = _NOT_FOUND if cell is None else one.provenance[place]
-    return Number(None if cell == _DASH else cell, word, one.sources[place], shown(cell))
+    return Number(None if cell == _DASH else cell, word, one.sources[place], format_cell(cell))
 
 
 def tables(paper: str | None = None) -> list[str]:
@@ -159,7 +158,7 @@ def tables(paper: str | None = None) -> list[str]:
     """
     if paper is not None and paper not in papers():
         raise KeyError(unknown("paper", paper, papers()))
-    return [one.id for one in _published().tables.values() if paper in (None, one.paper)]
+    return [one.id for one in _content().tables.values() if paper in (None, one.paper)]
 
 
 def papers() -> Mapping[str, Mapping[str, str]]:
@@ -170,18 +169,18 @@ def papers() -> Mapping[str, Mapping[str, str]]:
         >>> papers()["L2S"]["arxiv"]
         '2305.19412'
     """
-    return _published().papers
+    return _content().papers
 
 
 def provenance_words() -> Mapping[str, str]:
     """The provenance words with their meanings.
 
     Example:
-        >>> from lkd.paper.published import provenance_words
+        >>> from lkd.paper.published_numbers import provenance_words
         >>> list(provenance_words())
         ['source_seen', 'derived', 'secondary', 'not_found']
     """
-    return _published().words
+    return _content().words
 
 
 def published_table(id: str) -> Table:
@@ -195,18 +194,18 @@ def published_table(id: str) -> Table:
         >>> published_table("slak_300ep").units["top1"]
         '%'
     """
-    known = _published().tables
+    known = _content().tables
     if id not in known:
         raise KeyError(unknown("published table", id, known))
     return known[id]
 
 
-def shown(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """A cell as text, with numbers in full, without exponent.
 
     Example:
-        >>> from lkd.paper.published import shown
-        >>> shown(0.00003), shown(None), shown("-")
+        >>> from lkd.paper.published_numbers import format_cell
+        >>> format_cell(0.00003), format_cell(None), format_cell("-")
         ('0.00003', 'not stated in the available sources', 'not applicable')
     """
     if cell is None:
@@ -216,7 +215,7 @@ def shown(cell: Cell) -> str:
     return f"{Decimal(str(cell)):f}" if isinstance(cell, float) else str(cell)
 
 
-def read(path: Path) -> Published:
+def read_tables(path: Path) -> Published:
     """Read and check a file of published numbers.
 
     Raises:
@@ -236,8 +235,8 @@ def read(path: Path) -> Published:
 
 
 @cache
-def _published() -> Published:
-    return read(FILE)
+def _content() -> Published:
+    return read_tables(FILE)
 
 
 def _row(one: Table, row: int | str | Mapping[str, Cell]) -> int:
@@ -319,7 +318,7 @@ def _check_row(number: int, row: list[Any], width: int) -> None:
 
 
 def _source(name: str, sources: Mapping[str, str]) -> str:
-    """The reference of a source's name; text of several words is a reference by itself."""
+    """The reference for a source's name; text of several words is a reference itself."""
     if name in sources:
         return sources[name]
     if re.fullmatch(r"\w+", name):

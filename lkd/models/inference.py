@@ -1,4 +1,4 @@
-"""Checks that a model optimised for speed keeps its outputs."""
+"""Inference helpers: eval mode, device, and checks that a change of a model keeps its outputs."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkd.models.timm_attributes import configuration
+from lkd.models.timm_attributes import pretrained_cfg
 
 Forward = Callable[[nn.Module], Any]
 """Runs a model on fixed images."""
 
 
-def evaluating(model: nn.Module) -> nn.Module:
-    """Put a model in eval mode and return it, whatever its own `eval` returns.
+def set_eval_mode(model: nn.Module) -> nn.Module:
+    """Put a model in eval mode and return it, also if its own `eval` returns nothing.
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import evaluating
-        >>> evaluating(nn.Dropout()).training
+        >>> from lkd.models.inference import set_eval_mode
+        >>> set_eval_mode(nn.Dropout()).training
         False
     """
     model.eval()
@@ -33,7 +33,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import in_eval_mode
+        >>> from lkd.models.inference import in_eval_mode
         >>> model = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3).eval())
         >>> with in_eval_mode(model):
         ...     pass
@@ -54,7 +54,7 @@ def device_of(model: nn.Module) -> torch.device:
 
     Example:
         >>> from torch import nn
-        >>> from lkd.models.exact import device_of
+        >>> from lkd.models.inference import device_of
         >>> device_of(nn.Flatten())
         device(type='cpu')
     """
@@ -62,18 +62,18 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, forward: Forward) -> list[Tensor]:
-    """All output tensors of a copy of a model, computed with a fixed seed; the model is unchanged.
+def output_tensors(model: nn.Module, forward: Forward) -> list[Tensor]:
+    """All output tensors of a model, computed on a copy with a fixed seed.
 
     Args:
-        model: made by `lkd.models.copying.twin`, or otherwise safe to deepcopy.
-        forward: runs a model on the images used for the comparison.
+        model: made by `lkd.models.copying.copy_model`, or otherwise safe to deepcopy.
+        forward: runs a model on fixed images.
 
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from lkd.models.exact import outputs_of
-        >>> outputs_of(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)))[0].shape
+        >>> from lkd.models.inference import output_tensors
+        >>> output_tensors(nn.Flatten(), lambda model: model(torch.zeros(2, 1, 3)))[0].shape
         torch.Size([2, 3])
     """
     with torch.random.fork_rng(devices=[]):
@@ -89,16 +89,13 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
-    """Refuse outputs that differ by more than rounding: `sqrt(eps)` of their dtype times the largest value.
-
-    Raises:
-        ValueError: the outputs differ; the message states by how much.
+def check_equal_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
+    """Raise a ValueError if outputs differ by more than rounding: `sqrt(eps)` of their dtype times the largest value.
 
     Example:
         >>> import torch
-        >>> from lkd.models.exact import check_outputs
-        >>> check_outputs([torch.ones(2)], [torch.ones(2) + 1e-6])
+        >>> from lkd.models.inference import check_equal_outputs
+        >>> check_equal_outputs([torch.ones(2)], [torch.ones(2) + 1e-6])
     """
     if [(each.shape, each.dtype) for each in given] != [(each.shape, each.dtype) for each in expected]:
         shapes = [[tuple(each.shape) for each in outputs] for outputs in (given, expected)]
@@ -112,24 +109,24 @@ def check_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
             )
 
 
-def two_images(model: nn.Module) -> Tensor | None:
-    """Two random images of a size that a model accepts, from its configuration or 32, 64, 224; None if none fits.
+def example_images(model: nn.Module) -> Tensor | None:
+    """Two random images of a size that a model accepts: its `pretrained_cfg`'s, 32, 64 or 224; None if none fits.
 
     Example:
         >>> import timm, lkd
-        >>> from lkd.models.exact import two_images
-        >>> two_images(timm.create_model("mini_slak")).shape
+        >>> from lkd.models.inference import example_images
+        >>> example_images(timm.create_model("mini_slak")).shape
         torch.Size([2, 3, 32, 32])
     """
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None:
         return None
-    sizes = [tuple(configuration(model).get("input_size", (3, 64, 64))[1:]), (32, 32), (64, 64), (224, 224)]
+    sizes = [tuple(pretrained_cfg(model).get("input_size", (3, 64, 64))[1:]), (32, 32), (64, 64), (224, 224)]
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
         images = torch.randn(2, first.in_channels, *size, generator=generator).to(first.weight)
         try:
-            outputs_of(model, lambda model, images=images: model(images))  # type: ignore[misc]
+            output_tensors(model, lambda model, images=images: model(images))  # type: ignore[misc]
         except Exception:  # networks can raise anything for a wrong size
             continue
         return images

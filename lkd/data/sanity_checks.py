@@ -1,4 +1,4 @@
-"""Warnings about valid images and labels that are probably a mistake."""
+"""Warnings about likely mistakes in valid images and labels."""
 
 import sys
 import warnings
@@ -13,11 +13,11 @@ from lkd.util.checks import some
 
 AXES = "the channels do not seem to be first; for (H, W, C), use image.permute(2, 0, 1)"
 
-BEYOND = 30
+LARGEST_NORMALISED = 30
 """Upper bound of absolute values of normalised images."""
 
 SAMPLE = 2**20
-"""Limit of the sample, in values, that mean and standard deviation of a split are computed on."""
+"""Maximum number of values for the mean and standard deviation of a split."""
 
 FEW = 4
 """Minimum number of images of a split for comparing mean and standard deviation."""
@@ -40,7 +40,7 @@ def swapped_axes(shape: Sequence[int]) -> bool:
     Many channels or a small square are valid: 13 bands of 64 x 64, or 512 channels of 1 x 1.
 
     Example:
-        >>> from lkd.data.plausibility import swapped_axes
+        >>> from lkd.data.sanity_checks import swapped_axes
         >>> swapped_axes((32, 32, 3)), swapped_axes((32, 3, 32)), swapped_axes((13, 64, 64))
         (True, True, False)
     """
@@ -115,7 +115,7 @@ class Values(NamedTuple):
 
 
 UNCLEAR, UNIT, SIGNED, WIDE = range(4)
-"""Types of range: floats in [0, 1], around 0, or up to 255; uint8 with 0 and 1 only (UNIT), or more (WIDE)."""
+"""Value ranges: floats in [0, 1], around 0, or up to 255; uint8 with only 0 and 1 (UNIT), or more (WIDE)."""
 
 
 def values_of(images: Tensor) -> Values:
@@ -123,7 +123,7 @@ def values_of(images: Tensor) -> Values:
     low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
     if images.dtype == torch.uint8:
         return Values(low, high, UNIT * (high == 1) + WIDE * (high > 16))
-    wide = torch.maximum(-low, high) > BEYOND
+    wide = torch.maximum(-low, high) > LARGEST_NORMALISED
     unit = (low >= 0) & (high <= 1) & (high - low > 0.6)
     return Values(low, high, UNIT * unit + SIGNED * (~wide & (low < -0.3)) + WIDE * wide)
 
@@ -144,8 +144,8 @@ class SplitSummary(NamedTuple):
     """Statistics of the images of a split.
 
     `mean` and `spread` (standard deviation) are computed after normalisation. For images of three channels, `grey` is
-    the share with equal channels, `cast` the mean of the first channel minus that of the last, `error` its standard
-    error.
+    the share of images with equal channels, `cast` the mean difference of the first and the last channel, and `error`
+    its standard error.
     """
 
     images: int
@@ -255,7 +255,7 @@ def _warn_of_colour(name: str, summary: SplitSummary, train: SplitSummary) -> No
 
 
 def _reversed(summary: SplitSummary, train: SplitSummary) -> bool:
-    """Whether two splits have significant casts of similar strength and opposite sign."""
+    """Whether two splits have significant colour casts of similar strength and opposite sign."""
     sure = all(abs(split.cast) > 6 * split.error for split in (summary, train))
     return sure and 0.5 < -summary.cast / train.cast < 2
 

@@ -1,4 +1,4 @@
-"""A rehearsed training step reveals failures before a teacher is trained."""
+"""A trial step reveals failures before a teacher is trained."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,10 +9,10 @@ from short import SMOKE, TAUGHT, TEACHER, Perceptron
 from torch import Tensor, nn
 
 import lkd
-from lkd.engine.jobs import check, plan
-from lkd.engine.rehearsal import rehearse
+from lkd.engine.jobs import check_jobs, remaining_jobs
 from lkd.engine.setup import RunSetup
 from lkd.engine.trainer import Trainer
+from lkd.engine.trial_step import trial_step
 from lkd.objectives import OBJECTIVES, Objective, Outputs
 from lkd.runs.store import Store
 
@@ -83,8 +83,8 @@ def test_an_objective_that_takes_no_mixed_targets_is_refused_for_a_study_too(
     monkeypatch.setitem(OBJECTIVES, "hard", Hard)
     recipe = replace(TAUGHT, objective="hard", objective_args={}, mixup=0.2)
     with pytest.raises(ValueError, match="objective 'hard': a step with 64 images in training mode fails"):
-        check(plan([recipe], store), rehearsed=True)
-    check(plan([replace(recipe, mixup=0.0)], store), rehearsed=True)
+        check_jobs(remaining_jobs([recipe], store), trial_steps=True)
+    check_jobs(remaining_jobs([replace(recipe, mixup=0.0)], store), trial_steps=True)
 
 
 def test_a_rehearsal_leaves_everything_as_it_was() -> None:
@@ -93,7 +93,7 @@ def test_a_rehearsal_leaves_everything_as_it_was() -> None:
     recipe = replace(TAUGHT, student="memory:student")
     setting = RunSetup(recipe, {"memory:student": student})
     batch = setting.stream.batch(0, 0)
-    rehearse(setting)
+    trial_step(setting)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, weights[name]) for name, value in student.state_dict().items())
     assert all(torch.equal(*pair) for pair in zip(batch, setting.stream.batch(0, 0), strict=True))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import lkd  # noqa: F401
-from lkd.engine.outputs import check_head, feature_maps, outputs
+from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.task import DistillationTask
 from lkd.objectives import OBJECTIVES
 
@@ -24,12 +24,12 @@ SHAPES = {
 def test_logits_are_the_networks_own_and_maps_have_rows_and_columns(name):
     torch.manual_seed(0)
     model, images = timm.create_model(name, num_classes=5).eval(), torch.randn(2, 3, 32, 32)
-    given = outputs(model, images, 2)
+    given = compute_outputs(model, images, 2)
     torch.testing.assert_close(given.logits, model(images))
     assert len(given.maps) == 2 and all(each.ndim == 4 for each in given.maps)
     if SHAPES[name]:
         assert [(each.shape[1], each.shape[2]) for each in given.maps] == SHAPES[name]
-    assert outputs(model, images, 0).maps == ()
+    assert compute_outputs(model, images, 0).maps == ()
 
 
 @pytest.mark.parametrize("name", ["mini_cswin", "mini_vit", "mini_swin"])
@@ -39,13 +39,13 @@ def test_the_last_map_is_the_one_after_the_final_norm(name):
     features = model.forward_features(images)
     if name == "mini_swin":
         features = features.flatten(1, 2)
-    tokens = outputs(model, images, 1).maps[0].flatten(2).mT
+    tokens = compute_outputs(model, images, 1).maps[0].flatten(2).mT
     torch.testing.assert_close(tokens, features[:, -tokens.shape[1] :])
 
 
 def test_a_network_without_maps_is_refused():
     with pytest.raises(TypeError, match="a Flatten has no feature maps: give a model with timm's methods"):
-        outputs(nn.Flatten(), torch.zeros(1, 3, 8, 8), 1)
+        compute_outputs(nn.Flatten(), torch.zeros(1, 3, 8, 8), 1)
 
 
 # Attributes of timm's names with another meaning --------------------------------------------------------------------
@@ -82,18 +82,18 @@ def maps(x, **_):
 def test_a_method_called_as_timms_that_gives_something_else_is_refused(attributes, told):
     head = {} if attributes["forward_intermediates"] is maps else {"forward_head": lambda x: x}
     with pytest.raises(TypeError, match=told):
-        outputs(Named(**attributes, **head), torch.zeros(2, 3, 8, 8), 1)
+        compute_outputs(Named(**attributes, **head), torch.zeros(2, 3, 8, 8), 1)
 
 
 @pytest.mark.parametrize("info", [3, "stages", {"num_chs": 3}, [3], ["layer1"], [{"channels": 3}]])
 def test_a_feature_info_that_is_not_timms_is_refused_by_role(info):
     with pytest.raises(TypeError, match=r"^student's feature_info must be a list.*got a"):
-        feature_maps(Named(feature_info=info), "student")
+        count_feature_maps(Named(feature_info=info), "student")
 
 
 def test_feature_maps_are_counted():
-    assert feature_maps(Named(), "student") is None
-    assert feature_maps(timm.create_model("mini_slak"), "student") == 3
+    assert count_feature_maps(Named(), "student") is None
+    assert count_feature_maps(timm.create_model("mini_slak"), "student") == 3
 
 
 @pytest.mark.parametrize(

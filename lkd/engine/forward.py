@@ -1,14 +1,14 @@
-"""A network's outputs for an objective: its logits, and the feature maps of its last stages if they are compared."""
+"""Forward pass for an objective: logits, and feature maps of the last stages."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from lkd.models.exact import check_outputs, outputs_of
+from lkd.models.inference import check_equal_outputs, output_tensors
 from lkd.objectives import Outputs
 
 
-def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
+def compute_outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
     """A network's logits and the feature maps of its last `stages` stages.
 
     The maps come from timm's `forward_intermediates`: tokens are arranged in rows and columns, without the class token,
@@ -20,13 +20,13 @@ def outputs(model: nn.Module, images: Tensor, stages: int) -> Outputs:
         stages: number of maps; 0 for logits only.
 
     Raises:
-        TypeError: for `stages` > 0, a model without these methods, or with different methods of the same names.
+        TypeError: for `stages` > 0, these methods are missing or have another interface.
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.outputs import outputs
+        >>> from lkd.engine.forward import compute_outputs
         >>> model = timm.create_model("mini_vit", in_chans=1, num_classes=10)
-        >>> outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
+        >>> compute_outputs(model, torch.zeros(2, 1, 32, 32), stages=1).maps[0].shape
         torch.Size([2, 64, 8, 8])
     """
     if not stages:
@@ -59,11 +59,10 @@ def _foreign(model: nn.Module) -> str:
     return f"the method forward_intermediates of {type(model).__name__}"
 
 
-def feature_maps(model: nn.Module, role: str) -> int | None:
-    """The number of feature maps that timm's `feature_info` lists; None for a network without it.
+def count_feature_maps(model: nn.Module, role: str) -> int | None:
+    """The length of timm's `feature_info`; None for a network without it.
 
     Args:
-        model: any module.
         role: the model's name in messages, "student" or "teacher".
 
     Raises:
@@ -71,8 +70,8 @@ def feature_maps(model: nn.Module, role: str) -> int | None:
 
     Example:
         >>> import timm
-        >>> from lkd.engine.outputs import feature_maps
-        >>> feature_maps(timm.create_model("mini_vit"), "teacher")
+        >>> from lkd.engine.forward import count_feature_maps
+        >>> count_feature_maps(timm.create_model("mini_vit"), "teacher")
         2
     """
     info = getattr(model, "feature_info", None)
@@ -97,18 +96,18 @@ def check_head(model: nn.Module, images: Tensor, stages: int, role: str) -> None
         role: the model's name in messages, "student" or "teacher".
 
     Raises:
-        ValueError: the logits differ; evaluation would use other outputs than training.
+        ValueError: the logits differ.
 
     Example:
         >>> import timm, torch
-        >>> from lkd.engine.outputs import check_head
+        >>> from lkd.engine.forward import check_head
         >>> check_head(timm.create_model("mini_vit").eval(), torch.zeros(2, 3, 32, 32), 1, "student")
     """
     if not stages:
         return
-    logits = outputs_of(model, lambda network: outputs(network, images, stages).logits)
+    logits = output_tensors(model, lambda network: compute_outputs(network, images, stages).logits)
     try:
-        check_outputs(logits, outputs_of(model, lambda network: network(images)))
+        check_equal_outputs(logits, output_tensors(model, lambda network: network(images)))
     except ValueError as error:
         raise ValueError(
             f"{role}'s forward_head after forward_intermediates gives other logits than its forward ({error}): make "
