@@ -55,13 +55,13 @@ def figure_html(figure: dict[str, Any], name: str) -> str:
 
     Args:
         figure: as Plotly's JSON.
-        name: of the CSV file, without its ending.
+        name: of the files to save, without their endings.
     """
     layout = figure.get("layout", {})
     meta = layout.get("meta") or {}
     height = layout.get("height") or _DEFAULT_HEIGHT
     parts = [
-        '<figure class="lkd-figure">',
+        f'<figure class="lkd-figure" data-name="{escape(name)}">',
         f'<div class="lkd-plot" role="group" aria-label="{escape(meta.get("alt", ""))}" '
         f'style="min-height: {height:g}px"></div>',
         f'<script type="application/json">{_drawing(figure)}</script>',
