@@ -9,7 +9,7 @@
   const CLEAR = "rgba(0,0,0,0)";
   const NARROW = 600;
   const PRINT_WIDTH = 640;
-  const SLIDE = { width: 1600, height: 900, enlarged: 2, caption: 50 }; // pixels, and the largest factor of type
+  const SLIDE = { width: 1600, height: 900, enlarged: 2, squeezed: 0.75 }; // pixels; most that type grows, least height
   const INK_ON_WHITE = { ink: "#1a1a1a", line: "#5a5a5a", grid: "#dddddd", dark: false };
   const root = document.documentElement;
   const plots = new Map(); // target element -> layout as the page gave it
@@ -144,26 +144,28 @@
     const given = plots.get(target);
     const { width: _, ...seen } = target.layout;
     const { t = 30, b = 80, ...sides } = seen.margin ?? {};
-    const own = given.height ?? target.clientHeight;
-    const scale = Math.min(SLIDE.enlarged, SLIDE.height / (own + SLIDE.caption));
+    const caption = given.meta?.caption ?? "";
+    const lines = (width) => lined(caption, width / 6.5);
+    const below = 20 + 17 * lines(SLIDE.width / SLIDE.enlarged).length;
+    const least = SLIDE.squeezed * (given.height ?? target.clientHeight) + below;
+    const scale = Math.min(SLIDE.enlarged, SLIDE.height / least);
     const size = { width: SLIDE.width / scale, height: SLIDE.height / scale };
-    const text = lined(given.meta?.caption ?? "", size.width / 6.5);
-    const title = { text, font: { size: 13 }, x: 0.02, xanchor: "left", yref: "container", y: 0.02, yanchor: "bottom" };
+    const place = { x: 0.02, xanchor: "left", yref: "container", y: 0.02, yanchor: "bottom", font: { size: 13 } };
     const layout = changed(seen, {
       ...look(given, SLIDE.width, INK_ON_WHITE),
       ...arrangement(given, SLIDE.width),
       ...size,
-      ...(text && { title }),
+      ...(caption && { title: { text: lines(size.width).join("<br>"), ...place } }),
       paper_bgcolor: "#ffffff",
-      margin: { ...sides, l: 24, r: Math.max(sides.r ?? 0, 24), t: t + 14, b: b + SLIDE.caption },
+      margin: { ...sides, l: 24, r: Math.max(sides.r ?? 0, 24), t: t + 14, b: b + below },
     });
     return Plotly.downloadImage({ data: target.data, layout }, { format, filename, scale, ...size });
   }
 
-  // A text in lines of some length, without markup.
+  // The lines of a text, without markup.
   function lined(text, length) {
-    const escaped = text.replace(/[&<>]/g, (mark) => `&#${mark.charCodeAt(0)};`);
-    return escaped.replace(RegExp(`(.{1,${Math.floor(length)}})( |$)`, "g"), "$1<br>").replace(/<br>$/, "");
+    const lines = text.match(RegExp(`.{1,${Math.floor(length)}}( |$)`, "g")) ?? [];
+    return lines.map((line) => line.trim().replace(/[&<>]/g, (mark) => `&#${mark.charCodeAt(0)};`));
   }
 
   const isDrawn = (figure) => plots.has(figure.querySelector(".lkd-plot"));
@@ -232,7 +234,7 @@
     console.error(`${library} cannot be loaded: figures are shown as tables`);
     for (const figure of figures) {
       figure.querySelector(".lkd-plot").hidden = true;
-      figure.querySelector("details")?.setAttribute("open", "");
+      figure.querySelector(".lkd-data")?.setAttribute("open", "");
     }
   }
 

@@ -35,7 +35,7 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
     """Plot how far students are ahead of the student alone by epoch, paired by seed; a button shows the accuracies.
 
     Panels are by student (rows) and method (columns), with one curve per teacher: means over runs with 95 % intervals.
-    Without students alone, the figure shows accuracies only.
+    Without one student alone for each seed, the figure shows accuracies only.
 
     Args:
         curves: `Results.curves` of a study.
@@ -59,16 +59,17 @@ def learning_curves(curves: pd.DataFrame) -> go.Figure:
     accuracies.layout.meta.update(caption=f"Accuracy in percent {_WHEN}")
     taught = curves[curves.teacher.notna()]
     alone = curves[curves.teacher.isna()].set_index(_PAIRED).val_top1
-    if not len(taught) or not pd.MultiIndex.from_frame(taught[_PAIRED]).isin(alone.index).all():
+    keys = pd.MultiIndex.from_frame(taught[_PAIRED])
+    if not len(keys) or not alone.index.is_unique or not keys.isin(alone.index).all():
         return accuracies
-    paired = alone.loc[pd.MultiIndex.from_frame(taught[_PAIRED])].to_numpy()
+    paired = alone.loc[keys].to_numpy()
     leads = lines(taught.assign(lead=taught.val_top1 - paired), epoch, _LEAD, **named)
     leads.add_hline(y=0, line={"color": GREY, "width": 1.5, "dash": "dot"}, row="all", col="all")
     leads.layout.meta.update(
         alt=f"{leads.layout.meta['alt']} A second view shows accuracies.",
         caption=(
-            "Accuracy minus that of the student alone with the same seed (dotted line), in points; the button above "
-            f"shows accuracies in percent. Both {_WHEN}"
+            "Lead: accuracy minus that of the student alone (dotted line) with the same seed, in points. Accuracy: in "
+            f"percent. Both {_WHEN}"
         ),
         table=_merged(accuracies.layout.meta["table"], leads.layout.meta["table"], [*named.values(), "epoch"]),
     )
@@ -229,4 +230,5 @@ def _with_views(views: Mapping[str, go.Figure]) -> go.Figure:
         buttons.append({"label": label, "method": "update", "args": [{"visible": here}, layout]})
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "showactive": True}
     corner = {"x": 1, "xanchor": "right", "y": 0, "yanchor": "top", "pad": {"t": 26}}
-    return whole.update_layout(updatemenus=[menu | corner])
+    room = max(view.layout.margin.r for view in views.values())
+    return whole.update_layout(updatemenus=[menu | corner], margin_r=room)

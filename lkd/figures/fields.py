@@ -24,7 +24,7 @@ _FLOOR = 0.01
 _HEIGHT, _GAP, _BELOW = 230, 44, 26
 """Pixels of a map, between maps, and below them, for the scale of colours."""
 
-_PLAIN = [[0, "#fdf7e8"], [0.25, "#f3c98b"], [0.5, "#dd7d5f"], [0.75, "#9e3a6b"], [1, "#2f1450"]]
+_PLAIN = [[0, "#fcf6e7"], [0.25, "#dcb57d"], [0.5, "#c26d52"], [0.75, "#87305b"], [1, "#2d134d"]]
 """From nothing, in the colour of paper, to the largest contribution: lightness falls evenly."""
 _OVER_PHOTO = [[0, faded("#D55E00", 0)], [0.5, faded("#E8871E", 0.55)], [1, faded("#FFE94A", 0.9)]]
 _COLORBAR = {

@@ -1,6 +1,7 @@
 """The look of all figures: colours, markers, type, and the texts and numbers that each figure carries."""
 
 from collections.abc import Mapping
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,18 +43,8 @@ _USUAL = ("vanilla KD, BCE",)
 _RAMP = np.array([[0xB8, 0x78, 0xCA], [0x96, 0x45, 0xB0]])
 """The ends of the colours for sizes and other entries, from the first to the last."""
 _SYMBOLS = (
-    "circle",
-    "square",
-    "diamond",
-    "triangle-up",
-    "star",
-    "hexagon",
-    "cross",
-    "triangle-down",
-    "pentagon",
-    "bowtie",
-    "x",
-)
+    "circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross", "triangle-down", "pentagon", "bowtie", "x"
+)  # fmt: skip
 _OPEN = ("", "-open", "-dot", "-open-dot")
 """Endings of the markers of a method's variants."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -112,7 +103,7 @@ def styles(entries: pd.Series) -> dict[Any, Look]:
         >>> from lkd.figures import styles
         >>> looks = styles(pd.Series(["mini_slak", "my_net"]))
         >>> looks["mini_slak"], looks["my_net"]
-        (('#D55E00', 'circle', 'solid'), ('#B878CA', 'circle', 'solid'))
+        (('#D55E00', 'circle', 'solid'), ('#B878CA', 'hexagon', 'solid'))
     """
     found: dict[Any, Look] = {}
     names = {entry: _known_name(entry) for entry in entries.unique()}
@@ -148,16 +139,11 @@ def _variant(style: Look, number: int) -> Look:
 
 
 def _sequence(count: int) -> list[Look]:
-    """Looks of entries in order."""
-    colors = [_RAMP[0] + share * (_RAMP[1] - _RAMP[0]) for share in np.linspace(0, 1, count)]
-    return [
-        (
-            "#{:02X}{:02X}{:02X}".format(*np.round(color).astype(int)),
-            _SYMBOLS[place % len(_SYMBOLS)],
-            _DASHES[place % 6],
-        )
-        for place, color in enumerate(colors)
-    ]
+    """Looks of entries in order, with other markers than the teachers' as long as there are some."""
+    colors = [np.round(_RAMP[0] + share * (_RAMP[1] - _RAMP[0])).astype(int) for share in np.linspace(0, 1, count)]
+    symbols, dashes = islice(cycle(_SYMBOLS), len(_TEACHERS), None), cycle(_DASHES)
+    marks = zip(symbols, dashes, strict=False)
+    return [("#{:02X}{:02X}{:02X}".format(*color), *next(marks)) for color in colors]
 
 
 def faded(color: str, opacity: float) -> str:
