@@ -1,6 +1,7 @@
 """Names in figures: models by their family, methods in their usual spelling, and no markup."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from html import escape
 from numbers import Number
@@ -15,7 +16,8 @@ ALONE = "no teacher"
 _FAMILIES = {name.lower(): name for name in (*FAMILIES, "ResNet")}
 _MODEL = re.compile(r"(?:mini_)?([a-z]+)(?![a-z])[\w.-]*")
 _ACRONYMS = {"kd", "nkd", "dkd", "dist", "fd"}
-_SPELLED = {"label": "labels", "vanilla": "vanilla KD", ALONE: "student alone", "alone": "student alone"}
+_SPELLED = {"label": "labels", "vanilla": "vanilla KD"}
+_ALONE = {ALONE: "student alone", "alone": "student alone"}
 
 
 def as_written(entry: Any) -> str:
@@ -52,18 +54,24 @@ def short_names(entries: Iterable[Any]) -> dict[Any, str]:
 
     Example:
         >>> from lkd.figures import short_names
-        >>> short_names(["mini_slak", "by mini_vit", "nkd", "resnet18", "resnet50"])
-        {'mini_slak': 'SLaK', 'by mini_vit': 'by ViT', 'nkd': 'NKD', 'resnet18': 'resnet18', 'resnet50': 'resnet50'}
+        >>> short_names(["mini_slak", "mini_convnext_nano", "by mini_vit", "nkd"])
+        {'mini_slak': 'SLaK', 'mini_convnext_nano': 'ConvNeXt nano', 'by mini_vit': 'by ViT', 'nkd': 'NKD'}
+        >>> short_names(["resnet18", "resnet50"])
+        {'resnet18': 'resnet18', 'resnet50': 'resnet50'}
     """
-    whole = called(dict.fromkeys(map(str, entries)))
+    wanted = list(dict.fromkeys(entries))
+    whole = called(map(str, wanted))
     short = {
-        entry: as_written(" ".join(family(word) or word for word in name.split(" "))) for entry, name in whole.items()
+        entry: _ALONE.get(name) or as_written(" ".join(map(_short, name.split(" ")))) for entry, name in whole.items()
     }
-    once = [*short.values()]
-    return {
-        entry: short[str(entry)] if once.count(short[str(entry)]) == 1 else whole[str(entry)]
-        for entry in dict.fromkeys(entries)
-    }
+    times = Counter(short.values())
+    return {entry: whole[str(entry)] if times[short[str(entry)]] > 1 else short[str(entry)] for entry in wanted}
+
+
+def _short(word: str) -> str:
+    """A model by its family, with "nano", which has a larger model beside it; any other word unchanged."""
+    name = family(word)
+    return word if name is None else f"{name} nano" if word.endswith("_nano") else name
 
 
 def capital(text: str) -> str:
@@ -79,7 +87,7 @@ def no_markup(entry: Any) -> str:
 def told(column: str, entry: Any, short: str) -> str:
     """A name for the text at a point: the name that is drawn and, if it differs, the one in the code."""
     plain, own = no_markup(short), no_markup(entry)
-    return f"{column}: {plain}" + ("" if own in (plain, ALONE) or as_written(entry) == short else f" ({own})")
+    return f"{column}: {plain}" + ("" if own in (plain, *_ALONE) or as_written(entry) == short else f" ({own})")
 
 
 def titles(column: str, entries: Iterable[Any]) -> dict[Any, str]:
