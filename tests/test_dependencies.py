@@ -18,7 +18,7 @@ from lkd.util.files import CHECKOUT
 PACKAGE = Path(lkd.__file__).parent
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OF_THE_BOOK = {*(PACKAGE / "book").glob("*.py"), PACKAGE / "figures.py"}
+OF_THE_BOOK = {*(PACKAGE / "book").glob("*.py"), *(PACKAGE / "figures").glob("*.py")}
 LIBRARY = set(PACKAGE.rglob("*.py")) - OF_THE_BOOK
 NOT_IMPORTED = {"ipykernel", "jupyter-book", "sphinx-mathjax-offline", "statsmodels"}
 """A kernel, a program, a file, and a package for a table of a chapter."""

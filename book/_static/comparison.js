@@ -5,7 +5,7 @@
   const root = document.querySelector(".lkd-comparison");
   const form = root.querySelector("form");
   const boxes = [...form.querySelectorAll("input")];
-  const { cells, measures, styles } = JSON.parse(root.querySelector("script").textContent);
+  const { cells, measures, styles, names } = JSON.parse(root.querySelector("script").textContent);
   const tables = [...root.querySelectorAll("tbody")];
   const figures = [...root.querySelectorAll(".lkd-figure")].map((figure) => {
     const [target, script] = ["div", "script"].map((kind) => figure.querySelector(kind));
@@ -32,15 +32,21 @@
       const methods = unique(own.map(boxOf));
       const distilled = methods.filter(Boolean);
       return (distilled.length ? distilled : methods).map((box) => ({
-        name: [student, box?.labels[0].textContent.trim(), several && profile].filter(Boolean),
+        name: [names.student[student], box?.labels[0].textContent.trim(), several && profile].filter(Boolean),
         cells: own.filter((cell) => [box, undefined].includes(boxOf(cell))),
       }));
     });
   }
 
+  // The name of a teacher that is drawn and, if it differs, the one in the code.
+  const named = (teacher) => {
+    const name = names.teacher[teacher];
+    return [teacher, "student alone"].includes(name) ? name : `${name} (${teacher})`;
+  };
+
   const hoverText = ({ name, teacher, mean, low, high, n }, [title, unit]) => [
     name.join(", "),
-    `teacher: ${teacher}`,
+    `teacher: ${named(teacher)}`,
     `${title} ${mean.toFixed(2)} ${unit}`,
     low === null ? "no interval from one run" : `95 % interval ${low.toFixed(2)} to ${high.toFixed(2)}`,
     `runs: ${n}`,
@@ -57,7 +63,7 @@
 
   function extremes(rows) {
     const ordered = [...rows].sort((one, other) => one.mean - other.mean);
-    const said = ({ name, teacher, mean }) => `${mean.toFixed(2)} (${[...name, teacher].join(", ")})`;
+    const said = ({ name, teacher, mean }) => `${mean.toFixed(2)} (${[...name, names.teacher[teacher]].join(", ")})`;
     return `from ${said(ordered[0])} to ${said(ordered.at(-1))}`;
   }
 
@@ -72,7 +78,7 @@
       return {
         mode: "markers",
         orientation: "h",
-        name: teacher,
+        name: names.teacher[teacher],
         offsetgroup: teacher,
         showlegend: true,
         x: own.map(({ mean }) => mean),
@@ -115,7 +121,7 @@
         const [color, symbol, dash] = styles[teacher];
         return {
           mode: "lines+markers",
-          name: teacher,
+          name: names.teacher[teacher],
           legendgroup: teacher,
           xaxis: x,
           yaxis: y,
@@ -123,7 +129,7 @@
           y: curve.val_top1,
           line: { color, dash, width: 2 },
           marker: { symbol, size: 7 },
-          hovertemplate: `${teacher}<br>epoch %{x}: %{y:.2f} %<br>runs: ${n}<extra></extra>`,
+          hovertemplate: `${named(teacher)}<br>epoch %{x}: %{y:.2f} %<br>runs: ${n}<extra></extra>`,
         };
       });
     });

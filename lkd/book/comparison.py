@@ -27,6 +27,84 @@ _NAMES = ("profile", "student", "teacher", "objective")
 _QUANTITY = "quantity"
 _SPREAD = ("mean", "low", "high", "n")
 _MEANS = "means over runs"
+_PROFILE = 'profile = "small"  # or another one of this page'
+_CODE = {
+    "direct_gain": f"""\
+from lkd import figures
+from lkd.study import distillation
+
+{_PROFILE}
+figures.gains(distillation(profile).published(profile).gains)
+""",
+    "distilled_top1": f"""\
+from lkd import figures
+from lkd.figures import Axis
+from lkd.study import distillation
+
+{_PROFILE}
+gains = distillation(profile).published(profile).gains
+top1 = Axis("distilled_top1", "test top-1", "%")
+figures.intervals(gains, top1, of="teacher", rows="student", columns="objective")
+""",
+    "lead": f"""\
+from lkd.study import distillation, effect
+
+{_PROFILE}
+gains = distillation(profile).published(profile).gains
+for (student, objective), group in gains.groupby(["student", "objective"]):
+    for teacher in group.teacher.unique():
+        others = [other for other in group.teacher.unique() if other != teacher]
+        lead = effect(group, "direct_gain", {{"teacher": [teacher]}}, {{"teacher": others}})
+        print(student, objective, teacher, lead.mean, lead.interval())
+""",
+    "over_kd": f"""\
+from lkd.study import distillation, effect
+
+{_PROFILE}
+gains = distillation(profile).published(profile).gains
+for (student, teacher), group in gains.groupby(["student", "teacher"]):
+    lead = effect(group, "direct_gain", {{"objective": ["nkd"]}}, {{"objective": ["kd"]}})
+    print(student, teacher, lead.mean, lead.interval())
+""",
+    "area_gain": f"""\
+from lkd import figures
+from lkd.figures import Axis
+from lkd.study import distillation, learning_speed
+
+{_PROFILE}
+speed = learning_speed(distillation(profile).published(profile))
+area = Axis("area_gain", "lead over the epochs", "points")
+figures.intervals(speed, area, of="teacher", rows="student", columns="objective")
+""",
+    "share": f"""\
+from lkd import figures
+from lkd.figures import Axis
+from lkd.study import erf_table, trait_study
+
+{_PROFILE}
+fields = erf_table(trait_study(profile).published(profile))
+share = Axis("share", "effective receptive field", "% of the area")
+figures.intervals(fields, share, of="teacher", rows="student", columns="objective")
+""",
+    "error": f"""\
+from lkd import figures
+from lkd.figures import Axis
+from lkd.study import robustness_table, trait_study
+
+{_PROFILE}
+errors = robustness_table(trait_study(profile).published(profile))
+error = Axis("error", "error on corrupted images", "%")
+figures.intervals(errors, error, of="teacher", rows="student", columns="objective")
+""",
+    "curve": f"""\
+from lkd import figures
+from lkd.study import distillation
+
+{_PROFILE}
+figures.learning_curves(distillation(profile).published(profile).curves)
+""",
+}
+"""The code that draws or prints the means of each figure of the page for one profile, by the quantity."""
 _NOTHING = "No runs are published that could be compared."
 
 
@@ -218,7 +296,7 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
     """The form, the figures that follow it, and tables of all cells; `found` are the cells by profile."""
     import pandas as pd
 
-    from lkd.figures import styles
+    from lkd.figures import short_names, styles
 
     cells = [cell for some in found.values() for cell in some]
     measures = [measure for measure in MEASURES if any(measure.column in cell for cell in cells)]
@@ -226,6 +304,7 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
         "cells": cells,
         "measures": {measure.column: (measure.title, measure.unit) for measure in measures},
         "styles": styles(pd.Series([cell["teacher"] for cell in cells])),
+        "names": {name: short_names(cell[name] for cell in cells) for name in ("student", "teacher")},
     }
     live = [
         _presets(found, measures),
@@ -305,8 +384,8 @@ def _fieldset(name: str, legend: str, entries: Mapping[str, str]) -> str:
 
 
 def _figure(shows: str, caption: str) -> str:
-    """An empty figure, which the script fills with the selected cells."""
-    return figure_html({"layout": {"meta": {"shows": shows, "caption": caption}}}, shows)
+    """An empty figure, which the script fills with the selected cells, and the code that draws them elsewhere."""
+    return figure_html({"layout": {"meta": {"shows": shows, "caption": caption}}}, shows, _CODE[shows])
 
 
 def _table(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:

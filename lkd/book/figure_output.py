@@ -1,4 +1,4 @@
-"""Plotly figures on the pages: an accessible HTML figure with its numbers as a table, drawn by `figures.js`.
+"""Plotly figures on the pages: an accessible HTML figure with its numbers and its code, drawn by `figures.js`.
 
 Without scripts the page shows the caption and the table.
 """
@@ -10,10 +10,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 from sphinx import addnodes
 
+from lkd.book.figure_code import code_of_figure
 from lkd.book.page_warnings import report
 from lkd.book.table_output import csv_link, html_table
+from lkd.runs.public_names import public
 
 if TYPE_CHECKING:
     from myst_nb.core.render import MimeData, NbElementRenderer
@@ -45,28 +50,30 @@ class PlotlyRenderer:
                 report(env, f"A figure has no {field}: set layout.meta[{field!r}].", "figure", data.line)
         name = f"{env.docname.rpartition('/')[2]}-{data.cell_index}-{data.output_index}"
         return [
-            nodes.raw("", figure_html(figure, name), format="html"),
+            nodes.raw("", figure_html(figure, name, _code(renderer, data)), format="html"),
             addnodes.only("", nodes.paragraph(text=meta.get("alt", "")), expr="not html"),
         ]
 
 
-def figure_html(figure: dict[str, Any], name: str) -> str:
-    """A `<figure>` with a target for Plotly, the JSON to draw, the caption and the numbers.
+def figure_html(figure: dict[str, Any], name: str, code: str = "") -> str:
+    """A `<figure>` with a target for Plotly, the JSON to draw, the caption, the numbers and the code.
 
     Args:
         figure: as Plotly's JSON.
-        name: of the CSV file, without its ending.
+        name: of the files to save, without their endings.
+        code: the Python code that draws it.
     """
     layout = figure.get("layout", {})
     meta = layout.get("meta") or {}
     height = layout.get("height") or _DEFAULT_HEIGHT
     parts = [
-        '<figure class="lkd-figure">',
+        f'<figure class="lkd-figure" data-name="{escape(name)}">',
         f'<div class="lkd-plot" role="group" aria-label="{escape(meta.get("alt", ""))}" '
         f'style="min-height: {height:g}px"></div>',
         f'<script type="application/json">{_drawing(figure)}</script>',
         *([f"<figcaption>{escape(meta['caption'])}</figcaption>"] if meta.get("caption") else []),
         *([_data(meta["table"], name)] if meta.get("table") else []),
+        *([_folded_code(code)] if code else []),
         "</figure>",
     ]
     return "\n".join(parts)
@@ -82,6 +89,14 @@ def script_json(content: Any) -> str:
     return json.dumps(content, separators=(",", ":")).replace("<", r"\u003c")
 
 
+def _code(renderer: NbElementRenderer, data: MimeData) -> str:
+    """The code of a figure of a notebook, without folders of this machine."""
+    client = renderer.renderer.md_options.get("nb_client")
+    if client is None or data.cell_index is None:
+        return ""
+    return public(code_of_figure(client.notebook.cells, data.cell_index))
+
+
 def _drawing(figure: dict[str, Any]) -> str:
     """The JSON that Plotly draws, without the table, which the page shows as HTML."""
     layout = figure.get("layout", {})
@@ -94,3 +109,9 @@ def _data(table: dict[str, Any], name: str) -> str:
     columns, rows = table["columns"], table["rows"]
     shown = html_table(columns, rows) + csv_link(columns, rows, f"{name}.csv")
     return f'<details class="lkd-data"><summary>Data of this figure</summary>{shown}</details>'
+
+
+def _folded_code(code: str) -> str:
+    """The code of a figure, folded; the theme adds a button that copies it."""
+    shown = highlight(code, PythonLexer(), HtmlFormatter())
+    return f'<details class="lkd-code"><summary>Code of this figure</summary>{shown}</details>'

@@ -30,7 +30,7 @@ _AXE = {"preload": False, "resultTypes": ["violations"]}
 
 _UNSEEN_BY_AXE = {"exclude": [["tbody tr:nth-child(n + 11)"], [".lkd-plot svg"]]}
 """The later rows of tables look like the first ten, and take most of the time; axe cannot tell the colours of SVG,
-which `tests/test_figures.py` checks."""
+which `tests/figures/test_style.py` checks."""
 
 _GRAVE = ("serious", "critical")
 _TEXTS = (".css", ".html", ".js", ".svg")

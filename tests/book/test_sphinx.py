@@ -304,7 +304,7 @@ class TestBrowser:
             expected = area_ratios(field, [threshold])[0].side
             page.wait_for_function(f"{side} === {expected}")
             assert slider.get_attribute("aria-valuetext") == f"{threshold:g}"
-            assert title.text_content() == f"near{expected} px"
+            assert title.text_content() == f"near, {expected} px"
         page.context.close()
 
     def test_nothing_overflows_a_phone(self, built: Book, browser: Browser) -> None:

@@ -82,9 +82,9 @@ def test_its_figures_say_in_words_what_they_show(logits: Made) -> None:
     shown = [output.data[PLOTLY] for output in outputs(nbformat.read(logits.copy, 4)) if PLOTLY in output.data]
     cells, epochs, learners, stopped, logged = 2 * 2, 2, 1 + 2 * 2, 3, 3 * (5 + 4)
     rows = [len(figure["layout"]["meta"]["table"]["rows"]) for figure in shown]
-    assert rows == [cells, learners * epochs, cells, stopped, logged]
+    assert rows == [cells, cells, learners * epochs, cells, stopped, logged]
     *own, logs = [figure["layout"]["meta"]["alt"] for figure in shown]
-    assert all("mini_resnet" in alt for alt in own) and logs.endswith("panels: SLaK.")
+    assert all("ResNet" in alt for alt in own) and logs.endswith("panels: SLaK.")
     assert all(figure["data"] for figure in shown)
 
 

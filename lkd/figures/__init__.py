@@ -1,0 +1,30 @@
+"""Plotly figures from tidy tables, in one look for the whole book.
+
+The `layout.meta` of each figure has an `alt` text, a `caption`, and its data (`table`). Models have the names of their
+families, curves have names at their ends, intervals of curves are bands. Colours have a contrast of 3 to 1 on white and
+on black; each teacher and each method of the book always has its own colour and marker.
+"""
+
+from lkd.figures.curves import learning_curves, lines
+from lkd.figures.fields import fields
+from lkd.figures.names import ALONE, as_written, family, short_names
+from lkd.figures.pairs import slopes
+from lkd.figures.points import gains, intervals, proportions
+from lkd.figures.style import GAIN, Axis, styles
+
+__all__ = [
+    "ALONE",
+    "GAIN",
+    "Axis",
+    "as_written",
+    "family",
+    "fields",
+    "gains",
+    "intervals",
+    "learning_curves",
+    "lines",
+    "proportions",
+    "short_names",
+    "slopes",
+    "styles",
+]
