@@ -15,7 +15,8 @@ from lkd.engine.setup import Objects, RunSetup, in_memory
 from lkd.models import load_model
 from lkd.models.copying import unwrapped
 from lkd.models.names import check_source
-from lkd.objectives import OBJECTIVES
+from lkd.objectives import OBJECTIVES, Objective
+from lkd.objectives.own import Given, registered
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.runs.store import Run, Store
@@ -34,7 +35,7 @@ def distill(
     student: Model,
     teacher: Model,
     *,
-    objective: str = "nkd",
+    objective: Given = "nkd",
     data: Data,
     profile: str = "small",
     store: Store | None = None,
@@ -50,8 +51,11 @@ def distill(
         teacher: a module, folder, recipe or run, as for the student; the name of one of the profile's teachers, which
             is trained on `data` first; or the name of a pretrained timm model. The teacher sees the same augmented
             images as the student, a timm model with the normalisation it was trained with.
-        objective: a name in `lkd.objectives.OBJECTIVES`. Its parameters keep the objective's own defaults unless they
-            are given here; the profile does not set them. For example, `"kd"` has alpha 0.1, like `kd_loss`.
+        objective: a name in `lkd.objectives.OBJECTIVES`; a class or instance of `lkd.objectives.Objective`; or a
+            function of student logits, teacher logits and target, which returns the loss or its terms by name. A class
+            or function is added to `OBJECTIVES` under its own name, and its code is part of the run's identity.
+            Parameters keep the objective's own defaults unless they are given here; the profile does not set them. For
+            example, `"kd"` has alpha 0.1, like `kd_loss`.
         data: a name, or a pair (train, test) of map-style data sets of (image, label). A tenth of train is held out for
             validation; use `lkd.data.from_datasets` to pass a validation set.
         profile: default training settings, such as epochs, learning rate, augmentation and batch size: the name of a
@@ -73,7 +77,10 @@ def distill(
         ['teacher_top1', 'test_agreement', 'test_ece', 'test_kl', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
     settings = Profile.load(profile)
-    fields, arguments = _split_overrides(overrides, objective)
+    name, own_arguments = registered(objective)
+    fields, arguments = _split_overrides(overrides, name)
+    if isinstance(objective, Objective) and (given := {**arguments, **fields.get("objective_args", {})}):
+        raise TypeError(f"objective has its parameters already, got {', '.join(given)} as well: leave it out")
 
     def prepare(student: Model) -> tuple[Recipe, Objects]:
         given = _Arguments()
@@ -82,9 +89,9 @@ def distill(
             given.model(student, "student"),
             **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
             teacher=given.teacher(teacher, data_name, settings),
-            objective=objective,
+            objective=name,
         )
-        return _with_arguments(recipe, arguments), given.objects
+        return _with_arguments(recipe, {**own_arguments, **arguments}), given.objects
 
     return _run(prepare, student, store, num_processes, options)
 
@@ -199,8 +206,6 @@ class _Arguments:
 
 def _split_overrides(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split overrides into fields of the recipe and parameters of the objective."""
-    if not isinstance(objective, str):
-        raise TypeError(f"objective must be a name, one of {', '.join(OBJECTIVES)}, got {objective!r}")
     fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]
     parameters = OBJECTIVES[objective].hyperparameters()
     for name in overrides:

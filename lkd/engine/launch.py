@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lkd.engine.options import Options
+from lkd.objectives.own import importable
 from lkd.recipe import Recipe
 from lkd.runs.launches import DIGEST, Launch, locked
 from lkd.runs.store import Store
@@ -68,12 +69,13 @@ def _write_task(
     files: Launch, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
 ) -> str:
     """Write the task's file and return its SHA-256."""
+    objectives = {name: importable(name) for name in _own_objectives(recipe)}
     for thing in objects.values():
         _check_importable(thing)
     with writing(files.task, f"make room, or {SET_TMPDIR}"):
         try:
             with files.task.open("wb") as file:
-                torch.save((recipe, store, dict(objects), resume, options), file)
+                torch.save((recipe, store, dict(objects), objectives, resume, options), file)
         except OSError:
             raise
         except Exception as error:
@@ -82,6 +84,12 @@ def _write_task(
                 "file, or use num_processes=1"
             ) from error
     return sha256(files.task)
+
+
+def _own_objectives(recipe: Recipe) -> list[str]:
+    """Names of the custom objectives of a recipe and of its teacher."""
+    own = [recipe.objective] if "objective" in recipe.own_code else []
+    return [*own, *_own_objectives(recipe.teacher)] if isinstance(recipe.teacher, Recipe) else own
 
 
 def _check_importable(thing: Any) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
-from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copied
 from lkd.models.exact import evaluating
 from lkd.objectives import Objective, Outputs
+from lkd.objectives.outputs import check_available, check_head, outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.sparse import sparse_parameters
@@ -49,7 +49,8 @@ class RunSetup:
         self.recipe, self.objects = recipe, objects
         self.data = self._load_images(recipe)
         self.shape = self._shape(recipe)
-        self.stages = recipe.make_objective().stages
+        objective = recipe.make_objective()
+        self.student_maps, self.teacher_maps = objective.student_maps, objective.teacher_maps
         train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
         images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
@@ -57,7 +58,7 @@ class RunSetup:
             student = self.network()
             _check_trainable(student)
             self.student_outputs = self._outputs(
-                "student", student, lambda images: outputs(evaluating(student), images, self.stages)
+                "student", student, lambda images: outputs(evaluating(student), images, self.student_maps)
             )
             if recipe.sparsity:
                 sparse_parameters(student, recipe.sparse_scope)
@@ -110,10 +111,10 @@ class RunSetup:
             return None
         if isinstance(name, Recipe):
             assert trained is not None
-            self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.stages))
-            return FrozenTeacher(trained, self.data, stages=self.stages)
+            self._outputs("teacher", trained, lambda images: outputs(evaluating(trained), images, self.teacher_maps))
+            return FrozenTeacher(trained, self.data, stages=self.teacher_maps)
         if (given := self._in_memory_object(name)) is not None:
-            return FrozenTeacher(given, self.data, stages=self.stages)
+            return FrozenTeacher(given, self.data, stages=self.teacher_maps)
         if not ((config := timm.get_pretrained_cfg(name)) and config.has_weights):
             raise ValueError(f"teacher {name!r} has no pretrained weights: give the recipe or run of a trained one")
         with fetching(name):
@@ -121,7 +122,7 @@ class RunSetup:
         config = timm.data.resolve_data_config(model=model)
         _check_range(name, self.data)
         mean, std = (_channel_values(name, config[key], self.data.channels) for key in ("mean", "std"))
-        return FrozenTeacher(model, self.data, mean, std, self.stages)
+        return FrozenTeacher(model, self.data, mean, std, self.teacher_maps)
 
     def _load_images(self, recipe: Recipe) -> DataSet:
         return self._in_memory_object(recipe.data) or load(recipe.data, **recipe.view)
@@ -145,7 +146,7 @@ class RunSetup:
         teacher = self.recipe.teacher
         if isinstance(teacher, Recipe):
             self._check_teacher_data(teacher)
-        if teacher is None or (isinstance(teacher, Recipe) and not self.stages):
+        if teacher is None or (isinstance(teacher, Recipe) and not self.teacher_maps):
             return None
         live = self.untrained_teacher()
         assert live is not None
@@ -166,7 +167,7 @@ class RunSetup:
     def _check_objective(self) -> None:
         """Refuse an objective that cannot be computed with these networks and classes."""
         student, labels = self.student_outputs, self.stream.split.labels[:2]
-        teacher = (self.teacher_outputs if self.stages else None) or student
+        teacher = (self.teacher_outputs if self.teacher_maps else None) or student
         self.objective()(student, teacher, labels)
 
     def _shape(self, recipe: Recipe) -> dict[str, Any]:
@@ -185,11 +186,8 @@ class RunSetup:
 
     def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs]) -> Outputs:
         """A network's outputs for two images; refuse a network that cannot take them or returns other outputs."""
-        available = feature_maps(model, role) if self.stages else None
-        if available is not None and self.stages > available:
-            raise ValueError(
-                f"{role} has {available} feature maps, objective {self.recipe.objective!r} needs {self.stages}"
-            )
+        stages = self.student_maps if role == "student" else self.teacher_maps
+        check_available(model, stages, role, self.recipe.objective)
         split = self.stream.split
         images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:
@@ -200,7 +198,7 @@ class RunSetup:
             others = sorted(dtypes - {"torch.float32"})
             hint = f" (it has weights of {', '.join(others)}: give model.float())" if others else ""
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}{hint}") from error
-        check_head(model, images, self.stages, role)
+        check_head(model, images, stages, role)
         logits = given.logits
         if not isinstance(logits, Tensor):
             raise ValueError(f"{role} must return logits, a tensor, got a {type(logits).__name__}")

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
-from lkd.engine.outputs import outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
+from lkd.objectives.outputs import outputs
 
 _FEWEST, _MOST, _EACH = 250, 500, 5
 """Minimum and maximum number of validation images for the check, and images per class in between."""

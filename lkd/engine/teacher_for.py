@@ -10,10 +10,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from lkd.engine.accelerators import agreed, exclusive, processes
-from lkd.engine.outputs import outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
+from lkd.objectives.outputs import outputs
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 
@@ -81,7 +81,7 @@ def content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
         "code": recipe.own_code.get("teacher"),
         "scale": teacher.scale.flatten().tolist(),
         "shift": teacher.shift.flatten().tolist(),
-        "stages": teacher.stages,
+        "stages": teacher.stages if isinstance(teacher.stages, int) else list(teacher.stages),
         "precision": recipe.precision,
         "stream": recipe.stream_id,
         "images": setup.fingerprint,

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import lkd  # noqa: F401
-from lkd.engine.outputs import check_head, feature_maps, outputs
 from lkd.engine.task import DistillationTask
 from lkd.objectives import OBJECTIVES
+from lkd.objectives.outputs import check_head, feature_maps, outputs
 
 SHAPES = {
     "mini_slak": [(48, 8), (96, 4)],
