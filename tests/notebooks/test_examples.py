@@ -15,6 +15,9 @@ EXAMPLES = {path.stem: path for path in sorted((CHECKOUT / "notebooks" / "exampl
 NOT_RUN = "skip-execution"
 SAID = {
     "distil_a_timm_model": "distilled ",
+    "own_training_loop": "timm: validation accuracy ",
+    "lightning": "validation accuracy ",
+    "hugging_face_trainer": "validation accuracy ",
     "write_an_objective": "0.0 1.0",
     "erf_of_any_model": "mini_slak: half of it within ",
     "robustness_of_any_model": "'fog': ",
