@@ -63,7 +63,7 @@ class FrozenNetwork:
         if left := [name or type(model).__name__ for name, module in model.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
         if self.trial is not None:
-            self.model = fastest(self.model, self.trial, stages)
+            self.model = evaluating(fastest(self.model, self.trial, stages))
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 

@@ -45,12 +45,7 @@ class FunctionObjective(Objective):
         super().__init__()
         self.function, self.given = function, parameters
         self.term = getattr(function, "__name__", type(function).__name__).strip("<>")
-        try:
-            inspect.signature(function).bind(*_TENSORS, **parameters)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"objective {self.term!r} must be a function of ({', '.join(_TENSORS)}) and its parameters: {error}"
-            ) from error
+        _check_call(function, self.term, parameters)
 
     def terms(self, student: Outputs, teacher: Outputs, target: Tensor) -> dict[str, Tensor]:
         """The terms that the function returns; a single loss has the name of the function.
@@ -87,6 +82,16 @@ class _OfOneFunction(FunctionObjective):
         """Default values of these parameters."""
         values = {name: parameter.default for name, parameter in _own_parameters(cls.loss).items()}
         return {name: value for name, value in values.items() if value is not inspect.Parameter.empty}
+
+
+def _check_call(function: Loss, name: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse a function that does not take three tensors and these parameters."""
+    try:
+        inspect.signature(function).bind(*_TENSORS, **parameters)
+    except (TypeError, ValueError) as error:  # ValueError: a function of C has no signature
+        raise TypeError(
+            f"objective {name!r} must be a function of ({', '.join(_TENSORS)}) and its parameters: {error}"
+        ) from error
 
 
 def _own_parameters(function: Loss) -> dict[str, inspect.Parameter]:
@@ -200,7 +205,9 @@ def _class_of(function: Loss) -> type[Objective]:
         raise TypeError(
             f"objective is {kind}, which has no name for the identity of its runs: define a function with def{partly}"
         )
-    FunctionObjective(function, **dict.fromkeys(_own_parameters(function)))  # refuses other arguments
+    if inspect.isbuiltin(function):
+        raise TypeError(f"objective {name!r} is a function of C: call it in a function of ({', '.join(_TENSORS)})")
+    _check_call(function, name, dict.fromkeys(_own_parameters(function)))
     members = {"loss": staticmethod(function), "__module__": function.__module__, "__doc__": function.__doc__}
     return type(name, (_OfOneFunction,), members)
 
@@ -222,9 +229,7 @@ def _parameters(objective: Objective) -> dict[str, Any]:
     except NoStableContentError as error:
         raise TypeError(f"{error}: the identity of its runs would change each time: {remedy}") from error
     if not same:
-        raise TypeError(
-            f"objective was changed after its creation, so that {name} cannot make it again: {remedy}"
-        )
+        raise TypeError(f"objective was changed after its creation, so that {name} cannot make it again: {remedy}")
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
 
