@@ -18,7 +18,8 @@ from lkd.engine.teacher_origin import check_classes
 from lkd.models import Ensemble, load_model
 from lkd.models.copying import unwrap
 from lkd.models.names import check_source
-from lkd.objectives import OBJECTIVES
+from lkd.objectives import OBJECTIVES, Objective
+from lkd.objectives.own import Given, registered
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.runs.store import Run, Store
@@ -37,7 +38,7 @@ def distill(
     student: Model,
     teacher: Model | Sequence[Model],
     *,
-    objective: str = "nkd",
+    objective: Given = "nkd",
     data: Data,
     profile: str = "small",
     store: Store | None = None,
@@ -55,8 +56,11 @@ def distill(
             images as the student; a timm model gets them with the normalisation it was trained with, a module with that
             of the data, or its own as a `lkd.models.Normalized`. A list of teachers is an `lkd.models.Ensemble`, for
             objectives on logits.
-        objective: a name in `lkd.objectives.OBJECTIVES`. Its parameters keep the objective's own defaults unless they
-            are given here; the profile does not set them. For example, `"kd"` has alpha 0.1, like `kd_loss`.
+        objective: a name in `lkd.objectives.OBJECTIVES`; a class or instance of `lkd.objectives.Objective`; or a
+            function of student logits, teacher logits and target, which returns the loss or its terms by name. A class
+            or function is added to `OBJECTIVES` under its own name, and its code is part of the run's identity.
+            Parameters keep the objective's own defaults unless they are given here; the profile does not set them. For
+            example, `"kd"` has alpha 0.1, like `kd_loss`.
         data: a name, or your own map-style data sets, in the order (train, test) or (train, val, test). In a pair, a
             tenth of train is held out for validation. `lkd.data.from_datasets` lists the kinds of data sets and of
             images, and takes other arguments.
@@ -79,7 +83,10 @@ def distill(
         ['teacher_top1', 'test_agreement', 'test_ece', 'test_kl', 'test_loss', 'test_top1', 'val_loss', 'val_top1']
     """
     settings = Profile.load(profile)
-    fields, arguments = _split_overrides(overrides, objective)
+    name, own_arguments = registered(objective)
+    fields, arguments = _split_overrides(overrides, name)
+    if isinstance(objective, Objective) and (given := {**arguments, **fields.get("objective_args", {})}):
+        raise TypeError(f"objective has its parameters already, got {', '.join(given)} as well: leave it out")
     named = _Arguments()
     data_name = named.data(data)
     members = []
@@ -93,9 +100,9 @@ def distill(
             given.model(student, "student"),
             **{"data": data_name, **_NOT_FROM_PROFILE, **fields},
             teacher=given.teacher(one, data_name, settings),
-            objective=objective,
+            objective=name,
         )
-        return _with_arguments(recipe, arguments), given.objects
+        return _with_arguments(recipe, {**own_arguments, **arguments}), given.objects
 
     return _run(prepare, [student, *members], named.objects, store, num_processes, options)
 
@@ -254,8 +261,6 @@ def _described(data: Any) -> str:
 
 def _split_overrides(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split overrides into fields of the recipe and parameters of the objective."""
-    if not isinstance(objective, str):
-        raise TypeError(f"objective must be a name, one of {', '.join(OBJECTIVES)}, got {objective!r}")
     fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]
     parameters = OBJECTIVES[objective].hyperparameters()
     for name in overrides:

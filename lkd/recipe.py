@@ -16,6 +16,7 @@ from lkd.data.stream import BALANCES, FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
 from lkd.models.names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
+from lkd.objectives.own import make_objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps
 from lkd.recipe_fields import RecipeFields, completed, defaults
 from lkd.sparse import LAST_RATE, SCOPES
@@ -170,11 +171,7 @@ class Recipe(RecipeFields):
         Raises:
             TypeError: an unknown parameter in `objective_args`.
         """
-        cls = OBJECTIVES[self.objective]
-        for name in self.objective_args:
-            if name not in cls.hyperparameters():
-                raise TypeError(unknown(f"parameter of objective {self.objective!r}", name, cls.hyperparameters()))
-        return cls(**self.objective_args)
+        return make_objective(self.objective, self.objective_args)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, with a nested recipe of the teacher; the inverse of `from_dict`."""

@@ -32,13 +32,13 @@ from lkd import Recipe
 from lkd.data import Batch, Images, Split, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.checkpoint import Checkpoints
-from lkd.engine.forward import Outputs
 from lkd.engine.optimizer import make_schedule
 from lkd.engine.options import Options
 from lkd.engine.setup import RunSetup, in_memory_name
 from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import FrozenTeacher, Teacher
 from lkd.engine.trainer import Trainer
+from lkd.objectives import Outputs
 
 LKD, WRITTEN, READ, ALONE = "lkd", "lkd, tape being written", "lkd, tape read", "lkd, student alone"
 BARE, TIMM, TORCHDISTILL = "bare PyTorch loop", "timm LogitDistillationTask", "torchdistill DistillationBox"

@@ -31,7 +31,9 @@ def names(requirements: list[str]) -> set[str]:
 
 
 CORE, BOOK = names(PROJECT["dependencies"]), names(EXTRAS["book"])
-OPTIONAL = set().union(*(names(lines) for extra, lines in EXTRAS.items() if extra not in ("bench", "book", "dev")))
+OF_EXAMPLES = names([*EXTRAS["lightning"], *EXTRAS["transformers"]])
+NOT_OPTIONAL = ("bench", "book", "dev", "lightning", "transformers")
+OPTIONAL = set().union(*(names(lines) for extra, lines in EXTRAS.items() if extra not in NOT_OPTIONAL))
 
 
 def modules(nodes: list[ast.AST]) -> Iterator[str]:
@@ -64,6 +66,8 @@ def test_the_book_imports_what_it_declares() -> None:
 
 @pytest.mark.slow
 def test_nothing_is_declared_that_is_not_used() -> None:
+    examples = "".join(path.read_text() for path in (CHECKOUT / "notebooks" / "examples").glob("*.ipynb"))
+    assert all(f"from {name} import " in examples for name in OF_EXAMPLES)
     assert imported(LIBRARY) >= CORE | OPTIONAL
     assert imported(OF_THE_BOOK) >= BOOK - NOT_IMPORTED
 
@@ -72,7 +76,9 @@ def test_every_dependency_has_a_lowest_version_that_the_pinned_one_fulfils() -> 
     lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if line and line[0] not in "#-"]
     versions = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in pinned}
-    for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["dev"]]):
+    tested = ("book", "dev", "lightning", "transformers")
+    declared = [*PROJECT["dependencies"], *(line for extra in tested for line in EXTRAS[extra])]
+    for requirement in map(Requirement, declared):
         assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     assert all(Requirement(line).specifier for line in PROJECT["dependencies"])
 

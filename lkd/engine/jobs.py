@@ -71,7 +71,7 @@ def remaining_jobs(recipes: Sequence[Recipe], store: Store) -> dict[Job, set[Job
 def tape_key(recipe: Recipe) -> tuple[object, ...]:
     """A key that recipes share if they can read the same tape."""
     teacher = getattr(recipe.teacher, "run_id", recipe.teacher)
-    return teacher, recipe.stream_id, recipe.precision, recipe.teacher_top_k, recipe.make_objective().stages
+    return teacher, recipe.stream_id, recipe.precision, recipe.teacher_top_k, recipe.make_objective().teacher_maps
 
 
 def training_work(recipe: Recipe) -> int:

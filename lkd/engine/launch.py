@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lkd.data import Images
 from lkd.data.lazy import LazySplit
 from lkd.engine.options import Options
+from lkd.objectives.own import importable
 from lkd.recipe import Recipe
 from lkd.runs.launches import DIGEST, Launch, open_locked
 from lkd.runs.store import Store
@@ -70,12 +71,13 @@ def _write_task(
     files: Launch, recipe: Recipe, store: Store, objects: Mapping[str, Any], resume: bool, options: Options
 ) -> str:
     """Write the task's file and return its SHA-256."""
+    objectives = {name: importable(name) for name in _own_objectives(recipe)}
     for thing in objects.values():
         _check_importable(thing)
     with writing(files.task, f"make room, or {SET_TMPDIR}"):
         try:
             with files.task.open("wb") as file:
-                torch.save((recipe, store, dict(objects), resume, options), file)
+                torch.save((recipe, store, dict(objects), objectives, resume, options), file)
         except OSError:
             raise
         except Exception as error:
@@ -84,6 +86,12 @@ def _write_task(
                 "file, or use num_processes=1"
             ) from error
     return sha256(files.task)
+
+
+def _own_objectives(recipe: Recipe) -> list[str]:
+    """Names of the custom objectives of a recipe and of its teacher."""
+    own = [recipe.objective] if "objective" in recipe.own_code else []
+    return [*own, *_own_objectives(recipe.teacher)] if isinstance(recipe.teacher, Recipe) else own
 
 
 def _check_importable(thing: Any) -> None:

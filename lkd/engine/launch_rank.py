@@ -11,6 +11,7 @@ import torch
 
 from lkd.engine.accelerators import processes
 from lkd.engine.run import execute
+from lkd.objectives.own import add
 from lkd.runs.launches import DIGEST, Launch
 from lkd.util.files import reading
 from lkd.util.progress import Tally
@@ -22,7 +23,9 @@ def work(launch: Launch, rank: int) -> None:
     """Run a launch's task as one of its ranks, and record the outcome in the launch's folder."""
     with launch.register_rank(rank):
         try:
-            recipe, store, objects, resume, options = read_task(launch)
+            recipe, store, objects, objectives, resume, options = read_task(launch)
+            for name, objective in objectives.items():
+                add(name, objective)
             main = processes().is_main_process
             processes().wait_for_everyone()
             if main:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
-from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copy_to_cpu
 from lkd.models.ensemble import Normalized, with_normalisation
 from lkd.models.inference import set_eval_mode
 from lkd.objectives import Objective, Outputs
+from lkd.objectives.outputs import check_available, check_head, compute_outputs
 from lkd.ops import fast_depthwise
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.sparse import sparse_parameters
@@ -49,7 +49,8 @@ class RunSetup:
         self.recipe, self.objects = recipe, objects
         self.data = self._load_images(recipe)
         self.shape = self._shape(recipe)
-        self.stages = recipe.make_objective().stages
+        objective = recipe.make_objective()
+        self.student_maps, self.teacher_maps = objective.student_maps, objective.teacher_maps
         train, count, draw = self.data.train, recipe.train_images, recipe.subset_draw
         images = train if count is None or draw is None else subset(train, count, seed=draw)
         self.stream = self.data.stream(images, recipe.augmentation, recipe.batch_size, recipe.seed)
@@ -109,16 +110,16 @@ class RunSetup:
         if isinstance(name, Recipe):
             assert trained is not None
             self._outputs("teacher", trained)
-            return FrozenTeacher(trained, self.data, stages=self.stages)
+            return FrozenTeacher(trained, self.data, stages=self.teacher_maps)
         given = self._in_memory_object(name)
         if given is None:
             given = pretrained(name, self.data)
         if any(isinstance(module, Normalized) for module in given.modules()):
             _check_range(self._name(name), self.data)
         if isinstance(given, Normalized):
-            return FrozenTeacher(given.model, self.data, given.mean, given.std, self.stages)
+            return FrozenTeacher(given.model, self.data, given.mean, given.std, self.teacher_maps)
         expecting = with_normalisation(copy_to_cpu(given, "teacher"), self.data.mean, self.data.std)
-        return FrozenTeacher(expecting, self.data, stages=self.stages)
+        return FrozenTeacher(expecting, self.data, stages=self.teacher_maps)
 
     def _load_images(self, recipe: Recipe) -> DataSet:
         return self._in_memory_object(recipe.data) or load(recipe.data, **recipe.view)
@@ -142,7 +143,7 @@ class RunSetup:
         teacher = self.recipe.teacher
         if isinstance(teacher, Recipe):
             self._check_teacher_data(teacher)
-        if teacher is None or (isinstance(teacher, Recipe) and not self.stages):
+        if teacher is None or (isinstance(teacher, Recipe) and not self.teacher_maps):
             return None
         live = self.untrained_teacher()
         assert live is not None
@@ -163,7 +164,7 @@ class RunSetup:
     def _check_objective(self) -> None:
         """Refuse an objective that cannot be computed with these networks and classes."""
         student, labels = self.student_outputs, self.stream.split.labels[:2]
-        teacher = (self.teacher_outputs if self.stages else None) or student
+        teacher = (self.teacher_outputs if self.teacher_maps else None) or student
         self.objective()(student, teacher, labels)
 
     def _shape(self, recipe: Recipe) -> dict[str, Any]:
@@ -182,12 +183,9 @@ class RunSetup:
 
     def _outputs(self, role: str, model: nn.Module, forward: Callable[[Tensor], Outputs] | None = None) -> Outputs:
         """A network's outputs for two images, in eval mode; refuse wrong outputs, and images that it cannot take."""
-        forward = forward or (lambda images: compute_outputs(set_eval_mode(model), images, self.stages))
-        available = count_feature_maps(model, role) if self.stages else None
-        if available is not None and self.stages > available:
-            raise ValueError(
-                f"{role} has {available} feature maps, objective {self.recipe.objective!r} needs {self.stages}"
-            )
+        stages = self.student_maps if role == "student" else self.teacher_maps
+        forward = forward or (lambda images: compute_outputs(set_eval_mode(model), images, stages))
+        check_available(model, stages, role, self.recipe.objective)
         split = self.stream.split
         images, _ = next(self.data.batches(split, torch.arange(min(2, len(split))), 2))
         try:
@@ -198,7 +196,7 @@ class RunSetup:
             others = sorted(dtypes - {"torch.float32"})
             hint = f" (it has weights of {', '.join(others)}: give model.float())" if others else ""
             raise ValueError(f"{role} cannot take images of shape {tuple(images.shape)}: {error}{hint}") from error
-        check_head(model, images, self.stages, role)
+        check_head(model, images, stages, role)
         logits = given.logits
         if not isinstance(logits, Tensor):
             raise ValueError(f"{role} must return logits, a tensor, got a {type(logits).__name__}")

@@ -1,13 +1,10 @@
 """The first lines of a run: data, student, teacher, objective, steps."""
 
-import inspect
-from typing import Any
-
 from lkd.data import accounted
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_check import TeacherCheck
 from lkd.engine.trainer import Trainer
-from lkd.objectives import OBJECTIVES, Objective
+from lkd.objectives import OBJECTIVES
 from lkd.recipe import Recipe
 from lkd.util.progress import log, say
 
@@ -50,16 +47,8 @@ def describe_objective(recipe: Recipe) -> str:
         >>> describe_objective(Recipe(data="digits", student="mini_vit", teacher="mini_slak", objective="kd"))
         'kd: temperature 1, alpha 0.1'
     """
-    parameters = {**_defaults(OBJECTIVES[recipe.objective]), **recipe.objective_args}
+    parameters = {**OBJECTIVES[recipe.objective].defaults(), **recipe.objective_args}
+    parameters = {name: value for name, value in parameters.items() if value != ()}
     values = (f"{value:g}" if isinstance(value, float) else str(value) for value in parameters.values())
     pairs = ", ".join(map(" ".join, zip(parameters, values, strict=True)))
     return f"{recipe.objective}: {pairs}" if pairs else recipe.objective
-
-
-def _defaults(objective: type[Objective]) -> dict[str, Any]:
-    """Default values of the parameters of an objective or, for a sum, of its terms."""
-    if parts := getattr(objective, "parts", ()):
-        return {name: value for part in parts for name, value in _defaults(part).items()}
-    known = inspect.signature(objective.__init__).parameters
-    names = objective.hyperparameters()
-    return {name: known[name].default for name in names if known[name].default is not inspect.Parameter.empty}

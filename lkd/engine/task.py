@@ -1,13 +1,11 @@
 """The trained module: a student with its objective."""
 
-from collections.abc import Collection
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from lkd.engine.forward import compute_outputs
+from lkd.models.timm_attributes import without_decay
 from lkd.objectives import Objective, Outputs
+from lkd.objectives.outputs import compute_outputs
 
 
 class DistillationTask(nn.Module):
@@ -33,7 +31,7 @@ class DistillationTask(nn.Module):
         Raises:
             FloatingPointError: logits that are not finite.
         """
-        student = compute_outputs(self.student, images, self.objective.stages)
+        student = compute_outputs(self.student, images, self.objective.student_maps)
         try:
             return self.objective(student, teacher, target)
         except ValueError as error:
@@ -48,17 +46,4 @@ class DistillationTask(nn.Module):
         Raises:
             TypeError: the student has an attribute of this name with another meaning.
         """
-        named = getattr(self.student, "no_weight_decay", set)
-        try:
-            return {f"student.{name}" for name in _names(named())}
-        except TypeError as error:
-            raise TypeError(
-                "student's no_weight_decay must be a method that returns a set of parameter names, like timm's "
-                f"({error}): rename it"
-            ) from error
-
-
-def _names(given: Any) -> Collection[str]:
-    if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
-        raise TypeError(f"it returns {given!r}")
-    return given
+        return {f"student.{name}" for name in without_decay(self.student)}

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lkd.data import Batch, scheme, subset
-from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher import FrozenTeacher, weights_hash
+from lkd.objectives.outputs import compute_outputs
 
 _MIN_IMAGES, _MAX_IMAGES, _IMAGES_PER_CLASS = 250, 500, 5
 """Minimum and maximum number of validation images for the check, and images per class in between."""

@@ -8,10 +8,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from lkd.engine.accelerators import broadcast_flag, main_process_lock, processes
-from lkd.engine.forward import compute_outputs
 from lkd.engine.setup import RunSetup
 from lkd.engine.tape import Tape, TapedTeacher, bytes_needed
 from lkd.engine.teacher import FrozenTeacher, Teacher, TopKTeacher, weights_hash
+from lkd.objectives.outputs import compute_outputs
 from lkd.recipe import Recipe
 from lkd.runs.store import Store
 from lkd.util.files import json_digest
@@ -79,7 +79,7 @@ def tape_content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
         "code": recipe.own_code.get("teacher"),
         "scale": teacher.scale.flatten().tolist(),
         "shift": teacher.shift.flatten().tolist(),
-        "stages": teacher.stages,
+        "stages": teacher.stages if isinstance(teacher.stages, int) else list(teacher.stages),
         "precision": recipe.precision,
         "stream": recipe.stream_id,
         "images": setup.fingerprint,

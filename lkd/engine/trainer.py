@@ -280,7 +280,7 @@ def explain_failures(setup: RunSetup, images: int) -> Iterator[None]:
 
 def ddp_arguments(setup: RunSetup) -> DistributedDataParallelKwargs:
     """Arguments of DistributedDataParallel: an objective on feature maps may leave a network's head unused."""
-    return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.stages), gradient_as_bucket_view=True)
+    return DistributedDataParallelKwargs(find_unused_parameters=bool(setup.student_maps), gradient_as_bucket_view=True)
 
 
 def micro_batches(batch: Batch, count: int, device: torch.device) -> list[Batch]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from lkd.data.sanity_checks import LARGEST_NORMALISED, warn
 from lkd.models.inference import in_eval_mode
+from lkd.models.layers import as_map, recorded
 from lkd.util.checks import check_flag, unknown
 from lkd.util.progress import progress_bar
 from lkd.util.torch_defaults import torch_defaults
@@ -41,8 +41,8 @@ def contribution_map(
     Args:
         model: a model with `forward_features`, as in timm; any module if `layer` is given. Mode, gradients and
             requires_grad are restored. If `forward_features` ends with a module named `norm`, the map before this norm
-            is used. Supported features are maps `(B, C, h, w)`; `(B, h, w, C)` if the model's `output_fmt` is "NHWC",
-            as in timm's Swin; and tokens `(B, N, C)`, row by row, after the model's `num_prefix_tokens`.
+            is used. Supported features are maps `(B, C, h, w)` or `(B, h, w, C)`, and tokens `(B, N, C)`: see
+            `lkd.models.layers.as_map`.
         images: `(N, in_chans, H, W)`, floating point, normalised as the model expects; moved to the model's device and
             dtype. See `sample_images` and `at_size`.
         layer: name of the submodule that outputs the map in `model(images)`; of several calls, the last counts.
@@ -153,90 +153,39 @@ def _features_of(model: nn.Module, layer: str | None) -> Callable[[Tensor], Tens
             + (f"{names[-1]!r}, for example" if names else "... of a model with submodules")
         )
     if layer is None:
-        return lambda images: _as_map(_last_features(model, images), model, model, images)
-    return lambda images: _as_map(_layer_output(model, images, layer), model, model.get_submodule(layer), images)
+        return lambda images: as_map(_last_features(model, images), model, "", images)
+    return lambda images: as_map(_layer_output(model, images, layer), model, layer, images)
 
 
 def _last_features(model: Any, images: Tensor) -> Any:
     """The output of `forward_features`, or the input of its final norm."""
     norm = getattr(model, "norm", None)
-    with _recorded(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
+    with _seen_by(norm if isinstance(norm, nn.Module) else nn.Identity()) as seen:
         features = _run(model.forward_features, model, images)
     return seen[0] if seen and features is seen[-1] else features
 
 
 def _layer_output(model: nn.Module, images: Tensor, layer: str) -> Any:
-    with _recorded(model.get_submodule(layer), copy=True) as seen:
+    with recorded(model, [layer]) as runs:
         _run(model, model, images)
-    if not seen:
+    if not runs[layer]:
         raise ValueError(f"{type(model).__name__}.forward does not run layer {layer!r}: name another layer")
-    return seen[-1]
+    return runs[layer][-1]
 
 
 @contextmanager
-def _recorded(module: nn.Module, copy: bool = False) -> Iterator[list[Any]]:
-    """Inputs and output of a module's last run; with `copy`, the output is safe from later in-place changes."""
+def _seen_by(module: nn.Module) -> Iterator[list[Any]]:
+    """Inputs and output of a module's last run."""
     seen: list[Any] = []
 
     def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        seen[:] = *inputs, output.clone() if copy and isinstance(output, Tensor) else output
+        seen[:] = *inputs, output
 
     handle = module.register_forward_hook(note)
     try:
         yield seen
     finally:
         handle.remove()
-
-
-def _as_map(features: Any, model: nn.Module, module: nn.Module, images: Tensor) -> Tensor:
-    """Convert features to a map `(B, C, h, w)`."""
-    if not isinstance(features, Tensor):
-        raise TypeError(
-            f"the features of {type(module).__name__} are a {type(features).__name__}, not a tensor: name another "
-            "layer, with layer="
-        )
-    if features.ndim not in (3, 4) or len(features) != len(images):
-        raise ValueError(
-            f"the features of {type(module).__name__} have shape {tuple(features.shape)} for {len(images)} images: "
-            "name a layer with maps (B, C, h, w) or tokens (B, N, C), with layer="
-        )
-    if features.ndim == 3:
-        prefix = getattr(model, "num_prefix_tokens", 0)
-        if not isinstance(prefix, int) or isinstance(prefix, bool):
-            raise TypeError(
-                f"the num_prefix_tokens of {type(model).__name__} must be the number of its class and register tokens, "
-                f"as in timm, got a {type(prefix).__name__}: rename it, or name another layer, with layer="
-            )
-        tokens = features[:, prefix:]
-        return tokens.mT.unflatten(2, _grid(tokens.shape[1], prefix, images))
-    return features.permute(0, 3, 1, 2) if _channels_last(model, module) else features
-
-
-def _channels_last(model: nn.Module, module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
-        return False
-    return isinstance(module, nn.Linear) or getattr(model, "output_fmt", "NCHW") == "NHWC"
-
-
-def _grid(tokens: int, prefix: int, images: Tensor) -> tuple[int, int]:
-    """Rows and columns of tokens, each of a square patch of the images."""
-    height, width = images.shape[2:]
-    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
-    grids = [(rows, columns) for rows, columns in pairs if _fills(rows, columns, height, width)]
-    if len(grids) == 1:
-        return grids[0]
-    raise ValueError(
-        f"{tokens} tokens, after {prefix} prefix tokens, do not form a grid on images of {height}x{width}: set the "
-        "model's num_prefix_tokens to the number of its class and register tokens, or name another layer, with layer="
-    )
-
-
-def _fills(rows: int, columns: int, height: int, width: int) -> bool:
-    """Whether an image has this many rows and columns of square patches, with or without incomplete ones."""
-    smaller, larger = sorted([Fraction(height, rows), Fraction(width, columns)])
-    whole = height // smaller, width // smaller
-    begun = math.ceil(height / larger), math.ceil(width / larger)
-    return (rows, columns) in (whole, begun)
 
 
 def _contributions(features: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
 """Training objectives, one file per method: a pure loss function, and the class that recipes refer to by name."""
 
-from lkd.objectives.base import Objective, Outputs
+from lkd.objectives.base import Maps, Objective, Outputs
 from lkd.objectives.dist import DIST, dist_loss
+from lkd.objectives.distiller import Distiller, DistillerOutput
 from lkd.objectives.dkd import DKD, dkd_loss
 from lkd.objectives.fd import FD, Features, fd_loss
 from lkd.objectives.kd import KD, kd_loss
 from lkd.objectives.label import Label, label_loss
 from lkd.objectives.nkd import NKD, nkd_loss
-from lkd.objectives.sums import KDAndFD, NKDAndFD, Sum
+from lkd.objectives.registry import OBJECTIVES
+from lkd.objectives.sums import Sum
 from lkd.objectives.vanilla import Vanilla, vanilla_kd_loss
-from lkd.util.checks import unknown
 
 __all__ = [
     "DIST",
@@ -18,8 +19,11 @@ __all__ = [
     "KD",
     "NKD",
     "OBJECTIVES",
+    "Distiller",
+    "DistillerOutput",
     "Features",
     "Label",
+    "Maps",
     "Objective",
     "Outputs",
     "Sum",
@@ -32,23 +36,3 @@ __all__ = [
     "nkd_loss",
     "vanilla_kd_loss",
 ]
-
-
-class _Objectives(dict[str, type[Objective]]):
-    def __missing__(self, name: str) -> type[Objective]:
-        raise KeyError(unknown("objective", name, self))
-
-
-OBJECTIVES: dict[str, type[Objective]] = _Objectives(
-    {
-        "label": Label,
-        "kd": KD,
-        "nkd": NKD,
-        "dkd": DKD,
-        "dist": DIST,
-        "vanilla": Vanilla,
-        "fd": FD,
-        "kd+fd": KDAndFD,
-        "nkd+fd": NKDAndFD,
-    }
-)

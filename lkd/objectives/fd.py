@@ -1,5 +1,6 @@
 """FD: feature distillation (Wei et al. 2022, arXiv 2205.14141), as in the original code and in SLaK's."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from lkd.objectives.base import Objective, Outputs
 from lkd.objectives.inputs import check_map, check_maps, check_option
 from lkd.objectives.label import weighted_label
 from lkd.objectives.tensors import upcast
-from lkd.util.checks import check_number, check_whole
+from lkd.util.checks import check_list, check_number, check_whole
 
 NORMALIZE = ("none", "channels", "chw")
 KIND = ("smooth_l1", "mse")
@@ -60,8 +61,10 @@ class Features(Objective):
     float32 (also under autocast; float64 for float64 maps). `connect` creates the projectors on the device of the given
     maps, with PyTorch's initialisation and global generator: seed it before. If the sizes differ, the projected map is
     resized to the teacher's by nearest neighbour, as in SLaK's release. `stages` counts from the last stage; networks
-    with fewer maps are refused. Report `weight`, `normalize`, `kind`, `beta` and `stages` with a result: publications
-    differ in all of them.
+    with fewer maps are refused. `student_layers` and `teacher_layers` name modules, `["layer3.1"]` for example, whose
+    outputs are compared in this order, in place of the last stages; if only one network's are named, the other one's
+    last stages are taken, as many. Report `weight`, `normalize`, `kind`, `beta` and the stages or layers with a result:
+    publications differ in all of them.
 
     Example:
         >>> import torch
@@ -81,12 +84,15 @@ class Features(Objective):
         beta: float = 2.0,
         stages: int = 1,
         weight: float = 1.0,
+        student_layers: Sequence[str] = (),
+        teacher_layers: Sequence[str] = (),
     ):
         super().__init__()
         _check(normalize, kind, beta)
-        check_whole("stages", stages, 1)
         check_number("weight", weight, 0)
-        self.normalize, self.kind, self.beta, self.stages, self.weight = normalize, kind, beta, stages, weight
+        self.normalize, self.kind, self.beta, self.weight = normalize, kind, beta, weight
+        self.stages = _number_of_maps(stages, student_layers, teacher_layers)
+        self.student_layers, self.teacher_layers = tuple(student_layers), tuple(teacher_layers)
         self.projectors = nn.ModuleList()
 
     def connect(self, student: Outputs, teacher: Outputs) -> None:
@@ -132,8 +138,10 @@ class FD(Features):
         stages: int = 1,
         weight: float = 1.0,
         label: float = 1.0,
+        student_layers: Sequence[str] = (),
+        teacher_layers: Sequence[str] = (),
     ):
-        super().__init__(normalize, kind, beta, stages, weight)
+        super().__init__(normalize, kind, beta, stages, weight, student_layers, teacher_layers)
         check_number("label", label, 0)
         self.label = label
 
@@ -146,6 +154,25 @@ def _check(normalize: str, kind: str, beta: float) -> None:
     check_option("normalize", normalize, NORMALIZE)
     check_option("kind", kind, KIND)
     check_number("beta", beta, 0, above=True)
+
+
+def _number_of_maps(stages: int, student_layers: Sequence[str], teacher_layers: Sequence[str]) -> int:
+    """The number of maps to compare: that of the named layers, or else of the stages."""
+    check_whole("stages", stages, 1)
+    named = {"student_layers": student_layers, "teacher_layers": teacher_layers}
+    for name, layers in named.items():
+        if layers != () and layers != []:
+            check_list(name, layers, str)
+    counts = {len(layers) for layers in named.values() if layers}
+    if len(counts) > 1:
+        raise ValueError(
+            f"student_layers and teacher_layers are compared in pairs, got {len(student_layers)} and "
+            f"{len(teacher_layers)}: name as many of one as of the other"
+        )
+    count = counts.pop() if counts else stages
+    if stages not in (1, count):
+        raise ValueError(f"stages is {stages}, but {count} layers are named, which stand in its place: leave it out")
+    return count
 
 
 def _normalised(feature_map: Tensor, normalize: str) -> Tensor:

@@ -41,7 +41,12 @@ class Sum(Objective):
         """Names of the hyperparameters of all parts."""
         return [name for part in cls.parts for name in part.hyperparameters()]
 
-    def __init__(self, **hyperparameters: float | str):
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Default values of the hyperparameters of all parts."""
+        return {name: value for part in cls.parts for name, value in part.defaults().items()}
+
+    def __init__(self, **hyperparameters: Any):
         super().__init__()
         for name in hyperparameters:
             if name not in self.hyperparameters():
@@ -50,7 +55,17 @@ class Sum(Objective):
             part(**{name: hyperparameters[name] for name in part.hyperparameters() if name in hyperparameters})
             for part in self.parts
         )
-        self.stages = max(objective.stages for objective in self._objectives())
+        comparing = [objective for objective in self._objectives() if objective.stages]
+        self.stages = max((objective.stages for objective in comparing), default=0)
+        for side in ("student_layers", "teacher_layers"):
+            named = {getattr(objective, side) for objective in comparing}
+            if len(named) > 1:
+                raise ValueError(f"the parts of {type(self).__name__} must have equal {side}, got {sorted(named)}")
+            setattr(self, side, next(iter(named), ()))
+
+    def values(self) -> dict[str, Any]:
+        """Values of the hyperparameters of all parts."""
+        return {name: value for objective in self._objectives() for name, value in objective.values().items()}
 
     def connect(self, student: Outputs, teacher: Outputs) -> None:
         """Create the layers of each part."""

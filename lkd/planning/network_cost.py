@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lkd.engine.forward import compute_outputs
+from lkd.objectives import Maps
+from lkd.objectives.outputs import compute_outputs
 from lkd.planning.data_shape import Shape
 from lkd.recipe import Recipe
 
@@ -38,18 +39,18 @@ class NetworkCost(NamedTuple):
     maps: tuple[tuple[int, ...], ...]
 
 
-def network_cost(recipe: Recipe, shape: Shape, stages: int = 0) -> NetworkCost:
+def network_cost(recipe: Recipe, shape: Shape, stages: Maps = 0) -> NetworkCost:
     """Cost of a recipe's student, found on PyTorch's device "meta", which allocates no memory.
 
     Args:
-        stages: number of feature maps in `NetworkCost.maps`.
+        stages: the feature maps in `NetworkCost.maps`.
     """
     return _count(recipe.student, json.dumps(recipe.student_args), shape, stages)
 
 
 @cache
 @torch.random.fork_rng(devices=[])
-def _count(model: str, arguments: str, shape: Shape, stages: int) -> NetworkCost:
+def _count(model: str, arguments: str, shape: Shape, stages: Maps) -> NetworkCost:
     keywords: dict[str, Any] = {"in_chans": shape.channels, "num_classes": shape.classes, **json.loads(arguments)}
     with _NoInitialWeights():
         network = timm.create_model(model, **keywords).to("meta").train()

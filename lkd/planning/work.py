@@ -254,7 +254,7 @@ def teacher_network(recipe: Recipe) -> Recipe | None:
 
 def _teacher_cost(recipe: Recipe, shape: Shape) -> NetworkCost | None:
     teacher = teacher_network(recipe)
-    return network_cost(teacher, shape, recipe.make_objective().stages) if teacher else None
+    return network_cost(teacher, shape, recipe.make_objective().teacher_maps) if teacher else None
 
 
 def _steps(recipe: Recipe, shape: Shape) -> int:

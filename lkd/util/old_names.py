@@ -11,6 +11,7 @@ from typing import Any
 
 MODULES = {
     "lkd.engine.loop": "lkd.engine.trainer",
+    "lkd.engine.outputs": "lkd.objectives.outputs",
     "lkd.engine.recording": "lkd.engine.tape_tools",
     "lkd.engine.setting": "lkd.engine.setup",
     "lkd.markdown": "lkd.util.markdown",

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import lkd  # noqa: F401
-from lkd.engine.forward import check_head, compute_outputs, count_feature_maps
 from lkd.engine.task import DistillationTask
 from lkd.objectives import OBJECTIVES
+from lkd.objectives.outputs import check_head, compute_outputs, count_feature_maps
 
 SHAPES = {
     "mini_slak": [(48, 8), (96, 4)],

@@ -218,6 +218,31 @@ CASES = {
     "more stages than there are": of_distill(
         "mini_resnet", "mini_slak", objective="fd", stages=7, error=ValueError, message="feature maps, objective 'fd' n"
     ),
+    "a layer of the student": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        objective="fd",
+        student_layers=["stage.2"],
+        error=KeyError,
+        message="unknown layer of student 'stage.2': did you mean 'stages.2'",
+    ),
+    "a layer of the teacher": of_distill(
+        "mini_resnet",
+        "mini_slak",
+        objective="nkd+fd",
+        teacher_layers=["stages.2", "stages.9"],
+        stages=2,
+        error=KeyError,
+        message=r"unknown layer of teacher 'stages.9': did you mean 'stages.\d'",
+    ),
+    "a layer without a map": of_distill(
+        SEVEN,
+        "mini_slak",
+        objective="fd",
+        student_layers=["head"],
+        error=ValueError,
+        message=r"'head' have shape \(2, 7",
+    ),
     "no stages": of_distill(
         "mini_resnet", "mini_slak", objective="fd", stages=0, error=ValueError, message="stages must be at least 1"
     ),

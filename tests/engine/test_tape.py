@@ -85,6 +85,18 @@ def test_a_student_of_a_tape_is_the_student_of_the_teacher(recipe: Recipe, tmp_p
     assert same(taped, live)
 
 
+def test_a_tape_has_the_layers_that_are_named_and_another_one_other_layers(store: Store, asked: list[int]) -> None:
+    layers = {"student_layers": ["stages.1"], "teacher_layers": ["stages.2"]}
+    recipe = replace(TAUGHT, objective="nkd+fd", objective_args=layers)
+    record_tape(recipe, store)
+    before = asked.count(64)
+    live = lkd.run(recipe, store=Store(store.folder / "live"))
+    assert asked.count(64) == before + 4
+    assert same(lkd.run(recipe, store=store), live) and asked.count(64) == before + 4
+    record_tape(replace(recipe, objective_args={**layers, "teacher_layers": ["stages.1"]}), store)
+    assert len(tapes(store)) == 2
+
+
 def test_a_tape_is_recorded_once(store: Store, asked: list[int]) -> None:
     record_tape(TAUGHT, store)
     record_tape(replace(TAUGHT, student="mini_convnext_nano", objective="nkd", objective_args={}, lr=1e-4), store)

@@ -14,6 +14,9 @@ NOT_RUN = "skip-execution"
 SAID = {
     "distil_a_timm_model": "distilled ",
     "your_data": "train is random (train[0], ",
+    "own_training_loop": "timm: validation accuracy ",
+    "lightning": "validation accuracy ",
+    "hugging_face_trainer": "validation accuracy ",
     "write_an_objective": "0.0 1.0",
     "erf_of_any_model": "mini_slak: half of it within ",
     "robustness_of_any_model": "'fog': ",

@@ -107,7 +107,7 @@ def test_a_recipe_may_set_what_the_losses_take() -> None:
         "dkd": ["temperature", "alpha", "beta", "label", "hard"],
         "dist": ["temperature", "beta", "gamma", "label", "hard"],
         "vanilla": ["hard"],
-        "fd": ["normalize", "kind", "beta", "stages", "weight", "label"],
+        "fd": ["normalize", "kind", "beta", "stages", "weight", "label", "student_layers", "teacher_layers"],
     }
 
 

@@ -12,7 +12,7 @@ LOGITS_S, LOGITS_T, LABEL, _ = sample(10, dtype=torch.float32)
 RNG = torch.Generator().manual_seed(3)
 STUDENT = Outputs(LOGITS_S, tuple(torch.randn(4, c, 4, 4, generator=RNG) for c in (3, 4)))
 TEACHER = Outputs(LOGITS_T, tuple(torch.randn(4, c, 2, 2, generator=RNG) for c in (5, 6)))
-OF_FEATURES = ["normalize", "kind", "beta", "stages", "weight"]
+OF_FEATURES = ["normalize", "kind", "beta", "stages", "weight", "student_layers", "teacher_layers"]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,9 @@ def test_only_the_task_of_the_launcher_is_loaded(store: Store, tmp_path: Path, m
     files, objects = Launch.of(store.folder, ALONE.run_id), {"memory:1": 1}
     digest = launch._write_task(files, ALONE, store, objects, True, lkd.Options(tape=True))
     monkeypatch.setenv(DIGEST, digest)
-    recipe, place, sent, resume, options = read_task(files)
-    assert (recipe, place.folder, sent, resume, options) == (ALONE, store.folder, objects, True, lkd.Options(tape=True))
+    recipe, place, sent, objectives, resume, options = read_task(files)
+    assert (recipe, place.folder, sent, objectives) == (ALONE, store.folder, objects, {})
+    assert (resume, options) == (True, lkd.Options(tape=True))
     launch._write_task(files, ALONE, store, {"memory:1": Trap(tmp_path / "sprung")}, True, lkd.Options())
     for given in (digest, "", None):
         monkeypatch.setenv(DIGEST, given) if given is not None else monkeypatch.delenv(DIGEST)
