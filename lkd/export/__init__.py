@@ -1,5 +1,9 @@
-"""Export of students as timm models: to a folder with a model card, or to the Hugging Face hub."""
+"""Export of students: as timm models with a model card, to ONNX, or as programs of `torch.export`."""
 
+from lkd.export.file_card import Exported
+from lkd.export.onnx_file import export_onnx
+from lkd.export.onnx_model import OnnxModel
+from lkd.export.program_file import export_program
 from lkd.export.timm_model import export, push
 
-__all__ = ["export", "push"]
+__all__ = ["Exported", "OnnxModel", "export", "export_onnx", "export_program", "push"]
