@@ -14,11 +14,11 @@ from torch import nn
 from lkd.engine import evaluate
 from lkd.export.onnx_file import write_onnx
 from lkd.export.onnx_model import OnnxModel
+from lkd.export.subject import data_record
 from lkd.models import load_model
 from lkd.models.copying import copied
 from lkd.models.cost import cost, median_seconds
 from lkd.models.exact import evaluating
-from lkd.runs.provenance import data_provenance
 from lkd.runs.resolve import load_with_data, resolve
 from lkd.runs.store import Run, Store
 from lkd.util.checks import check_list, check_whole
@@ -72,19 +72,20 @@ def pareto(
     Example:
         >>> from lkd.export import pareto
         >>> table = pareto(["mini_resnet"], batches=[1], repeats=1)
-        >>> table.parameters[0], table.top1.isna().all()
-        (np.int64(52162), np.True_)
+        >>> table[["model", "runtime", "batch"]].iloc[0].tolist()
+        ['mini_resnet', 'PyTorch', 1]
     """
     check_list("models", models, (str, Run))
     check_list("batches", batches, int)
     for name, value in (("threads", threads), ("repeats", repeats), ("batches", min(batches))):
         check_whole(name, value, 1)
     candidates = [_candidate(each, data) for each in models]
-    _check_one_data_set(candidates)
+    _check_comparable(candidates)
     measured: dict[str, list[dict[str, Any]]] = {}
     rows = []
     with progress_bar(len(candidates)) as bar:
         for each in candidates:
+            bar.set_description(each.label)
             if each.structure not in measured:
                 measured[each.structure] = list(_measured(each, batches, threads, repeats))
             own = {"model": each.label, "data": each.data, "top1": each.top1, "threads": threads}
@@ -137,20 +138,17 @@ def _of_run(run: Run, data: str | None) -> _Candidate:
             f"data is {data!r}, but run {recipe.run_id} was tested on {recipe.data!r}: leave data out, or leave out "
             "the run"
         )
-    about = run.provenance.get("data") or data_provenance(_loaded(run))
+    about = data_record(run)
     shape, classes = tuple(about["size"]), len(about["classes"])
     structure = f"{recipe.student} {json.dumps(recipe.student_args)} {shape} {classes}"
     label = f"{recipe.student} ({recipe.run_id[:8]})"
     return _Candidate(label, recipe.data, run.metrics["test_top1"], run.student, shape, structure)
 
 
-def _loaded(run: Run) -> Any:
-    from lkd.data import load, scheme
-
-    return load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {}))
-
-
-def _check_one_data_set(candidates: list[_Candidate]) -> None:
+def _check_comparable(candidates: list[_Candidate]) -> None:
+    labels = [each.label for each in candidates]
+    if repeated := next((label for label in labels if labels.count(label) > 1), None):
+        raise ValueError(f"models names {repeated} twice: leave one of them out")
     tested = {each.data: each.label for each in candidates if each.data is not None}
     if len(tested) > 1:
         (one, first), (other, second), *_ = tested.items()

@@ -1,7 +1,7 @@
 """The network to export and the images it takes, from a run or from a network and a data set."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,27 @@ def subject(given: Run | nn.Module, data: DataSet | str | None, fold: bool) -> S
     return found._replace(model=fold_batchnorm(model, found.images("test", 2))) if fold else found
 
 
+def data_record(run: Run) -> dict[str, Any]:
+    """Provenance of a run's data, from the run's record or else from the data set.
+
+    Raises:
+        ValueError: a run on in-memory data from before runs recorded their data.
+    """
+    if recorded := run.provenance.get("data"):
+        return dict(recorded)
+    if run.recipe.data.startswith(IN_MEMORY):
+        raise ValueError(
+            f"run {run.recipe.run_id} used in-memory data, and has no record of its normalisation: train it again with "
+            "resume=False"
+        )
+    return data_provenance(_load(run.recipe.data, run))
+
+
+def _load(data: str, run: Run) -> DataSet:
+    """A data set, with the image size and crop of a run."""
+    return load(data, **(run.recipe.view if scheme(data) else {}))
+
+
 def _data_of(run: Run, data: DataSet | str | None) -> DataSet:
     """The data of a run; data given by the caller must have the run's image size, normalisation and classes."""
     recipe = run.recipe
@@ -81,7 +102,7 @@ def _data_of(run: Run, data: DataSet | str | None) -> DataSet:
             f"run {recipe.run_id} used in-memory data: give it as data=, for example lkd.data.from_datasets(train, test)"
         )
     given = recipe.data if data is None else data
-    found = load(given, **(recipe.view if scheme(given) else {})) if isinstance(given, str) else given
+    found = _load(given, run) if isinstance(given, str) else given
     recorded, ours = run.provenance.get("data") or {}, data_provenance(found)
     for field in ("size", "classes", "mean", "std"):
         if field in recorded and not _alike(recorded[field], ours[field]):
