@@ -87,7 +87,9 @@ def export(
 def pareto(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Ids of runs, folders, or timm names.", autocompletion=completion.models),
+        typer.Argument(
+            metavar="MODEL...", help="Ids of runs, folders, or timm names.", autocompletion=completion.models
+        ),
     ],
     data: Annotated[
         str | None,

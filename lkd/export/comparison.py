@@ -44,7 +44,7 @@ def compare(made: nn.Module, model: nn.Module, images: Tensor) -> Comparison:
     found = Comparison(len(images), float((given - expected).abs().max()), rounding(expected))
     if not found.difference <= found.tolerance:
         raise ValueError(
-            f"the exported file differs from the network by up to {found.difference:.3g} on {found.images} test images, "
-            f"more than rounding ({found.tolerance:.3g}): nothing was kept"
+            f"the exported file differs from the network by up to {found.difference:.3g} on {found.images} test "
+            f"images, more than rounding ({found.tolerance:.3g}): nothing was kept"
         )
     return found

@@ -107,7 +107,9 @@ def write_card(found: Exported, about: Mapping[str, str], loading: str) -> None:
 def _checks(found: Exported) -> dict[str, str]:
     images, difference, tolerance = found.comparison
     rows = {
-        "Largest difference from the network's logits, before quantisation" if found.accuracy else (
+        "Largest difference from the network's logits, before quantisation"
+        if found.accuracy
+        else (
             "Largest difference from the network's logits"
         ): f"{difference:.2g} on {images} test images (tolerance {tolerance:.2g})"
     }

@@ -80,7 +80,13 @@ def _draw(figure: "go.Figure", rows: pd.DataFrame, column: int) -> None:
         f"{row.model}<br>{row.parameters:,} parameters<br>{row.macs / 1e6:,.1f} M MACs" for row in rows.itertuples()
     ]
     figure.add_scatter(
-        x=best.ms, y=best.top1, mode="lines", line={"color": _FRONTIER, "shape": "hv"}, hoverinfo="skip", row=1, col=column
+        x=best.ms,
+        y=best.top1,
+        mode="lines",
+        line={"color": _FRONTIER, "shape": "hv"},
+        hoverinfo="skip",
+        row=1,
+        col=column,
     )
     figure.add_scatter(
         x=rows.ms,

@@ -67,4 +67,3 @@ def export_program(
     found = Exported(path, path.with_suffix(".md"), path.stat().st_size, comparison)
     write_card(found, about, _LOADING.format(name=json.dumps(path.name)))
     return found
-

@@ -99,7 +99,8 @@ def _data_of(run: Run, data: DataSet | str | None) -> DataSet:
     recipe = run.recipe
     if data is None and recipe.data.startswith(IN_MEMORY):
         raise ValueError(
-            f"run {recipe.run_id} used in-memory data: give it as data=, for example lkd.data.from_datasets(train, test)"
+            f"run {recipe.run_id} used in-memory data: give it as data=, for example as "
+            "lkd.data.from_datasets(train, test)"
         )
     given = recipe.data if data is None else data
     found = _load(given, run) if isinstance(given, str) else given

@@ -43,7 +43,7 @@ def test_a_program_is_told_in_words(run_id: str) -> None:
 def test_weights_are_written_in_timms_format(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lkd.export.timm_model.card", lambda *_: "card")
     found = told("export", run_id, "--format", "safetensors", "-o", "student")
-    assert found["difference"] == 0 and found["images"] == 32
+    assert found["difference"] < 1e-6 and found["images"] == 32
     state = load_model(Path("student")).state_dict()
     assert all(torch.equal(value, state[name]) for name, value in Store().by_id(run_id).student.state_dict().items())
 

@@ -53,7 +53,9 @@ def test_the_frontier_is_where_nothing_is_better_in_both() -> None:
 
 
 def test_each_runtime_and_batch_has_its_own_frontier() -> None:
-    rows = pd.concat([table([(1.0, 50.0), (2.0, 40.0)]), table([(2.0, 50.0), (1.0, 40.0)], batch=32)], ignore_index=True)
+    rows = pd.concat(
+        [table([(1.0, 50.0), (2.0, 40.0)]), table([(2.0, 50.0), (1.0, 40.0)], batch=32)], ignore_index=True
+    )
     assert latency.on_frontier(rows).tolist() == [True, False, True, True]
 
 
@@ -118,7 +120,7 @@ def test_runs_of_different_data_and_repeated_runs_are_refused(
         pareto([runs[0], other])
     with pytest.raises(ValueError, match=re.escape(f"({runs[0].recipe.run_id[:8]}) twice")):
         pareto([runs[0], runs[0].recipe.run_id])
-    with pytest.raises(ValueError, match="data is 'fashion_mnist', but run .* was tested on 'digits'"):
+    with pytest.raises(ValueError, match=r"data is 'fashion_mnist', but run .* was tested on 'digits'"):
         pareto([runs[0]], data="fashion_mnist")
 
 

@@ -211,7 +211,12 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("model", "given", "error", "told"), WRONG, ids=[told[:40] for *_, told in WRONG])
 def test_what_cannot_be_exported_is_refused_in_one_sentence(
-    model: Any, given: dict[str, Any], error: type[Exception], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Any,
+    given: dict[str, Any],
+    error: type[Exception],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.onnx").mkdir()
@@ -223,7 +228,9 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(
 def test_a_file_that_differs_from_the_network_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = onnx_file.write_onnx
     monkeypatch.setattr(onnx_file, "write_onnx", lambda name, _, *rest: original(name, linear().eval(), *rest))
-    with pytest.raises(ValueError, match=r"differs from the network by up to .* more than rounding .* nothing was kept"):
+    with pytest.raises(
+        ValueError, match=r"differs from the network by up to .* more than rounding .* nothing was kept"
+    ):
         export_onnx(linear(), tmp_path / "student.onnx", data="digits")
     assert not list(tmp_path.iterdir())
 

@@ -65,7 +65,7 @@ class HasAnOperatorOfItsOwn(nn.Module):
 
 
 def test_an_operator_that_pytorch_lacks_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="its graph has the operator tests.doubled.default, which PyTorch alone"):
+    with pytest.raises(ValueError, match=r"its graph has the operator tests.doubled.default, which PyTorch alone"):
         export_program(HasAnOperatorOfItsOwn(), tmp_path / "student.pt2", data="digits")
     with pytest.raises(ValueError, match=r"path must end in \.pt2"):
         export_program(HasAnOperatorOfItsOwn(), tmp_path / "student.onnx", data="digits")
