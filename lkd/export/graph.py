@@ -27,7 +27,7 @@ def traced(name: str, model: nn.Module, images: Tensor) -> ExportedProgram:
         >>> from lkd.export.graph import traced
         >>> program = traced("mini_vit", timm.create_model("mini_vit").eval(), torch.zeros(1, 3, 32, 32))
         >>> program.module()(torch.zeros(5, 3, 32, 32)).shape
-        torch.Size([5, 1000])
+        torch.Size([5, 10])
     """
     two = torch.cat([images, images])[:2]  # a batch of one would be traced as a constant
     try:

@@ -72,8 +72,8 @@ def pareto(
     Example:
         >>> from lkd.export import pareto
         >>> table = pareto(["mini_resnet"], batches=[1], repeats=1)
-        >>> table[["model", "runtime", "batch"]].iloc[0].tolist()
-        ['mini_resnet', 'PyTorch', 1]
+        >>> table.model[0], table.runtime[0]
+        ('mini_resnet', 'PyTorch')
     """
     check_list("models", models, (str, Run))
     check_list("batches", batches, int)
@@ -85,7 +85,7 @@ def pareto(
     rows = []
     with progress_bar(len(candidates)) as bar:
         for each in candidates:
-            bar.set_description(each.label)
+            bar.set_description_str(each.label)
             if each.structure not in measured:
                 measured[each.structure] = list(_measured(each, batches, threads, repeats))
             own = {"model": each.label, "data": each.data, "top1": each.top1, "threads": threads}

@@ -152,8 +152,7 @@ def test_large_kernels_become_plain_convolutions(fold: bool, tmp_path: Path) -> 
     assert {each.domain for each in written.opset_import} == {""}
     convolutions = [node for node in written.graph.node if node.op_type == "Conv"]
     sides = [tuple(a.ints) for node in convolutions for a in node.attribute if a.name == "kernel_shape"]
-    assert ((15, 5) in sides and (5, 15) in sides and (5, 5) in sides) or fold
-    assert sum(side in ((15, 5), (5, 15), (5, 5)) for side in sides) == (2 if fold else 3)
+    assert (sides.count((15, 5)), sides.count((5, 15)), sides.count((5, 5))) == (1, 1, 0 if fold else 2)
     images, _ = next(load("digits").batches(load("digits").test, torch.arange(5), 5))
     with torch.no_grad():
         np.testing.assert_allclose(outputs(found.path, images), model(images).numpy(), rtol=1e-3, atol=1e-4)
