@@ -167,7 +167,7 @@ def _tell(name: str, found: "Exported", as_json: bool) -> None:
     if accuracy:
         typer.echo(
             f"top-1 on {accuracy.images:,} test images: float32 {accuracy.float_top1:.2f} %, int8 "
-            f"{accuracy.int8_top1:.2f} %: it costs {accuracy.cost:.2f} points"
+            f"{accuracy.int8_top1:.2f} % ({-accuracy.cost:+.2f} points)"
         )
 
 
