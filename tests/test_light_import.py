@@ -17,7 +17,7 @@ from lkd.util.files import home
 HEAVY = ("torch", "timm", "pandas", "papermill", "IPython", "sphinx", "plotly", "lkd.models", "lkd.engine")
 PACKAGE = Path(lkd.__file__).parent
 USERS_HOME = home()
-SLOW = ("lkd.api",)
+SLOW = ("lkd.api", "lkd.export.graph", "lkd.export.latency", "lkd.export.onnx_file", "lkd.export.onnx_model")
 
 
 def output_of(script):

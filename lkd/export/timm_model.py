@@ -11,13 +11,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
-from lkd.data import load, scheme
+from lkd.data import scheme
 from lkd.export.card import card
+from lkd.export.subject import data_record
 from lkd.models import save_model, to_timm_convnext
 from lkd.models.copying import copy_to_cpu
 from lkd.models.timm_attributes import pretrained_cfg
-from lkd.recipe import IN_MEMORY
-from lkd.runs.provenance import data_provenance
 from lkd.runs.public_names import disclosed_names, public
 from lkd.runs.store import Run
 from lkd.util.checks import check_flag
@@ -67,7 +66,7 @@ def export(run: Run, folder: str | os.PathLike[str], *, repo_id: str | None = No
         raise FileNotFoundError(
             f"run {run.recipe.run_id} has no weights in {run.path}: run the recipe with lkd.run first"
         )
-    data = _run_data(run)
+    data = data_record(run)
     model = _configured(_converted(run.student), run, data)
     folder = save_model(model, folder)
     name = folder.resolve().name
@@ -123,18 +122,6 @@ def _check_repo_id(repo_id: str) -> None:
     if not isinstance(repo_id, str) or "/" not in repo_id:
         raise ValueError(f"repo_id must be OWNER/NAME, got {repo_id!r}")
     validate_repo_id(repo_id)
-
-
-def _run_data(run: Run) -> dict[str, Any]:
-    """Provenance of the run's data, from the run's record or else from the data set."""
-    if recorded := run.provenance.get("data"):
-        return dict(recorded)
-    if run.recipe.data.startswith(IN_MEMORY):
-        raise ValueError(
-            f"run {run.recipe.run_id} used in-memory data, and has no record of its normalisation: train it again with "
-            "resume=False"
-        )
-    return data_provenance(load(run.recipe.data, **(run.recipe.view if scheme(run.recipe.data) else {})))
 
 
 def _converted(student: nn.Module) -> Any:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -83,14 +84,27 @@ def images_per_second(
     model: nn.Module, channels: int, size: tuple[int, int], batch: int = 64, repeats: int = 5
 ) -> float:
     """Inference speed in images/s on one thread: the median of `repeats` batches after one warm-up batch."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     images = torch.zeros(batch, channels, *size, device=device_of(model))
-    seconds = []
     with in_eval_mode(model), torch.no_grad():
+        return batch / median_seconds(lambda: model(images).sum().item(), repeats)
+
+
+def median_seconds(work: Callable[[], object], repeats: int, threads: int = 1) -> float:
+    """Median duration of `repeats` calls after one warm-up call, with a number of PyTorch's threads.
+
+    Example:
+        >>> from lkd.models.cost import median_seconds
+        >>> median_seconds(lambda: None, repeats=3) < 1
+        True
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    seconds = []
+    try:
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            model(images).sum().item()
+            work()
             seconds.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    return batch / statistics.median(seconds[1:])
+    finally:
+        torch.set_num_threads(before)
+    return statistics.median(seconds[1:])

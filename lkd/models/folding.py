@@ -9,6 +9,7 @@ import timm
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
+from lkd.models.conv_batchnorm import fold_into_convolutions
 from lkd.models.copying import copy_model
 from lkd.models.inference import Forward, check_equal_outputs, example_images, output_tensors, set_eval_mode
 from lkd.models.slak import SLaK
@@ -30,8 +31,9 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
     with the original's.
 
     Args:
-        model: a model of this package, or any other with modules for `timm.utils.reparameterize_model`. Without batch
-            norm, the result is a plain copy.
+        model: any model in which each batch norm directly follows a convolution, or belongs to a module with a method
+            that `timm.utils.reparameterize_model` calls. Without batch norm, the result is a plain copy. The model is
+            unchanged.
         images: images `(B, C, H, W)` for the comparison; by default two random ones of the model's or a common size.
 
     Raises:
@@ -47,28 +49,39 @@ def fold_batchnorm(model: Model, images: Tensor | None = None) -> Model:
         True
     """
     original: Any = set_eval_mode(copy_model(model, "model"))
-    folded: Model = original
     whole = nn.Sequential(OrderedDict(model=original))
-    if foldable_modules(whole):
+    if foldable_modules(whole) or (_batchnorms(whole) and any(isinstance(each, nn.Conv2d) for each in whole.modules())):
         if images is None and (images := example_images(original)) is None:
             raise ValueError(
                 f"fold_batchnorm found no image size that {type(model).__name__} accepts, to compare outputs: pass "
                 "two images, as images="
             )
-        compared: Tensor = images
-
-        def forward(network: nn.Module) -> Any:
-            return network(compared)
-
-        made: Any = merge_branches(whole, forward, output_tensors(whole, forward), "model")
-        folded = made[0]
-    left = [name or "the model itself" for name, module in folded.named_modules() if _is_batchnorm(module)]
-    if left:
+        whole = _folded(whole, images)
+    folded: Any = whole[0]
+    if left := _batchnorms(folded):
         raise ValueError(
             f"fold_batchnorm cannot fold {len(left)} batch norms of {type(model).__name__}, the first is {left[0]}: "
-            "it folds the batch norms of SLaK and of its ConvNeXt form"
+            "it folds a batch norm that directly follows a convolution, each run once"
         )
-    return folded
+    return cast(Model, folded)
+
+
+def _folded(whole: nn.Sequential, images: Tensor) -> nn.Sequential:
+    def forward(network: nn.Module) -> Any:
+        return network(images)
+
+    expected = output_tensors(whole, forward)
+    if foldable_modules(whole):
+        whole = merge_branches(whole, forward, expected, "model")
+    if _batchnorms(whole):
+        fold_into_convolutions(whole, forward)
+        check_equal_outputs(output_tensors(whole, forward), expected)
+    return whole
+
+
+def _batchnorms(model: nn.Module) -> list[str]:
+    """Names of the batch norms of a model."""
+    return [name or "the model itself" for name, module in model.named_modules() if _is_batchnorm(module)]
 
 
 def _is_batchnorm(module: nn.Module) -> bool:

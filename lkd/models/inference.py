@@ -101,12 +101,28 @@ def check_equal_outputs(given: list[Tensor], expected: list[Tensor]) -> None:
         shapes = [[tuple(each.shape) for each in outputs] for outputs in (given, expected)]
         raise ValueError(f"it changes the form of the outputs, from {shapes[1]} to {shapes[0]}")
     for one, other in zip(given, expected, strict=True):
-        scale = float(other[other.isfinite()].abs().max()) if other.isfinite().any() else 1.0
-        precision = torch.finfo(other.dtype).eps ** 0.5 if other.is_floating_point() else 0.0
-        if not torch.allclose(one, other, rtol=0, atol=precision * scale, equal_nan=True):
+        if not torch.allclose(one, other, rtol=0, atol=rounding(other), equal_nan=True):
             raise ValueError(
-                f"it changes the outputs, by up to {float((one - other).abs().max()):.3g} where they reach {scale:.3g}"
+                f"it changes the outputs, by up to {float((one - other).abs().max()):.3g} where they reach "
+                f"{_largest(other):.3g}"
             )
+
+
+def rounding(expected: Tensor) -> float:
+    """The largest difference from some outputs that counts as rounding; see `check_equal_outputs`.
+
+    Example:
+        >>> import torch
+        >>> from lkd.models.inference import rounding
+        >>> round(rounding(torch.tensor([3.0, -10.0])), 6)
+        0.003453
+    """
+    return torch.finfo(expected.dtype).eps ** 0.5 * _largest(expected) if expected.is_floating_point() else 0.0
+
+
+def _largest(values: Tensor) -> float:
+    finite = values[values.isfinite()]
+    return float(finite.abs().max()) if len(finite) else 1.0
 
 
 def example_images(model: nn.Module) -> Tensor | None:

@@ -110,7 +110,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
         y = self.large_kernel(x).permute(0, 2, 3, 1)
-        parts = y.split(_images_at_once(y))
+        parts = _parts(y)
         y = torch.cat([self.mlp(part) for part in parts]) if len(parts) > 1 else self.mlp(y)
         y = self.drop_path(y.permute(0, 3, 1, 2))
         y += x
@@ -126,9 +126,12 @@ _HIDDEN_BYTES = 2**24
 which takes longer than the arithmetic."""
 
 
-def _images_at_once(x: Tensor) -> int:
+def _parts(x: Tensor) -> Sequence[Tensor]:
+    """Parts of a batch on a CPU; elsewhere, and in an exported graph for any batch size, the whole batch."""
+    if x.device.type != "cpu" or isinstance(x.shape[0], torch.SymInt):
+        return [x]
     hidden = 4 * x.shape[1:].numel() * x.element_size()
-    return max(1, _HIDDEN_BYTES // hidden) if x.device.type == "cpu" else len(x)
+    return x.split(max(1, _HIDDEN_BYTES // hidden))
 
 
 class ChannelNorm(nn.LayerNorm):

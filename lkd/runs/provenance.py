@@ -146,6 +146,17 @@ def _hardware() -> str:
 
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return processor()
+
+
+def processor() -> str:
+    """Number of logical cores of this machine, and the name of its CPU.
+
+    Example:
+        >>> from lkd.runs.provenance import processor
+        >>> " x " in processor()
+        True
+    """
     return f"{os.cpu_count()} x {processor_name()}"
 
 

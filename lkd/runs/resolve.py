@@ -116,7 +116,7 @@ def load_with_data(text: str, store: Store, data: str | None = None, image_size:
         raise ValueError(f"data is missing: {text!r} is not the id of a run, so name a data set")
     name = data or run.recipe.data  # type: ignore[union-attr]
     images = load(name, **_view(name, model, run, by_timm, image_size))
-    _check_fit(text, model, images)
+    check_fit(text, model, images)
     if by_timm and isinstance(images, Files | Images):
         config = timm.data.resolve_data_config(model=model)
         images = dataclasses.replace(images, mean=config["mean"], std=config["std"])
@@ -137,8 +137,12 @@ def _view(data: str, model: nn.Module, run: Run | None, by_timm: bool, image_siz
     return {**view, "image_size": image_size or view["image_size"]}
 
 
-def _check_fit(text: str, model: nn.Module, data: DataSet) -> None:
-    """Refuse a model that does not take the data's images, or has other classes."""
+def check_fit(text: str, model: nn.Module, data: DataSet) -> None:
+    """Refuse a model that does not take the data's images, or has other classes.
+
+    Raises:
+        ValueError: names the model, as `text`, and the data.
+    """
     try:
         with torch.no_grad():
             logits = model(torch.zeros(1, data.channels, *data.size))

@@ -246,6 +246,33 @@ def writing(path: Path, remedy: str = "make room, or give another folder") -> It
         raise OSError(f"{path} could not be written ({error.strerror}): {remedy}") from error
 
 
+def file_path(path: str | os.PathLike[str], ending: str) -> Path:
+    """The path of a file to write.
+
+    Args:
+        path: the path, with ~ for the user's home.
+        ending: the end of its name, with the dot.
+
+    Raises:
+        IsADirectoryError: a folder.
+        TypeError: not a path.
+        ValueError: a name with another ending.
+
+    Example:
+        >>> from lkd.util.files import file_path
+        >>> file_path("exports/student.onnx", ".onnx").name
+        'student.onnx'
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be the path of a file, got {path!r}")
+    found = Path(path).expanduser()
+    if found.suffix != ending:
+        raise ValueError(f"path must end in {ending}, got {str(found)!r}")
+    if found.is_dir():
+        raise IsADirectoryError(f"{found} is a folder: give the path of a file")
+    return found
+
+
 def temporary_beside(path: Path) -> Path:
     """A unique temporary name in the folder of `path`.
 

@@ -21,6 +21,7 @@ SAID = {
     "erf_of_any_model": "mini_slak: half of it within ",
     "robustness_of_any_model": "'fog': ",
     "export_a_student": "README.md config.json model.safetensors recipe.json",
+    "put_a_student_into_production": "student_int8.onnx: ",
 }
 
 
