@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.models.copying import copy_model
+from lkd.models.ensemble import Normalized, with_normalisation
 from lkd.models.inference import device_of, in_eval_mode
 from lkd.models.timm_attributes import without_decay
 from lkd.objectives.base import Objective, Outputs
@@ -34,13 +35,14 @@ class Distiller(nn.Module):
 
     Args:
         student: images `(B, C, H, W)` to logits `(B, classes)`; it is trained.
-        teacher: images to logits of the same classes; None for the objective "label" only.
+        teacher: images to logits of the same classes, or an `lkd.models.Ensemble`; None for "label" only.
         objective: a name in `OBJECTIVES`; an `Objective`, as class or instance; or a function of student logits,
             teacher logits and target that returns a scalar, or a dict of scalars.
         images: a few training images. They are required for objectives on feature maps, whose projectors are created
             from them here, so that `trainable_parameters()` is complete. With images, the networks are checked here,
             and the teacher's batch norms are folded.
-        normalization: (mean, std) of the images, each with a value per channel, if the teacher expects another one.
+        normalization: (mean, std) of the images, each with a value per channel, if the teacher expects another one or
+            contains `lkd.models.Normalized`.
         teacher_normalization: (mean, std) that the teacher expects.
         parameters: parameters of the objective, such as `alpha=0.5` or `student_layers=["layer3.1"]`.
 
@@ -86,8 +88,11 @@ class Distiller(nn.Module):
         trial = None if images is None else images.detach().to(device_of(student))
         if teacher is not None:
             check_available(teacher, made.teacher_maps, "teacher", name)
-            given, own = _normalizations(normalization, teacher_normalization)
             copied = copy_model(teacher, "teacher").to(device_of(student))
+            if any(isinstance(module, Normalized) for module in copied.modules()):
+                _expect(copied, normalization, teacher_normalization)
+                normalization = teacher_normalization = None
+            given, own = _normalizations(normalization, teacher_normalization)
             self._teacher = FrozenNetwork(copied, trial, given, own, made.teacher_maps)
         elif normalization or teacher_normalization:
             raise ValueError("normalization is for a teacher, and there is none: leave it out")
@@ -185,6 +190,16 @@ def _normalizations(given: _Statistics | None, own: _Statistics | None) -> tuple
         if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
             raise ValueError(f"{name} must be (mean, std), each with a number per channel, std above 0, got {pair!r}")
     return Normalization(*given), Normalization(*own)
+
+
+def _expect(teacher: nn.Module, given: _Statistics | None, own: _Statistics | None) -> None:
+    """Adapt a teacher with `Normalized` networks to the normalisation of the images."""
+    if given is None or own is not None:
+        raise ValueError(
+            "a Normalized teacher has its own normalisation: give normalization=, the (mean, std) of the images, without "
+            "teacher_normalization"
+        )
+    with_normalisation(teacher, *_normalizations(given, given)[0])
 
 
 def _check_classes(student: Outputs, teacher: Outputs | None, batch: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lkd
 from lkd.engine.task import DistillationTask
+from lkd.models import Ensemble, Normalized
 from lkd.objectives import FD, NKD, Distiller, Objective, Outputs, kd_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,6 +79,19 @@ def test_the_teacher_sees_its_own_normalisation(images: Tensor | None) -> None:
     )
     expected = teacher((IMAGES * 0.5 + 0.2 - 0.4) / 0.1).sum()
     torch.testing.assert_close(module(IMAGES, TARGET).terms["teacher"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_normalized_members_of_an_ensemble_see_their_own_normalisation() -> None:
+    members = network("mini_slak").eval(), network("mini_convnext").eval()
+    teacher = Ensemble([members[0], Normalized(members[1], [0.5], [0.25])])
+    module = Distiller(network("mini_resnet"), teacher, "kd", normalization=([0.1], [0.3]), alpha=1.0)
+    raw = IMAGES * 0.3 + 0.1
+    with torch.no_grad():
+        expected = (members[0](IMAGES).softmax(1) + members[1]((raw - 0.5) / 0.25).softmax(1)) / 2
+    logits = module.student(IMAGES)
+    torch.testing.assert_close(module(IMAGES, TARGET).total, kd_loss(logits, expected.log(), TARGET, alpha=1.0))
+    with pytest.raises(ValueError, match="Normalized teacher has its own normalisation: give normalization="):
+        Distiller(network("mini_resnet"), teacher, "kd")
 
 
 @pytest.mark.parametrize(
