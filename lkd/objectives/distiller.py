@@ -196,8 +196,8 @@ def _expect(teacher: nn.Module, given: _Statistics | None, own: _Statistics | No
     """Adapt a teacher with `Normalized` networks to the normalisation of the images."""
     if given is None or own is not None:
         raise ValueError(
-            "a Normalized teacher has its own normalisation: give normalization=, the (mean, std) of the images, and no "
-            "teacher_normalization="
+            "a Normalized teacher has its own normalisation: give normalization=, the (mean, std) of the images, "
+            "and no teacher_normalization"
         )
     with_normalisation(teacher, *_normalizations(given, given)[0])
 
