@@ -61,7 +61,7 @@ def show(
     Example: lkd show logit_kd erf
     """
     from lkd.book.executed import read_copy
-    from lkd.book.runner import check_chapter, shared_kernel
+    from lkd.book.runner import EXAMPLES, check_chapter, shared_kernel
     from lkd.util.files import home
 
     with errors_reported(), shared_kernel() as kernel:
@@ -69,7 +69,7 @@ def show(
             check_chapter(chapter, {})
         for chapter in chapters:
             copy = read_copy(home() / "chapters", chapter)
-            if copy.notebook is None or copy.from_records:
+            if chapter in EXAMPLES or copy.notebook is None or copy.from_records:
                 profile = _largest_published(chapter)
                 _execute(chapter, {"profile": profile, "published": True} if profile else {}, kernel=kernel)
 
