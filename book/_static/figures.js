@@ -67,6 +67,7 @@
     const each = (inner - (rows(columns) - 1) * gap) / rows(columns);
     const changed = { height: space(each, across) + t + b };
     const { colorbar } = layout.coloraxis ?? {};
+    const heading = panels.map(([x]) => layout[x].title?.text).find(Boolean) ?? "";
     if (colorbar) changed["coloraxis.colorbar.y"] = (colorbar.y * inner) / space(each, across);
     panels.forEach(([x, y], place) => {
       const [row, column] = [Math.floor(place / across), place % across];
@@ -78,7 +79,7 @@
       changed[`${y}.domain`] = moved ? [Math.max(0, top - each / space(each, across)), top] : layout[y].domain;
       for (const key of [x, y]) changed[`${key}.showticklabels`] = moved || (layout[key].showticklabels ?? true);
       const title = layout[x].title?.text ?? "";
-      changed[`${x}.title.text`] = moved && place < panels.length - 1 ? "" : title;
+      changed[`${x}.title.text`] = moved ? (place === panels.length - 1 ? heading : "") : title;
     });
     return changed;
   }
