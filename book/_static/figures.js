@@ -145,7 +145,7 @@
     const given = plots.get(target);
     const { width: _, ...seen } = target.layout;
     const { t = 30, b = 80, ...sides } = seen.margin ?? {};
-    const caption = given.meta?.caption ?? "";
+    const caption = seen.title?.text ? "" : (given.meta?.caption ?? ""); // its place is that of a title
     const lines = (width) => lined(caption, width / 6.5);
     const below = 20 + 17 * lines(SLIDE.width / SLIDE.enlarged).length;
     const least = SLIDE.squeezed * (given.height ?? target.clientHeight) + below;
