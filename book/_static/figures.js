@@ -67,6 +67,7 @@
     const each = (inner - (rows(columns) - 1) * gap) / rows(columns);
     const changed = { height: space(each, across) + t + b };
     const { colorbar } = layout.coloraxis ?? {};
+    const heading = panels.map(([x]) => layout[x].title?.text).find(Boolean) ?? "";
     if (colorbar) changed["coloraxis.colorbar.y"] = (colorbar.y * inner) / space(each, across);
     panels.forEach(([x, y], place) => {
       const [row, column] = [Math.floor(place / across), place % across];
@@ -78,7 +79,7 @@
       changed[`${y}.domain`] = moved ? [Math.max(0, top - each / space(each, across)), top] : layout[y].domain;
       for (const key of [x, y]) changed[`${key}.showticklabels`] = moved || (layout[key].showticklabels ?? true);
       const title = layout[x].title?.text ?? "";
-      changed[`${x}.title.text`] = moved && place < panels.length - 1 ? "" : title;
+      changed[`${x}.title.text`] = moved ? (place === panels.length - 1 ? heading : "") : title;
     });
     return changed;
   }
@@ -144,7 +145,7 @@
     const given = plots.get(target);
     const { width: _, ...seen } = target.layout;
     const { t = 30, b = 80, ...sides } = seen.margin ?? {};
-    const caption = given.meta?.caption ?? "";
+    const caption = seen.title?.text ? "" : (given.meta?.caption ?? ""); // its place is that of a title
     const lines = (width) => lined(caption, width / 6.5);
     const below = 20 + 17 * lines(SLIDE.width / SLIDE.enlarged).length;
     const least = SLIDE.squeezed * (given.height ?? target.clientHeight) + below;

@@ -28,7 +28,9 @@ _PLAIN = [[0, "#fcf6e7"], [0.25, "#dcb57d"], [0.5, "#c26d52"], [0.75, "#87305b"]
 """From nothing, in the colour of paper, to the largest contribution: lightness falls evenly."""
 _OVER_PHOTO = [[0, faded("#D55E00", 0)], [0.5, faded("#E8871E", 0.55)], [1, faded("#FFE94A", 0.9)]]
 _COLORBAR = {
-    "title": {"text": "contribution, as a share of the map's largest", "side": "top"},
+    "title": {"text": "contribution, as a share of the map's largest", "side": "top", "font": {"size": 14}},
+    "ticklabeloverflow": "allow",
+    "len": 0.94,
     "tickvals": [0, 50, 100],
     "ticktext": ["1/100", "1/10", "1"],
     "orientation": "h",

@@ -61,6 +61,8 @@ def slopes(table: pd.DataFrame, before: Axis, after: Axis, *, of: str, rows: str
                     name=no_markup(names[entry]), hovertemplate=f"{text}<br>{ends}<br>%{{text}}<extra></extra>"
                 )
                 figure.add_trace(trace, panel.row, panel.column)
+    for row, entry in enumerate(pairs[rows].unique(), 1):
+        figure.update_yaxes(range=_range(pairs[pairs[rows] == entry][[before.column, after.column]]), row=row)
     figure.update_xaxes(
         range=[-0.6, len(entries) - 0.4],
         tickvals=list(range(len(entries))),
@@ -84,6 +86,13 @@ def slopes(table: pd.DataFrame, before: Axis, after: Axis, *, of: str, rows: str
         ),
         data=cells.rename(columns={"mean": f"mean difference ({after.unit})", **SPREAD}),
     )
+
+
+def _range(values: pd.DataFrame) -> list[float]:
+    """The ends of an axis for all values."""
+    least, most = values.min(axis=None), values.max(axis=None)
+    room = 0.05 * (most - least) or 0.5
+    return [least - room, most + room]
 
 
 def _slopes_of(pairs: pd.DataFrame, before: Axis, after: Axis, place: int, style: Look) -> list[go.Scatter]:

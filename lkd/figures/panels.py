@@ -15,6 +15,8 @@ from lkd.figures.style import MARGIN
 
 GAP = 54
 """Pixels between panels above each other: tick labels, and the name of the lower one."""
+_LINE = 20
+"""Pixels of a line of text."""
 
 
 class Panel(NamedTuple):
@@ -48,7 +50,9 @@ def panels(
     """
     found = list(_each(cells, rows, columns, everywhere))
     tall, wide = found[-1].row, found[-1].column
-    figure = grid(tall, wide, height=height, spacing=spacing, **shared)
+    second_line = _LINE if wide > 2 else 0
+    figure = grid(tall, wide, height=height, spacing=spacing, gap=GAP + second_line, **shared)
+    figure.update_layout(height=figure.layout.height + second_line, margin_t=MARGIN["t"] + second_line)
     for number, panel in enumerate(found, 1):
         figure.add_annotation(name_of(number, panel.name))
     return figure, found
@@ -70,7 +74,15 @@ def name_of(number: int, text: str) -> dict[str, Any]:
     """The annotation with the name of a panel, above its left end."""
     axis = number if number > 1 else ""
     place = {"xref": f"x{axis} domain", "yref": f"y{axis} domain", "x": 0, "y": 1}
-    return {"text": text, **place, "xanchor": "left", "yanchor": "bottom", "yshift": 4, "showarrow": False}
+    return {
+        "text": text,
+        **place,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 4,
+        "align": "left",
+        "showarrow": False,
+    }
 
 
 def _each(cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None) -> Iterator[Panel]:
@@ -79,4 +91,6 @@ def _each(cells: pd.DataFrame, rows: str, columns: str, everywhere: str | None) 
     for row, (entry, name) in enumerate(down.items(), 1):
         for column, (other, name_beside) in enumerate(across.items(), 1):
             here = (cells[rows] == entry) & cells[columns].isin([other, everywhere])
-            yield Panel(cells[here], row, column, f"<b>{capital(name)}</b>, {name_beside}")
+            yield Panel(
+                cells[here], row, column, f"<b>{capital(name)}</b>{', ' if len(across) < 3 else '<br>'}{name_beside}"
+            )

@@ -128,7 +128,8 @@ def _points(
             entry = cell[of]
             text = f"{panel.name}<br>{told(of, entry, names[entry])}"
             figure.add_trace(_point(cell, axis, _in_lines(names[entry]), text, looks[entry]), panel.row, panel.column)
-    figure.update_xaxes(title_text=axis.label, row=found[-1].row)
+    wide = found[-1].column
+    figure.update_xaxes(title_text=axis.label, row=found[-1].row, col=None if wide < 3 else 1 + wide // 2)
     if not any(map(is_known, names)):
         figure.update_yaxes(title_text=no_markup(of), col=1)
     return figure.update_yaxes(autorange="reversed", type="category", showgrid=False)

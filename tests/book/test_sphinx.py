@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from PIL import Image
 from playwright.sync_api import Browser, Page, Route
 from throwaway import ALT, COLUMNS, CONFIG, NAME, ROWS, Book, executed, figure, first
 
@@ -95,6 +98,9 @@ class TestFigures:
             assert status != 0
             assert f"A figure has no {word}" in output
 
+    def test_its_code_is_beside_it(self, built: Book) -> None:
+        assert first(built.page(), ".lkd-figure .lkd-code pre").text.strip() == "show()"
+
     def test_json_may_be_text(self, book: Book) -> None:
         assert _rendered(json.dumps(figure())) == _rendered(figure())
 
@@ -113,7 +119,7 @@ class TestFigures:
 
 def _rendered(content: Any, extensions: tuple[str, ...] = ("lkd.book",)) -> list[str] | None:
     env = SimpleNamespace(docname="notebooks/x", app=SimpleNamespace(extensions=extensions))
-    renderer: Any = SimpleNamespace(renderer=SimpleNamespace(sphinx_env=env))
+    renderer: Any = SimpleNamespace(renderer=SimpleNamespace(sphinx_env=env, md_options={}))
     data: Any = SimpleNamespace(mime_type=MIME_TYPE, content=content, cell_index=0, output_index=0, line=None)
     nodes = PlotlyRenderer.handle_mime(renderer, data, inline=False)
     return nodes and [node.astext() for node in nodes]
@@ -305,6 +311,25 @@ class TestBrowser:
             page.wait_for_function(f"{side} === {expected}")
             assert slider.get_attribute("aria-valuetext") == f"{threshold:g}"
             assert title.text_content() == f"near, {expected} px"
+        page.context.close()
+
+    def test_a_figure_is_saved_as_a_slide_on_white_in_any_theme(self, built: Book, browser: Browser) -> None:
+        page, foreign = _opened(built, browser, width=1280)
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        saved = {}
+        for kind in ("SVG", "PNG"):
+            button = page.get_by_role("button", name=f"Save figure 1 as {kind}")
+            button.focus()
+            with page.expect_download() as saving:
+                page.keyboard.press("Enter")
+            assert saving.value.suggested_filename == f"{NAME}-1-0.{kind.lower()}"
+            saved[kind] = saving.value.path().read_bytes()
+        svg = BeautifulSoup(saved["SVG"], "html.parser").svg
+        assert svg is not None and (svg["width"], svg["height"]) == ("1600", "900")
+        assert "fill: rgb(255, 255, 255)" in str(svg.rect) and "Tiny figure" in svg.get_text()
+        slide = Image.open(io.BytesIO(saved["PNG"]))
+        assert slide.size == (1600, 900) and slide.getpixel((2, 2))[:3] == (255, 255, 255)
+        assert foreign == []
         page.context.close()
 
     def test_nothing_overflows_a_phone(self, built: Book, browser: Browser) -> None:

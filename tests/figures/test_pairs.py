@@ -48,6 +48,15 @@ def test_texts_count_the_pairs_that_rise_and_points_tell_their_pair():
     assert figure.layout.yaxis.title.text == "%"
 
 
+def test_the_axis_of_each_row_shows_all_its_values():
+    table = gains_table()
+    figure = slopes(table)
+    for row, (_, runs) in enumerate(table.groupby("student", sort=False)):
+        low, high = figure.layout["yaxis3" if row else "yaxis"].range
+        values = runs[["student_top1", "distilled_top1"]]
+        assert low < values.min(axis=None) and values.max(axis=None) < high
+
+
 def test_one_pair_has_no_mean_and_two_units_are_refused():
     assert len(slopes(gains_table(seeds=(0,))).data) == 8
     with pytest.raises(ValueError, match="before is in '%', after in 'points'"):
