@@ -375,7 +375,7 @@ class TestInABrowser:
             reader.page.get_by_role("button", name="Save figure 1 as PNG").click()
         assert saving.value.suggested_filename == "direct_gain.png"
         codes = reader.page.locator(".lkd-code pre").all_text_contents()
-        assert len(codes) == 5 and "figures.gains(" in codes[0] and "figures.learning_curves(" in codes[4]
+        assert len(codes) == 8 and "figures.gains(" in codes[0] and "figures.learning_curves(" in codes[7]
 
     def test_what_is_drawn_anew_still_follows_the_theme(self, built: Book, browser: Browser) -> None:
         reader = Reader(built, browser)

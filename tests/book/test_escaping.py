@@ -22,7 +22,7 @@ from throwaway import CONFIG, Book, executed, figure, first
 from lkd import figures
 from lkd.book.figure_output import figure_html
 from lkd.book.runner import NOTEBOOKS
-from lkd.book.summary import scale_html
+from lkd.book.summary import best_verdicts, scale_html
 from lkd.book.table_output import table_html
 from lkd.export.card import _field_table
 from lkd.paper.verdicts import ledger
@@ -162,7 +162,7 @@ def test_names_of_runs_are_no_markup_in_figures_and_tables() -> None:
 
 def test_a_profiles_words_are_text_on_the_front_page_and_names_in_a_card(sly_profile: Path, store: Store) -> None:
     profile = Profile.load(str(sly_profile))
-    page = BeautifulSoup(scale_html({SLY: ledger(profile.source, store)}, None), "html.parser")
+    page = BeautifulSoup(scale_html(best_verdicts({SLY: ledger(profile.source, store)}), {}), "html.parser")
     assert active(page) == [] and words(LINES) in words(page.get_text())
     card = BeautifulSoup(READERS["hub"](_field_table({SLY: {LINES: [SLY]}})), "html.parser")
     assert not card.select(f"{ACTIVE}, script")
