@@ -311,7 +311,7 @@ def comparison_html(found: Mapping[str, Sequence[Cell]]) -> str:
         _choice(cells, measures),
         f'<script type="application/json">{script_json(drawn)}</script>',
         *(
-            _figure(each.column, f"{each.title.capitalize()}: {_MEANS}, with 95 % intervals if there are several.")
+            _figure(each.column, f"{_sentence_case(each.title)}: {_MEANS}, with 95 % intervals if there are several.")
             for each in measures
         ),
         _figure(_CURVES, f"Accuracy on up to 500 images of the validation split after each epoch: {_MEANS}."),
@@ -348,15 +348,21 @@ def _presets(found: Mapping[str, Sequence[Cell]], measures: Sequence[Measure]) -
 
 
 def _extremes(measure: Measure, cells: Sequence[Cell]) -> str:
-    """The cells with the largest and the smallest mean, in words."""
-    from lkd.figures import as_written
+    """The cells with the best and the worst mean, in words."""
+    from lkd.figures import as_written, short_names
+
+    short = {name: short_names(cell[name] for cell in cells) for name in ("student", "teacher")}
 
     def words(cell: Cell) -> str:
-        names = ", ".join(as_written(cell[name]) for name in ("student", "teacher", "objective"))
-        return f"{cell[measure.column]['mean']:.2f} {measure.unit} ({escape(names)})"
+        names = [*(short[name][cell[name]] for name in short), as_written(cell["objective"])]
+        return f"{cell[measure.column]['mean']:.2f} {measure.unit} ({escape(', '.join(names))})"
 
     ordered = sorted(cells, key=lambda cell: cell[measure.column]["mean"], reverse=measure not in _BEST_IS_LOWEST)
-    return f"{measure.title.capitalize()}: from {words(ordered[0])} to {words(ordered[-1])}."
+    return f"{_sentence_case(measure.title)}: from {words(ordered[0])} to {words(ordered[-1])}."
+
+
+def _sentence_case(title: str) -> str:
+    return title[0].upper() + title[1:]
 
 
 def _choice(cells: Sequence[Cell], measures: Sequence[Measure]) -> str:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Route
 from throwaway import Book, executed, first
 
 from lkd.book.comparison import Cell, cells, comparison_html
-from lkd.figures import ALONE, styles
+from lkd.figures import ALONE, family, styles
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
 from lkd.study import distillation, effect, trait_study
@@ -157,9 +157,9 @@ def test_presets_select_a_quantity_of_the_profile_with_most_runs(small: list[Cel
     best = max((cell for cell in exploratory if "over_kd" in cell), key=lambda cell: cell["over_kd"]["mean"])
     told = items["#quantity=over_kd&profile=exploratory"]
     assert told.startswith(
-        f"KD against NKD Lead of nkd over kd: from {best['over_kd']['mean']:.2f} points (mini_resnet"
+        f"KD against NKD Lead of NKD over KD: from {best['over_kd']['mean']:.2f} points (ResNet, "
     )
-    assert best["teacher"] in told.partition(" to ")[0]
+    assert family(best["teacher"]) in told.partition(" to ")[0]
 
 
 def test_traits_stand_where_they_were_measured(small: list[Cell]) -> None:
