@@ -156,9 +156,7 @@ def test_presets_select_a_quantity_of_the_profile_with_most_runs(small: list[Cel
     ]
     best = max((cell for cell in exploratory if "over_kd" in cell), key=lambda cell: cell["over_kd"]["mean"])
     told = items["#quantity=over_kd&profile=exploratory"]
-    assert told.startswith(
-        f"KD against NKD Lead of NKD over KD: from {best['over_kd']['mean']:.2f} points (ResNet, "
-    )
+    assert told.startswith(f"KD against NKD Lead of NKD over KD: from {best['over_kd']['mean']:.2f} points (ResNet, ")
     assert family(best["teacher"]) in told.partition(" to ")[0]
 
 
