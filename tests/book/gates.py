@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from urllib.request import url2pathname
 
 from axe_playwright_python.sync_playwright import Axe
@@ -210,11 +210,16 @@ def _tab(page: Page) -> dict[str, Any] | None:
 
 
 def _leads_somewhere(target: str) -> bool:
-    """Whether a link within the site leads to a file and a place in it; one that leaves the site does."""
+    """Whether a link within the site leads to a file and a place in it; one that leaves the site does.
+
+    A fragment `name=value` is the choice of a form on the page, which needs a field of this name.
+    """
     url = urlsplit(target)
     if url.scheme != "file":
         return True
     file = _file(target)
+    if file.is_file() and "=" in url.fragment:
+        return all(f'name="{name}"' in file.read_text("utf8") for name in parse_qs(url.fragment))
     return file.is_file() and (not url.fragment or unquote(url.fragment) in _places(file))
 
 
