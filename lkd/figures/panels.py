@@ -63,9 +63,8 @@ def grid(
 ) -> go.Figure:
     """A figure with empty panels, of which pages put `narrow` side by side in a narrow window."""
     inner = tall * height + (tall - 1) * gap
-    figure = make_subplots(
-        tall, wide, vertical_spacing=gap / inner, horizontal_spacing=spacing if wide > 1 else 0, **shared
-    )
+    apart = {"vertical_spacing": gap / inner if tall > 1 else 0, "horizontal_spacing": spacing if wide > 1 else 0}
+    figure = make_subplots(tall, wide, **apart, **shared)
     meta = {"panels": {"columns": wide, "narrow": min(narrow, wide), "gap": gap}}
     return figure.update_layout(height=inner + MARGIN["t"] + MARGIN["b"], margin=MARGIN, meta=meta)
 
