@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lkd.book.provenance_box import how_made
 from lkd.book.runner import NOTEBOOKS, run_chapter
-from lkd.book.summary import scale_html
+from lkd.book.summary import best_verdicts, scale_html
 from lkd.cli import app
 from lkd.paper.verdicts import ledger, table_of
 from lkd.profiles import Profile
@@ -117,7 +117,7 @@ def test_verdicts_are_told_under_its_name(write: Write) -> None:
     path, store = str(write()), Store("store")
     verdicts = ledger(path, store)
     assert set(table_of(verdicts).profile) == {"mine"}
-    told = scale_html({"mine, here": verdicts}, None)
+    told = scale_html(best_verdicts({"mine, here": verdicts}), {})
     assert "lkd run logit_kd -p profile=mine.yaml</code>" in told and "Few." in told
 
 
