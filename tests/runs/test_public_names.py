@@ -14,7 +14,7 @@ from nbformat import from_dict
 
 from lkd import Recipe, export, figures
 from lkd.book.provenance_box import how_made
-from lkd.book.summary import scale_html
+from lkd.book.summary import best_verdicts, scale_html
 from lkd.engine.trackers import _config
 from lkd.export.card import card
 from lkd.paper.verdicts import ledger
@@ -218,6 +218,6 @@ def test_a_profile_shows_no_folder(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text(f"extends: smoke\ndescription: Pictures of '{PRIVATE}' and of /home/me/clients.\n")
     profile = Profile.load(str(path))
-    front = scale_html({"mine, here": ledger(profile.source, Store(tmp_path / "store"))}, None)
+    front = scale_html(best_verdicts({"mine, here": ledger(profile.source, Store(tmp_path / "store"))}), {})
     assert all("/home" not in text and str(tmp_path) not in text for text in (profile.markdown, front))
     assert "Pictures of" in front and "profile=mine.yaml" in front
