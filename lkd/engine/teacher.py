@@ -88,7 +88,7 @@ def weights_hash(model: nn.Module) -> str:
 _OLD_NAMES = {
     "BriefTeacher": "lkd.engine.teacher:TopKTeacher",
     "LiveTeacher": "lkd.engine.teacher:FrozenTeacher",
-    "fastest": "lkd.objectives.frozen:fastest",
+    "fastest": "lkd.objectives.frozen:optimise_for_inference",
 }
 
 

@@ -10,7 +10,7 @@ import yaml
 TEXTS = frozenset(
     {"data", "student", "students", "teacher", "teachers", "objective", "objectives", "variants", "strengths", "model"}
     | {"profile", "extends", "description", "imagenet", "sets", "optimizer", "schedule", "precision", "sparse_scope"}
-    | {"interpolation", "damaged", "auto_augment"}
+    | {"interpolation", "damaged", "auto_augment", "balance"}
 )
 """Parameters, recipe fields and profile keys with string values."""
 
