@@ -13,8 +13,8 @@ from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copy_to_cpu
-from lkd.models.ensemble import Normalized, with_normalisation
 from lkd.models.inference import set_eval_mode
+from lkd.models.normalization import Normalization, Normalized, expect_normalization, is_normalized
 from lkd.objectives import Objective, Outputs
 from lkd.objectives.outputs import check_available, check_head, compute_outputs
 from lkd.ops import fast_depthwise
@@ -110,16 +110,13 @@ class RunSetup:
         if isinstance(name, Recipe):
             assert trained is not None
             self._outputs("teacher", trained)
-            return FrozenTeacher(trained, self.data, stages=self.teacher_maps)
+            return FrozenTeacher(trained, self.data, self.teacher_maps)
         given = self._in_memory_object(name)
         if given is None:
             given = pretrained(name, self.data)
-        if any(isinstance(module, Normalized) for module in given.modules()):
-            _check_range(self._name(name), self.data)
-        if isinstance(given, Normalized):
-            return FrozenTeacher(given.model, self.data, given.mean, given.std, self.teacher_maps)
-        expecting = with_normalisation(copy_to_cpu(given, "teacher"), self.data.mean, self.data.std)
-        return FrozenTeacher(expecting, self.data, stages=self.teacher_maps)
+        if is_normalized(given):
+            _check_range("teacher", self._name(name), self.data)
+        return FrozenTeacher(given, self.data, self.teacher_maps)
 
     def _load_images(self, recipe: Recipe) -> DataSet:
         return self._in_memory_object(recipe.data) or load(recipe.data, **recipe.view)
@@ -175,7 +172,9 @@ class RunSetup:
     def _new_network(self, role: str, recipe: Recipe) -> nn.Module:
         """A recipe's student with its initial weights."""
         if (given := self._in_memory_object(recipe.student)) is not None:
-            return copy_to_cpu(given, role)
+            if is_normalized(given):
+                _check_range(role, self._name(recipe.student), self.data)
+            return expect_normalization(copy_to_cpu(given, role), Normalization(self.data.mean, self.data.std))
         try:
             return timm.create_model(recipe.student, **self._shape(recipe))
         except Exception as error:  # timm's models raise various errors for wrong arguments
@@ -241,8 +240,8 @@ def _channel_values(teacher: str, values: Sequence[float], channels: int) -> tup
     return (sum(values) / len(values),)
 
 
-def _check_range(teacher: str, data: DataSet) -> None:
-    """Refuse images outside [0, 1], the range that a pretrained teacher's normalisation expects."""
+def _check_range(role: str, model: str, data: DataSet) -> None:
+    """Refuse images outside [0, 1], the range that a network's own normalisation expects."""
     if not isinstance(data, Images) or data.train.dtype == torch.uint8:
         return
     for name, split in data.splits.items():
@@ -251,9 +250,9 @@ def _check_range(teacher: str, data: DataSet) -> None:
         if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
             worst = int(torch.maximum((lows - 0.5).abs(), (highs - 0.5).abs()).argmax())
             raise ValueError(
-                f"teacher {teacher!r} has its own normalisation, for images in [0, 1], but {name} images range from "
+                f"{role} {model!r} has its own normalisation, for images in [0, 1], but {name} images range from "
                 f"{low:.4g} to {high:.4g} (the farthest is number {worst}): give images in [0, 1] or uint8, or give "
-                "the teacher as a module, which gets the images unchanged"
+                f"the {role} as a plain module, which gets the images unchanged"
             )
 
 

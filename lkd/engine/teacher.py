@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from lkd.data import Batch, DataSet
 from lkd.engine.top_k import compress, expand
 from lkd.models.copying import copy_to_cpu
+from lkd.models.normalization import Normalization
 from lkd.objectives import Maps, Outputs
-from lkd.objectives.frozen import FrozenNetwork, Normalization
+from lkd.objectives.frozen import FrozenNetwork
 from lkd.objectives.tensors import hard_label
 from lkd.util.identity import digest as content_digest
 from lkd.util.old_names import renamed
@@ -29,26 +30,17 @@ class FrozenTeacher(FrozenNetwork):
     Args:
         model: images `(B, C, H, W)` to logits. A copy is used, with batch norm folded and fast depthwise convolutions
             if its outputs on two images of `data` stay equal; otherwise there is a warning.
-        data: the data set; the student's images are normalised by its mean and std.
-        mean, std: normalisation that the model expects, for images in [0, 1]; by default the one of `data`.
+        data: the data set; the student's images are normalised by its mean and std, and so are the teacher's unless it
+            is an `lkd.models.Normalized`.
         stages: feature maps to return, see `lkd.objectives.outputs.compute_outputs`.
 
     Raises:
         ValueError: a model that cannot be copied; names the attribute.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: DataSet,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        stages: Maps = 0,
-    ):
-        same = mean is None and std is None
-        own = None if same else Normalization(mean or data.mean, std or data.std)
+    def __init__(self, model: nn.Module, data: DataSet, stages: Maps = 0):
         given = Normalization(data.mean, data.std)
-        super().__init__(copy_to_cpu(model, "teacher"), _two_images(data), given, own, stages)
+        super().__init__(copy_to_cpu(model, "teacher"), _two_images(data), given, stages)
 
     def __call__(self, epoch: int, batch: Batch) -> Outputs:
         """Outputs for the batch; the epoch is ignored."""

@@ -16,6 +16,7 @@ from timm.models import PretrainedCfg
 
 from lkd.data import fingerprint, load, scheme
 from lkd.engine.teacher import FrozenTeacher, weights_hash
+from lkd.models.normalization import unwrapped
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.runs.store import Run
 from lkd.util.checks import some
@@ -36,7 +37,7 @@ def teacher_origin(recipe: Recipe, teacher: FrozenTeacher) -> dict[str, Any]:
         `weights`, the hash of the weights as used (see `lkd.engine.teacher.weights_hash`); for a teacher from the
         store also its `run`, for a pretrained one the result of `weights_origin`.
     """
-    given, weights = recipe.teacher, {"weights": weights_hash(teacher.model)}
+    given, weights = recipe.teacher, {"weights": weights_hash(unwrapped(teacher.model))}
     if isinstance(given, Recipe):
         return {"run": given.run_id, **weights}
     if given is None or given.startswith(IN_MEMORY):

@@ -77,8 +77,6 @@ def tape_content(setup: RunSetup, teacher: FrozenTeacher) -> dict[str, Any]:
         "teacher": weights_hash(teacher.model),
         "network": given.run_id if isinstance(given, Recipe) else given,
         "code": recipe.own_code.get("teacher"),
-        "scale": teacher.scale.flatten().tolist(),
-        "shift": teacher.shift.flatten().tolist(),
         "stages": teacher.stages if isinstance(teacher.stages, int) else list(teacher.stages),
         "precision": recipe.precision,
         "stream": recipe.stream_id,

@@ -2,8 +2,9 @@
 
 from lkd.models import mini as mini
 from lkd.models import vit as vit
-from lkd.models.ensemble import Ensemble, Normalized
+from lkd.models.ensemble import Ensemble
 from lkd.models.folding import fold_batchnorm, to_timm_convnext
+from lkd.models.normalization import Normalized
 from lkd.models.weights import load_checkpoint, load_model, save_model
 
 __all__ = [

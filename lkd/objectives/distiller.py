@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lkd.models.copying import copy_model
-from lkd.models.ensemble import Normalized, with_normalisation
 from lkd.models.inference import device_of, in_eval_mode
+from lkd.models.normalization import Normalization, Normalized, is_normalized
 from lkd.models.timm_attributes import without_decay
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.frozen import FrozenNetwork, Normalization
+from lkd.objectives.frozen import FrozenNetwork
 from lkd.objectives.outputs import check_available, check_head, compute_outputs
 from lkd.objectives.own import Given, make_objective
 
@@ -88,12 +88,10 @@ class Distiller(nn.Module):
         trial = None if images is None else images.detach().to(device_of(student))
         if teacher is not None:
             check_available(teacher, made.teacher_maps, "teacher", name)
+            given = _normalization_of_images(teacher, normalization, teacher_normalization)
             copied = copy_model(teacher, "teacher").to(device_of(student))
-            if any(isinstance(module, Normalized) for module in copied.modules()):
-                _expect(copied, normalization, teacher_normalization)
-                normalization = teacher_normalization = None
-            given, own = _normalizations(normalization, teacher_normalization)
-            self._teacher = FrozenNetwork(copied, trial, given, own, made.teacher_maps)
+            copied = copied if teacher_normalization is None else Normalized(copied, *teacher_normalization)
+            self._teacher = FrozenNetwork(copied, trial, given, made.teacher_maps)
         elif normalization or teacher_normalization:
             raise ValueError("normalization is for a teacher, and there is none: leave it out")
         if trial is not None:
@@ -175,31 +173,30 @@ def _check_images(objective: Objective, name: str, images: Tensor | None) -> Non
         raise TypeError(f"images must be a floating-point tensor (B, C, H, W), got {got}")
 
 
-def _normalizations(given: _Statistics | None, own: _Statistics | None) -> tuple[Normalization, Normalization | None]:
-    """The normalisations of images and teacher; without them, the teacher gets the images unchanged."""
-    if given is None and own is None:
-        return Normalization((0.0,), (1.0,)), None
-    if given is None or own is None:
+def _normalization_of_images(teacher: nn.Module, given: _Statistics | None, own: _Statistics | None) -> Normalization:
+    """The normalisation of the images; without any, the teacher gets them unchanged."""
+    for name, pair in (("normalization", given), ("teacher_normalization", own)):
+        if pair is not None:
+            _check_statistics(name, pair)
+    if is_normalized(teacher):
+        if given is None or own is not None:
+            raise ValueError(
+                "a Normalized teacher has its own normalisation: give normalization=, the (mean, std) of the images, "
+                "and no teacher_normalization"
+            )
+    elif (given is None) != (own is None):
         missing = "normalization" if given is None else "teacher_normalization"
         raise ValueError(f"{missing} is missing: give normalization and teacher_normalization, or neither")
-    for name, pair in (("normalization", given), ("teacher_normalization", own)):
-        try:
-            mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in pair)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must be (mean, std), each with a number per channel, got {pair!r}") from None
-        if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
-            raise ValueError(f"{name} must be (mean, std), each with a number per channel, std above 0, got {pair!r}")
-    return Normalization(*given), Normalization(*own)
+    return Normalization((0.0,), (1.0,)) if given is None else Normalization(*given)
 
 
-def _expect(teacher: nn.Module, given: _Statistics | None, own: _Statistics | None) -> None:
-    """Adapt a teacher with `Normalized` networks to the normalisation of the images."""
-    if given is None or own is not None:
-        raise ValueError(
-            "a Normalized teacher has its own normalisation: give normalization=, the (mean, std) of the images, "
-            "and no teacher_normalization"
-        )
-    with_normalisation(teacher, *_normalizations(given, given)[0])
+def _check_statistics(name: str, pair: _Statistics) -> None:
+    try:
+        mean, std = (torch.as_tensor(values, dtype=torch.float32) for values in pair)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be (mean, std), each with a number per channel, got {pair!r}") from None
+    if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
+        raise ValueError(f"{name} must be (mean, std), each with a number per channel, std above 0, got {pair!r}")
 
 
 def _check_classes(student: Outputs, teacher: Outputs | None, batch: int) -> None:

@@ -2,25 +2,18 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lkd.models.folding import foldable_modules, merge_branches
 from lkd.models.inference import Forward, check_equal_outputs, device_of, output_tensors, set_eval_mode
+from lkd.models.normalization import Normalization, expect_normalization
 from lkd.objectives.base import Maps, Outputs
 from lkd.objectives.outputs import compute_outputs
 from lkd.ops import fast_depthwise, slow_depthwise
 from lkd.util.checks import some
-
-
-class Normalization(NamedTuple):
-    """Mean and standard deviation of each channel, for images in [0, 1]."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
 
 
 class FrozenNetwork:
@@ -28,49 +21,37 @@ class FrozenNetwork:
 
     Args:
         model: images `(B, C, H, W)` to logits; a copy of its own, which is changed. It gets folded batch norms and fast
-            depthwise convolutions, if its outputs on `trial` stay equal; otherwise there is a warning.
+            depthwise convolutions, if its outputs on `trial` stay equal; otherwise there is a warning. `Normalized`
+            networks get the images with their own normalisation.
         trial: a few of the student's images; None leaves the model in its form.
         given: normalisation of the student's images.
-        own: normalisation that the model expects; None for that of the images.
-        stages: feature maps to return, see `lkd.objectives.outputs.outputs`.
+        stages: feature maps to return, see `lkd.objectives.outputs.compute_outputs`.
 
     Example:
         >>> import timm, torch
-        >>> from lkd.objectives.frozen import FrozenNetwork, Normalization
+        >>> from lkd.models.normalization import Normalization
+        >>> from lkd.objectives.frozen import FrozenNetwork
         >>> model = timm.create_model("mini_slak")
         >>> teacher = FrozenNetwork(model, torch.zeros(2, 3, 32, 32), Normalization((0.5,), (0.5,)))
         >>> teacher.outputs(torch.zeros(4, 3, 32, 32)).logits.requires_grad
         False
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        trial: Tensor | None,
-        given: Normalization,
-        own: Normalization | None = None,
-        stages: Maps = 0,
-    ):
-        given_mean, given_std = torch.tensor(given.mean), torch.tensor(given.std)
-        own_mean, own_std = (given_mean, given_std) if own is None else map(torch.tensor, own)
-        self.scale = (given_std / own_std)[:, None, None]
-        self.shift = ((given_mean - own_mean) / own_std)[:, None, None]
-        self.same = own is None
-        self.stages = stages
+    def __init__(self, model: nn.Module, trial: Tensor | None, given: Normalization, stages: Maps = 0):
+        self.stages, self.trial = stages, trial
         self.forward: Callable[[nn.Module, Tensor, Maps], Outputs] = compute_outputs
-        self.trial = None if trial is None else self._normalised(trial)
-        self.model = set_eval_mode(model)
+        self.model = set_eval_mode(expect_normalization(model, given))
         if left := [name or type(model).__name__ for name, module in model.named_modules() if module.training]:
             warnings.warn(f"teacher's eval() leaves {some(left)} in training mode: its outputs may vary", stacklevel=3)
-        if self.trial is not None:
-            self.model = set_eval_mode(optimise_for_inference(self.model, self.trial, stages))
+        if trial is not None:
+            self.model = set_eval_mode(optimise_for_inference(self.model, trial, stages))
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Logits and maps for the student's images, without gradients."""
+        """Logits and maps for the student's images, without gradients. A copy, since a teacher may change its input."""
         with torch.no_grad():
-            return self.forward(self.model, self._normalised(images), self.stages)
+            return self.forward(self.model, images.clone(), self.stages)
 
     def to_channels_last(self) -> None:
         """Convert the weights to channels-last memory format, unless that fails or changes outputs (with a warning)."""
@@ -85,10 +66,6 @@ class FrozenNetwork:
     def compile(self) -> None:
         """Compile the forward pass, unless that fails on the first batch or changes its outputs (with a warning)."""
         self.forward = _Compiled()
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        """A copy of the student's images with the teacher's normalisation; the teacher may change it in place."""
-        return images.clone() if self.same else images * self.scale.to(images) + self.shift.to(images)
 
 
 def optimise_for_inference(model: nn.Module, images: Tensor, stages: Maps) -> nn.Module:

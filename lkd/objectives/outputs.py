@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lkd.models.inference import check_equal_outputs, output_tensors
 from lkd.models.layers import check_layers, with_layers
+from lkd.models.normalization import Normalized, unwrapped
 from lkd.objectives.base import Maps, Outputs
 
 
@@ -17,7 +18,7 @@ def compute_outputs(model: nn.Module, images: Tensor, stages: Maps) -> Outputs:
 
     Args:
         model: images to logits. For a number of stages it needs timm's methods `forward_intermediates` and
-            `forward_head`; for named layers it can be any module.
+            `forward_head`; for named layers it can be any module. In a `Normalized` it is the network that counts.
         images: `(B, C, H, W)`.
         stages: number of last stages, or names of layers; 0 for logits only.
 
@@ -34,6 +35,8 @@ def compute_outputs(model: nn.Module, images: Tensor, stages: Maps) -> Outputs:
     """
     if not stages:
         return Outputs(model(images))
+    if isinstance(model, Normalized):
+        return compute_outputs(model.model, model.convert(images), stages)
     if isinstance(stages, tuple):
         return Outputs(*with_layers(model, images, stages))
     intermediates, head = (getattr(model, name, None) for name in ("forward_intermediates", "forward_head"))
@@ -86,7 +89,7 @@ def check_available(model: nn.Module, stages: Maps, role: str, objective: str) -
         ValueError: teacher has 2 feature maps, objective 'fd' needs 3
     """
     if isinstance(stages, tuple):
-        return check_layers(model, stages, role)
+        return check_layers(unwrapped(model), stages, role)
     available = count_feature_maps(model, role) if stages else None
     if available is not None and stages > available:
         raise ValueError(f"{role} has {available} feature maps, objective {objective!r} needs {stages}")
@@ -108,7 +111,7 @@ def count_feature_maps(model: nn.Module, role: str) -> int | None:
         >>> count_feature_maps(timm.create_model("mini_vit"), "teacher")
         2
     """
-    info = getattr(model, "feature_info", None)
+    info = getattr(unwrapped(model), "feature_info", None)
     if info is None:
         return None
     listed = [*info] if isinstance(info, list | tuple) or hasattr(info, "info") else None

@@ -16,6 +16,7 @@ from lkd.data import fingerprint, load
 from lkd.engine.accelerators import make_accelerator
 from lkd.engine.setup import RunSetup
 from lkd.engine.teacher_source import make_tape, tape_content
+from lkd.models import Normalized
 from lkd.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -102,9 +103,10 @@ def test_a_tape_names_the_whole_teacher(pets: Path) -> None:
     setting = RunSetup(taught, {})
     teacher = setting.untrained_teacher()
     before = tape_content(setting, teacher)
-    for name in ("scale", "shift", "stages"):
-        teacher = setting.untrained_teacher()
-        setattr(teacher, name, getattr(teacher, name) + 1)
-        assert tape_content(setting, teacher) == {**before, name: tape_content(setting, teacher)[name]} != before
-    other = RunSetup(replace(taught, teacher=replace(taught.teacher, epochs=2)), {})
-    assert tape_content(other, teacher)["network"] != before["network"]
+    stages, normalized = setting.untrained_teacher(), setting.untrained_teacher()
+    stages.stages += 1
+    normalized.model = Normalized(normalized.model, [0.5], [0.25])
+    for name, other in (("stages", stages), ("teacher", normalized)):
+        assert tape_content(setting, other) == {**before, name: tape_content(setting, other)[name]} != before
+    longer = RunSetup(replace(taught, teacher=replace(taught.teacher, epochs=2)), {})
+    assert tape_content(longer, teacher)["network"] != before["network"]

@@ -20,6 +20,7 @@ from lkd.data import Batch, Images, load
 from lkd.engine.setup import RunSetup, in_memory_name
 from lkd.engine.teacher import FrozenTeacher
 from lkd.engine.trainer import Trainer
+from lkd.models import Normalized
 from lkd.profiles import Profile
 from lkd.runs.store import Store
 
@@ -431,11 +432,19 @@ def test_a_module_is_known_by_its_weights_and_its_structure() -> None:
     assert in_memory_name(first) != in_memory_name(second)
 
 
+def test_a_student_with_its_own_normalisation_sees_images_under_it() -> None:
+    given = Normalized(nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)), (0.3,), (0.7,))
+    name = in_memory_name(given)
+    setup = RunSetup(Recipe(data="digits", student=name, epochs=1), {name: given})
+    raw = setup.data.val.images[:5] / 255
+    torch.testing.assert_close(setup.network()(setup.data.normalise(setup.data.val.images[:5])), given(raw))
+
+
 def test_a_teacher_with_its_own_normalisation_sees_images_under_it() -> None:
     data, seen = load("digits"), nn.Identity()
     pixels = data.val.images[:5]
     batch = Batch(data.normalise(pixels), data.val.labels[:5], torch.arange(5))
-    teacher = FrozenTeacher(seen, data, (0.3,), (0.7,))
+    teacher = FrozenTeacher(Normalized(seen, (0.3,), (0.7,)), data)
     torch.testing.assert_close(teacher(0, batch).logits, (pixels / 255 - 0.3) / 0.7)
     assert torch.equal(FrozenTeacher(seen, data)(0, batch).logits, batch.images)
 

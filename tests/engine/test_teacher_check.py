@@ -153,7 +153,7 @@ def images(low: float, high: float, channels: int = 3) -> Images:
 def test_images_that_a_pretrained_teachers_normalisation_is_not_made_for_are_refused(
     low: float, high: float, pretrained: str, store: Store
 ) -> None:
-    with pytest.raises(ValueError, match=r"for images in \[0, 1\], but train images range from .* teacher as a module"):
+    with pytest.raises(ValueError, match=r"for images in \[0, 1\], but train images range .* as a plain module"):
         lkd.distill("mini_resnet", pretrained, data=images(low, high), profile="smoke", epochs=1, store=store)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.models import Ensemble, Normalized
-from lkd.models.ensemble import with_normalisation
+from lkd.models.normalization import Normalization, expect_normalization
 
 
 class Linear(nn.Module):
@@ -62,9 +62,15 @@ def test_a_member_sees_images_with_its_own_normalisation() -> None:
     normalized = Normalized(member, mean, std)
     assert torch.allclose(normalized(IMAGES), expected, atol=1e-5)
     as_students = (IMAGES - columns[2]) / columns[3]
-    both = with_normalisation(Ensemble([normalized, Linear(1)]), data_mean, data_std)
+    both = expect_normalization(Ensemble([normalized, Linear(1)]), Normalization(data_mean, data_std))
     mixed = (softmax(expected) + softmax(Linear(1)(as_students))) / 2
     assert softmax(both(as_students)) == pytest.approx(mixed, abs=1e-5)
+
+
+def test_another_normalisation_stays_on_the_device_and_dtype_of_the_network() -> None:
+    model = Normalized(Linear(0), [0.5], [0.25]).to("meta", torch.float64)
+    model.expect(Normalization([0.1], [0.3]))
+    assert {(each.device.type, each.dtype) for each in model.buffers()} == {("meta", torch.float64)}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_a_member_sees_images_with_its_own_normalisation() -> None:
         (lambda: Normalized(Linear(0), [0], [0]), ValueError, r"std\[0\] must be above 0"),
         (lambda: Normalized(Linear(0), ["a"], [1]), TypeError, r"mean\[0\] must be a number"),
         (
-            lambda: Normalized(Linear(0), [0], [1]).expect([0, 0, 0], [1, 1, 1]),
+            lambda: Normalized(Linear(0), [0], [1]).expect(Normalization([0, 0, 0], [1, 1, 1])),
             ValueError,
             "1 channels, the images have 3",
         ),

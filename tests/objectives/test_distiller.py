@@ -13,6 +13,7 @@ import lkd
 from lkd.engine.task import DistillationTask
 from lkd.models import Ensemble, Normalized
 from lkd.objectives import FD, NKD, Distiller, Objective, Outputs, kd_loss
+from lkd.objectives.outputs import compute_outputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,6 +93,19 @@ def test_normalized_members_of_an_ensemble_see_their_own_normalisation() -> None
     torch.testing.assert_close(module(IMAGES, TARGET).total, kd_loss(logits, expected.log(), TARGET, alpha=1.0))
     with pytest.raises(ValueError, match="Normalized teacher has its own normalisation: give normalization="):
         Distiller(network("mini_resnet"), teacher, "kd")
+
+
+@pytest.mark.parametrize("layers", [{}, {"student_layers": ["stages.2"], "teacher_layers": ["stages.2"]}])
+def test_normalized_networks_have_the_feature_maps_and_layers_of_their_network(layers: dict[str, list[str]]) -> None:
+    pixels, own, statistics = IMAGES * 0.3 + 0.1, ([0.5], [0.25]), ([0.1], [0.3])
+    student, teacher = network("mini_resnet"), network("mini_slak").eval()
+    wrapped = Distiller(student, Normalized(teacher, *own), "fd", images=IMAGES, normalization=statistics, **layers)
+    assert wrapped._teacher is not None
+    maps = tuple(layers["teacher_layers"]) if layers else 1
+    with torch.no_grad():
+        expected = compute_outputs(teacher, (pixels - 0.5) / 0.25, maps).maps[0]
+    torch.testing.assert_close(wrapped._teacher.outputs(IMAGES).maps[0], expected, atol=1e-4, rtol=1e-4)
+    Distiller(Normalized(student, *own), teacher, "fd", images=IMAGES, **layers)(IMAGES, TARGET).total.backward()
 
 
 @pytest.mark.parametrize(
