@@ -112,7 +112,6 @@ def pareto(
     lkd pareto resnet50 convnext_tiny slak_tiny
     """
     from lkd.export import pareto as measure
-    from lkd.export import pareto_figure
     from lkd.runs.provenance import processor
     from lkd.util.files import file_path, replacing
 
@@ -122,8 +121,10 @@ def pareto(
             _check_figure(models, data)
         table = measure(models, data=data, threads=threads, repeats=repeats)
         if path:
+            from lkd import figures
+
             with replacing(path) as temporary:
-                pareto_figure(table).write_html(temporary)
+                figures.pareto(table).write_html(temporary)
     how = {"threads": threads, "repeats": repeats, "processor": processor()}
     if as_json:
         say_json({**how, "rows": table.to_dict("records")})
@@ -180,11 +181,9 @@ def _difference(found: Any) -> str:
 
 def _check_figure(models: list[str], data: str | None) -> None:
     """Refuse a figure without accuracies, or without Plotly, before anything is measured."""
-    from lkd.export.latency_figure import require_plotly
     from lkd.runs.resolve import resolve
     from lkd.runs.store import Run, Store
 
-    require_plotly()
     if data is None and not any(isinstance(resolve(model, Store()), Run) for model in models):
         raise ValueError(f"--output plots accuracy, but none of {', '.join(models)} is a run: give runs, or --data")
 

@@ -2,10 +2,9 @@
 
 from lkd.export.file_card import Exported
 from lkd.export.latency import pareto
-from lkd.export.latency_figure import pareto_figure
 from lkd.export.onnx_file import export_onnx
 from lkd.export.onnx_model import OnnxModel
 from lkd.export.program_file import export_program
 from lkd.export.timm_model import export, push
 
-__all__ = ["Exported", "OnnxModel", "export", "export_onnx", "export_program", "pareto", "pareto_figure", "push"]
+__all__ = ["Exported", "OnnxModel", "export", "export_onnx", "export_program", "pareto", "push"]

@@ -5,10 +5,16 @@ families, curves have names at their ends, intervals of curves are bands. Colour
 on black; each teacher and each method of the book always has its own colour and marker.
 """
 
+from importlib.util import find_spec
+
+if find_spec("plotly") is None:
+    raise ImportError("figures need the package plotly: run pip install 'lkd[figures]'")
+
 from lkd.figures.curves import learning_curves, lines
 from lkd.figures.fields import fields
 from lkd.figures.names import ALONE, as_written, family, short_names
 from lkd.figures.pairs import slopes
+from lkd.figures.pareto import pareto
 from lkd.figures.points import gains, intervals, proportions
 from lkd.figures.style import GAIN, Axis, styles
 
@@ -23,6 +29,7 @@ __all__ = [
     "intervals",
     "learning_curves",
     "lines",
+    "pareto",
     "proportions",
     "short_names",
     "slopes",

@@ -1,9 +1,8 @@
-"""Accuracy against latency: what is measured, who is on the frontier, and its figure."""
+"""Accuracy against latency: what is measured, and who is on the frontier."""
 
 import itertools
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ import timm
 import torch
 
 from lkd import Recipe
-from lkd.export import latency, pareto, pareto_figure
+from lkd.export import latency, pareto
 from lkd.runs.store import Run, Store
 from lkd.util.files import CHECKOUT
 
@@ -78,16 +77,6 @@ def test_onnx_runtime_is_measured_where_it_is_installed_and_a_timm_name_has_no_a
     assert found.parameters[0] == sum(p.numel() for p in timm.create_model("mini_resnet").parameters())
 
 
-def test_the_figure_names_the_frontier_in_each_panel() -> None:
-    rows = pd.concat([table([(1.0, 50.0), (2.0, 40.0), (3.0, None)]), table([(2.0, 50.0), (1.0, 40.0)], batch=32)])
-    figure = pareto_figure(rows)
-    assert [each.text for each in figure.layout.annotations] == ["PyTorch, batch 1", "PyTorch, batch 32"]
-    marked = [[name for name in trace.text if name] for trace in figure.data if trace.mode == "markers+text"]
-    assert marked == [["model 0"], ["model 1", "model 0"]]
-    meta = figure.layout.meta
-    assert meta["alt"].endswith("Frontier in PyTorch, batch 1: model 0.") and len(meta["table"]["rows"]) == 4
-
-
 WRONG: list[tuple[list[Any], dict[str, Any], str]] = [
     ([], {}, "models is empty: give at least one"),
     (["mini_resnt"], {}, "unknown model 'mini_resnt': did you mean 'mini_resnet'"),
@@ -122,11 +111,3 @@ def test_runs_of_different_data_and_repeated_runs_are_refused(
         pareto([runs[0], runs[0].recipe.run_id])
     with pytest.raises(ValueError, match=r"data is 'fashion_mnist', but run .* was tested on 'digits'"):
         pareto([runs[0]], data="fashion_mnist")
-
-
-def test_a_figure_needs_an_accuracy_and_plotly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no model has an accuracy to plot: give runs, or data="):
-        pareto_figure(table([(1.0, None)]))
-    monkeypatch.setattr("lkd.export.latency_figure.find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"plotly: run pip install 'lkd\[figures\]'"):
-        pareto_figure(table([(1.0, 50.0)]))
