@@ -213,8 +213,8 @@ const lkdLosses = (() => {
     sections.forEach((section) => showLoss(section, lossOf(section.dataset.method, values)));
     const same = (example) => Object.entries(example.values).every(([name, value]) => values[name] === value);
     buttons.forEach((button, each) => button.setAttribute("aria-pressed", same(examples[each])));
-    root.querySelector(".lkd-says").textContent =
-      examples.find(same)?.says ?? "Your own example. The address of this page contains it, for links.";
+    root.querySelector(".lkd-sentence").textContent =
+      examples.find(same)?.sentence ?? "Your own example. The address of this page contains it, for links.";
   }
 
   function remember() {

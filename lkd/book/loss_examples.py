@@ -18,7 +18,7 @@ class Example(NamedTuple):
     """An image and a temperature, and a sentence on its lesson."""
 
     name: str
-    says: str
+    sentence: str
     image: Image
     temperature: float = 1
 
@@ -93,7 +93,7 @@ class Method(NamedTuple):
     objective: str
     title: str
     terms: tuple[Term, Term]
-    says: str
+    sentence: str
     sliders: tuple[Slider, ...] = ()
 
 
@@ -150,8 +150,8 @@ METHODS = (
             Term("kd", "teacher", "KL(p<sub>t</sub> ‖ p<sub>s</sub>)"),
             Term("label", "label", "+ BCE(z<sub>s</sub>, y)"),
         ),
-        "The teacher part is KD's with T = 1 and α = 1; the label part asks of each class on its own whether it is the "
-        "true one.",
+        "The teacher part is KD's with T = 1 and α = 1; the label part is a binary cross-entropy for each "
+        "class.",
     ),
 )
 

@@ -39,7 +39,7 @@ def losses_html() -> str:
     data = {
         "classes": CLASSES,
         "others": [image._asdict() for image in COMPANY],
-        "examples": [{"says": example.says, "values": controls(example)} for example in EXAMPLES],
+        "examples": [{"sentence": example.sentence, "values": controls(example)} for example in EXAMPLES],
     }
     return f"""
 <div class="lkd-losses">
@@ -63,7 +63,7 @@ def _choice() -> str:
     options = "".join(f'<option value="{place}">{name}</option>' for place, name in enumerate(CLASSES))
     return (
         f'<div class="lkd-examples" role="group" aria-label="Examples">{buttons}</div>'
-        f'<p class="lkd-says">{escape(EXAMPLES[0].says)}</p>'
+        f'<p class="lkd-sentence">{escape(EXAMPLES[0].sentence)}</p>'
         f'<p class="lkd-truth"><label for="loss-label">The image shows a</label> '
         f'<select id="loss-label" name="label">{options}</select></p>'
     )
@@ -105,7 +105,7 @@ def _method(method: Method) -> str:
 <section data-method="{name}" data-title="{method.title}" aria-labelledby="loss-of-{name}">
 <h2 id="loss-of-{name}"><a href="methods.html#methods-{name}">{method.title}</a></h2>
 <p class="lkd-formula">{formula}</p>
-<p class="lkd-meaning">{method.says}</p>
+<p class="lkd-meaning">{method.sentence}</p>
 <div class="lkd-value"><p class="lkd-part"><span>loss</span>{_output("loss")}</p>
 <svg class="lkd-shares" aria-hidden="true">{_bars(method, "0", "0")}</svg>{parts}{sliders}</div>
 <div class="lkd-pulls" role="group" aria-label="{method.title}: pull on the student's logits">

@@ -197,7 +197,7 @@ def test_examples_by_keys_show_the_losses_of_the_package(opened: Callable[..., P
         page.keyboard.press("Enter")
         assert button.get_attribute("aria-pressed") == "true"
         assert page.locator("button[aria-pressed=true]").count() == 1
-        assert page.locator(".lkd-says").inner_text() == example.says
+        assert page.locator(".lkd-sentence").inner_text() == example.sentence
         assert shown(page) == expected(example)
 
 
@@ -215,7 +215,7 @@ def test_a_slider_moves_by_keys_and_all_that_follows_it(opened: Callable[..., Pa
     assert row.locator("output").all_inner_texts() == ["−0.5", f"{p:.3f}"]
     assert float(row.locator("rect").get_attribute("width").rstrip("%")) == pytest.approx(100 * p)
     assert page.locator("button[aria-pressed=true]").count() == 0
-    assert page.locator(".lkd-says").inner_text().startswith("Your own example.")
+    assert page.locator(".lkd-sentence").inner_text().startswith("Your own example.")
     assert page.locator("p[role=status]").inner_text().startswith("Losses: KD ")
 
 
