@@ -150,8 +150,7 @@ METHODS = (
             Term("kd", "teacher", "KL(p<sub>t</sub> ‖ p<sub>s</sub>)"),
             Term("label", "label", "+ BCE(z<sub>s</sub>, y)"),
         ),
-        "The teacher part is KD's with T = 1 and α = 1; the label part is a binary cross-entropy for each "
-        "class.",
+        "The teacher part is KD's with T = 1 and α = 1; the label part is a binary cross-entropy for each class.",
     ),
 )
 

@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page, Route
 from throwaway import Book, executed, first
 
-from lkd.book.comparison import Cell, cells, comparison_html
+from lkd.book.comparison import comparison_html
+from lkd.book.comparison_cells import Cell, profile_cells
 from lkd.figures import ALONE, family, styles
 from lkd.recipe import Recipe
 from lkd.runs.store import Run, Store
@@ -67,7 +68,7 @@ def all_teachers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
-    return cells("small", Records(tmp_path_factory.mktemp("records")))
+    return profile_cells("small", Records(tmp_path_factory.mktemp("records")))
 
 
 class Uneven(Records):
@@ -84,7 +85,7 @@ def exploratory(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lkd.study.distillation", partial(distillation, students=["mini_resnet"]))
         patch.setattr("lkd.study.trait_study", partial(trait_study, students=["mini_resnet"]))
-        return cells("exploratory", Uneven(tmp_path_factory.mktemp("records")))
+        return profile_cells("exploratory", Uneven(tmp_path_factory.mktemp("records")))
 
 
 def of(found: list[Cell], teacher: str, objective: str, student: str = "mini_resnet") -> Cell:
@@ -167,13 +168,13 @@ def test_traits_stand_where_they_were_measured(small: list[Cell]) -> None:
 
 def test_one_run_has_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lkd.study.distillation", lambda profile: distillation(profile, seeds=[0]))
-    found = cells("small", Records(tmp_path))
+    found = profile_cells("small", Records(tmp_path))
     assert of(found, "mini_slak", "kd")["direct_gain"] == {"mean": 1.0, "low": None, "high": None, "n": 1}
     assert "nan" not in comparison_html({"small": found}).lower().replace("nano", "")
 
 
 def test_what_was_not_measured_is_left_out_and_said(tmp_path: Path) -> None:
-    found = cells("smoke", Records(tmp_path))
+    found = profile_cells("smoke", Records(tmp_path))
     assert found and not any("share" in cell for cell in found)
     text = BeautifulSoup(comparison_html({"small": [], "smoke": found}), "html.parser").get_text()
     assert "Not measured on the published runs of profile smoke: effective receptive field." in text
@@ -181,7 +182,7 @@ def test_what_was_not_measured_is_left_out_and_said(tmp_path: Path) -> None:
 
 
 def test_a_store_that_lacks_runs_has_no_cells(store: Store) -> None:
-    assert cells("small", store) == []
+    assert profile_cells("small", store) == []
 
 
 # The page -----------------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_three_hundred_distilled_runs_weigh_less_than_150_kb(tmp_path: Path, mon
     both = ["mini_resnet", "mini_convnext_nano"]
     monkeypatch.setattr("lkd.study.distillation", lambda profile: distillation(profile, students=both))
     monkeypatch.setattr("lkd.study.trait_study", lambda profile: trait_study(profile, students=both))
-    found = cells("exploratory", Records(tmp_path))
+    found = profile_cells("exploratory", Records(tmp_path))
     assert sum(cell["direct_gain"]["n"] for cell in found if "direct_gain" in cell) == 300
     assert len(comparison_html({"reference": found}).encode()) < 150_000
 
@@ -373,7 +374,7 @@ class TestInABrowser:
             reader.page.get_by_role("button", name="Save figure 1 as PNG").click()
         assert saving.value.suggested_filename == "direct_gain.png"
         codes = reader.page.locator(".lkd-code pre").all_text_contents()
-        assert len(codes) == 8 and "figures.gains(" in codes[0] and "figures.learning_curves(" in codes[7]
+        assert len(codes) == 8 and 'Axis("direct_gain"' in codes[0] and "figures.learning_curves(" in codes[7]
 
     def test_what_is_drawn_anew_still_follows_the_theme(self, built: Book, browser: Browser) -> None:
         reader = Reader(built, browser)
