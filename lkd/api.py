@@ -17,7 +17,7 @@ from lkd.engine.setup import Objects, RunSetup, in_memory_name, pretrained
 from lkd.engine.teacher_origin import check_classes
 from lkd.models import Ensemble, load_model
 from lkd.models.copying import unwrap
-from lkd.models.names import check_source
+from lkd.models.timm_names import check_source
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.objectives.own import Given, registered
 from lkd.profiles import Profile

@@ -14,7 +14,7 @@ import timm
 from lkd.data import SOURCES, VIEW_FIELDS, Augmentation, View, scheme, unknown_data
 from lkd.data.stream import BALANCES, FILES_ONLY, MEMORY_ONLY
 from lkd.data.transforms import check_auto_augment, check_jitter
-from lkd.models.names import check_arguments, check_name, check_new
+from lkd.models.timm_names import check_arguments, check_name, check_new
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.objectives.own import make_objective
 from lkd.optimization import check_optimizer, check_schedule, times_were_steps

@@ -16,15 +16,15 @@ def setup(app: "Sphinx") -> dict[str, Any]:
         api_links,
         comparison,
         costs,
+        front_page,
         ledger,
         losses,
         offline,
         page_warnings,
         pages,
-        published_numbers,
+        published_tables,
         sharing,
         sources,
-        summary,
     )
     from lkd.util.files import home
 
@@ -32,12 +32,12 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     app.add_directive("comparison", comparison.Comparison)
     app.add_directive("costs", costs.Costs)
     app.add_directive("models", costs.Models)
-    app.add_directive("findings", summary.Findings)
-    app.add_directive("headline", summary.Headline)
+    app.add_directive("findings", front_page.Findings)
+    app.add_directive("headline", front_page.Headline)
     app.add_directive("ledger", ledger.Ledger)
     app.add_directive("losses", losses.Losses)
-    app.add_directive("published", published_numbers.PublishedTable)
-    app.add_directive("published-paper", published_numbers.PublishedPaper)
+    app.add_directive("published", published_tables.PublishedTable)
+    app.add_directive("published-paper", published_tables.PublishedPaper)
     for extension in ("sphinx.ext.autodoc", "sphinx.ext.napoleon"):
         app.setup_extension(extension)
     app.connect("autodoc-skip-member", api_links.skip_field)

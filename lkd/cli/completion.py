@@ -25,7 +25,7 @@ def profiles(incomplete: str) -> list[str]:
 
 def objectives(incomplete: str) -> list[str]:
     """Objectives that start with `incomplete`."""
-    source = (_package("lkd") / "objectives" / "registry.py").read_text("utf8")
+    source = (_package("lkd") / "objectives" / "by_name.py").read_text("utf8")
     return _beginning(incomplete, _OBJECTIVE.findall(source))
 
 

@@ -138,7 +138,7 @@ def pareto(
 def _export_folder(name: str, chosen: "ModelWithData", folder: Path, as_json: bool) -> None:
     """Write a run's student in timm's format, after comparing a first copy with it."""
     from lkd.export import export as write
-    from lkd.export.comparison import compare
+    from lkd.export.difference import compare
     from lkd.export.subject import COMPARED, subject
     from lkd.models import load_model
     from lkd.util.temporary import temporary_folder

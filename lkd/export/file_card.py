@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lkd.data import Files, Images
-from lkd.export.comparison import Comparison
+from lkd.export.difference import Comparison
 from lkd.export.subject import Subject
 from lkd.runs.provenance import own_version
 from lkd.runs.public_names import public

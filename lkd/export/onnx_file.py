@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lkd.data import DataSet
 from lkd.engine import evaluate
-from lkd.export.comparison import compare
+from lkd.export.difference import compare
 from lkd.export.file_card import INPUT, OUTPUT, Accuracy, Exported, metadata, write_card
 from lkd.export.graph import traced
 from lkd.export.int8 import CALIBRATION, quantise

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lkd.data import DataSet
-from lkd.export.comparison import compare
+from lkd.export.difference import compare
 from lkd.export.file_card import Exported, metadata, write_card
 from lkd.export.graph import traced
 from lkd.export.quiet import quiet

@@ -12,7 +12,7 @@ if find_spec("plotly") is None:
 
 from lkd.figures.curves import learning_curves, lines
 from lkd.figures.fields import fields
-from lkd.figures.names import ALONE, as_written, family, short_names
+from lkd.figures.labels import ALONE, as_written, family, short_names
 from lkd.figures.pairs import slopes
 from lkd.figures.pareto import pareto
 from lkd.figures.points import gains, intervals, proportions

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.optimize import isotonic_regression
 
-from lkd.figures.names import ALONE, capital, no_markup, short_names, told
+from lkd.figures.labels import ALONE, capital, no_markup, short_names, told
 from lkd.figures.panels import panels
 from lkd.figures.style import GREY, SPREAD, Axis, Look, faded, finished, styles, with_texts
 from lkd.runs.public_names import public

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from lkd.erf import area_ratios
 from lkd.erf.analysis import THRESHOLDS
-from lkd.figures.names import capital, no_markup, short_names
+from lkd.figures.labels import capital, no_markup, short_names
 from lkd.figures.panels import grid, name_of
 from lkd.figures.pictures import picture, picture_url
 from lkd.figures.style import faded, finished

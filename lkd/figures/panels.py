@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lkd.figures.names import capital, titles
+from lkd.figures.labels import capital, titles
 from lkd.figures.style import MARGIN
 
 GAP = 54

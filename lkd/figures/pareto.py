@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from lkd.figures.names import no_markup, short_names, told
+from lkd.figures.labels import no_markup, short_names, told
 from lkd.figures.panels import grid, name_of
 from lkd.figures.style import GREY, Look, finished, styles
 from lkd.runs.public_names import public

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from lkd.figures.names import as_written, capital, no_markup, short_names, told
+from lkd.figures.labels import as_written, capital, no_markup, short_names, told
 from lkd.figures.panels import panels
 from lkd.figures.style import GAIN, GREY, SPREAD, Axis, Look, finished, is_known, styles, with_texts
 from lkd.runs.public_names import public

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lkd.figures.names import ALONE, as_written, family
+from lkd.figures.labels import ALONE, as_written, family
 from lkd.runs.public_names import public
 
 Look = tuple[str, str, str]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lkd.objectives.base import Objective, Outputs
-from lkd.objectives.registry import OBJECTIVES
+from lkd.objectives.by_name import OBJECTIVES
 from lkd.util.checks import unknown
 from lkd.util.identity import NoStableContentError, digest
 from lkd.util.installed import package

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lkd.data import DataSet, Files, Images, load, scheme
 from lkd.models import load_model
-from lkd.models.names import check_name, check_source, is_name
+from lkd.models.timm_names import check_name, check_source, is_name
 from lkd.recipe import IN_MEMORY
 from lkd.runs.catalogue import full_id
 from lkd.runs.store import Run, Store

@@ -21,8 +21,8 @@ from throwaway import CONFIG, Book, executed, figure, first
 
 from lkd import figures
 from lkd.book.figure_output import figure_html
+from lkd.book.front_page import best_verdicts, scale_html
 from lkd.book.runner import NOTEBOOKS
-from lkd.book.summary import best_verdicts, scale_html
 from lkd.book.table_output import table_html
 from lkd.export.card import _field_table
 from lkd.paper.verdicts import ledger

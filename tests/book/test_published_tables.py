@@ -6,7 +6,7 @@ import pytest
 from bs4 import Tag
 from throwaway import Book, executed, first
 
-from lkd.book.published_numbers import markdown
+from lkd.book.published_tables import markdown
 from lkd.paper import published_table, tables
 
 

@@ -8,9 +8,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from typer.testing import CliRunner
 
+from lkd.book.front_page import best_verdicts, scale_html
 from lkd.book.provenance_box import how_made
 from lkd.book.runner import NOTEBOOKS, run_chapter
-from lkd.book.summary import best_verdicts, scale_html
 from lkd.cli import app
 from lkd.paper.verdicts import ledger, table_of
 from lkd.profiles import Profile

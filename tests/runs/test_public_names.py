@@ -13,8 +13,8 @@ import yaml
 from nbformat import from_dict
 
 from lkd import Recipe, export, figures
+from lkd.book.front_page import best_verdicts, scale_html
 from lkd.book.provenance_box import how_made
-from lkd.book.summary import best_verdicts, scale_html
 from lkd.engine.trackers import _config
 from lkd.export.card import card
 from lkd.paper.verdicts import ledger

@@ -20,7 +20,7 @@ def markdown(id: str) -> str:
         KeyError: an unknown id, with the nearest known one.
 
     Example:
-        >>> from lkd.book.published_numbers import markdown
+        >>> from lkd.book.published_tables import markdown
         >>> markdown("vkd_headline").splitlines()[1]
         '| --- | ---: | --- |'
     """

@@ -32,7 +32,7 @@ def compare(made: nn.Module, model: nn.Module, images: Tensor) -> Comparison:
 
     Example:
         >>> import timm, torch, lkd
-        >>> from lkd.export.comparison import compare
+        >>> from lkd.export.difference import compare
         >>> model = timm.create_model("mini_vit").eval()
         >>> compare(model, model, torch.zeros(3, 3, 32, 32)).images
         3

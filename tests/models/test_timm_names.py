@@ -4,7 +4,7 @@ import pytest
 import timm
 from timm.models._registry import get_deprecated_models
 
-from lkd.models.names import check_arguments, check_name, check_new, is_name
+from lkd.models.timm_names import check_arguments, check_name, check_new, is_name
 
 
 @pytest.mark.parametrize("pretrained", [True, False])

@@ -41,7 +41,7 @@ def is_name(name: str) -> bool:
     """Whether timm has a model of exactly this name, including its tag; deprecated names count.
 
     Example:
-        >>> from lkd.models.names import is_name
+        >>> from lkd.models.timm_names import is_name
         >>> is_name("resnet18.a1_in1k"), is_name("resnet18.no_such_tag")
         (True, False)
     """
@@ -57,7 +57,7 @@ def check_source(kind: str, name: str) -> None:
         kind: kind of name for the error message, such as "student model".
 
     Example:
-        >>> from lkd.models.names import check_source
+        >>> from lkd.models.timm_names import check_source
         >>> check_source("teacher model", "resnet18.a1_in1k")
     """
     if name.lower().startswith(SOURCES):
@@ -78,7 +78,7 @@ def check_name(kind: str, name: str) -> None:
         ValueError: a name with the prefix of a source of weights; see `check_source`.
 
     Example:
-        >>> from lkd.models.names import check_name
+        >>> from lkd.models.timm_names import check_name
         >>> check_name("teacher model", "resnet18.a1_in1k")
     """
     check_source(kind, name)
@@ -98,7 +98,7 @@ def check_new(kind: str, name: str) -> None:
         name: name of a model that starts from new weights.
 
     Example:
-        >>> from lkd.models.names import check_new
+        >>> from lkd.models.timm_names import check_new
         >>> check_new("student model", "resnet18")
     """
     check_name(kind, name)
@@ -121,7 +121,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             or is None, which timm ignores; a dropout or stochastic depth rate outside [0, 1).
 
     Example:
-        >>> from lkd.models.names import check_arguments
+        >>> from lkd.models.timm_names import check_arguments
         >>> check_arguments({"drop_path_rate": 0.1})
     """
     for name, value in arguments.items():

@@ -3,7 +3,7 @@
 from bs4 import BeautifulSoup
 from throwaway import first
 
-from lkd.book.summary import answers_html, best_verdicts, findings_html, scale_html
+from lkd.book.front_page import answers_html, best_verdicts, findings_html, scale_html
 from lkd.paper.claims import claims
 from lkd.paper.verdicts import Verdict
 from lkd.study import Effect
