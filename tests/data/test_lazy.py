@@ -163,4 +163,4 @@ def test_a_teacher_with_its_own_normalisation_needs_images_in_range() -> None:
     pairs = [(5 * torch.rand(3, 8, 8), k % 3) for k in range(40)]
     data = from_datasets(pairs, pairs, in_memory=False)
     with pytest.raises(ValueError, match=r"for images in \[0, 1\], but train images range from .* to \d"):
-        _check_range("resnet18", data)
+        _check_range("teacher", "resnet18", data)
