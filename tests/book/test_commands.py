@@ -30,6 +30,7 @@ LONG = {
     "make site": "builds all pages: tests/book/test_site.py does it",
     "make bench": "installs and measures for minutes",
     "make lint": "done before the tests",
+    "papermill notebooks/logit_kd.ipynb out.ipynb -p profile smoke": "tests/notebooks does it with more parameters",
 }
 """Commands that no test here types."""
 

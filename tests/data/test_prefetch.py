@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_end_when_the_process_they_work_for_is_killed(method: str, tmp_path) -> None:
     script = tmp_path / "reads.py"
     script.write_text(CODE.format(method=method))

@@ -1,4 +1,4 @@
-"""One run on four processes, and on two hosts that see each other over a network alone."""
+"""One run on two hosts that see each other over a network alone."""
 
 import json
 import os
@@ -53,12 +53,6 @@ def assert_equal_to_rounding(run: Run | None, alone: Run) -> None:
     assert run is not None
     assert run.history.train_total.tolist() == pytest.approx(alone.history.train_total.tolist(), rel=1e-4)
     assert run.metrics["test_loss"] == pytest.approx(alone.metrics["test_loss"], rel=1e-3)
-
-
-def test_four_processes_train_as_one_does(store: Store) -> None:
-    run = lkd.run(RECIPE, store=store, num_processes=4)
-    assert run.provenance["processes"] == 4
-    assert_equal_to_rounding(run, lkd.run(RECIPE, store=Store(store.folder / "alone")))
 
 
 def test_two_hosts_with_one_store_train_as_one_does(hosts: list[str], tmp_path: Path) -> None:

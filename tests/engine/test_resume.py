@@ -25,14 +25,9 @@ SPARSE = replace(TEACHER, student="mini_slak", batch_size=32, epochs=2, sparsity
 STOCHASTIC: dict[str, Any] = dict(student="mini_convnext_nano", student_args={"drop_path_rate": 0.3})
 WAYS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "averaged": (replace(TAUGHT, ema=0.5), {}),
-    "features": (replace(TAUGHT, objective="nkd+fd", objective_args={"stages": 2}), {}),
-    "with its tape": (replace(TAUGHT, objective="dkd", objective_args={}, ema=0.5), {"tape": True}),
-    "stochastic": (replace(ALONE, **STOCHASTIC), {}),
     "sparse": (replace(SPARSE, ema=0.5), {}),
     "sparse, in parts, two processes": (replace(SPARSE, accumulation=2), {"processes": 2}),
     "the likeliest classes": (replace(TAUGHT, teacher_top_k=3, student="mini_convnext_nano"), {"tape": True}),
-    "in parts": (replace(TAUGHT, objective="dist", objective_args={}, accumulation=2), {}),
-    "two processes": (replace(TAUGHT, accumulation=2, ema=0.5), {"processes": 2}),
     "two processes, features and tape": (
         replace(TAUGHT, objective="kd+fd", objective_args={}, **STOCHASTIC),
         {"processes": 2, "tape": True},
