@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lkd.data import Images
 from lkd.data.lazy import LazySplit
+from lkd.engine.callbacks import Callback
 from lkd.engine.options import Options
 from lkd.objectives.own import importable
 from lkd.recipe import Recipe
@@ -72,7 +73,7 @@ def _write_task(
 ) -> str:
     """Write the task's file and return its SHA-256."""
     objectives = {name: importable(name) for name in _own_objectives(recipe)}
-    for thing in objects.values():
+    for thing in (*objects.values(), *options.callbacks):
         _check_importable(thing)
     with writing(files.task, f"make room, or {SET_TMPDIR}"):
         try:
@@ -82,8 +83,8 @@ def _write_task(
             raise
         except Exception as error:
             raise ValueError(
-                f"a model or data set cannot be sent to other processes ({error}): define its class in an importable "
-                "file, or use num_processes=1"
+                f"a model, data set or callback cannot be sent to other processes ({error}): define its class in an "
+                "importable file, or use num_processes=1"
             ) from error
     return sha256(files.task)
 
@@ -95,14 +96,21 @@ def _own_objectives(recipe: Recipe) -> list[str]:
 
 
 def _check_importable(thing: Any) -> None:
-    """Refuse a model or data set of a class defined in `__main__`, which other processes cannot import."""
-    kind, parts = ("model", thing.modules()) if isinstance(thing, nn.Module) else ("data set", _data_sets(thing))
+    """Refuse a model, data set or callback of a class defined in `__main__`, which other processes cannot import."""
+    kind, parts = _parts(thing)
     for part in parts:
         if type(part).__module__ == "__main__":
             raise ValueError(
                 f"a {kind} cannot be sent to other processes: {type(part).__name__} is defined in a notebook or "
                 "script; define its class in an importable file, or use num_processes=1"
             )
+
+
+def _parts(thing: Any) -> tuple[str, Iterable[Any]]:
+    """The kind of an object, and the objects in it that have a class of their own."""
+    if isinstance(thing, Callback):
+        return "callback", [thing]
+    return ("model", thing.modules()) if isinstance(thing, nn.Module) else ("data set", _data_sets(thing))
 
 
 def _data_sets(thing: Any) -> list[Any]:

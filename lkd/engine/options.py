@@ -1,10 +1,12 @@
 """Options of a run that do not determine its result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, LoggerType, get_available_trackers
 
+from lkd.engine.callbacks import Callback, check_callbacks
 from lkd.util.checks import check_flag, check_number, check_whole, unknown
 
 _PRECISIONS = ("highest", "high")
@@ -28,6 +30,7 @@ class Options:
             read.
         trackers: trackers that log the metrics of each epoch, by Accelerate's names: "tensorboard" (in the store's
             folder `trackers`), "wandb", "mlflow" and others, or a custom one registered with Accelerate.
+        callbacks: instances of `lkd.engine.Callback`, called after each step, each epoch and at the end.
 
     Raises:
         TypeError, ValueError: an invalid value; names the option.
@@ -49,6 +52,7 @@ class Options:
     deterministic: bool = False
     tape: bool = False
     trackers: Sequence[str] = ()
+    callbacks: Sequence[Callback] = ()
 
     def __post_init__(self) -> None:
         check_whole("workers", self.workers, 0)
@@ -58,6 +62,12 @@ class Options:
         if self.matmul not in _PRECISIONS:
             raise KeyError(unknown("matmul", self.matmul, _PRECISIONS))
         _check_trackers(self.trackers)
+        check_callbacks(self.callbacks)
+
+    def as_plain(self) -> dict[str, Any]:
+        """The options as plain values; callbacks as the names of their classes."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"callbacks": [type(callback).__qualname__ for callback in self.callbacks]}
 
 
 def _check_trackers(names: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Run a recipe: check it, train it, and save the run to the store."""
 
-import dataclasses
 import math
 import shutil
 import time
@@ -182,7 +181,7 @@ def _train(
                 "data": data_provenance(data) | {"fingerprint": setup.fingerprint},
                 "teacher": teacher_origin(recipe, teacher) if teacher else None,
                 "damaged_files": sorted(map(str, getattr(data, "damaged_files", ()))),
-                "options": dataclasses.asdict(options),
+                "options": options.as_plain(),
                 "seconds": round(time.perf_counter() - start, 3),
             }
             with checkpoints.outlasting(recipe.epochs * setup.stream.steps, ended):

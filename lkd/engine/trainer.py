@@ -1,14 +1,11 @@
 """The training loop."""
 
-import hashlib
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -18,12 +15,14 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Labelled, Stream, subset
+from lkd.engine.callbacks import Moment, TrainingState
 from lkd.engine.checkpoint import Checkpoints
 from lkd.engine.evaluate import evaluate
 from lkd.engine.loss_check import SCALED_PATIENCE, LossCheck
 from lkd.engine.optimizer import STOP_CHECK_STEPS, make_optimizer, make_schedule
 from lkd.engine.options import Options
 from lkd.engine.predictions import Predictions, predict
+from lkd.engine.random_state import random_state, seed_all, seed_of, set_random_state
 from lkd.engine.setup import RunSetup
 from lkd.engine.task import DistillationTask
 from lkd.engine.teacher import Teacher
@@ -61,7 +60,7 @@ class Trainer:
         recipe = self.recipe
         self.data, self.stream, self.teacher = setup.data, setup.stream, teacher
         self.accelerator, self.options = accelerator, options
-        _seed_all(recipe.seed)
+        seed_all(recipe.seed)
         task = DistillationTask(setup.network(), setup.objective()).to(accelerator.device)
         if recipe.sync_bn:
             task.student = convert_sync_batchnorm(task.student)
@@ -84,7 +83,7 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}
         scaled = recipe.precision == "fp16"
         self.loss_check = LossCheck(accelerator.device, SCALED_PATIENCE if scaled else 1)
-        _seed_all(_seed(recipe.seed, accelerator.process_index))
+        seed_all(seed_of(recipe.seed, accelerator.process_index))
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -120,9 +119,12 @@ class Trainer:
                 progress(self.stream.batch_size)
                 if next(due):
                     self._save(checkpoints)
+                self._call("on_step")
             self.loss_check.flush()
             self.history.append({"epoch": self.epoch + 1, **self._means(), **self.metrics("val", self.epoch_split)})
             self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+            self._call("on_epoch")
+        self._call("on_end")
         return pd.DataFrame(self.history)
 
     def metrics(self, name: str, split: Labelled) -> dict[str, float]:
@@ -149,7 +151,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of all processes, as tensors and plain values."""
-        mine = {"random": _random_state(), "sums": {name: value.cpu() for name, value in self.sums.items()}}
+        mine = {"random": random_state(), "sums": {name: value.cpu() for name, value in self.sums.items()}}
         scaler = self.accelerator.scaler
         return {
             "epoch": self.epoch,
@@ -175,10 +177,10 @@ class Trainer:
         names, device = theirs[0]["sums"], accelerator.device
         if len(theirs) == accelerator.num_processes:
             mine = theirs[accelerator.process_index]
-            _set_random_state(mine["random"])
+            set_random_state(mine["random"])
             self.sums = {name: mine["sums"][name].to(device) for name in names}
         else:
-            _seed_all(_seed(self.recipe.seed, accelerator.process_index, self.steps_done))
+            seed_all(seed_of(self.recipe.seed, accelerator.process_index, self.steps_done))
             self.sums = {name: torch.stack([one["sums"][name] for one in theirs]).mean(0).to(device) for name in names}
 
     def _batches(self) -> Iterator[Batch]:
@@ -245,6 +247,15 @@ class Trainer:
                 last = time.monotonic()
             yield due[0]
 
+    def _call(self, moment: Moment) -> None:
+        """Call a method of the callbacks in the main process, and restore the random states after it."""
+        if not self.options.callbacks or not self.accelerator.is_main_process:
+            return
+        state, before = TrainingState.of(self), random_state()
+        for callback in self.options.callbacks:
+            getattr(callback, moment)(state)
+        set_random_state(before)
+
     def _save(self, checkpoints: Checkpoints) -> None:
         self.loss_check.flush()
         state = self.state_dict()
@@ -305,35 +316,3 @@ def sparse_training(recipe: Recipe, student: nn.Module, data: DataSet, stream: S
     first = subset(stream.split, min(recipe.batch_size, _SNIP_IMAGES), seed=0)
     sparse.start(*next(data.batches(first, torch.arange(len(first)), len(first))))
     return sparse
-
-
-def _seed(*key: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
-
-
-def _seed_all(seed: int) -> None:
-    """Seed PyTorch, and for custom networks also Python and NumPy."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-def _random_state() -> dict[str, Any]:
-    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    if "python" in state:  # older checkpoints have none
-        version, words, gauss = state["python"]
-        random.setstate((version, tuple(words), gauss))
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
