@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from lkd.models.copying import unwrap
 from lkd.models.timm_names import check_source
 from lkd.objectives import OBJECTIVES, Objective
 from lkd.objectives.own import Given, registered
+from lkd.overrides import DistillOverrides, TrainOverrides
 from lkd.profiles import Profile
 from lkd.recipe import IN_MEMORY, Recipe
 from lkd.runs.store import Run, Store
@@ -44,7 +45,7 @@ def distill(
     store: Store | None = None,
     num_processes: int = 1,
     options: Options | None = None,
-    **overrides: Any,
+    **overrides: Unpack[DistillOverrides],
 ) -> Run:
     """Train a student with a teacher, or load the run if the store has it.
 
@@ -68,7 +69,15 @@ def distill(
             profile or the path of a YAML file.
         store: the store of runs; by default the one in this machine's home.
         num_processes, options: as for `lkd.run`.
-        overrides: any field of `Recipe`, and any parameter of the objective, by name or in `objective_args`.
+        overrides: fields of `lkd.Recipe`, and parameters of the objective, by name or in `objective_args`.
+
+            - Training: epochs, stop_top1, batch_size, accumulation, optimizer, optimizer_args, lr, weight_decay, clip,
+              warmup, schedule, schedule_args, ema, precision, sync_bn, seed.
+            - Images: train_images, subset_seed, balance, crop, flip, cutout, mixup, cutmix, smoothing, repeats; in
+              files also image_size, crop_pct, interpolation, damaged, crop_scale, color_jitter, auto_augment, erasing.
+            - Networks: student_args, teacher_top_k; for sparse weights sparsity, sparse_scope, prune_rate, prune_every.
+            - Objective: temperature, alpha, beta, gamma, label, hard, weight, kind, normalize, stages, student_layers,
+              teacher_layers, each for the objectives that have it.
 
     Returns:
         The run, with `metrics`, `history`, `path` and `student`.
@@ -116,7 +125,7 @@ def train(
     store: Store | None = None,
     num_processes: int = 1,
     options: Options | None = None,
-    **overrides: Any,
+    **overrides: Unpack[TrainOverrides],
 ) -> Run:
     """Train a model from labels, or load the run if the store has it.
 
@@ -259,7 +268,7 @@ def _described(data: Any) -> str:
     return kind
 
 
-def _split_overrides(overrides: dict[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_overrides(overrides: Mapping[str, Any], objective: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split overrides into fields of the recipe and parameters of the objective."""
     fields = [f.name for f in dataclasses.fields(Recipe) if f.name not in ("student", "teacher", "objective")]
     parameters = OBJECTIVES[objective].hyperparameters()
