@@ -10,6 +10,7 @@ from importlib.util import find_spec
 if find_spec("plotly") is None:
     raise ImportError("figures need the package plotly: run pip install 'lkd[figures]'")
 
+from lkd.figures.confusion import confusion
 from lkd.figures.curves import learning_curves, lines
 from lkd.figures.fields import fields
 from lkd.figures.labels import ALONE, as_written, family, short_names
@@ -23,6 +24,7 @@ __all__ = [
     "GAIN",
     "Axis",
     "as_written",
+    "confusion",
     "family",
     "fields",
     "gains",

@@ -8,6 +8,7 @@ from lkd.study.compare_with_published import compare_with_published
 from lkd.study.grid import Grid, Study
 from lkd.study.results import Results, by_cell
 from lkd.study.speed import learning_speed
+from lkd.study.student_errors import changed_images, class_accuracy, confusion
 from lkd.study.studies import (
     distillation,
     kd_variants,
@@ -42,11 +43,14 @@ __all__ = [
     "additions",
     "agreement_table",
     "by_cell",
+    "changed_images",
     "check_changed_images",
     "check_field_size",
+    "class_accuracy",
     "class_gains",
     "compare_with_published",
     "compared",
+    "confusion",
     "distillation",
     "effect",
     "erf_distances",
