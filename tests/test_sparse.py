@@ -578,6 +578,7 @@ def test_two_processes_hold_the_same_masks_and_weights(tmp_path: Path) -> None:
 # As a recipe --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"ema": 0.7}, {"precision": "bf16"}, {"sparse_scope": "large_kernels"}], ids=str
 )
@@ -592,6 +593,7 @@ def test_a_sparse_run_keeps_its_masks_and_is_zero_just_outside_them(changes: dic
     assert run.masks.keys() <= sparse_parameters(run.student, recipe.sparse_scope).keys()
 
 
+@pytest.mark.slow
 def test_a_sparse_run_begins_with_a_fixed_batch_that_is_not_augmented(store: Store) -> None:
     recipe = replace(RECIPE, prune_every=100, mixup=0.5, crop=2, smoothing=0.1, seed=3)
     data = load("digits")
@@ -603,6 +605,7 @@ def test_a_sparse_run_begins_with_a_fixed_batch_that_is_not_augmented(store: Sto
     assert same(lkd.run(recipe, store=store).masks, sparse.masks)
 
 
+@pytest.mark.slow
 def test_sparse_training_is_set_as_the_recipe_says_over_all_its_steps(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -621,11 +624,13 @@ def test_sparse_training_is_set_as_the_recipe_says_over_all_its_steps(
     assert sparse.steps_done == 8 and sparse.rate == 0.005
 
 
+@pytest.mark.slow
 def test_the_same_sparse_recipe_gives_the_same_run(tmp_path: Path) -> None:
     first, second = (lkd.run(RECIPE, store=Store(tmp_path / name)) for name in ("first", "second"))
     assert same(first.masks, second.masks) and same(first.student.state_dict(), second.student.state_dict())
 
 
+@pytest.mark.slow
 def test_a_dense_run_is_what_it_is_without_sparse_training(store: Store, tmp_path: Path) -> None:
     dense = replace(RECIPE, student="mini_resnet", sparsity=0.0)
     run = lkd.run(dense, store=store)
@@ -642,6 +647,7 @@ def test_a_student_without_large_kernels_is_refused_before_training(
         lkd.run(replace(RECIPE, student="mini_resnet", sparse_scope="large_kernels"), store=store)
 
 
+@pytest.mark.slow
 def test_a_sparse_teacher_is_another_teacher(store: Store) -> None:
     student = Recipe(data="digits", student="mini_resnet", train_images=128, teacher=RECIPE, objective="kd")
     dense = replace(student, teacher=replace(RECIPE, sparsity=0.0))

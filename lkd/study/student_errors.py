@@ -39,10 +39,10 @@ def class_accuracy(**runs: Run) -> pd.DataFrame:
     Example:
         >>> import lkd
         >>> from lkd.study import class_accuracy
-        >>> run = lkd.distill("mini_resnet", "mini_slak", data="digits", profile="smoke")
-        >>> alone = lkd.run(run.recipe.baseline)
-        >>> class_accuracy(distilled=run, alone=alone).columns.tolist()
-        ['class', 'images', 'distilled', 'alone']
+        >>> settings = dict(data="digits", profile="smoke", train_images=128)
+        >>> first, second = (lkd.train("mini_resnet", **settings, seed=seed) for seed in (0, 1))
+        >>> class_accuracy(first=first, second=second).columns.tolist()
+        ['class', 'images', 'first', 'second']
     """
     first = _check_same_images(list(runs.values()))
     labels = first.predictions.label
@@ -72,8 +72,10 @@ def changed_images(distilled: Sequence[Run], alone: Sequence[Run]) -> pd.DataFra
     Example:
         >>> import lkd
         >>> from lkd.study import changed_images
-        >>> run = lkd.distill("mini_resnet", "mini_slak", data="digits", profile="smoke")
-        >>> changed_images([run], [lkd.run(run.recipe.baseline)]).columns.tolist()
+        >>> settings = dict(data="digits", profile="smoke", train_images=128)
+        >>> alone = lkd.train("mini_resnet", **settings)
+        >>> distilled = lkd.distill("mini_resnet", alone, **settings)
+        >>> changed_images([distilled], [alone]).columns.tolist()
         ['place', 'class', 'distilled', 'alone', 'gain']
     """
     if not distilled or not alone:

@@ -214,6 +214,7 @@ def test_names_are_no_markup(small: list[Cell]) -> None:
     assert first(soup, "input[name=student]")["value"] == sly
 
 
+@pytest.mark.slow
 def test_three_hundred_distilled_runs_weigh_less_than_150_kb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["mini_resnet", "mini_convnext_nano"]
     monkeypatch.setattr("lkd.study.distillation", lambda profile: distillation(profile, students=both))

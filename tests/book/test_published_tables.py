@@ -58,6 +58,7 @@ def test_a_paper_has_a_section_for_each_table(book: Book) -> None:
     assert all(page.select_one(f"a[href='#published-{id}']") for id in tables("VanillaKD"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("directive", "nearest"), [("published} l2s_300epp", "l2s_300ep"), ("published-paper} VanilaKD", "VanillaKD")]
 )

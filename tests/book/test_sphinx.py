@@ -90,6 +90,7 @@ class TestFigures:
         assert "<" not in text
         assert json.loads(text) == {"data": expected["data"], "layout": expected["layout"]}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("word", ["alt", "table"])
     def test_missing_words_fail_every_strict_build(self, book: Book, word: str) -> None:
         book.run(executed(shown=figure(**{word: None})))
@@ -186,6 +187,7 @@ class TestBox:
 
 
 class TestChapters:
+    @pytest.mark.slow
     def test_missing_one_fails_until_it_is_run(self, book: Book) -> None:
         for _ in range(2):
             status, output = book.build()
@@ -198,6 +200,7 @@ class TestChapters:
         book.copy.unlink()
         assert book.build()[0] != 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("notebook", [with_error(), with_banner_of_papermill(), without_record()])
     def test_broken_one_fails_every_build(self, book: Book, notebook: NotebookNode) -> None:
         book.run(notebook)
@@ -213,6 +216,7 @@ class TestChapters:
         assert status != 0
         assert "cannot be read" in output
 
+    @pytest.mark.slow
     def test_new_run_renews_the_page(self, book: Book) -> None:
         book.run(executed())
         book.build()
@@ -226,6 +230,7 @@ class TestChapters:
         source = built.root / "_build" / "html" / "_sources" / "notebooks" / f"{NAME}.ipynb"
         assert nbformat.read(source, as_version=4).cells == nbformat.read(built.source, as_version=4).cells
 
+    @pytest.mark.slow
     def test_smoke_run_is_announced_on_every_page(self, book: Book) -> None:
         book.run(executed(profile="smoke"))
         assert book.build()[0] == 0
@@ -266,6 +271,7 @@ class TestOffline:
 
 
 class TestReferences:
+    @pytest.mark.slow
     def test_each_is_an_item_of_a_list(self, book: Book) -> None:
         (book.root / "notes.md").write_text("# Notes\n\n```{bibliography}\n:all:\n```\n")
         (book.root / "some.bib").write_text(

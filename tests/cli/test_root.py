@@ -42,6 +42,7 @@ def commands() -> list[tuple[str, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_command_answers_as_a_process(tmp_path: Path) -> None:
     save(Store(tmp_path), Recipe(data="digits", student="mini_resnet"))
     answer = process("store", "list", "--json", home=tmp_path)
@@ -50,6 +51,7 @@ def test_the_command_answers_as_a_process(tmp_path: Path) -> None:
     assert [row["student"] for row in json.loads(told)] == ["mini_resnet"]
 
 
+@pytest.mark.slow
 def test_a_list_needs_no_torch(tmp_path: Path) -> None:
     script = "import sys; from lkd.cli import app; sys.argv = ['lkd', 'store', 'list']\n"
     script += "try: app()\nexcept SystemExit: print('torch' in sys.modules)"

@@ -174,6 +174,7 @@ def test_hugging_face_data_sets_need_their_package(monkeypatch: pytest.MonkeyPat
         load("hfds:nobody/nothing")
 
 
+@pytest.mark.slow
 def test_a_hugging_face_data_set_gives_what_its_folder_gives(made: Path, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     shutil.copytree(made, tmp_path / "pets")

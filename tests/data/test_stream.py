@@ -221,6 +221,7 @@ def views_and_originals(augmentation, count=400):
     return changed.images, plain.images
 
 
+@pytest.mark.slow
 def test_crops_take_every_shift_up_to_the_limit_and_none_beyond():
     found = set()
     for view, image in zip(*views_and_originals(Augmentation(crop=1)), strict=True):

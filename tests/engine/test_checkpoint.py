@@ -150,6 +150,7 @@ def test_the_state_stays_when_there_is_no_room_for_the_checkpoint_after_it(
     assert found is not None and found["step"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [ALONE, replace(ALONE, stop_top1=0.0, batch_size=2)], ids=["to the end", "stopped"])
 def test_a_full_disk_at_the_end_keeps_the_finished_training(
     recipe: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ def random_state() -> tuple[Any, ...]:
 # Same recipe, same result -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [AUGMENTED, replace(TAUGHT, ema=0.5)], ids=["augmented", "averaged"])
 def test_the_same_recipe_gives_the_same_result_whatever_the_global_random_state(recipe: Recipe, tmp_path: Path) -> None:
     seed_all(1)
@@ -107,6 +108,7 @@ def test_a_run_is_found_again_without_training(store: Store, fits: list[Recipe])
     assert fits == [TEACHER, TAUGHT]
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_there_is_not_trained_for_another_student(store: Store, fits: list[Recipe]) -> None:
     lkd.run(TEACHER, store=store)
     lkd.run(TAUGHT, store=store)
@@ -114,6 +116,7 @@ def test_a_teacher_that_is_there_is_not_trained_for_another_student(store: Store
     assert fits == [TEACHER, TAUGHT, replace(TAUGHT, seed=1)]
 
 
+@pytest.mark.slow
 def test_without_resume_a_run_is_trained_again_and_replaced_but_not_its_teacher(
     store: Store, fits: list[Recipe]
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_network_learns_the_digits(store: Store) -> None:
 # Students and teachers of many kinds --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["module", "folder", "path", "recipe", "run"])
 def test_a_trained_model_goes_on_whatever_it_is_given_as(kind: str, store: Store, tmp_path: Path) -> None:
     first = lkd.run(ALONE, store=store)

@@ -379,6 +379,7 @@ def test_parameters_of_the_objective_do_not_come_from_the_profile(
     assert recipe.objective_args == {"alpha": 0.3, "temperature": 2}
 
 
+@pytest.mark.slow
 def test_a_teacher_may_be_a_recipe_its_run_or_a_name_of_the_profile(store: Store) -> None:
     named = lkd.distill("mini_resnet", "mini_convnext", **SMOKE, store=store)
     recipe = named.recipe.teacher

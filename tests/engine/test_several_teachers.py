@@ -22,6 +22,7 @@ def distil(teacher: object, store: Store, **more: object) -> lkd.Run:
     return lkd.distill("mini_resnet", teacher, store=store, **{**SHORT, **more})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_recipes_in_a_list_are_trained_once_and_teach_together(store: Store) -> None:
     """Two short teachers and two students: 6 s."""
     teachers = [replace(TEACHER, seed=seed) for seed in (0, 1)]

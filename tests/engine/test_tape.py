@@ -73,6 +73,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [AUGMENTED, HALF], ids=["float32", "bf16"])
 def test_a_student_of_a_tape_is_the_student_of_the_teacher(recipe: Recipe, tmp_path: Path, asked: list[int]) -> None:
     live = lkd.run(recipe, store=Store(tmp_path / "live"))
@@ -85,6 +86,7 @@ def test_a_student_of_a_tape_is_the_student_of_the_teacher(recipe: Recipe, tmp_p
     assert same(taped, live)
 
 
+@pytest.mark.slow
 def test_a_tape_has_the_layers_that_are_named_and_another_one_other_layers(store: Store, asked: list[int]) -> None:
     layers = {"student_layers": ["stages.1"], "teacher_layers": ["stages.2"]}
     recipe = replace(TAUGHT, objective="nkd+fd", objective_args=layers)
@@ -134,6 +136,7 @@ def test_another_teacher_or_stream_has_another_tape(changes: dict[str, Any], sto
     assert len(tapes(store)) == 2
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_again_to_other_weights_has_another_tape(store: Store, asked: list[int]) -> None:
     record_tape(TAUGHT, store)
     other = lkd.run(replace(TEACHER, seed=1), store=store)
@@ -164,6 +167,7 @@ def test_a_tape_that_broke_off_is_finished_and_not_begun_again(store: Store, ask
     assert asked == [64]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("byte", [0, 41], ids=["content", "checksum"])
 def test_a_damaged_record_is_asked_for_again(byte: int, store: Store, asked: list[int]) -> None:
     tape = record_tape(TAUGHT, store)
@@ -226,6 +230,7 @@ def test_a_tape_that_may_only_be_read_is_read(store: Store, asked: list[int]) ->
 # The first student writes it ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_student_that_writes_the_tape_is_the_student_of_the_teacher_and_the_next_one_reads(
     store: Store, tmp_path: Path, asked: list[int]
 ) -> None:
@@ -239,6 +244,7 @@ def test_a_student_that_writes_the_tape_is_the_student_of_the_teacher_and_the_ne
 # The likeliest classes only -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_with_k_classes_a_student_of_the_tape_is_the_student_of_the_teacher(tmp_path: Path, store: Store) -> None:
     brief = replace(AUGMENTED, teacher_top_k=3)
     live = lkd.run(brief, store=Store(tmp_path / "live"))
@@ -264,6 +270,7 @@ def test_a_tape_is_verified_against_its_teacher(store: Store) -> None:
         verify_tape(tape, store, batches=20)
 
 
+@pytest.mark.slow
 def test_a_tape_that_differs_by_rounding_is_no_wrong_tape(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     tape = record_tape(TAUGHT, store)
     monkeypatch.setenv("LKD_HOME", str(store.folder))

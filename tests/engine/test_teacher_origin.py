@@ -109,6 +109,7 @@ def test_a_model_without_weights_has_no_origin() -> None:
         weights_origin("mini_slak")
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_here_is_known_by_its_run_and_a_module_by_its_weights(store: Store) -> None:
     run = lkd.run(TAUGHT, store=store)
     told = run.provenance["teacher"]
@@ -140,6 +141,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "message"), REFUSED.values(), ids=REFUSED)
 def test_wordnet_classes_that_are_not_the_teachers_are_refused_before_any_training(
     classes: tuple[str, ...], message: str, cached: Path, store: Store

@@ -20,6 +20,7 @@ def scalars(run: Run, store: Path) -> dict[str, dict[int, float]]:
     return {name: {event.step: event.value for event in events.Scalars(name)} for name in events.Tags()["scalars"]}
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_the_history_and_the_run_is_the_same(tmp_path: Path) -> None:
     plain = lkd.run(TAUGHT, store=Store(tmp_path / "plain"))
     told = lkd.run(TAUGHT, store=Store(tmp_path / "told"), options=Options(trackers=["tensorboard"]))

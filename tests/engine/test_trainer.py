@@ -119,6 +119,7 @@ def test_the_lowest_learning_rate_is_the_one_given(at_each_step: Any) -> None:
     assert min(at_each_step(recipe, lambda made: made.param_groups[0]["lr"])) > 1e-3
 
 
+@pytest.mark.slow
 def test_what_the_student_keeps_from_decaying_does_not_decay(at_each_step: Any) -> None:
     tokens = timm.create_model("mini_vit", in_chans=1).no_weight_decay()
     assert "pos_embed" in tokens
@@ -132,6 +133,7 @@ def test_what_the_student_keeps_from_decaying_does_not_decay(at_each_step: Any) 
 # Ways that do not change what a run means ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole_batch(at_each_step: Any) -> None:
     def gradient(made: torch.optim.Optimizer) -> torch.Tensor:
         return torch.cat([p.grad.flatten() for p in parameters(made)])
@@ -145,6 +147,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole_batch(at_each_step: An
         torch.testing.assert_close(other, one, rtol=0.05, atol=0.01 * one.abs().max().item())
 
 
+@pytest.mark.slow
 def test_channels_last_changes_rounding_at_most(tmp_path: Path) -> None:
     recipe = replace(TAUGHT, batch_size=32)
     plain = lkd.run(recipe, store=Store(tmp_path / "plain"))
@@ -169,6 +172,7 @@ def test_compiled_networks_train_alike(tmp_path: Path, monkeypatch: pytest.Monke
 # Features -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", ["mini_resnet", "mini_swin", "mini_vit"])
 @pytest.mark.parametrize("teacher", ["mini_slak", "mini_cswin", "mini_vit"])
 def test_features_of_any_network_teach_any_other_and_projectors_are_no_part_of_it(

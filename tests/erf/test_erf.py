@@ -186,6 +186,7 @@ def test_the_map_is_replknet_s(key):
     np.testing.assert_allclose(map, slow_map(key, model, images), rtol=1e-9, atol=1e-12 * map.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MINI)
 def test_the_mini_nets_take_128_pixels(name):
     model, images = at_size(settled(timm.create_model(name, in_chans=1)), 128), noise(1, 1, 128, 128)

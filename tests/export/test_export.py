@@ -96,6 +96,7 @@ def test_timms_own_preprocessing_of_the_pictures_gives_the_accuracy_of_the_run(r
     assert again.pretrained_cfg["label_names"] == [str(number) for number in range(10)]
 
 
+@pytest.mark.slow
 def test_a_convnext_with_batch_norm_becomes_timms_own(home: Path, tmp_path: Path) -> None:
     run = lkd.run(STUDENTS["convnext_bn_tiny"])
     export.export(run, tmp_path)

@@ -208,6 +208,7 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "given", "error", "told"), WRONG, ids=[told[:40] for *_, told in WRONG])
 def test_what_cannot_be_exported_is_refused_in_one_sentence(
     model: Any,

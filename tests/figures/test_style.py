@@ -115,6 +115,7 @@ def test_a_point_of_one_run_names_it(seeds):
 # Colours and markers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_teacher_has_one_color_and_a_marker_of_its_own_in_all_figures():
     made = [make(teachers=[*TEACHERS, "own_net"]) for make in FIGURES.values()]
     pairs = {(name_of(trace), color_of(trace)) for figure in made for trace in marks(figure)}
@@ -175,6 +176,7 @@ def luminance(color):
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", ["#ffffff", "#14181e"])
 def test_every_color_stands_out_from_a_white_and_from_a_dark_page(paper):
     made = [make(teachers=[*TEACHERS, *(f"own_{number}" for number in range(5))]) for make in FIGURES.values()]

@@ -186,6 +186,7 @@ def test_the_state_has_student_and_projectors_and_not_the_teacher() -> None:
     assert torch.equal(other.eval()(IMAGES, TARGET).total, module.eval()(IMAGES, TARGET).total)
 
 
+@pytest.mark.slow
 def test_the_teacher_moves_with_the_module() -> None:
     outer = nn.Sequential(distiller("nkd+fd")).double()
     assert {parameter.dtype for parameter in outer[0].teacher.parameters()} == {torch.float64}

@@ -25,6 +25,7 @@ def test_the_expected_error_follows_from_the_variances_and_numbers() -> None:
     assert 0.93 <= row["coverage"] <= 0.98
 
 
+@pytest.mark.slow
 def test_more_repetitions_make_equivalence_likelier() -> None:
     few, many = (_row(CLAIM, simulated(50, 50), count, count)["equivalence"] for count in (4, 400))
     assert few == 0 and many > 0.95

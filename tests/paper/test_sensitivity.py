@@ -32,6 +32,7 @@ def test_the_mixed_model_has_the_error_of_a_balanced_analysis_of_variance() -> N
     assert found.error == pytest.approx((within / 6 * (WEIGHTS**2).sum()) ** 0.5, rel=0.02)  # seeds cancel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [0.0, 0.5])
 def test_both_intervals_cover_a_planted_effect(effect: float) -> None:
     random, covered = np.random.default_rng(7), np.zeros(2)

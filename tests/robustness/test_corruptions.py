@@ -254,6 +254,7 @@ def test_models_share_pictures_and_an_image_has_the_same_among_fewer_and_more(ow
     assert all(image.numpy().tobytes() in rows for image in more)
 
 
+@pytest.mark.slow
 def test_all_pairs_are_made_for_the_first_model_only(own_home, model, monkeypatch):
     data = load("digits")
     first = corruption_errors(model, data, 20)

@@ -102,6 +102,7 @@ def test_labels_are_places_of_sorted_wordnet_ids(made):
     assert table.error.tolist() == pytest.approx([1 / 3])
 
 
+@pytest.mark.slow
 def test_a_and_r_are_answered_among_their_200_classes(made):
     """A model that prefers class 0, which is in neither set, to the correct one."""
 

@@ -56,6 +56,7 @@ def field(run: Run) -> None:
     erf_of(run, size=48, count=3)
 
 
+@pytest.mark.slow
 def test_errors_are_of_the_runs_own_student(run: Run) -> None:
     table = errors_of(run, 20)
     assert len(table) == 1 + 19 * 5 and table.error.between(0, 1).all()

@@ -22,6 +22,7 @@ from lkd.study.studies import BASELINE_VARIANT
 EVERY = [(name, profile) for name in STUDIES for profile in PROFILES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "profile"), EVERY)
 def test_every_distilled_run_has_its_teacher_and_its_student_alone_beside_it(name: str, profile: str) -> None:
     study = STUDIES[name](profile)

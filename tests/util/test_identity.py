@@ -68,6 +68,7 @@ def test_every_change_of_a_redefined_class_changes_its_digest(change: dict[str, 
     assert digest(made()) != digest(made(**change))
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_digest() -> None:
     code = CELL.format(**PLAIN) + "\ntorch.manual_seed(0)\nfrom lkd.util.identity import digest\nprint(digest(Net()))"
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
@@ -229,6 +230,7 @@ def lstm() -> nn.Module:
     return nn.LSTM(2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first, second",
     [
