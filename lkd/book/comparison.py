@@ -24,7 +24,7 @@ from lkd.book.comparison_cells import (
     Cell,
     Measure,
     profile_cells,
-)  # fmt: skip
+)
 from lkd.book.figure_output import figure_html, script_json
 from lkd.book.sources import note_sources
 from lkd.book.table_output import captioned, csv_link, html_table, table_html

@@ -44,14 +44,14 @@ def class_gains(results: Results) -> pd.DataFrame:
     rows = [
         gain.rename("gain").reset_index().assign(**results.describe(run.recipe))
         for run in results.distilled
-        for gain in [_recall(run) - _recall(results.baseline(run))]
+        for gain in [accuracy_by_label(run) - accuracy_by_label(results.baseline(run))]
     ]
     table = pd.concat(rows, ignore_index=True)
     return table.assign(**{"class": [classes[label] for label in table.label]}).drop(columns="label")
 
 
-def _recall(run: Run) -> pd.Series:
-    """Accuracy on the images of each class, in percent."""
+def accuracy_by_label(run: Run) -> pd.Series:
+    """Accuracy on the test images of each label, in percent; labels without images are left out."""
     shown = run.predictions
     return 100 * (shown.predicted == shown.label).groupby(shown.label).mean()
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lkd.runs.store import Run
+from lkd.study.agreement import accuracy_by_label
 
 
 def confusion(run: Run) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def class_accuracy(**runs: Run) -> pd.DataFrame:
     labels = first.predictions.label
     table = labels.value_counts().sort_index().rename("images").to_frame()
     for name, run in runs.items():
-        table[name] = 100 * _correct(run).groupby(labels).mean()
+        table[name] = accuracy_by_label(run)
     names = pd.Series(_classes(first), name="class")
     return table.join(names)[["class", *table.columns]].reset_index(drop=True)
 

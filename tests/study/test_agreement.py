@@ -63,6 +63,6 @@ def test_runs_from_before_predictions_were_kept_give_empty_tables(results: Resul
 def test_a_class_without_test_images_has_no_gain(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = results.runs[0].provenance["data"]["classes"]
     monkeypatch.setattr(
-        "lkd.study.agreement._recall", lambda run: pd.Series([50.0, 75.0], pd.Index([0, 2], name="label"))
+        "lkd.study.agreement.accuracy_by_label", lambda run: pd.Series([50.0, 75.0], pd.Index([0, 2], name="label"))
     )
     assert set(class_gains(results)["class"]) == {classes[0], classes[2]}
