@@ -44,6 +44,7 @@ from lkd.study.grid import unique
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench_distillation
+from bench_gpu import gpu
 from models.authors_slak import authors_slak
 from models.plain_slak import plain_slak
 from short_runs import RECIPE, saved
@@ -226,7 +227,7 @@ def _command(words: str, home: Store) -> float:
 
 
 PARTS = {
-    part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation, checks, store)
+    part.__name__: part for part in (ops, models, timm_models, mini_distillation, real_distillation, checks, store, gpu)
 }
 
 if __name__ == "__main__":

@@ -66,9 +66,10 @@ def depthwise_branches(input: Tensor, weights: Sequence[Tensor]) -> Sequence[Ten
     """
     for weight in weights:
         _check(input, weight, None)
+    if input.device.type in ("cpu", "cuda"):
+        input, *weights = _autocast(input, *weights)
     if input.device.type != "cpu" or not input.numel():
         return [_convolve_elsewhere(input, weight, None) for weight in weights]
-    input, *weights = _autocast(input, *weights)
     return cpu.Branches.apply(input, *weights)
 
 

@@ -26,8 +26,8 @@ def torch_defaults() -> Iterator[None]:
     """Reset global state within the block or decorated function, and restore it afterwards.
 
     Resets gradient and inference mode, autocast, default dtype and device, function modes, deterministic algorithms,
-    float32 matmul precision, global hooks on modules, optimizers and saved tensors, the parametrization cache, and
-    NumPy's error handling. The random states of Python and NumPy are only restored.
+    float32 precision of products and convolutions, global hooks on modules, optimizers and saved tensors, the
+    parametrization cache, and NumPy's error handling. The random states of Python and NumPy are only restored.
 
     Example:
         >>> import torch
@@ -132,9 +132,12 @@ def _set_precision(stack: ExitStack) -> None:
     if not hasattr(torch.backends, "fp32_precision"):  # before PyTorch 2.9
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
+        stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+        torch.backends.cudnn.allow_tf32 = False
         return
     backends: Any = torch.backends
-    for backend in (backends, backends.cuda.matmul, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv):
+    on_gpu = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    for backend in (backends, *on_gpu, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv):
         if (given := backend.fp32_precision) not in ("none", "ieee"):
             stack.callback(setattr, backend, "fp32_precision", given)
             backend.fp32_precision = "ieee"

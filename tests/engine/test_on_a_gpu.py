@@ -1,4 +1,4 @@
-"""Behaviour on a GPU, checked without one by stand-ins; about 3 seconds. None of it has been run on a GPU."""
+"""Behaviour on a GPU, checked without one by stand-ins; about 3 seconds."""
 
 import math
 from types import SimpleNamespace

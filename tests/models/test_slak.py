@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from plain_slak import plain_slak
 from timm.layers import DropPath
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lkd.models import slak
 from lkd.models.slak import Block, LargeKernel, SLaK
@@ -119,6 +120,41 @@ def test_an_mlp_in_parts_of_a_batch_is_the_same(monkeypatch):
     monkeypatch.setattr(slak, "_HIDDEN_BYTES", 2 * 4 * x[0].numel() * 8)
     torch.testing.assert_close(block(x), at_once)
     assert calls == [2, 2, 1]
+
+
+@pytest.mark.parametrize("width", [7, 8, 12])
+def test_an_mlp_of_aligned_widths_is_the_same(width):
+    block, x = settled(Block(width, 7, None, 0.0, 0.1)), normal(2, 4, 5, width).requires_grad_()
+    plain, aligned = block.mlp(x), block.aligned_mlp(x)
+    torch.testing.assert_close(aligned, plain)
+    direction, parameters = torch.randn_like(plain), dict(block.named_parameters())
+    used = [x, *(value for name, value in parameters.items() if not name.startswith("large_kernel"))]
+    for ours, theirs in zip(*(torch.autograd.grad(y, used, direction) for y in (aligned, plain)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("hooked", "inner"), [(False, 32), (True, 28)])
+def test_on_a_gpu_in_bfloat16_widths_are_aligned_unless_a_layer_has_hooks(hooked, inner, monkeypatch):
+    widths, linear = [], F.linear
+    monkeypatch.setattr(F, "linear", lambda x, w, b: widths.append(len(w)) or linear(x, w, b))
+    with FakeTensorMode(), torch.device("cuda"):
+        block = Block(7, 7, None, 0.0, 0.1)
+        for parameter in block.parameters():
+            parameter.data = parameter.to(torch.bfloat16)
+        if hooked:
+            block.pwconv1.register_forward_hook(lambda *_: None)
+        block.mlp(torch.empty(2, 4, 4, 7, dtype=torch.bfloat16))
+    assert widths == [inner, inner // 4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_sum_of_a_block_keeps_the_precision_of_its_weights(dtype, monkeypatch):
+    block, x = settled(Block(3, 7, None, 0.0, 0.1)).float(), normal(2, 3, 4, 5).to(dtype)
+    added = normal(2, 4, 5, 3).to(torch.bfloat16)
+    monkeypatch.setattr(block.large_kernel, "forward", lambda x: x)
+    monkeypatch.setattr(block, "mlp", lambda y: added)
+    expected = x.float() + added.permute(0, 3, 1, 2).float()
+    assert torch.equal(block(x), expected) and block(x).dtype == torch.float32
 
 
 def test_an_empty_batch_has_no_logits():

@@ -17,7 +17,7 @@ import lkd
 from lkd import Recipe
 from lkd.erf import contribution_map
 from lkd.runs.store import Run, Store
-from lkd.util.torch_defaults import torch_defaults
+from lkd.util.torch_defaults import float32_precision, torch_defaults
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=64)
 
@@ -106,6 +106,16 @@ def test_a_contribution_map_needs_no_gradients_of_its_caller() -> None:
     expected = contribution_map(model, images, layer="0")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert (contribution_map(model, images, layer="0") == expected).all()
+
+
+def test_float32_has_full_precision_on_a_gpu_in_products_and_convolutions() -> None:
+    backends: Any = torch.backends
+    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    with float32_precision("high"):
+        before = [part.fp32_precision for part in parts]
+        with torch_defaults():
+            assert {part.fp32_precision for part in parts} <= {"ieee", "none"}
+        assert [part.fp32_precision for part in parts] == before == ["tf32"] * 3
 
 
 def test_the_state_is_restored_after_an_error() -> None:
