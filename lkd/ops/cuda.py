@@ -5,8 +5,7 @@ kernel is first seen on a device, as `torch.backends.cudnn.benchmark` does; the 
 kernel that fails, or differs in value from a float64 convolution, is not used. `LKD_TRITON=0` in the environment turns
 Triton off, `LKD_TRITON=1` uses it without measuring.
 
-The kernels are tested in Triton's interpreter. On an H200, they equal float64 up to rounding, and the branches of a SLaK-T
-block take a fifth to a fortieth of the time of `F.conv2d` at 56 and 28 pixels (`book/gpu.md`).
+The kernels are tested in Triton's interpreter. Measurements on a GPU are in `book/gpu.md`.
 """
 
 import os
