@@ -32,8 +32,10 @@ _CYCLES = ("cycle_mul", "cycle_decay", "cycle_limit")
 _DECAYS = ("linear", "1-sqrt", "cosine", "power", "exp")
 _DEFAULTS = {name: each.default for name, each in inspect.signature(create_scheduler_v2).parameters.items()}
 
-_GROUPS = ("layer_decay", "layer_decay_min_scale", "layer_decay_no_opt_scale", "fallback_list", "param_group_fn")
-_OF_EVERY_OPTIMIZER = ("filter_bias_and_bn", "fallback_no_weight_decay")
+_GROUPS = ("layer_decay_no_opt_scale", "fallback_list", "param_group_fn")
+LAYER_ARGUMENTS = ("layer_decay", "layer_decay_min_scale")
+"""Arguments of `create_optimizer_v2` for learning rates that decrease from the head to the stem."""
+_OF_EVERY_OPTIMIZER = (*LAYER_ARGUMENTS, "filter_bias_and_bn", "fallback_no_weight_decay")
 
 
 # Optimizers ---------------------------------------------------------------------------------------------------------
@@ -67,6 +69,7 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
         if reason := _refused(name, argument):
             raise ValueError(f"optimizer {name!r} cannot be made with {dict(arguments)}: {reason}")
     _check_betas(name, arguments.get("betas"))
+    _check_layer_decay(arguments)
 
 
 def _refused(optimizer: str, argument: str) -> str | None:
@@ -94,6 +97,16 @@ def _check_betas(optimizer: str, betas: Any) -> None:
     count = get_optimizer_info(optimizer).num_betas
     if betas is not None and (not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != count):
         raise ValueError(f"optimizer_args betas of {optimizer!r} must be a list of {count} numbers, got {betas!r}")
+
+
+def _check_layer_decay(arguments: Mapping[str, Any]) -> None:
+    for name in LAYER_ARGUMENTS:
+        if name in arguments:
+            check_number(f"optimizer_args {name}", arguments[name], 0, 1)
+    if arguments.get("layer_decay") == 0:
+        raise ValueError("optimizer_args layer_decay must be above 0, got 0: 0.75 is usual for fine-tuning")
+    if "layer_decay_min_scale" in arguments and "layer_decay" not in arguments:
+        raise ValueError("optimizer_args layer_decay_min_scale has no effect without layer_decay: leave it out")
 
 
 # Schedules ----------------------------------------------------------------------------------------------------------

@@ -1,20 +1,28 @@
 """A recipe's optimizer and learning-rate schedule, made by timm."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from lkd.engine.task import DistillationTask
 from lkd.models.inference import device_of
-from lkd.optimization import NOISE
+from lkd.models.timm_attributes import without_decay
+from lkd.optimization import LAYER_ARGUMENTS, NOISE
 from lkd.recipe import Recipe
 
 _DECAY_EPOCHS, _MILESTONES = 90, (90, 180, 270)
@@ -30,22 +38,47 @@ STOP_CHECK_STEPS = 50
 """Interval (steps of an epoch) of the early-stopping check of a run with `stop_top1`."""
 
 
-def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
+def make_optimizer(recipe: Recipe, task: DistillationTask) -> Optimizer:
     """Make the recipe's optimizer with timm; no weight decay on biases, norms and other 1-D parameters.
 
     On a GPU, PyTorch's own optimizers update all weights in one fused kernel.
 
     Raises:
-        ValueError: arguments that the optimizer does not take; a missing package or device.
+        ValueError: arguments that the optimizer does not take; a missing package or device; layer decay for a student
+            of a single layer.
     """
-    fused = {"fused": True} if device_of(model).type == "cuda" and _can_be_fused(recipe) else {}
+    fused = {"fused": True} if device_of(task).type == "cuda" and _can_be_fused(recipe) else {}
     arguments = {**fused, **recipe.optimizer_args}
+    if "layer_decay" in arguments:
+        layers = {name: arguments.pop(name) for name in LAYER_ARGUMENTS if name in arguments}
+        arguments["param_group_fn"] = partial(_layer_groups, weight_decay=recipe.weight_decay, arguments=layers)
     try:
-        return create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
+        return create_optimizer_v2(task, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
     except (AssertionError, ImportError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"optimizer {recipe.optimizer!r} cannot be made with {recipe.optimizer_args}: {error}"
         ) from error
+
+
+def _layer_groups(task: DistillationTask, weight_decay: float, arguments: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The student's parameters grouped by layer, each group with its scale of the learning rate; then the objective's.
+
+    Raises:
+        ValueError: timm finds a single layer.
+    """
+    student = param_groups_layer_decay(
+        task.student,
+        weight_decay,
+        without_decay(task.student),
+        layer_decay=arguments["layer_decay"],
+        min_scale=arguments.get("layer_decay_min_scale", 0.0),
+    )
+    if arguments["layer_decay"] < 1 and len({group["lr_scale"] for group in student}) == 1:
+        raise ValueError(
+            f"layer_decay has no effect, as timm finds a single layer in {type(task.student).__name__}: give its class "
+            "timm's method group_matcher, or leave layer_decay out"
+        )
+    return [*student, *(group for group in param_groups_weight_decay(task.objective, weight_decay) if group["params"])]
 
 
 def _can_be_fused(recipe: Recipe) -> bool:

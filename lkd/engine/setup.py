@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lkd.data import Batch, DataSet, Images, fingerprint, load, subset
 from lkd.engine.optimizer import make_optimizer, make_schedule
+from lkd.engine.task import DistillationTask
 from lkd.engine.teacher import FrozenTeacher
 from lkd.models.copying import copy_to_cpu
 from lkd.models.inference import set_eval_mode
@@ -62,7 +63,8 @@ class RunSetup:
                 sparse_parameters(student, recipe.sparse_scope)
             self.teacher_outputs = self._check_teacher()
             self._check_objective()
-            make_schedule(recipe, make_optimizer(recipe, nn.Linear(1, 1)), self.stream.steps)
+            task = DistillationTask(student, self.objective())
+            make_schedule(recipe, make_optimizer(recipe, task), self.stream.steps)
         _check_top_k(recipe, len(self.data.classes))
 
     @cached_property

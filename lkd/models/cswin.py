@@ -148,6 +148,11 @@ class CSWin(Classifier):
                 initialise(module)
         self.head = linear_head(dims[-1], num_classes)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's patterns of parameter names by layer: stem, then blocks, or stages if `coarse`."""
+        blocks = [(r"^stage(\d+)\.(\d+)", None), (r"^merge(\d+)", (99999,)), (r"^norm", (99999,))]
+        return {"stem": r"^stage1_conv_embed", "blocks": r"^(?:stage|merge)(\d+)" if coarse else blocks}
+
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the feature map `(B, C, h, w)` of each stage for images `(B, in_chans, H, W)`."""
         convolution, to_tokens, norm = self.stage1_conv_embed

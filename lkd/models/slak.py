@@ -231,6 +231,12 @@ class SLaK(Classifier):
                 initialise(module)
         self.head = linear_head(dims[-1], num_classes)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's patterns of parameter names by layer: stem, then blocks, or stages if `coarse`."""
+        stages = r"^(?:downsample_layers|stages)\.(\d+)"
+        blocks = [(r"^downsample_layers\.(\d+)", (0,)), (r"^stages\.(\d+)\.(\d+)", None), (r"^norm", (99999,))]
+        return {"stem": r"^downsample_layers\.0", "blocks": stages if coarse else blocks}
+
     def stage_maps(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the map `(B, C, h, w)` of each stage, channels last in memory, for images `(B, in_chans, H, W)`."""
         x = x.contiguous(memory_format=torch.channels_last)
