@@ -8,7 +8,7 @@ is not finite makes all of its image's line along the long axis NaN, where a loo
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -179,7 +179,8 @@ class Axes(NamedTuple):
     """Tiles along the long axis."""
 
 
-def forms(operation: str, shape: Sequence[int], kernel: Sequence[int]) -> dict[str, Callable[..., Tensor]]:
+@cache
+def forms(operation: str, shape: tuple[int, ...], kernel: tuple[int, ...]) -> dict[str, Callable[..., Tensor]]:
     """The Triton forms of an operation of `lkd.ops.cuda` for a map `(B, C, H, W)` and a kernel, by name."""
     axes, taps = toeplitz_axes(shape, kernel), _taps(shape, kernel)
     by_toeplitz = axes is not None and _fits(shape, axes)
@@ -195,7 +196,8 @@ def forms(operation: str, shape: Sequence[int], kernel: Sequence[int]) -> dict[s
     return found
 
 
-def toeplitz_axes(shape: Sequence[int], kernel: Sequence[int]) -> Axes | None:
+@cache
+def toeplitz_axes(shape: tuple[int, ...], kernel: tuple[int, ...]) -> Axes | None:
     """The choice of long axis with the fewest multiplications; None if both sides of the map are too long."""
     height, width = shape[2:]
     tall, broad = _taps(shape, kernel)
@@ -229,7 +231,7 @@ def toeplitz(input: Tensor, weight: Tensor, bias: Tensor | None = None, flipped:
 
 def toeplitz_weight_gradient(input: Tensor, grad: Tensor, kernel: Sequence[int]) -> Tensor:
     """`dL/dweight` as diagonals of products of the input's lines with the gradient's, in two stages."""
-    axes = toeplitz_axes(input.shape, kernel)
+    axes = toeplitz_axes(input.shape, tuple(kernel))
     assert axes is not None
     gradient = input.new_zeros(input.shape[1], 1, *kernel)
     taps = crop(gradient, input)
