@@ -29,8 +29,8 @@ _DECIDED = ("supported", "contradicted", "no difference that matters")
 
 _ANSWERS = {
     "logits-modern-convnets-over-transformers": {
-        "supported": "Modern ConvNets (SLaK, ConvNeXt) are better teachers of small ConvNets than transformers",
-        "contradicted": "Transformers are better teachers of small ConvNets than modern ConvNets (SLaK, ConvNeXt)",
+        "supported": "For small ConvNets, modern ConvNets (SLaK, ConvNeXt) are better teachers than transformers",
+        "contradicted": "For small ConvNets, transformers are better teachers than modern ConvNets (SLaK, ConvNeXt)",
         "no difference that matters": "Modern ConvNets (SLaK, ConvNeXt) and transformers are equally good teachers",
         "not decided": "It is not decided whether modern ConvNets (SLaK, ConvNeXt) teach better than transformers",
         "not run": "The comparison of modern ConvNets with transformers as teachers was not run",
@@ -43,9 +43,9 @@ _ANSWERS = {
         "not run": "The comparison of SLaK with ConvNeXt as teachers was not run",
     },
     "vanilla-matches-dkd": {
-        "supported": "With more data and a strong recipe, plain distillation matches DKD",
-        "contradicted": "Also with more data and a strong recipe, plain distillation is behind DKD",
-        "not decided": "It is not decided whether plain distillation matches DKD with more data and a strong recipe",
+        "supported": "With more data and a strong recipe, DKD does not beat plain distillation",
+        "contradicted": "Even with more data and a strong recipe, DKD beats plain distillation",
+        "not decided": "It is not decided whether DKD beats plain distillation with more data and a strong recipe",
         "not run": "The comparison of plain distillation with DKD was not run",
     },
 }
@@ -186,7 +186,7 @@ def findings_html(best: Mapping[str, Verdict]) -> str:
         (verdict for verdict in best.values() if verdict.claim.family == "primary"),
         key=lambda verdict: verdict.word not in _DECIDED,
     )
-    heads = ["Claim", "Difference by the smallest that matters", "Verdict"]
+    heads = ["Claim", "Difference / smallest that matters", "Verdict"]
     rows = []
     for verdict in primary:
         chapter = f"../notebooks/{chapter_of(verdict.claim)}.html#verdicts"

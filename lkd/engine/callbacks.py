@@ -26,7 +26,7 @@ class TrainingState:
         recipe: of the run. A teacher that is trained first has a run of its own.
         step, steps: optimizer steps done since the beginning, and in the whole run.
         epoch: finished epochs.
-        learning_rate: of the next step, for the first group of parameters.
+        learning_rate: of the next step; the largest one, if layers have different rates.
         history: metrics of the finished epochs, one dict per epoch: the mean of each loss term (`train_total` and
             others), and the accuracy and loss on validation images (`val_top1`, `val_loss`).
     """
@@ -49,7 +49,7 @@ class TrainingState:
             trainer.steps_done,
             recipe.epochs * trainer.stream.steps,
             trainer.epoch,
-            trainer.optimizer.param_groups[0]["lr"],
+            max(group["lr"] for group in trainer.optimizer.param_groups),
             copy.deepcopy(trainer.history),
             dict(trainer.sums),
             trainer.step * recipe.accumulation,
@@ -67,13 +67,13 @@ class TrainingState:
 class Callback:
     """Methods that a run calls with its state. Derive a class, and give instances as `Options(callbacks=[...])`.
 
-    Callbacks are no part of a recipe, so they must not change the result: the state has numbers only, and random states
-    are restored after each call. They are called in the main process, also for a teacher that is trained first, and not
-    if the store has the run. A resumed run calls them from its checkpoint on. With `num_processes` above 1, the main
-    process is another one: it has copies, and their class must be importable.
+    Callbacks are not part of a recipe, so they must not change the result: the state has numbers only, and random
+    states are restored after each call. They are called in the main process, also for a teacher that is trained first,
+    and not if the store has the run. A resumed run calls them from its checkpoint on. With `num_processes` above 1, a
+    new main process calls copies of them, and their class must be importable.
 
     Any error of a callback ends the run, which is not stored; the same call goes on from the last checkpoint. `StopRun`
-    is meant for this. A stop at an accuracy that is part of the recipe: `stop_top1` of `lkd.Recipe`.
+    is meant for this. To stop at a target accuracy, use `stop_top1` of `lkd.Recipe`.
 
     Example:
         >>> import lkd

@@ -24,8 +24,8 @@ class Options:
         compile_teacher: `torch.compile` the teacher.
         matmul: precision of float32 matrix products and convolutions on a GPU: "highest" for float32, "high" for TF32,
             several times as fast on recent GPUs.
-        deterministic: use deterministic algorithms only, slower: equal bits on one kind of GPU, also of a resumed run.
-            On CPUs, runs are deterministic without it.
+        deterministic: use deterministic algorithms only, slower: equal bits on GPUs of one model, also of a resumed
+            run. On CPUs, runs are deterministic without it.
         tape: record the teacher's outputs on a tape, for later students of the same stream. An existing tape is always
             read.
         trackers: trackers that log the metrics of each epoch, by Accelerate's names: "tensorboard" (in the store's
@@ -34,7 +34,7 @@ class Options:
 
     Raises:
         TypeError, ValueError: an invalid value; names the option.
-        KeyError: a tracker that Accelerate does not have.
+        KeyError: an unknown `matmul`, or a tracker that Accelerate does not have.
         ImportError: the package of a tracker is not installed.
 
     Example:

@@ -11,13 +11,14 @@ from lkd.ops.geometry import same_padding
 
 
 def depthwise_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Depthwise convolution, stride 1, 'same' zero padding; equal to `F.conv2d(groups=C)` in values and derivatives.
+    """Depthwise convolution, stride 1, 'same' zero padding: `F.conv2d(groups=C)` and its derivatives, up to rounding.
 
     On a CPU, PyTorch's weight gradient takes 10 to 100 times as long as its forward pass, and so does the forward pass
     of a wide kernel. Here both are computed as convolutions in the form and memory format measured to be fastest for
-    their shape, without taps that only meet padding. On a CUDA device with Triton, each pass is computed by a Triton
-    kernel or by PyTorch, whichever is found to be faster when a shape is first seen (see `depthwise_choices`);
-    `LKD_TRITON=0` in the environment keeps to PyTorch. Other devices use `F.conv2d`.
+    their shape, without taps that only see padding. On a CUDA device with Triton, each pass is computed by a Triton
+    kernel or by PyTorch, whichever is found to be faster when a shape is first seen (see `depthwise_choices`). PyTorch
+    computes kernels up to 3 x 3, float64, deterministic mode, and everything with `LKD_TRITON=0` in the environment.
+    Other devices use `F.conv2d`.
 
     Args:
         input: `(B, C, H, W)`, floating point, any H and W.

@@ -1,7 +1,7 @@
 """Claims of the papers and the rules that decide them; `lkd.paper.verdicts` applies the rules.
 
-A rule consists of a mean difference in a table of results, its expected sign, and the smallest effect of interest, all
-fixed before the runs.
+A rule consists of a mean difference in a table of results, its expected sign, and the smallest effect of interest. For
+confirmatory runs, all three were fixed before the runs.
 """
 
 from collections.abc import Mapping, Sequence

@@ -167,7 +167,9 @@ def ledger_of_readable(profile: str, store: Store) -> tuple[list[Verdict], list[
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """Verdicts as a table of a chapter."""
-    caption = "Verdicts by rules fixed before the runs, corrected over all claims: see the page of methods."
+    caption = (
+        "Verdicts, corrected within each family of claims; confirmatory runs are newer than their rule: see Methods."
+    )
     return Table(table_of(verdicts), "verdicts", caption, shown=_SHOWN)
 
 

@@ -14,7 +14,7 @@ class GPU(NamedTuple):
     Args:
         name: full name.
         half: rate in bf16 or fp16 with float32 accumulation.
-        single: rate in TF32, PyTorch's default for convolutions, or in float32 on GPUs without TF32.
+        single: rate in float32 on ordinary cores, the default of `lkd.Options(matmul=...)`.
         gigabytes: memory.
     """
 
@@ -27,12 +27,12 @@ class GPU(NamedTuple):
 GPUS = {
     "v100": GPU("NVIDIA V100 SXM2 32 GB", 125.0, 15.7, 32),
     "t4": GPU("NVIDIA T4", 65.0, 8.1, 16),
-    "a10": GPU("NVIDIA A10", 125.0, 62.5, 24),
-    "a100": GPU("NVIDIA A100 SXM 80 GB", 312.0, 156.0, 80),
-    "l4": GPU("NVIDIA L4", 121.0, 60.0, 24),
-    "l40s": GPU("NVIDIA L40S", 362.0, 183.0, 48),
-    "h100": GPU("NVIDIA H100 SXM", 989.0, 494.0, 80),
-    "h200": GPU("NVIDIA H200 SXM", 989.0, 494.0, 141),
+    "a10": GPU("NVIDIA A10", 125.0, 31.2, 24),
+    "a100": GPU("NVIDIA A100 SXM 80 GB", 312.0, 19.5, 80),
+    "l4": GPU("NVIDIA L4", 121.0, 30.3, 24),
+    "l40s": GPU("NVIDIA L40S", 362.0, 91.6, 48),
+    "h100": GPU("NVIDIA H100 SXM", 989.0, 67.0, 80),
+    "h200": GPU("NVIDIA H200 SXM", 989.0, 67.0, 141),
     "rtx3090": GPU("NVIDIA GeForce RTX 3090", 71.0, 35.6, 24),
     "rtx4090": GPU("NVIDIA GeForce RTX 4090", 165.2, 82.6, 24),
 }
@@ -40,7 +40,7 @@ GPUS = {
 
 Sources: NVIDIA's data sheets of V100, T4, A10, A100, L4, L40S, H100 and H200; its whitepapers of the GA102 and Ada
 architectures for the GeForce cards. Rates that a sheet states with structured sparsity are halved here. V100 and T4
-have neither TF32 nor bf16: `single` is the float32 rate of their ordinary cores.
+have no bf16.
 """
 
 

@@ -29,7 +29,6 @@ LONG = {
     "make book PROFILE=smoke": "the book at a scale that means nothing: tests/notebooks does it chapter by chapter",
     "make site": "builds all pages: tests/book/test_site.py does it",
     "make bench": "installs and measures for minutes",
-    "make bench PARTS=gpu": "needs a GPU",
     "make lint": "done before the tests",
     "papermill notebooks/logit_kd.ipynb out.ipynb -p profile smoke": "tests/notebooks does it with more parameters",
 }

@@ -39,9 +39,10 @@ def test_each_question_is_answered_in_a_sentence_with_its_numbers() -> None:
     low, high = OFTEN.interval()
     told = answer(column("small", {QUESTION: "supported", KERNELS: "contradicted", VANILLA: "supported"}))
     assert told == (
-        "Modern ConvNets (SLaK, ConvNeXt) are better teachers of small ConvNets than transformers "
+        "For small ConvNets, modern ConvNets (SLaK, ConvNeXt) are better teachers than transformers "
         f"(+1.50 [{low:.2f}, {high:.2f}] points). SLaK's larger kernels make a worse teacher than ConvNeXt's "
-        f"(+1.50 [{low:.2f}, {high:.2f}] points). With more data and a strong recipe, plain distillation matches DKD "
+        f"(+1.50 [{low:.2f}, {high:.2f}] points). With more data and a strong recipe, DKD does not beat plain "
+        "distillation "
         f"(+1.50 [{low:.2f}, {high:.2f}] points)."
     )
 

@@ -96,7 +96,7 @@ def test_a_run_that_two_studies_ask_for_is_counted_once() -> None:
 
 
 def test_hours_on_a_gpu_follow_from_its_peak() -> None:
-    hour = Work(steps=1, images=1, half=312 * 3600 * 10**12, single=156 * 3600 * 10**12)
+    hour = Work(steps=1, images=1, half=312 * 3600 * 10**12, single=19.5 * 3600 * 10**12)
     assert hour.hours_on("a100", utilisation=1) == pytest.approx(2)
     assert hour.hours_on("a100", utilisation=0.25, gpus=4) == pytest.approx(2)
     assert seconds_on("v100", 15.7e12, half=False, utilisation=1) == pytest.approx(1)
