@@ -105,6 +105,8 @@ def _check_layer_decay(arguments: Mapping[str, Any]) -> None:
             check_number(f"optimizer_args {name}", arguments[name], 0, 1)
     if arguments.get("layer_decay") == 0:
         raise ValueError("optimizer_args layer_decay must be above 0, got 0: 0.75 is usual for fine-tuning")
+    if arguments.get("layer_decay_min_scale") == 1:
+        raise ValueError("optimizer_args layer_decay_min_scale must be below 1, got 1: all layers get the full rate")
     if "layer_decay_min_scale" in arguments and "layer_decay" not in arguments:
         raise ValueError("optimizer_args layer_decay_min_scale has no effect without layer_decay: leave it out")
 

@@ -391,6 +391,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"optimizer_args": {"layer_decay": 0}}, ValueError, "layer_decay must be above 0, got 0: 0.75 is usual"),
     ({"optimizer_args": {"layer_decay": 1.5}}, ValueError, "layer_decay must be at least 0 and at most 1, got 1.5"),
     ({"optimizer_args": {"layer_decay": "0.7"}}, TypeError, "layer_decay must be a number, got '0.7'"),
+    ({"optimizer_args": {"layer_decay_min_scale": 1}}, ValueError, "layer_decay_min_scale must be below 1, got 1"),
     ({"optimizer_args": {"layer_decay_min_scale": 0.1}}, ValueError, "has no effect without layer_decay: leave it out"),
     ({"optimizer_args": {"layer_decay_no_opt_scale": 0.1}}, ValueError, "groups parameters by their names"),
     ({"optimizer_args": {"fallback_list": ["head.*"]}}, ValueError, "'fallback_list' groups parameters by their names"),

@@ -1,14 +1,17 @@
 """A recipe's optimizer and learning-rate schedule, made by timm."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from timm.models import group_parameters
 from timm.optim import (
+    auto_group_layers,
     create_optimizer_v2,
     get_optimizer_class,
     param_groups_layer_decay,
@@ -21,6 +24,7 @@ from torch.optim import SGD, Optimizer
 
 from lkd.engine.task import DistillationTask
 from lkd.models.inference import device_of
+from lkd.models.normalization import unwrapped
 from lkd.models.timm_attributes import without_decay
 from lkd.optimization import LAYER_ARGUMENTS, NOISE
 from lkd.recipe import Recipe
@@ -50,35 +54,51 @@ def make_optimizer(recipe: Recipe, task: DistillationTask) -> Optimizer:
     fused = {"fused": True} if device_of(task).type == "cuda" and _can_be_fused(recipe) else {}
     arguments = {**fused, **recipe.optimizer_args}
     if "layer_decay" in arguments:
-        layers = {name: arguments.pop(name) for name in LAYER_ARGUMENTS if name in arguments}
-        arguments["param_group_fn"] = partial(_layer_groups, weight_decay=recipe.weight_decay, arguments=layers)
+        arguments = {name: value for name, value in arguments.items() if name not in LAYER_ARGUMENTS}
+        arguments["param_group_fn"] = partial(_layer_groups, recipe)
     try:
         return create_optimizer_v2(task, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **arguments)
-    except (AssertionError, ImportError, IndexError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, ImportError, IndexError, TypeError, ValueError, re.error) as error:
         raise ValueError(
             f"optimizer {recipe.optimizer!r} cannot be made with {recipe.optimizer_args}: {error}"
         ) from error
 
 
-def _layer_groups(task: DistillationTask, weight_decay: float, arguments: Mapping[str, float]) -> list[dict[str, Any]]:
+def _layer_groups(recipe: Recipe, task: DistillationTask) -> list[dict[str, Any]]:
     """The student's parameters grouped by layer, each group with its scale of the learning rate; then the objective's.
 
     Raises:
         ValueError: timm finds a single layer.
     """
-    student = param_groups_layer_decay(
-        task.student,
-        weight_decay,
-        without_decay(task.student),
-        layer_decay=arguments["layer_decay"],
-        min_scale=arguments.get("layer_decay_min_scale", 0.0),
-    )
-    if arguments["layer_decay"] < 1 and len({group["lr_scale"] for group in student}) == 1:
+    student, given = unwrapped(task.student), recipe.optimizer_args
+    if len(_layers(student)) == 1:
         raise ValueError(
-            f"layer_decay has no effect, as timm finds a single layer in {type(task.student).__name__}: give its class "
+            f"layer_decay has no effect, as timm finds a single layer in {type(student).__name__}: give its class "
             "timm's method group_matcher, or leave layer_decay out"
         )
-    return [*student, *(group for group in param_groups_weight_decay(task.objective, weight_decay) if group["params"])]
+    common: dict[str, Any] = {
+        "weight_decay": recipe.weight_decay,
+        "weight_decay_exclude_1d": given.get("filter_bias_and_bn", True),
+        "fallback_no_weight_decay": given.get("fallback_no_weight_decay", False),
+    }
+    groups = param_groups_layer_decay(
+        student,
+        no_weight_decay_list=without_decay(student),
+        layer_decay=given["layer_decay"],
+        min_scale=given.get("layer_decay_min_scale", 0.0),
+        **common,
+    )
+    shared = set(map(id, student.parameters()))
+    own = nn.ParameterList(each for each in task.objective.parameters() if id(each) not in shared)
+    return [*groups, *(group for group in param_groups_weight_decay(own, **common) if group["params"])]
+
+
+def _layers(student: nn.Module) -> set[int]:
+    """The numbers of a network's layers, by its method `group_matcher` or else by timm's order of its modules."""
+    matcher: Any = getattr(student, "group_matcher", None)
+    if matcher is None:
+        return set(auto_group_layers(student).values())
+    return set(group_parameters(student, matcher(coarse=False), reverse=True).values())
 
 
 def _can_be_fused(recipe: Recipe) -> bool:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lkd.models.normalization import unwrapped
 from lkd.models.timm_attributes import without_decay
 from lkd.objectives import Objective, Outputs
 from lkd.objectives.outputs import compute_outputs
@@ -46,4 +47,6 @@ class DistillationTask(nn.Module):
         Raises:
             TypeError: the student has an attribute of this name with another meaning.
         """
-        return {f"student.{name}" for name in without_decay(self.student)}
+        network = unwrapped(self.student)
+        prefix = next(name for name, module in self.named_modules() if module is network)
+        return {f"{prefix}.{name}" for name in without_decay(network)}

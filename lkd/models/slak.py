@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_head
 from lkd.ops import DepthwiseConv2d, depthwise_branches
@@ -114,7 +115,8 @@ class Block(nn.Module):
         y = torch.cat([self.mlp(part) for part in parts]) if len(parts) > 1 else self.mlp(y)
         y = self.drop_path(y.permute(0, 3, 1, 2))
         exact = torch.promote_types(x.dtype, self.gamma.dtype)
-        return y.add_(x) if y.dtype == exact else x.to(exact) + y
+        in_place = y.dtype == exact and y.is_contiguous(memory_format=torch.channels_last)
+        return y.add_(x) if in_place else x.to(exact) + y
 
     def mlp(self, x: Tensor) -> Tensor:
         """`(B, H, W, C)` to the same shape."""
@@ -143,9 +145,21 @@ def _pad(x: Tensor, last: int, first: int = 0) -> Tensor:
     return F.pad(x, (0, last, 0, first) if first else (0, last)) if last or first else x
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _are_plain(*layers: nn.Module) -> bool:
-    """Whether layers are linear, without hooks, so that nothing else is lost where only their weights are used."""
-    return all(type(each) is nn.Linear and not (each._forward_hooks or each._forward_pre_hooks) for each in layers)
+    """Whether layers are linear and nothing else, so that their weights can be used in place of a call."""
+    return not _has_any_global_hook() and all(map(_is_plain, layers))
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return (
+        type(layer) is nn.Linear
+        and type(layer.weight) is type(layer.bias) is nn.Parameter
+        and "forward" not in vars(layer)
+        and not any(getattr(layer, hooks) for hooks in _HOOKS)
+    )
 
 
 _HIDDEN_BYTES = 2**24

@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch.optim import optimizer as optimizers
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 """Environment variable with which cuBLAS is deterministic."""
+
+_CHOSEN: ContextVar[frozenset[str]] = ContextVar("chosen", default=frozenset())
+"""Settings that a run has chosen ("precision", "algorithms"), which `torch_defaults` keeps within it."""
 
 _GLOBAL_HOOKS = (
     *(getattr(modules, f"_global_{kind}_hooks") for kind in ("forward_pre", "forward", "backward_pre", "backward")),
@@ -27,7 +31,8 @@ def torch_defaults() -> Iterator[None]:
 
     Resets gradient and inference mode, autocast, default dtype and device, function modes, deterministic algorithms,
     float32 precision of products and convolutions, global hooks on modules, optimizers and saved tensors, the
-    parametrization cache, and NumPy's error handling. The random states of Python and NumPy are only restored.
+    parametrization cache, and NumPy's error handling. The random states of Python and NumPy are only restored. Within
+    `float32_precision` and `deterministic_algorithms`, their settings are kept.
 
     Example:
         >>> import torch
@@ -67,20 +72,10 @@ def float32_precision(name: str) -> Iterator[None]:
         ...     torch.backends.cuda.matmul.fp32_precision
         'tf32'
     """
-    backends: Any = torch.backends
-    if hasattr(backends, "fp32_precision"):
-        value: object = {"highest": "ieee", "high": "tf32"}[name]
-        parts = [(part, "fp32_precision") for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
-    else:  # before PyTorch 2.9
-        value, parts = name == "high", [(part, "allow_tf32") for part in (backends.cuda.matmul, backends.cudnn)]
-    before = [getattr(*part) for part in parts]
-    for part in parts:
-        setattr(*part, value)
-    try:
+    with ExitStack() as stack:
+        _set_gpu_precision(stack, tf32={"highest": False, "high": True}[name])
+        _choose(stack, "precision")
         yield
-    finally:
-        for part, given in zip(parts, before, strict=True):
-            setattr(*part, given)
 
 
 @contextmanager
@@ -99,19 +94,37 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
                 f"deterministic=True needs {_WORKSPACE}=:4096:8 in the environment: set it before the start"
             )
         os.environ[_WORKSPACE] = ":4096:8"
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
+    with ExitStack() as stack:
+        stack.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        _choose(stack, "algorithms")
         yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
 
 
 def fork_random_state() -> AbstractContextManager[None]:
     """Restore PyTorch's random states on the CPU and the current GPU when the block ends."""
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
+
+
+def _choose(stack: ExitStack, setting: str) -> None:
+    """Let `torch_defaults` keep a setting until the stack ends."""
+    stack.callback(_CHOSEN.reset, _CHOSEN.set(_CHOSEN.get() | {setting}))
+
+
+def _set_gpu_precision(stack: ExitStack, tf32: bool) -> None:
+    """Set the precision of float32 products and convolutions on a GPU; a part that follows another one still does."""
+    backends: Any = torch.backends
+    value: bool | str
+    name, value, parts = "allow_tf32", tf32, [backends.cuda.matmul, backends.cudnn]
+    if hasattr(backends, "fp32_precision"):  # since PyTorch 2.9
+        name, value = "fp32_precision", "tf32" if tf32 else "ieee"
+        parts += [backends.cudnn.conv, backends.cudnn.rnn]
+    for part in parts:
+        if (given := getattr(part, name)) != value:
+            stack.callback(setattr, part, name, given)
+            setattr(part, name, value)
 
 
 def _set_default_dtype(stack: ExitStack) -> None:
@@ -121,7 +134,7 @@ def _set_default_dtype(stack: ExitStack) -> None:
 
 
 def _set_algorithms(stack: ExitStack) -> None:
-    if torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled() and "algorithms" not in _CHOSEN.get():
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         stack.callback(torch.use_deterministic_algorithms, True, warn_only=warn_only)
         torch.use_deterministic_algorithms(False)
@@ -129,15 +142,16 @@ def _set_algorithms(stack: ExitStack) -> None:
 
 def _set_precision(stack: ExitStack) -> None:
     """Set full float32 precision; a backend without its own setting follows the one before it."""
+    if "precision" in _CHOSEN.get():
+        return
+    if torch.cuda.is_available():
+        _set_gpu_precision(stack, tf32=False)
     if not hasattr(torch.backends, "fp32_precision"):  # before PyTorch 2.9
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
-        stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
-        torch.backends.cudnn.allow_tf32 = False
         return
     backends: Any = torch.backends
-    on_gpu = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    for backend in (backends, *on_gpu, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv):
+    for backend in (backends, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv):
         if (given := backend.fp32_precision) not in ("none", "ieee"):
             stack.callback(setattr, backend, "fp32_precision", given)
             backend.fp32_precision = "ieee"

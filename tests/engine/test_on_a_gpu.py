@@ -86,6 +86,7 @@ def test_in_fp16_single_overflows_pass_and_a_series_raises(device: torch.device)
 # Settings -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="before PyTorch 2.9")
 @pytest.mark.parametrize(("name", "tf32"), [("highest", False), ("high", True)])
 def test_one_setting_is_for_products_and_convolutions_and_is_restored(name: str, tf32: bool) -> None:
     backends: Any = torch.backends

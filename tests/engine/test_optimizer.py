@@ -74,6 +74,30 @@ def test_layers_follow_each_other_from_the_stem_over_the_blocks_to_the_head(name
     assert max(group_parameters(model, model.group_matcher(coarse=True), reverse=True).values()) < layers
 
 
+def test_other_arguments_of_groups_keep_their_effect() -> None:
+    student = timm.create_model("mini_resnet", in_chans=1, num_classes=10)
+    given = {**DECAY, "filter_bias_and_bn": False}
+    groups = make_optimizer(recipe("mini_resnet", optimizer_args=given), DistillationTask(student, Projected()))
+    assert {group["weight_decay"] for group in groups.param_groups} == {0.05}
+
+
+def test_frozen_layers_are_no_reason_to_refuse() -> None:
+    student = timm.create_model("mini_resnet", in_chans=1, num_classes=10)
+    for name, parameter in student.named_parameters():
+        parameter.requires_grad_(name.startswith("stem"))
+    optimizer = make_optimizer(recipe("mini_resnet"), DistillationTask(student, Projected()))
+    assert {scale for scale, _ in by_name(optimizer, student).values()} == {0.1}
+
+
+def test_a_normalized_student_has_the_layers_of_its_network() -> None:
+    student = timm.create_model("mini_vit", in_chans=1, num_classes=10)
+    whole = DistillationTask(lkd.models.Normalized(student, [0.5], [0.5]), Projected())
+    alone = DistillationTask(student, Projected())
+    assert whole.no_weight_decay() == {name.replace("student", "student.model") for name in alone.no_weight_decay()}
+    ours, theirs = (by_name(make_optimizer(recipe("mini_vit"), task), student) for task in (whole, alone))
+    assert ours == theirs
+
+
 def test_the_schedule_scales_the_rate_of_each_layer() -> None:
     made = recipe("mini_resnet", epochs=2, warmup=0)
     optimizer = make_optimizer(made, DistillationTask(timm.create_model("mini_resnet", in_chans=1), Projected()))

@@ -133,18 +133,50 @@ def test_an_mlp_of_aligned_widths_is_the_same(width):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(("hooked", "inner"), [(False, 32), (True, 28)])
-def test_on_a_gpu_in_bfloat16_widths_are_aligned_unless_a_layer_has_hooks(hooked, inner, monkeypatch):
+@pytest.mark.parametrize(("plain", "inner"), [(True, 32), (False, 28)])
+def test_on_a_gpu_in_bfloat16_widths_are_aligned_unless_a_layer_is_changed(plain, inner, monkeypatch):
     widths, linear = [], F.linear
+    monkeypatch.setattr(slak, "_are_plain", lambda *layers: plain)
     monkeypatch.setattr(F, "linear", lambda x, w, b: widths.append(len(w)) or linear(x, w, b))
     with FakeTensorMode(), torch.device("cuda"):
         block = Block(7, 7, None, 0.0, 0.1)
         for parameter in block.parameters():
             parameter.data = parameter.to(torch.bfloat16)
-        if hooked:
-            block.pwconv1.register_forward_hook(lambda *_: None)
         block.mlp(torch.empty(2, 4, 4, 7, dtype=torch.bfloat16))
     assert widths == [inner, inner // 4]
+
+
+def replaced(layer):
+    layer.forward = lambda x: 2 * x
+
+
+def subclassed(layer):
+    layer.weight = nn.Parameter(layer.weight.data.as_subclass(type("Quantised", (torch.Tensor,), {})))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_pre_hook(lambda *_: None),
+        lambda layer: layer.register_parameter("bias", None),
+        lambda layer: nn.utils.parametrizations.weight_norm(layer),
+        replaced,
+        subclassed,
+    ],
+)
+def test_a_layer_is_plain_if_nothing_but_its_weights_matters(change):
+    layer, other = nn.Linear(3, 4), nn.Linear(4, 3)
+    assert slak._are_plain(layer, other)
+    change(layer)
+    assert not slak._are_plain(layer, other)
+
+
+def test_hooks_on_all_modules_are_kept():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert not slak._are_plain(nn.Linear(3, 4))
+    handle.remove()
+    assert slak._are_plain(nn.Linear(3, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -155,6 +187,13 @@ def test_the_sum_of_a_block_keeps_the_precision_of_its_weights(dtype, monkeypatc
     monkeypatch.setattr(block, "mlp", lambda y: added)
     expected = x.float() + added.permute(0, 3, 1, 2).float()
     assert torch.equal(block(x), expected) and block(x).dtype == torch.float32
+
+
+def test_a_padded_map_does_not_reach_the_next_block(monkeypatch):
+    block = settled(Block(3, 7, None, 0.0, 0.1)).to(torch.bfloat16)
+    x = normal(2, 3, 4, 5).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(block, "mlp", lambda y: F.pad(y, (0, 5))[..., :3])
+    assert block(x).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_an_empty_batch_has_no_logits():

@@ -17,7 +17,7 @@ import lkd
 from lkd import Recipe
 from lkd.erf import contribution_map
 from lkd.runs.store import Run, Store
-from lkd.util.torch_defaults import float32_precision, torch_defaults
+from lkd.util.torch_defaults import deterministic_algorithms, float32_precision, torch_defaults
 
 RECIPE = Recipe(data="digits", student="mini_resnet", train_images=64)
 
@@ -108,14 +108,34 @@ def test_a_contribution_map_needs_no_gradients_of_its_caller() -> None:
         assert (contribution_map(model, images, layer="0") == expected).all()
 
 
-def test_float32_has_full_precision_on_a_gpu_in_products_and_convolutions() -> None:
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="before PyTorch 2.9")
+def test_float32_has_full_precision_on_a_gpu_in_products_and_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     backends: Any = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    with float32_precision("high"):
-        before = [part.fp32_precision for part in parts]
-        with torch_defaults():
-            assert {part.fp32_precision for part in parts} <= {"ieee", "none"}
-        assert [part.fp32_precision for part in parts] == before == ["tf32"] * 3
+
+    def precision() -> list[str]:
+        return [part.fp32_precision for part in parts]
+
+    before = precision()
+    with torch_defaults():
+        assert precision() == ["ieee"] * 3
+    assert precision() == before
+    backends.fp32_precision = "ieee"
+    assert precision() == ["ieee"] * 3, "a part that followed another one still does"
+    backends.fp32_precision = "none"
+    assert precision() == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="before PyTorch 2.9")
+def test_settings_of_a_run_are_kept_in_its_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    backends: Any = torch.backends
+    with float32_precision("high"), deterministic_algorithms(True), torch_defaults():
+        assert backends.cudnn.conv.fp32_precision == backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_state_is_restored_after_an_error() -> None:
