@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
-from lkd.models.inference import Forward
+from lkd.models.inference import Forward, has_hooks
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -77,8 +77,4 @@ def _pairs(model: nn.Module, forward: Forward) -> list[tuple[Any, str]]:
 
 def _foldable(module: nn.Module) -> bool:
     known = type(module) in (*_PLAIN, BatchNormAct2d)
-    return known and isinstance(module, _BatchNorm) and module.running_mean is not None and not _has_hooks(module)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    return known and isinstance(module, _BatchNorm) and module.running_mean is not None and not has_hooks(module)

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from lkd.models.conv_batchnorm import fold_into_convolutions
 from lkd.models.copying import copy_model
-from lkd.models.inference import Forward, check_equal_outputs, example_images, output_tensors, set_eval_mode
+from lkd.models.inference import (
+    Forward,
+    check_equal_outputs,
+    example_images,
+    has_hooks,
+    output_tensors,
+    set_eval_mode,
+)
 from lkd.models.slak import SLaK
 from lkd.models.timm_attributes import pretrained_cfg
 from lkd.models.weights import load_checkpoint
@@ -135,7 +142,7 @@ def _method(module: nn.Module) -> str:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in module.modules())
+    return any(map(has_hooks, module.modules()))
 
 
 def _culprit(model: nn.Module, forward: Forward, expected: list[Tensor], role: str) -> str:

@@ -14,6 +14,21 @@ Forward = Callable[[nn.Module], Any]
 """Runs a model on fixed images."""
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has forward or backward hooks of its own, which are lost where it is replaced.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.models.inference import has_hooks
+        >>> layer = nn.Linear(2, 2)
+        >>> handle = layer.register_forward_hook(print)
+        >>> has_hooks(layer)
+        True
+    """
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    return any(getattr(module, f"_{kind}_hooks") for kind in kinds)
+
+
 def set_eval_mode(model: nn.Module) -> nn.Module:
     """Put a model in eval mode and return it, also if its own `eval` returns nothing.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from lkd.models.classifier import Classifier, imagenet_cfg, initialise, linear_head
+from lkd.models.inference import has_hooks
 from lkd.ops import DepthwiseConv2d, depthwise_branches
 
 
@@ -145,9 +146,6 @@ def _pad(x: Tensor, last: int, first: int = 0) -> Tensor:
     return F.pad(x, (0, last, 0, first) if first else (0, last)) if last or first else x
 
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
 def _are_plain(*layers: nn.Module) -> bool:
     """Whether layers are linear and nothing else, so that their weights can be used in place of a call."""
     return not _has_any_global_hook() and all(map(_is_plain, layers))
@@ -158,7 +156,7 @@ def _is_plain(layer: nn.Module) -> bool:
         type(layer) is nn.Linear
         and type(layer.weight) is type(layer.bias) is nn.Parameter
         and "forward" not in vars(layer)
-        and not any(getattr(layer, hooks) for hooks in _HOOKS)
+        and not has_hooks(layer)
     )
 
 
