@@ -74,7 +74,7 @@ class Work:
 
         Example:
             >>> from lkd.planning import Work
-            >>> Work(steps=1, images=1, half=0, single=int(156e12 * 0.5 * 3600)).hours_on("a100", utilisation=0.5)
+            >>> Work(steps=1, images=1, half=0, single=int(19.5e12 * 0.5 * 3600)).hours_on("a100", utilisation=0.5)
             1.0
         """
         check_whole("gpus", gpus, 1)
