@@ -154,7 +154,7 @@ class TestBox:
     def test_says_what_a_gpu_would_take_where_that_is_published(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(records, "published_flops", lambda profile: {"erf": 468 * 10**12})
         told = how_made("erf", executed().metadata)
-        assert "4.7e+14 floating-point operations: 10 s of one NVIDIA A100 SXM 80 GB at 30% of its peak" in told
+        assert "4.7e+14 floating-point operations: 1 min 20 s of one NVIDIA A100 SXM 80 GB at 30% of its peak" in told
         assert "floating-point" not in how_made("logit_kd", executed().metadata)
 
     def test_offers_the_notebook(self, built: Book) -> None:
