@@ -1,5 +1,7 @@
 """A caller's global state has no effect on a run, and is restored afterwards."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -121,10 +123,23 @@ def test_float32_has_full_precision_on_a_gpu_in_products_and_convolutions(monkey
     with torch_defaults():
         assert precision() == ["ieee"] * 3
     assert precision() == before
-    backends.fp32_precision = "ieee"
-    assert precision() == ["ieee"] * 3, "a part that followed another one still does"
-    backends.fp32_precision = "none"
-    assert precision() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="before PyTorch 2.9")
+def test_a_precision_that_follows_another_one_still_does_afterwards() -> None:
+    """In a new process: once set, a precision follows no other one."""
+    script = """
+import torch
+from lkd.util.torch_defaults import float32_precision, torch_defaults
+torch.cuda.is_available = lambda: True
+with torch_defaults(), float32_precision("high"):
+    pass
+torch.backends.fp32_precision = "ieee"
+print(torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ieee", "ieee"]
 
 
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="before PyTorch 2.9")
