@@ -266,7 +266,7 @@ class Lkd(Trainer):
         self.recipe = self.until[epoch]
         return self.run(lambda images: None, Checkpoints(tempfile.gettempdir()))["train_total"].iloc[-1]
 
-    def figures(self, name: str, split: Split) -> dict[str, float]:
+    def metrics(self, name: str, split: Split) -> dict[str, float]:
         return {}
 
 

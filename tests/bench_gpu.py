@@ -6,11 +6,13 @@ second of two epochs.
 """
 
 import dataclasses
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import timm
 import torch
@@ -28,7 +30,6 @@ from lkd.engine.tape import Tape, TapedTeacher
 from lkd.engine.teacher import FrozenTeacher, Teacher
 from lkd.engine.trainer import Trainer
 from lkd.models import fold_batchnorm
-from lkd.models.slak import LargeKernel
 from lkd.objectives import kd_loss
 from lkd.ops import depthwise_choices, depthwise_conv2d
 from lkd.runs.provenance import provenance
@@ -44,6 +45,8 @@ KD = {"alpha": 0.5, "temperature": 1.0}
 
 def gpu() -> None:
     """Operator, networks and distillation on this machine's GPU, as Markdown."""
+    if not ON_GPU:
+        print("\nno GPU: tiny sizes on the CPU, to check that the part runs")
     about = provenance()
     print(f"\n{about['hardware']}, PyTorch {torch.__version__}, lkd {about['source']}; batch {BATCH}, bf16")
     _operators()
@@ -94,9 +97,9 @@ def _networks() -> None:
     for name, make in {
         f"`{STUDENT}`, training": lambda: _training(_network(STUDENT)),
         f"`{TEACHER}`, training": lambda: _training(_network(TEACHER)),
-        f"`{TEACHER}`, training, with `F.conv2d`": lambda: _training(_native(_network(TEACHER))),
+        f"`{TEACHER}`, training, with `F.conv2d`": lambda: _without_triton(_training(_network(TEACHER))),
         f"`{TEACHER}`, inference, folded": lambda: _inference(teacher),
-        f"`{TEACHER}`, inference, folded, with `F.conv2d`": lambda: _inference(_native(teacher)),
+        f"`{TEACHER}`, inference, folded, with `F.conv2d`": lambda: _without_triton(_inference(teacher)),
     }.items():
         print(f"| {name} | {BATCH / _seconds(make()):,.0f} |", flush=True)
 
@@ -107,18 +110,14 @@ def _network(name: str) -> nn.Module:
     return network.to(DEVICE, memory_format=torch.channels_last)
 
 
-def _native(network: nn.Module) -> nn.Module:
-    """The network with `F.conv2d` for its large kernels."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.__class__ = nn.Conv2d
-        if isinstance(module, LargeKernel):
-            module.forward = _plain_sum.__get__(module)
-    return network
+def _without_triton(step: Callable[[], None]) -> Callable[[], None]:
+    """A step with `F.conv2d` for large kernels on a GPU."""
 
+    def native() -> None:
+        with mock.patch.dict(os.environ, LKD_TRITON="0"):
+            step()
 
-def _plain_sum(kernel: LargeKernel, images: Tensor) -> Tensor:
-    return torch.stack([branch.bn(branch.conv(images)) for branch in kernel.children()]).sum(0)
+    return native
 
 
 def _images() -> tuple[Tensor, Tensor]:
