@@ -1,4 +1,4 @@
-"""Layer-wise learning rates: timm's own groups for the student, and a scale of 1 for the objective; 2 seconds."""
+"""Layer-wise learning rates: timm's own groups for the student, and a scale of 1 for the objective; 3 seconds."""
 
 import re
 from typing import Any
